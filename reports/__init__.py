@@ -1,0 +1,1 @@
+"""Readable output made from Arrow and JSON result files."""

@@ -1,0 +1,1 @@
+"""The simulator: machine, model, workload, engine, policies, bounds and metrics."""

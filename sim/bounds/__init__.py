@@ -1,0 +1,1 @@
+"""Certified lower bounds on the time of any placement policy."""

@@ -1,0 +1,1 @@
+"""Machines and models that ship with vsim, one YAML file each."""

@@ -1,0 +1,1 @@
+"""The serving engine: compiled plan and commit kernels, and the drivers that give them time."""

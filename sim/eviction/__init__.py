@@ -1,0 +1,1 @@
+"""Eviction policies, one file an algorithm, compiled and with a pure-Python twin."""

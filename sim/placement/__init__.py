@@ -1,0 +1,1 @@
+"""Page placement over a recorded attention trace: policies and their exact cost."""

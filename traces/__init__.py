@@ -1,0 +1,1 @@
+"""Arrow traces: schemas, readers, importers, generators and recorders."""

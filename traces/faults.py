@@ -1,0 +1,65 @@
+"""Faults in what a user wrote: what they are, and the one error that carries them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import NoReturn
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault in the input.
+
+    Prints as `file:line:column: field: what was found; what to write`, each part only if known.
+
+    Args:
+        file: path as the user gave it, or the name of an option such as `--set`.
+        message: what was found and what to write instead, one line.
+        line: 1-based line, or None where the format has no lines.
+        column: 1-based column within that line.
+        place: field path such as `tiers.1.capacity`, or `row 7, column arrival_ns`.
+    """
+
+    file: str
+    message: str
+    line: int | None = None
+    column: int | None = None
+    place: str | None = None
+
+    def __str__(self) -> str:
+        where = self.file
+        if self.line is not None:
+            where += f":{self.line}"
+            if self.column is not None:
+                where += f":{self.column}"
+        parts = [where, *([self.place] if self.place else []), self.message]
+        return ": ".join(parts)
+
+
+class InputError(Exception):
+    """The input is wrong. Carries every fault found, not only the first."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(map(str, self.faults)))
+
+
+def refuse(
+    file: str,
+    message: str,
+    *,
+    line: int | None = None,
+    column: int | None = None,
+    place: str | None = None,
+) -> NoReturn:
+    """Raise an InputError that carries one fault."""
+    raise InputError([Fault(file, message, line, column, place)])
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """Say which known word is meant: ` (did you mean 'capacity'?)`, or list them all."""
+    names = sorted(known)
+    close = get_close_matches(word, names, n=1, cutoff=0.6)
+    if close:
+        return f" (did you mean '{close[0]}'?)"
+    return f" (known: {', '.join(names)})"

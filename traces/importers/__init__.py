@@ -1,0 +1,1 @@
+"""Readers of other projects' trace formats, each giving a requests table."""

@@ -1,0 +1,33 @@
+"""The `vsim` command: assembles the commands that each package owns."""
+
+import sys
+
+
+def main() -> None:
+    """Run the command line; a fault in the input ends with exit code 2 and one line a fault."""
+    import typer
+
+    from vsim.sim import commands as sim_commands
+    from vsim.traces import commands as trace_commands
+    from vsim.traces.faults import InputError
+
+    app = typer.Typer(
+        name="vsim",
+        help="Simulate, bound and replay tiered GPU memory for LLM KV caches.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    sim_commands.register(app)
+    trace_commands.register(app)
+    try:
+        app()
+    except InputError as error:
+        for fault in error.faults:
+            print(fault, file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()
