@@ -1,0 +1,59 @@
+"""`kernel`: compile a function with numba and keep the machine code for the next run.
+
+numba notices a change in a function's own file only, not in the files of the functions it calls.
+So the cache folder's name holds a hash of every kernel source: any change starts a fresh one.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar, cast
+
+import numba
+from numba.core import config
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def _sources_hash() -> str:
+    """Hash all kernel sources of this package, with numba's version."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    folder = Path(__file__).parent
+    for path in sorted(folder.rglob("*.py")):
+        text = path.read_bytes()
+        if b"@kernel" in text or b"np.dtype(" in text:
+            digest.update(path.relative_to(folder).as_posix().encode())
+            digest.update(text)
+    return digest.hexdigest()[:16]
+
+
+def _cache_folder() -> str:
+    """Choose a folder that can be written: the user's cache, else a temporary one."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    folder = os.path.join(base, "vsim", "kernels", _sources_hash())
+    try:
+        os.makedirs(folder, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    except OSError:
+        pass
+    return tempfile.mkdtemp(prefix="vsim-kernels-")
+
+
+# numba reads its cache folder when a function is decorated, so it is set before the first one.
+if not os.environ.get("NUMBA_CACHE_DIR"):
+    setattr(config, "CACHE_DIR", _cache_folder())  # noqa: B010 - numba adds it at run time
+
+
+def kernel(function: F) -> F:
+    """Compile `function` in nopython mode at its first call and cache the result on disk."""
+    return cast(F, numba.njit(cache=True, error_model="numpy")(function))
+
+
+def kernel_inline(function: F) -> F:
+    """As `kernel`, and ask LLVM to inline it at every call: for the few hottest small functions."""
+    return cast(
+        F, numba.njit(cache=True, error_model="numpy", inline="never", forceinline=True)(function)
+    )
