@@ -52,8 +52,6 @@ def kernel(function: F) -> F:
     return cast(F, numba.njit(cache=True, error_model="numpy")(function))
 
 
-def kernel_inline(function: F) -> F:
-    """As `kernel`, and ask LLVM to inline it at every call: for the few hottest small functions."""
-    return cast(
-        F, numba.njit(cache=True, error_model="numpy", inline="never", forceinline=True)(function)
-    )
+def inline_kernel(function: F) -> F:
+    """As `kernel`, and make LLVM inline it at every call: for the few hottest small functions."""
+    return cast(F, numba.njit(cache=True, error_model="numpy", forceinline=True)(function))

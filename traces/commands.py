@@ -1,13 +1,244 @@
 """The `vsim trace` commands."""
 
+from typing import Annotated
+
 import typer
+
+_File = Annotated[str, typer.Argument(help="The trace: Arrow, or a format that import knows.")]
+_Out = Annotated[str, typer.Option("--out", help="The Arrow file to write.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the `trace` commands to the application."""
     trace = typer.Typer(help="Import, inspect and generate traces.", no_args_is_help=True)
     app.add_typer(trace, name="trace")
+    trace.command("info")(info)
+    trace.command("import")(import_)
+    trace.command("synth")(synth)
+    trace.command("check")(check)
 
-    @trace.command()
-    def info(file: str) -> None:
-        """Say what a trace holds."""
+
+def info(
+    file: _File,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    cache_blocks: Annotated[
+        str, typer.Option(help="Sizes of LRU caches to replay, in blocks: 1000,3000.")
+    ] = "",
+) -> None:
+    """Say what a trace holds: counts, arrival rate, lengths, prefix hits."""
+    from json import dumps
+
+    from vsim.traces.arrow_io import is_arrow, metadata_of, read_table
+    from vsim.traces.faults import refuse
+    from vsim.traces.info import describe_requests, describe_table
+    from vsim.traces.info_view import print_requests, print_table
+    from vsim.traces.requests import read_requests, requests_from_table
+
+    sizes = _sizes(cache_blocks)
+    if is_arrow(file):
+        table = read_table(file)
+        kind = metadata_of(table)["kind"]
+        if kind != "requests":
+            if sizes:
+                refuse("--cache-blocks", f"does nothing with a trace of {kind}; leave it out")
+            facts = describe_table(table, kind)
+            if json:
+                print(dumps(facts, indent=2, default=str))
+            else:
+                print_table(facts)
+            return
+        requests = requests_from_table(table, file)
+    else:
+        requests = read_requests(file)
+    if sizes and not len(requests.prefix_ids):
+        refuse("--cache-blocks", "does nothing here: the trace has no prefix blocks; leave it out")
+    described = describe_requests(requests, sizes)
+    if json:
+        print(dumps(described.as_dict(), indent=2))
+    else:
+        print_requests(described)
+
+
+def _sizes(text: str) -> list[int]:
+    from vsim.traces.faults import refuse
+
+    sizes = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        if not part.isascii() or not part.isdigit() or int(part) < 1 or len(part) > 15:
+            refuse("--cache-blocks", f"{part!r} is no number of blocks; write 1000,3000")
+        sizes.append(int(part))
+    return sizes
+
+
+def import_(
+    file: Annotated[str, typer.Argument(help="The trace to import, plain or gzipped.")],
+    out: _Out,
+    format: Annotated[
+        str,
+        typer.Option(
+            help="auto, mooncake, azure, burstgpt, sharegpt, agentic or columns "
+            "(any CSV or Parquet table)."
+        ),
+    ] = "auto",
+    columns: Annotated[
+        str,
+        typer.Option(
+            help="Which column of a table is which: arrival=ts,prompt=in_len,output=out_len; also "
+            "id, session, parent, think, tenant, priority, prefix."
+        ),
+    ] = "",
+    time_unit: Annotated[
+        str | None,
+        typer.Option(help="Unit of a table's arrival and think columns: ns, us, ms, s or iso."),
+    ] = None,
+    block_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Tokens of a prefix block, where the file says none.")
+    ] = None,
+    local_prefixes: Annotated[
+        bool, typer.Option("--local-prefixes", help="A table's prefix ids are local to a session.")
+    ] = False,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the arrivals and think times that are drawn.")
+    ] = 0,
+    session_rate: Annotated[
+        float, typer.Option(help="Sessions that start a second, where the file has no arrivals.")
+    ] = 1.0,
+    think_mean: Annotated[
+        float, typer.Option(help="Mean think time drawn between turns, s, where the file has none.")
+    ] = 10.0,
+    sort: Annotated[
+        bool, typer.Option("--sort", help="Sort rows by arrival instead of refusing disorder.")
+    ] = False,
+    source: Annotated[
+        str | None, typer.Option(help="Where the data are from, for the file's metadata.")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Under which licence, for the file's metadata.")
+    ] = None,
+) -> None:
+    """Import requests from another format into an Arrow trace."""
+    from math import isfinite
+
+    from vsim.traces.faults import Fault, InputError
+    from vsim.traces.importers import ImportOptions, import_requests
+    from vsim.traces.importers.columns import parse_columns
+    from vsim.traces.importers.values import UNITS_NS
+    from vsim.traces.requests import write_requests
+
+    faults = []
+    if time_unit is not None and time_unit not in (*UNITS_NS, "iso"):
+        known = ", ".join((*UNITS_NS, "iso"))
+        faults.append(Fault("--time-unit", f"{time_unit!r} is unknown (known: {known})"))
+    if not 0 < session_rate <= 1e6:
+        message = f"{session_rate:g} is no rate; write sessions a second like 0.5"
+        faults.append(Fault("--session-rate", message))
+    if not (isfinite(think_mean) and 0 <= think_mean <= 1e7):
+        faults.append(Fault("--think-mean", f"{think_mean:g} is no time; write seconds like 10"))
+    if faults:
+        raise InputError(faults)
+    options = ImportOptions(
+        block_tokens=block_tokens,
+        seed=seed,
+        session_rate_per_s=session_rate,
+        think_s_mean=think_mean,
+        columns=parse_columns(columns),
+        time_unit=time_unit,
+        local_prefixes=local_prefixes,
+        sort=sort,
+        source=source,
+        licence=licence,
+    )
+    imported = import_requests(file, format, options)
+    write_requests(imported.requests, out, imported.licence)
+    print(f"{out}: {len(imported.requests):,} requests from {imported.requests.source}")
+    for note in imported.notes:
+        print(f"  {note}")
+
+
+def synth(
+    out: _Out,
+    requests: Annotated[int, typer.Option(help="Number of requests.")],
+    rate: Annotated[float, typer.Option(help="Requests a second in the long run.")],
+    prompt_quantiles: Annotated[
+        str,
+        typer.Option(help="New tokens of a first turn by quantiles: 0.5:1020,0.99:4142."),
+    ],
+    output_quantiles: Annotated[
+        str, typer.Option(help="Tokens generated, by quantiles: 0.5:129,0.99:601.")
+    ],
+    seed: Annotated[int, typer.Option(help="Seed of all that is drawn.")] = 0,
+    arrivals: Annotated[str, typer.Option(help="poisson, gamma or onoff.")] = "poisson",
+    cv: Annotated[
+        float | None, typer.Option(help="gamma: standard deviation of gaps over their mean.")
+    ] = None,
+    on: Annotated[float | None, typer.Option(help="onoff: mean on period, s.")] = None,
+    off: Annotated[float | None, typer.Option(help="onoff: mean off period, s.")] = None,
+    turns: Annotated[float, typer.Option(help="Mean turns of a session.")] = 1.0,
+    think: Annotated[
+        float | None, typer.Option(help="Mean think time before a further turn, s.")
+    ] = None,
+    follow_up_quantiles: Annotated[
+        str | None, typer.Option(help="New tokens of a further turn, by quantiles.")
+    ] = None,
+    most_tokens: Annotated[
+        int | None, typer.Option(help="A session ends before a turn would exceed these tokens.")
+    ] = None,
+    system_prompts: Annotated[
+        int, typer.Option(help="Different system prompts that sessions share.")
+    ] = 0,
+    system_prompt_tokens: Annotated[
+        int | None, typer.Option(help="Tokens of each system prompt.")
+    ] = None,
+    zipf: Annotated[
+        float | None, typer.Option(help="System prompt i is drawn with weight i^-zipf.")
+    ] = None,
+    tenant: Annotated[
+        list[str] | None,
+        typer.Option(help="A tenant as name:share or name:share:priority; may be repeated."),
+    ] = None,
+    block_tokens: Annotated[
+        int, typer.Option(help="Tokens of a prefix block; 0 for no prefix ids.")
+    ] = 16,
+) -> None:
+    """Generate a workload from a seed."""
+    from vsim.traces.requests import write_requests
+    from vsim.traces.synth import synthesise
+    from vsim.traces.synth_options import spec_from_options
+
+    spec = spec_from_options(
+        {
+            "requests": requests,
+            "seed": seed,
+            "arrivals": {
+                "process": arrivals, "rate_per_s": rate, "cv": cv, "on_s": on, "off_s": off,
+            },
+            "prompt_tokens": prompt_quantiles,
+            "output_tokens": output_quantiles,
+            "sessions": {
+                "turns_mean": turns,
+                "think_s_mean": think,
+                "follow_up_tokens": follow_up_quantiles,
+                "most_tokens": most_tokens,
+                "system_prompts": system_prompts,
+                "system_prompt_tokens": system_prompt_tokens,
+                "zipf": zipf,
+            },
+            "block_tokens": block_tokens,
+        },
+        tenant or [],
+    )  # fmt: skip
+    made = synthesise(spec)
+    write_requests(made, out)
+    print(f"{out}: {len(made):,} requests over {made.arrival_ns[-1] / 1e9:,.0f} s")
+
+
+def check(file: _File) -> None:
+    """Check a trace of any kind; exit code 2 and one line a fault where something is wrong."""
+    from vsim.traces.arrow_io import is_arrow, metadata_of, read_table
+    from vsim.traces.requests import read_requests
+
+    if is_arrow(file):
+        table = read_table(file)
+        print(f"{file}: {table.num_rows:,} rows of {metadata_of(table)['kind']}, no faults")
+    else:
+        print(f"{file}: {len(read_requests(file)):,} requests, no faults")

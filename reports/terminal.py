@@ -1,0 +1,175 @@
+"""The summary of a run for a terminal: what a person reads in ten seconds."""
+
+from collections.abc import Mapping, Sequence
+from typing import IO, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+WIDTH = 100
+_LATENCIES = (("TTFT", "ttft_ms"), ("TPOT", "tpot_ms"), ("ITL", "itl_ms"), ("E2E", "e2e_ms"))
+_QUANTILES = ("mean", "p50", "p90", "p99")
+_PARTS_SHOWN = 4
+
+
+def _bytes(count: float) -> str:
+    """Print a size with a binary unit and three significant digits."""
+    for exponent, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
+        if abs(count) >= 1024**exponent:
+            return f"{_digits(count / 1024**exponent)} {unit}"
+    return f"{count:.0f} B"
+
+
+def _digits(value: float) -> str:
+    """Print three significant digits, never in exponents, thousands with a comma."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 9.995 else f"{value:.3g}"
+
+
+def _milliseconds(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{_digits(value / 1000)} s" if value >= 10_000 else f"{_digits(value)} ms"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%"
+
+
+def _table(*columns: str) -> Table:
+    """Make a table without rules: the first column to the left, figures to the right."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+    return table
+
+
+def _head(summary: Mapping[str, Any]) -> Sequence[Text]:
+    machine, model = summary["machine"], summary["model"]
+    gpus = "" if machine["gpus"] == 1 else f" ({machine['gpus']} GPUs)"
+    requests, throughput = summary["requests"], summary["throughput"]
+    rejected = f", {requests['rejected']:,} rejected" if requests["rejected"] else ""
+    rate = requests["submitted"] / max(summary["engine_wall_s"], 1e-9)
+    return (
+        Text.assemble(
+            (summary["scenario"], "bold"), f" · {model['name']} on {machine['name']}{gpus}"
+        ),
+        Text(
+            f"{requests['completed']:,} of {requests['submitted']:,} requests completed{rejected} "
+            f"in {_digits(summary['simulated_s'])} s simulated "
+            f"({_digits(summary['engine_wall_s'])} s of engine, {rate:,.0f} requests/s)"
+        ),
+        Text(
+            f"{_digits(throughput['requests_per_s'])} requests/s, "
+            f"{_digits(throughput['prompt_tokens_per_s'])} prompt and "
+            f"{_digits(throughput['output_tokens_per_s'])} output tokens/s"
+        ),
+    )
+
+
+def _latencies(summary: Mapping[str, Any]) -> Table:
+    table = _table("latency", *_QUANTILES)
+    for title, key in _LATENCIES:
+        table.add_row(title, *(_milliseconds(summary[key][each]) for each in _QUANTILES))
+    return table
+
+
+def _cache(summary: Mapping[str, Any]) -> Text:
+    concurrent = summary["concurrent_requests"]
+    causes = ", ".join(
+        f"{cause.replace('_', ' ')} {count:,}"
+        for cause, count in summary["faults_by_cause"].items()
+        if count
+    )
+    return Text(
+        f"prefix hits {_percent(summary['prefix_hit_ratio'])} of prompt tokens · "
+        f"{summary['faults_per_1000_tokens']:.3g} faults per 1,000 tokens"
+        + (f" ({causes})" if causes else "")
+        + f" · {summary['preemptions']:,} preemptions · "
+        f"{concurrent['mean']:.1f} requests at a time, {concurrent['peak']:,} at the peak · "
+        f"fragmentation {_percent(summary['fragmentation'])}"
+    )
+
+
+def _tiers(summary: Mapping[str, Any]) -> Table:
+    table = _table("tier", "capacity", "peak", "mean", "read", "written", "hit share", "evicted")
+    for tier in summary["tiers"]:
+        sizes = ("capacity", "peak", "mean", "read", "written")
+        table.add_row(
+            tier["name"],
+            *(_bytes(tier[f"{size}_bytes"]) for size in sizes),
+            _percent(tier["hit_share"]),
+            f"{tier['evicted_pages']:,} pages",
+        )
+    return table
+
+
+def _links(summary: Mapping[str, Any]) -> Table:
+    table = _table("link", "moved", "busy")
+    for link in summary["links"]:
+        source, _, target = link["name"].partition("-")
+        for way, arrow in (("forward", (source, target)), ("reverse", (target, source))):
+            table.add_row(
+                " → ".join(arrow),
+                _bytes(link[f"{way}_bytes"]),
+                _percent(link[f"{way}_busy_share"]),
+            )
+    return table
+
+
+def _time(summary: Mapping[str, Any]) -> Text:
+    parts = sorted(summary["time_share"].items(), key=lambda part: -part[1])
+    shown = ", ".join(
+        f"{part.replace('_', ' ').replace(':', ' ')} {_percent(share)}"
+        for part, share in parts[:_PARTS_SHOWN]
+        if share > 0
+    )
+    step = summary["step"]
+    return Text(
+        f"{step['count']:,} steps of {_milliseconds(step['mean_ms'])} with "
+        f"{step['mean_requests']:.1f} requests on average; time went to {shown}"
+    )
+
+
+def _verdict(summary: Mapping[str, Any]) -> Sequence[Text]:
+    verdict = summary["verdict"]
+    return (
+        Text.assemble(("Bound by ", "bold"), (verdict["bound_by"], "bold yellow"), ": ")
+        + Text(verdict["why"] + "."),
+        Text.assemble(("What would help: ", "bold"), verdict["relief"] + "."),
+    )
+
+
+def show_summary(
+    summary: Mapping[str, Any], out: str | None = None, *, file: IO[str] | None = None
+) -> None:
+    """Print a run's summary, at most 100 columns wide; plain where the output is no terminal.
+
+    Args:
+        summary: what summary.json holds.
+        out: the folder that holds the result, if one was written.
+        file: where to print; standard output when left out.
+    """
+    console = Console(file=file, highlight=False)
+    if not console.is_terminal or console.width > WIDTH:
+        console = Console(file=file, highlight=False, width=WIDTH)
+    for line in _head(summary):
+        console.print(line)
+    console.print()
+    console.print(_latencies(summary))
+    console.print()
+    console.print(_cache(summary))
+    console.print()
+    console.print(_tiers(summary))
+    if summary["links"]:
+        console.print(_links(summary))
+    console.print()
+    console.print(_time(summary))
+    for line in _verdict(summary):
+        console.print(line)
+    if out is not None:
+        console.print(Text(f"Wrote {out}"))

@@ -1,0 +1,363 @@
+"""Bringing a waiting request in: prefix lookup, promotion of its pages, swap-in, and prefetch."""
+
+from vsim.sim.engine.pointers import inline_kernel, kernel
+from vsim.sim.engine.layout import (
+    CAPACITY,
+    IN_FLIGHT,
+    INBOUND,
+    LOADING,
+    PREFETCHED,
+    PROMOTION,
+    SWAP_IN,
+    WRITE_BACK,
+    World,
+)
+from vsim.sim.engine.pages import (
+    append_page,
+    close_copy,
+    flows_are_full,
+    index_slot,
+    inherit,
+    make_room,
+    page_key,
+    pages_within_reach,
+    pin,
+    schedule_copy,
+    take_free,
+    tier_of,
+    unpin,
+)
+from vsim.sim.engine.queues import push_ready
+from vsim.sim.eviction.dispatch import on_hit
+
+REFUSED, RUNS, LOADS = 0, 1, 2
+
+
+@inline_kernel
+def find(w: World, key: int) -> int:
+    """The highest tier that holds a key, or -1."""
+    base = key * w.c[0].tiers
+    for tier in range(w.c[0].tiers):
+        if w.at[base + tier] >= 0:
+            return tier
+    return -1
+
+
+@inline_kernel
+def wait_for_pages(w: World, request: int, now: int) -> None:
+    """The head cannot have its pages now; remember since when, and why."""
+    w.c[0].blocked = 1
+    if w.r[request].wait_from < 0:
+        w.r[request].wait_from = now
+        w.r[request].wait_cause = w.c[0].fail_cause
+
+
+@inline_kernel
+def end_wait(w: World, request: int, now: int) -> None:
+    """A request that waited for pages goes on: one fault, with its cause."""
+    if w.r[request].wait_from >= 0:
+        cause = w.r[request].wait_cause
+        w.wait[2 * cause] += 1
+        w.wait[2 * cause + 1] += now - w.r[request].wait_from
+        w.r[request].faults += 1
+        w.r[request].fault_wait += now - w.r[request].wait_from
+        w.r[request].wait_from = -1
+
+
+@inline_kernel
+def chunk_tokens(w: World, request: int, budget: int) -> int:
+    """How many tokens a request computes next, given what is left of the step's budget."""
+    tokens = w.r[request].tokens - w.r[request].computed
+    if tokens > budget and w.c[0].chunked:
+        return budget
+    return int(tokens)
+
+
+@inline_kernel
+def partial_page(w: World, request: int, hit: int) -> int:
+    """HBM slot of a page whose first part is this request's next part, or -1 (for copy-on-write)."""
+    first = w.r[request].part_offset + hit * w.c[0].part_ratio
+    if first >= w.r[request].part_offset + w.r[request].parts:
+        return -1
+    key = w.part_page[w.parts[first]]
+    if key < 0:
+        return -1
+    slot = w.at[key * w.c[0].tiers]
+    if slot < 0 or w.s[slot].flags & INBOUND:
+        return -1
+    return int(slot)
+
+
+@kernel
+def shared_parts(w: World, request: int, hit: int) -> int:
+    """How many parts of the next page some page in HBM already holds."""
+    ratio = w.c[0].part_ratio
+    first = w.r[request].part_offset + hit * ratio
+    end = w.r[request].part_offset + w.r[request].parts
+    key = w.part_page[w.parts[first]]
+    n = 0
+    while n < ratio - 1 and first + n < end:
+        other = w.part_page[w.parts[first + n]]
+        if other < 0 or (other != key and w.at[other * w.c[0].tiers] < 0):
+            break
+        n += 1
+    return n
+
+
+@kernel
+def admit(w: World, request: int, budget: int, now: int) -> int:
+    """Give a request its row, its cached prefix and its first pages.
+
+    REFUSED: it must wait (`blocked` is set). RUNS: it can compute in this step. LOADS: pages of
+    its prefix are on their way; it goes on when the last has come.
+    """
+    if w.c[0].free_rows == 0:
+        w.c[0].blocked = 1
+        return REFUSED
+    page_tokens = w.c[0].page_tokens
+    tiers = w.c[0].tiers
+    limit = 0
+    if w.c[0].caching:
+        limit = (w.r[request].tokens - 1) // page_tokens
+        limit = min(limit, w.r[request].keys)
+    hit = 0
+    to_load = 0
+    in_flight = 0
+    in_hbm = 0
+    idle = 0
+    while hit < limit:
+        key = page_key(w, request, hit)
+        tier = find(w, key)
+        if tier < 0:
+            break
+        slot = w.at[key * tiers + tier]
+        if tier == 0:
+            in_hbm += 1
+            if w.ref[slot] == 0:
+                idle += 1
+            if w.s[slot].flags & INBOUND:
+                in_flight += 1
+        elif w.t[tier].in_place:
+            if w.s[slot].flags & INBOUND:
+                in_flight += 1
+            if w.ref[slot] == 0 and (w.c[0].spill or w.c[0].balanced):
+                idle += 1
+        else:
+            if to_load + in_hbm >= w.t[0].capacity:
+                break
+            to_load += 1
+        hit += 1
+    loads = to_load + in_flight > 0
+    shared = 0
+    partial = -1
+    if loads:
+        if w.c[0].loading >= w.c[0].max_loading or flows_are_full(w):
+            w.c[0].blocked = 1
+            return REFUSED
+        need = to_load
+        within_reach = w.t[0].free + w.t[0].idle + w.t[0].leaving
+    else:
+        if w.c[0].part_ratio > 1 and w.c[0].caching:
+            partial = partial_page(w, request, hit)
+            if partial >= 0:
+                shared = shared_parts(w, request, hit) * w.c[0].part_tokens
+                if hit * page_tokens + shared >= w.r[request].tokens:
+                    shared = 0
+        done = hit * page_tokens + shared
+        tokens = w.r[request].tokens - done
+        if tokens > budget and w.c[0].chunked:
+            tokens = budget
+        need = (done + tokens + page_tokens - 1) // page_tokens - hit
+        within_reach = pages_within_reach(w)
+    if within_reach - idle < need:
+        w.c[0].fail_cause = CAPACITY
+        wait_for_pages(w, request, now)
+        return REFUSED
+    w.c[0].free_rows -= 1
+    row = w.rows[w.c[0].free_rows]
+    base = row * w.c[0].row_pages
+    for i in range(hit):
+        key = page_key(w, request, i)
+        tier = find(w, key)
+        slot = w.at[key * tiers + tier]
+        pin(w, tier, slot)
+        on_hit(w, tier, slot)
+        w.table[base + i] = slot
+    if (loads or not (w.c[0].spill or w.c[0].balanced)) and not make_room(w, 0, need):
+        for i in range(hit - 1, -1, -1):
+            slot = w.table[base + i]
+            unpin(w, tier_of(w, slot), slot)
+        w.c[0].free_rows += 1
+        wait_for_pages(w, request, now)
+        return REFUSED
+    w.r[request].row = row
+    end_wait(w, request, now)
+    for i in range(hit):
+        slot = w.table[base + i]
+        tier = tier_of(w, slot)
+        w.t[tier].hit_tokens += page_tokens
+        w.hit[request * tiers + tier] += page_tokens
+        if tier > 0:
+            if w.t[tier].in_place:
+                w.low[row * tiers + tier] += 1
+            else:
+                w.table[base + i] = promote(w, tier, slot)
+                w.ref[w.table[base + i]] += 1
+    if loads:
+        for tier in range(1, tiers):
+            close_copy(w, tier * tiers, w.c[0].page_bytes)
+    w.r[request].held = hit
+    w.c[0].vmm_maps += hit
+    w.r[request].computed = hit * page_tokens
+    w.r[request].hit_tokens += hit * page_tokens
+    if loads:
+        w.c[0].promoted += to_load
+        w.wait[2 * PROMOTION] += to_load
+        w.wait[2 * IN_FLIGHT] += in_flight
+        w.r[request].faults += to_load + in_flight
+        w.r[request].load_cause = PROMOTION if to_load > 0 else IN_FLIGHT
+        join_loading(w, request, now)
+        return LOADS
+    if shared > 0 and append_page(w, request):
+        w.r[request].computed += shared
+        w.r[request].hit_tokens += shared
+        w.t[0].hit_tokens += shared
+        w.hit[request * tiers] += shared
+        w.c[0].copied_tokens += shared
+        w.c[0].copy_on_write += 1
+    return RUNS
+
+
+@kernel
+def promote(w: World, tier: int, source: int) -> int:
+    """Start moving a pinned page into a free HBM slot; the source's pin passes to the transfer."""
+    target = take_free(w, 0)
+    inherit(w, source, target)
+    w.ref[target] = 1
+    key = w.s[source].key
+    if key >= 0:
+        index_slot(w, 0, target, key)
+    schedule_copy(w, tier, source, 0, target)
+    return target
+
+
+@inline_kernel
+def join_loading(w: World, request: int, now: int) -> None:
+    """Put a request among those whose pages are on their way."""
+    w.r[request].scan = 0
+    w.r[request].load_from = now
+    w.r[request].state = LOADING
+    w.load[w.c[0].loading] = request
+    w.c[0].loading += 1
+
+
+@kernel
+def swap_in(w: World, request: int, now: int) -> int:
+    """Bring back the pages of a request that was swapped out. As `admit`, it keeps its row."""
+    tiers = w.c[0].tiers
+    base = w.r[request].row * w.c[0].row_pages
+    need = 0
+    for i in range(w.r[request].held):
+        slot = w.table[base + i]
+        if w.s[slot].flags & INBOUND:
+            w.c[0].fail_cause = WRITE_BACK
+            wait_for_pages(w, request, now)
+            return REFUSED
+        if tier_of(w, slot) > 0:
+            need += 1
+    if w.c[0].loading >= w.c[0].max_loading or flows_are_full(w):
+        w.c[0].blocked = 1
+        return REFUSED
+    if w.t[0].free + w.t[0].idle + w.t[0].leaving < need:
+        w.c[0].fail_cause = CAPACITY
+        wait_for_pages(w, request, now)
+        return REFUSED
+    if not make_room(w, 0, need):
+        wait_for_pages(w, request, now)
+        return REFUSED
+    end_wait(w, request, now)
+    moved = 0
+    for i in range(w.r[request].held):
+        slot = w.table[base + i]
+        tier = tier_of(w, slot)
+        if tier == 0:
+            continue
+        key = w.s[slot].key
+        if key >= 0 and w.at[key * tiers] >= 0:
+            there = w.at[key * tiers]
+            pin(w, 0, there)
+            on_hit(w, 0, there)
+            unpin(w, tier, slot)
+            w.table[base + i] = there
+            continue
+        w.table[base + i] = promote(w, tier, slot)
+        w.ref[w.table[base + i]] += 1
+        moved += 1
+    for tier in range(1, tiers):
+        close_copy(w, tier * tiers, w.c[0].page_bytes)
+        w.low[w.r[request].row * tiers + tier] = 0
+    w.c[0].vmm_maps += moved
+    w.r[request].swapped = 0
+    w.wait[2 * SWAP_IN] += moved
+    w.r[request].faults += moved
+    w.r[request].load_cause = SWAP_IN
+    join_loading(w, request, now)
+    return LOADS
+
+
+@kernel
+def prefetch(w: World, now: int) -> None:
+    """Promote cached pages of the next waiting requests into HBM pages that are free anyway."""
+    w.c[0].prefetch_idle = 1
+    left = w.c[0].prefetch_requests
+    tiers = w.c[0].tiers
+    spare = w.t[0].free - w.t[0].high
+    for group in range(w.c[0].classes):
+        request = w.g[group].head if w.g[group].waiting > 0 else -1
+        while request >= 0 and left > 0 and spare > 0:
+            left -= 1
+            limit = (w.r[request].tokens - 1) // w.c[0].page_tokens
+            limit = min(limit, w.r[request].keys)
+            if w.r[request].swapped:
+                limit = 0
+            for i in range(limit):
+                key = page_key(w, request, i)
+                tier = find(w, key)
+                if tier < 0 or spare == 0:
+                    break
+                if tier > 0 and not w.t[tier].in_place:
+                    source = w.at[key * tiers + tier]
+                    if w.s[source].flags & INBOUND:
+                        break
+                    pin(w, tier, source)
+                    target = promote(w, tier, source)
+                    w.s[target].flags |= PREFETCHED
+                    w.c[0].prefetched += 1
+                    spare -= 1
+            request = w.r[request].next
+    for tier in range(1, tiers):
+        close_copy(w, tier * tiers, w.c[0].page_bytes)
+
+
+@kernel
+def finish_loading(w: World, now: int) -> None:
+    """Requests whose pages have all come become ready, in the order in which they joined."""
+    kept = 0
+    row_pages = w.c[0].row_pages
+    for i in range(w.c[0].loading):
+        request = w.load[i]
+        base = w.r[request].row * row_pages
+        k = w.r[request].scan
+        while k < w.r[request].held and not w.s[w.table[base + k]].flags & INBOUND:
+            k += 1
+        w.r[request].scan = k
+        if k == w.r[request].held:
+            waited = now - w.r[request].load_from
+            w.r[request].fault_wait += waited
+            w.wait[2 * w.r[request].load_cause + 1] += waited
+            push_ready(w, request)
+        else:
+            w.load[kept] = request
+            kept += 1
+    w.c[0].loading = kept
+

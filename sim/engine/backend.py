@@ -1,0 +1,69 @@
+"""The seam between the engine and what carries time: one protocol on plain values."""
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def _no_pages() -> NDArray[np.int64]:
+    return np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operation:
+    """Something an engine asks a backend to do.
+
+    Args:
+        kind: `timer` (complete at `at_ns`), `copy` (pages from one tier to another), or `step`
+            (compute the batch and attend to its pages).
+        serial: the caller's number for it, given back with its completion.
+        at_ns: when a timer is due.
+        source_tier: where a copy's pages are.
+        target_tier: where they go.
+        sources: int64 slots, numbered through all tiers.
+        targets: int64 slots, one for each source.
+        size_bytes: bytes of a copy.
+    """
+
+    kind: Literal["timer", "copy", "step"]
+    serial: int
+    at_ns: int = 0
+    source_tier: int = 0
+    target_tier: int = 0
+    sources: NDArray[np.int64] = field(default_factory=_no_pages)
+    targets: NDArray[np.int64] = field(default_factory=_no_pages)
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What finished, and when. Copies that arrive at one time are reported together."""
+
+    kind: Literal["timer", "copy", "step"]
+    serials: tuple[int, ...]
+    at_ns: int
+
+
+class Backend(Protocol):
+    """Carries out operations; the engine never sees how."""
+
+    def now_ns(self) -> int:
+        """Return the time now."""
+        ...
+
+    def submit(self, operation: Operation) -> None:
+        """Start an operation. Does not wait."""
+        ...
+
+    def wait(self) -> Completion | None:
+        """Wait for whatever finishes next; None when nothing is under way.
+
+        Of things that finish at one time timers come first, then copies, then the step.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what the backend holds."""
+        ...

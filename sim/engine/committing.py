@@ -1,0 +1,168 @@
+"""`commit`: the state after a step ended; and what happens when transfers have arrived."""
+
+from vsim.sim.engine.pointers import inline_kernel, kernel
+from vsim.sim.engine.admission import finish_loading
+from vsim.sim.engine.demand import account_pages, account_step, log_step
+from vsim.sim.engine.fluid import start_flow
+from vsim.sim.engine.layout import DONE, FAIR, INBOUND, World
+from vsim.sim.engine.pages import close_copy, publish_page, release_pages, tier_of, unpin, write_through
+from vsim.sim.engine.planning import leave_running
+
+
+@kernel
+def commit(w: World, now: int) -> None:
+    """The step under way ends now: tokens come out, full pages can be found, requests end."""
+    account_pages(w, now)
+    account_step(w, now)
+    w.c[0].in_flight = 0
+    previous = w.c[0].previous_end
+    common = 0
+    running = w.c[0].running
+    page_tokens = w.c[0].page_tokens
+    static = w.c[0].static
+    ended = 0
+    log_length = running
+    i = 0
+    while i < w.c[0].running:
+        request = w.run[i]
+        share = w.share[i]
+        before = w.r[request].computed
+        computed = before + share
+        w.r[request].computed = computed
+        if w.c[0].caching and share > 0:
+            publish_pages(w, request, before // page_tokens, computed // page_tokens)
+        if w.c[0].scheduler == FAIR and share > 0:
+            w.g[w.r[request].group].service += share
+        if share > 0 and computed == w.r[request].tokens:
+            generated = w.r[request].generated + 1
+            w.r[request].generated = generated
+            w.r[request].tokens = computed + 1
+            if generated == 1:
+                w.r[request].first = now
+            elif w.r[request].last == previous:
+                common += 1
+            else:
+                x = w.c[0].exceptions
+                w.gap[x] = now - w.r[request].last
+                w.c[0].exceptions = x + 1
+            w.r[request].last = now
+            if generated == w.r[request].output:
+                ended += 1
+                finish(w, request, now)
+                if not static:
+                    leave_running(w, i)
+                    release_pages(w, request)
+                    continue
+        i += 1
+    after = w.c[0].running
+    w.c[0].running = log_length
+    log_step(w, now, common)
+    w.c[0].running = after
+    w.c[0].step_no += 1
+    w.c[0].previous_end = now
+    if ended > 0:
+        w.c[0].blocked = 0
+        w.c[0].prefetch_idle = 0
+        if static:
+            end_batch(w)
+
+
+@inline_kernel
+def publish_pages(w: World, request: int, first: int, end: int) -> None:
+    """Make the pages completed in this step findable, as far as the trace gives them keys."""
+    end = min(end, w.r[request].keys)
+    if first < end:
+        w.c[0].blocked = 0  # the waiting head may hit them
+        w.c[0].prefetch_idle = 0
+        for page in range(first, end):
+            publish_page(w, request, page)
+
+
+@kernel
+def finish(w: World, request: int, now: int) -> None:
+    """A request's last token is out; turns that think from now on are released."""
+    w.r[request].state = DONE
+    w.c[0].completed += 1
+    child = w.r[request].child
+    while child >= 0:
+        n = w.c[0].released
+        w.release[2 * n] = child
+        w.release[2 * n + 1] = now + max(w.r[child].think, 1)
+        w.c[0].released = n + 1
+        child = w.r[child].sibling
+
+
+@kernel
+def end_batch(w: World) -> None:
+    """A static batch gives up its pages only when its last request has ended."""
+    for i in range(w.c[0].running):
+        if w.r[w.run[i]].state != DONE:
+            return
+    for i in range(w.c[0].running):
+        w.g[w.r[w.run[i]].group].running -= 1
+        release_pages(w, w.run[i])
+    w.c[0].running = 0
+
+
+@kernel
+def deliver(w: World, i: int, now: int) -> None:
+    """A transfer has arrived: its pages can be read, and its sources are no longer needed."""
+    target = w.done[i].first
+    target_tier = tier_of(w, target)
+    log = w.c[0].log_transfers
+    at = w.c[0].operation_pages
+    count = w.done[i].pages
+    if log:
+        o = w.c[0].operations
+        w.op[o].serial = w.done[i].serial
+        w.op[o].step = w.done[i].step
+        w.op[o].kind = 0
+        w.op[o].source = tier_of(w, w.s[target].source)
+        w.op[o].target = target_tier
+        w.op[o].bytes = w.done[i].bytes
+        w.op[o].submit = w.done[i].submit
+        w.op[o].start = w.done[i].submit
+        w.op[o].end = now
+        w.op[o].pages_from = at
+        w.op[o].pages = count
+        w.c[0].operations = o + 1
+        w.c[0].operation_pages = at + 2 * count
+    k = 0
+    while target >= 0:
+        following = w.s[target].chain
+        source = w.s[target].source
+        source_tier = tier_of(w, source)
+        w.s[target].flags &= ~INBOUND
+        if log:
+            w.op_pages[at + k] = source
+            w.op_pages[at + count + k] = target
+            k += 1
+        if w.s[target].key >= 0 and source_tier < target_tier:
+            write_through(w, target_tier, target, w.s[target].key)
+        unpin(w, target_tier, target)
+        unpin(w, source_tier, source)
+        target = following
+
+
+@kernel
+def deliver_all(w: World, now: int) -> None:
+    """Everything that has arrived: pages first, then the requests that waited for them."""
+    account_pages(w, now)
+    w.c[0].blocked = 0
+    w.c[0].prefetch_idle = 0
+    for i in range(w.c[0].done):
+        deliver(w, i, now)
+    w.c[0].done = 0
+    finish_loading(w, now)
+    for path in range(w.c[0].paths):
+        close_copy(w, path, w.c[0].page_bytes)
+
+
+@kernel
+def submit_copies(w: World, now: int) -> bool:
+    """Start every transfer in the outbox; says whether there was one."""
+    n = w.c[0].out
+    for i in range(n):
+        start_flow(w, now, w.out[i].path, w.out[i].first, w.out[i].pages, w.out[i].bytes)
+    w.c[0].out = 0
+    return n > 0

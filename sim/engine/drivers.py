@@ -1,0 +1,287 @@
+"""Two ways to give the engine time: step by step through a backend, and fast.
+
+`drive` asks the backend for whatever completes next, step after step: it is how a GPU is driven,
+and the oracle. `FastRun` lets compiled code run from one event to the next; SimPy then carries only
+arrivals, transfers, and the steps that something may interfere with. Both give the same bytes.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from simpy import Environment
+
+from vsim.sim.engine.backend import Backend, Operation
+from vsim.sim.engine.entry import (
+    enter_advance,
+    enter_arrive,
+    enter_commit,
+    enter_deliver,
+    enter_flow_event,
+    enter_plan,
+)
+from vsim.sim.engine.layout import CONTROL, FAILED, IDLE, LOG_FULL, NEVER, RELEASED
+from vsim.sim.engine.setup import State
+from vsim.sim.engine.simulated import FLOWS, STEPS, TIMERS, At
+
+Progress = Callable[[int, int], None]
+
+
+def first_arrivals(state: State) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows that arrive at a time of their own, grouped by it.
+
+    Returns:
+        rows: int64, in order of arrival.
+        bounds: int64, where each group of equal arrival starts; the end of the last behind.
+    """
+    r = state.arrays["r"][: len(state.requests)]
+    rows = np.arange(len(r))
+    if state.control["think"]:
+        waits = (state.requests.parent >= 0) & (state.requests.think_ns >= 0)
+        rows = rows[~waits]
+    arrival = r["arrival"][rows]
+    if rows.size == 0:
+        return rows, np.zeros(1, np.int64)
+    starts = np.flatnonzero(np.diff(arrival, prepend=arrival[0] - 1))
+    return rows, np.append(starts, rows.size)
+
+
+def _field(name: str) -> int:
+    assert CONTROL.names is not None
+    return CONTROL.names.index(name)
+
+
+_IN_FLIGHT, _STEP_END, _NEXT_FLOW = _field("in_flight"), _field("step_end"), _field("next_flow")
+_MOVED, _NOW, _RELEASED = _field("moved_flow"), _field("now"), _field("released")
+_COMPLETED, _FAILED, _OUT, _DONE = (
+    _field("completed"),
+    _field("failed"),
+    _field("out"),
+    _field("done"),
+)
+
+
+class FastRun:
+    """One run in the fast way. Stateful: it owns the SimPy environment.
+
+    Args:
+        state: the engine's arrays.
+        progress: told (requests done, requests) now and then.
+        fast_forward: run batches that only decode at a constant cost a step.
+    """
+
+    def __init__(
+        self, state: State, progress: Progress | None = None, fast_forward: bool = True
+    ) -> None:
+        self.env = Environment()
+        self.events = 0
+        self._state = state
+        self._control = memoryview(state.arrays["c"].view("i8"))
+        self._progress = progress
+        self._fast = fast_forward
+        self._rows, self._bounds = first_arrivals(state)
+        self._times = state.arrays["r"]["arrival"][self._rows[self._bounds[:-1]]].tolist()
+        self._limits = self._bounds.tolist()
+        self._all_static = self._rows.size == len(state.requests)
+        self._group = 0
+
+    def run(self) -> int:
+        """Simulate until nothing is left to happen; returns the time of the last event."""
+        if self._times:
+            self._at(self._times[0], TIMERS, self._on_arrival)
+        self.env.run()
+        return int(self._control[_NOW])
+
+    def _at(self, time: int, priority: int, callback: Callable[[Any], None]) -> None:
+        self.events += 1
+        At(self.env, time - self.env.now, priority, callback)
+
+    def _on_arrival(self, _: Any) -> None:
+        group = self._group
+        first, end = self._limits[group], self._limits[group + 1]
+        now = self.env.now
+        self._group = group + 1
+        if group + 1 < len(self._times):
+            self._at(self._times[group + 1], TIMERS, self._on_arrival)
+        address = self._state.address
+        if self._all_static:
+            enter_arrive(first, end, now, address)
+        else:
+            for row in self._rows[first:end].tolist():
+                enter_arrive(row, row + 1, now, address)
+        if not self._control[_IN_FLIGHT]:
+            self._go(now)
+        if self._progress is not None and group % 256 == 0:
+            self._progress(int(self._control[_COMPLETED]), len(self._state.requests))
+
+    def _on_flow(self, _: Any) -> None:
+        control, now = self._control, self.env.now
+        if now != control[_NEXT_FLOW]:
+            return  # the rates changed since this was scheduled
+        before = control[_STEP_END]
+        while not enter_flow_event(now, self._state.address):
+            self._state.grow_logs()
+        self._schedule_flow()
+        if not control[_IN_FLIGHT]:
+            control[_NOW] = now
+            self._go(now)
+        elif control[_STEP_END] != before:
+            self._at(control[_STEP_END], STEPS, self._on_step)
+
+    def _on_step(self, _: Any) -> None:
+        now = self.env.now
+        if self._control[_IN_FLIGHT] and now == self._control[_STEP_END]:
+            self._go(now)
+
+    def _schedule_flow(self) -> None:
+        control = self._control
+        if control[_MOVED]:
+            control[_MOVED] = 0
+            if control[_NEXT_FLOW] < NEVER:
+                self._at(control[_NEXT_FLOW], FLOWS, self._on_flow)
+
+    def _go(self, now: int) -> None:
+        control, env = self._control, self.env
+        while True:
+            horizon = env.peek()
+            end = enter_advance(
+                now,
+                NEVER if horizon == float("inf") else int(horizon),
+                self._fast,
+                self._state.address,
+            )
+            if end >= 0 or end == IDLE:
+                break
+            now = control[_NOW]
+            if end == LOG_FULL:
+                self._state.grow_logs()
+            elif end == RELEASED:
+                self._release()
+            elif end == FAILED:
+                check_policies(self._state)
+        self._schedule_flow()
+        if end >= 0:
+            self._at(end, STEPS, self._on_step)
+
+    def _release(self) -> None:
+        control = self._control
+        pairs = self._state.arrays["release"][: 2 * control[_RELEASED]].tolist()
+        control[_RELEASED] = 0
+        for row, time in zip(pairs[::2], pairs[1::2], strict=True):
+            self._at(time, TIMERS, self._arrival_of(row))
+
+    def _arrival_of(self, row: int) -> Callable[[Any], None]:
+        def arrive(_: Any) -> None:
+            now = self.env.now
+            enter_arrive(row, row + 1, now, self._state.address)
+            if not self._control[_IN_FLIGHT]:
+                self._go(now)
+
+        return arrive
+
+
+def check_policies(state: State) -> None:
+    """Raise what a user's policy did wrong."""
+    for holder in state.holders:
+        holder.check()
+    raise RuntimeError("an eviction policy found no victim although there are pages to evict")
+
+
+def drive(state: State, backend: Backend, progress: Progress | None = None) -> int:
+    """Run the engine on a backend, one operation after another; returns the last event's time."""
+    control = memoryview(state.arrays["c"].view("i8"))
+    rows, bounds = first_arrivals(state)
+    groups = [rows[a:b].tolist() for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    due: dict[int, list[int]] = {}
+    serial = 0
+    next_group = 0
+
+    def set_timer(time: int, released: list[int]) -> None:
+        nonlocal serial
+        due[serial] = released
+        backend.submit(Operation("timer", serial, at_ns=time))
+        serial += 1
+
+    def set_next_group() -> None:
+        nonlocal next_group
+        if next_group < len(groups):
+            group = groups[next_group]
+            next_group += 1
+            set_timer(int(state.arrays["r"]["arrival"][group[0]]), group)
+
+    def submit_copies() -> None:
+        nonlocal serial
+        for copy in _outbox(state):
+            backend.submit(copy(serial))
+            serial += 1
+
+    set_next_group()
+    while (done := backend.wait()) is not None:
+        now = done.at_ns
+        if done.kind == "timer":
+            released = due.pop(done.serials[0])
+            if next_group > 0 and released is groups[next_group - 1]:
+                set_next_group()
+            for row in released:
+                enter_arrive(row, row + 1, now, state.address)
+        elif done.kind == "copy":
+            state.grow_logs()
+            enter_deliver(now, state.address)
+            submit_copies()
+        else:
+            state.grow_logs()
+            enter_commit(now, state.address)
+            pairs = state.arrays["release"][: 2 * control[_RELEASED]].tolist()
+            control[_RELEASED] = 0
+            for row, time in zip(pairs[::2], pairs[1::2], strict=True):
+                set_timer(time, [row])
+            if progress is not None:
+                progress(int(control[_COMPLETED]), len(state.requests))
+        control[_NOW] = now
+        if not control[_IN_FLIGHT]:
+            while (computes := enter_plan(now, state.address)) < 0:
+                state.grow_logs()
+            if control[_FAILED]:
+                check_policies(state)
+            submit_copies()
+            if computes:
+                backend.submit(Operation("step", serial))
+                serial += 1
+    backend.close()
+    return int(control[_NOW])
+
+
+def _outbox(state: State) -> list[Callable[[int], Operation]]:
+    """Take the planned copies, each waiting for its serial number."""
+    slots, tiers = state.arrays["s"], len(state.tier_names)
+    count = int(state.control["out"])
+    state.control["out"] = 0
+    copies = []
+    for out in state.arrays["out"][:count].tolist():
+        path, slot, pages, size = out
+        targets = np.empty(pages, np.int64)
+        for i in range(pages):
+            targets[i] = slot
+            slot = int(slots["chain"][slot])
+        sources = slots["source"][targets].astype(np.int64)
+
+        def copy(
+            serial: int,
+            path: int = path,
+            sources: NDArray[np.int64] = sources,
+            targets: NDArray[np.int64] = targets,
+            size: int = size,
+        ) -> Operation:
+            return Operation(
+                "copy",
+                serial,
+                source_tier=path // tiers,
+                target_tier=path % tiers,
+                sources=sources,
+                targets=targets,
+                size_bytes=size,
+            )
+
+        copies.append(copy)
+    return copies

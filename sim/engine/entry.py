@@ -1,0 +1,83 @@
+"""Where Python enters the kernels: with the address of the world's table of arrays."""
+
+from vsim.sim.engine.committing import commit, deliver_all
+from vsim.sim.engine.demand import begin_step
+from vsim.sim.engine.fluid import advance_service, finish_flows, settle, start_flow
+from vsim.sim.engine.layout import TABLE
+from vsim.sim.engine.planning import plan
+from vsim.sim.engine.pointers import kernel, table_reader
+from vsim.sim.engine.queues import arrive
+from vsim.sim.engine.stepping import advance, flow_event, log_has_room
+
+world = table_reader(TABLE)
+
+
+@kernel
+def enter_advance(now: int, horizon: int, fast: bool, address: int) -> int:
+    """See `stepping.advance`."""
+    return advance(world(address), now, horizon, fast)
+
+
+@kernel
+def enter_flow_event(now: int, address: int) -> bool:
+    """See `stepping.flow_event`."""
+    return flow_event(world(address), now)
+
+
+@kernel
+def enter_arrive(first: int, end: int, now: int, address: int) -> None:
+    """Rows first .. end - 1 arrive now."""
+    w = world(address)
+    for request in range(first, end):
+        arrive(w, request, now)
+
+
+@kernel
+def enter_plan(now: int, address: int) -> int:
+    """Plan a step: 1 if it computes, 0 if not; -1 when a log must grow first."""
+    w = world(address)
+    if not log_has_room(w):
+        return -1
+    return 1 if plan(w, now) else 0
+
+
+@kernel
+def enter_commit(now: int, address: int) -> None:
+    """See `committing.commit`."""
+    commit(world(address), now)
+
+
+@kernel
+def enter_begin_step(now: int, address: int) -> int:
+    """See `demand.begin_step`."""
+    return begin_step(world(address), now)
+
+
+@kernel
+def enter_start_flow(now: int, path: int, first: int, pages: int, size: int, address: int) -> None:
+    """See `fluid.start_flow`."""
+    start_flow(world(address), now, path, first, pages, size)
+
+
+@kernel
+def enter_finish_flows(now: int, address: int) -> None:
+    """See `fluid.finish_flows`."""
+    finish_flows(world(address), now)
+
+
+@kernel
+def enter_deliver(now: int, address: int) -> None:
+    """See `committing.deliver_all`."""
+    deliver_all(world(address), now)
+
+
+@kernel
+def enter_settle(now: int, address: int) -> None:
+    """See `fluid.settle`."""
+    settle(world(address), now)
+
+
+@kernel
+def enter_advance_service(now: int, address: int) -> None:
+    """See `fluid.advance_service`."""
+    advance_service(world(address), now)

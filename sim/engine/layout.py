@@ -1,0 +1,169 @@
+"""The engine's state: plain arrays, viewed inside the kernels as records with named fields.
+
+Kernels see the arrays as the `World` below. All times are ns, all counts pages unless the name says otherwise, -1 stands for none.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from vsim.sim.engine.pointers import Table
+from vsim.sim.eviction.state import GHOST, HEAP, LINK, POLICY, WORTH
+
+NEVER = 1 << 62
+
+# What the drivers are told by `advance` (a time otherwise).
+IDLE = -1
+RELEASED = -2
+LOG_FULL = -3
+FAILED = -4  # a user's policy gave no page to evict
+
+# Slot flags.
+INBOUND = 1  # its contents are still on their way
+LEAVING = 2  # being written to another tier; free when that ends, unless somebody comes back to it
+PREFETCHED = 4  # promoted ahead of any request, not used since
+
+# Request states.
+UNBORN, WAITING, LOADING, RUNNING, DONE, REJECTED = 0, 1, 2, 3, 4, 5
+
+# Why somebody waits for a page.
+CAUSES = ("promotion", "in_flight", "swap_in", "write_back", "capacity")
+PROMOTION, IN_FLIGHT, SWAP_IN, WRITE_BACK, CAPACITY = range(5)
+
+FCFS, PRIORITY, FAIR = 0, 1, 2
+COMPUTE_BOUND, HBM_BOUND, LOWER_BOUND = 0, 1, 2
+
+
+def _record(scalar: str, names: str) -> "np.dtype[Any]":
+    return np.dtype([(name, scalar) for name in names.split()])
+
+
+CONTROL = _record(
+    "i8",
+    # what the scenario says
+    "requests tiers paths resources slots flow_room ready_room step_room gap_room op_room "
+    "op_page_room keys page_tokens page_bytes rows row_pages max_running max_loading prefetch_requests "
+    "token_budget chunked caching static scheduler classes swap spill balanced mapped key_ratio "
+    "part_tokens part_ratio window_tokens log_transfers log_steps shared_route think "
+    # where the run stands
+    "now previous_end in_flight step_start step_fixed_end step_end running ready_head ready "
+    "loading waiting free_rows blocked prefetch_idle out released log_room_missing "
+    "next_flow flow_time flows done flow_serial moved_flow last_account fail_cause idle_from idle_cause "
+    "step_tokens step_prefill step_context step_sampled step_bound step_no step_windowed "
+    "step_pairs step_pairs_windowed "
+    "copied_tokens vmm_maps vmm_unmaps "
+    # logs
+    "steps exceptions operations operation_pages "
+    # counters
+    "completed rejected fast_steps swapped recomputed swap_refused copy_on_write promoted prefetched "
+    "prefetch_used unstuck through_skipped flow_events stalls peak_running "
+    "time_launch time_communication time_compute time_weights time_kv time_lower time_vmm "
+    "time_idle time_idle_transfers time_idle_capacity "
+    "reserved_high reserved_low used_high used_low held_tokens used_tokens budget_left lower_attends batch_prompt batch_step "
+    "running_ns failed",
+)
+
+COST = _record(
+    "f8",
+    "launch_ns comm_fixed_ns comm_token_ns flops_token flops_sampled flops_pair flops_per_s "
+    "weight_bytes expert_bytes experts experts_per_token micro_batches kv_read kv_write kv_written window_share "
+    "exponent attend_weight map_ns unmap_ns "
+    # the step under way
+    "body_left body_time speed weight_share fixed_ns",
+)
+
+TIER = _record(
+    "i8",
+    "base capacity free idle leaving low high in_place through peak page_ns_high page_ns_low hit_tokens inserted "
+    "evicted dropped next_tier allocated attend_tokens bound_ns",
+)
+TIER_COST = _record("f8", "read_bytes_per_s write_bytes_per_s step_bytes step_cap read written")
+
+REQUEST = _record(
+    "i8",
+    "arrival prompt output key_offset keys part_offset parts tokens generated computed row held "
+    "scan first last admitted hit_tokens faults fault_wait preemptions state group "
+    "next wait_from wait_cause load_from load_cause swapped child sibling think priority stalled_from",
+)
+
+GROUP = _record("i8", "head tail waiting service running")
+
+SLOT = _record("i4", "key flags source chain priority depth")
+
+PATH = _record("i8", "exists active latency first last pages")
+PATH_RATE = _record("f8", "service rate target bytes")
+
+OUT = _record("i8", "path first pages bytes")
+FLOW = _record("i8", "path first pages bytes submit done serial step")
+
+STEP = _record(
+    "i8", "start end prefill decode context requests common bound body"
+)
+OPERATION = _record("i8", "serial step kind source target bytes submit start end pages_from pages")
+
+
+class World:
+    """All state of one server, as kernels see it: arrays by name, behind one pointer.
+
+    Only kernels are handed a world; `State` owns the arrays.
+    """
+
+    c: Any  # CONTROL, one record
+    x: Any  # COST, one record
+    t: Any  # TIER, a record a tier, HBM first
+    tc: Any  # TIER_COST, a record a tier
+    r: Any  # REQUEST, a record a request
+    g: Any  # GROUP, a record a scheduling class
+    s: Any  # SLOT, a record a page slot, tier after tier
+    ref: Any  # slots: who uses the slot, transfers included
+    free: Any  # slots: each tier's stack of free slots, in its own range
+    at: Any  # keys * tiers: the slot that holds a key in a tier
+    ids: Any  # the requests' page keys, one after another (coarse, see key_ratio)
+    parts: Any  # the requests' prefix parts finer than a page
+    part_page: Any  # parts: last page key seen to hold a part
+    table: Any  # rows * row_pages: page tables
+    low: Any  # rows * tiers: pages of a row that lie in each tier under HBM
+    run: Any  # max_running: running requests, in order of admission
+    share: Any  # max_running: tokens each computes in this step
+    load: Any  # max_loading: requests whose pages are on their way
+    ready: Any  # a ring: requests whose pages have come
+    rows: Any  # stack of free page-table rows
+    release: Any  # (request, arrival) of those that finished parents release
+    out: Any  # OUT: copies planned and not yet submitted
+    p: Any  # PATH, one for each pair of tiers
+    pr: Any  # PATH_RATE
+    use: Any  # (paths + tiers) * resources: seconds of a resource a byte costs
+    scratch: Any  # resources * 2 + paths + tiers
+    f: Any  # FLOW: transfers under way
+    done: Any  # FLOW: transfers that have arrived and are not yet delivered
+    target: Any  # the service of its path at which a flow's bytes are through
+    step: Any  # STEP: the log of steps
+    gap: Any  # gaps between output tokens that are not a step's own length
+    op: Any  # OPERATION: the log of transfers
+    op_pages: Any  # source slots then target slots of each logged transfer
+    hit: Any  # requests * tiers: prompt tokens found in each tier
+    wait: Any  # causes * 2: faults and ns waited by cause
+    links: Any  # the rest is the eviction policies', see `vsim.sim.eviction.state.Evictor`
+    mark: Any
+    key: Any
+    policy: Any
+    ghosts: Any
+    worth: Any
+    heap: Any
+
+
+_I4, _I8, _F8 = np.dtype(np.int32), np.dtype(np.int64), np.dtype(np.float64)
+
+FIELDS: tuple[tuple[str, "np.dtype[Any]"], ...] = (
+    ("c", CONTROL), ("x", COST), ("t", TIER), ("tc", TIER_COST), ("r", REQUEST), ("g", GROUP),
+    ("s", SLOT), ("ref", _I4), ("free", _I4), ("at", _I4), ("ids", _I4), ("parts", _I4),
+    ("part_page", _I4), ("table", _I4), ("low", _I4), ("run", _I4), ("share", _I8), ("load", _I4),
+    ("ready", _I4), ("rows", _I4), ("release", _I8), ("out", OUT), ("p", PATH), ("pr", PATH_RATE),
+    ("use", _F8), ("scratch", _F8), ("f", FLOW), ("done", FLOW), ("target", _F8), ("step", STEP),
+    ("gap", _I8), ("op", OPERATION), ("op_pages", _I8), ("hit", _I8), ("wait", _I8),
+    ("links", LINK), ("mark", _I4), ("key", _I4), ("policy", POLICY), ("ghosts", GHOST),
+    ("worth", WORTH), ("heap", HEAP),
+)  # fmt: skip
+"""The arrays of a world and what they hold, in the order of the table of addresses."""
+
+TABLE = Table("engine", FIELDS)

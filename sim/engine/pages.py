@@ -1,0 +1,351 @@
+"""Page slots of all tiers: taking, sharing, evicting, and writing back to the tier below."""
+
+from vsim.sim.engine.pointers import inline_kernel, kernel
+from vsim.sim.engine.layout import (
+    CAPACITY,
+    INBOUND,
+    LEAVING,
+    PREFETCHED,
+    WRITE_BACK,
+    World,
+)
+from vsim.sim.eviction.dispatch import on_insert, on_release, victim
+from vsim.sim.eviction.state import PRIORITY
+
+
+@inline_kernel
+def tier_of(w: World, slot: int) -> int:
+    """Which tier a slot belongs to."""
+    tier = w.c[0].tiers - 1
+    while slot < w.t[tier].base:
+        tier -= 1
+    return tier
+
+
+@inline_kernel
+def page_key(w: World, request: int, page: int) -> int:
+    """The key of a request's full page `page`, which stands for its whole prefix."""
+    ratio = w.c[0].key_ratio
+    if ratio == 1:
+        return int(w.ids[w.r[request].key_offset + page])
+    return int(w.ids[w.r[request].key_offset + page // ratio]) * ratio + page % ratio
+
+
+@inline_kernel
+def take_free(w: World, tier: int) -> int:
+    """Take a slot that is known to be free."""
+    left = w.t[tier].free - 1
+    w.t[tier].free = left
+    used = w.t[tier].capacity - left
+    if used > w.t[tier].peak:
+        w.t[tier].peak = used
+    return int(w.free[w.t[tier].base + left])
+
+
+@inline_kernel
+def give_free(w: World, tier: int, slot: int) -> None:
+    """Return a slot whose contents nobody needs."""
+    w.s[slot].key = -1
+    w.s[slot].flags = 0
+    w.free[w.t[tier].base + w.t[tier].free] = slot
+    w.t[tier].free += 1
+
+
+@inline_kernel
+def rank_of(w: World, tier: int, slot: int) -> int:
+    """What `priority` and `cost` eviction order pages by: lowest goes first.
+
+    A lower priority number is more urgent. The cost of losing a page grows with the context it
+    stands behind: attention over all of it is what computing the page again takes.
+    """
+    if w.policy[tier].kind == PRIORITY:
+        return -w.s[slot].priority
+    return int(w.s[slot].depth)
+
+
+@kernel
+def index_slot(w: World, tier: int, slot: int, key: int) -> None:
+    """Make a slot findable under a key; the slot must have at least one user."""
+    w.s[slot].key = key
+    w.at[key * w.c[0].tiers + tier] = slot
+    w.t[tier].inserted += 1
+    on_insert(w, tier, slot, key, rank_of(w, tier, slot))
+
+
+@inline_kernel
+def inherit(w: World, source: int, target: int) -> None:
+    """A copy is worth what its original is."""
+    w.s[target].priority = w.s[source].priority
+    w.s[target].depth = w.s[source].depth
+
+
+@kernel
+def pin(w: World, tier: int, slot: int) -> None:
+    """Start using a slot; one that was leaving stays."""
+    if w.s[slot].flags & LEAVING:
+        w.s[slot].flags &= ~LEAVING
+        w.t[tier].leaving -= 1
+        on_insert(w, tier, slot, w.s[slot].key, rank_of(w, tier, slot))
+    elif w.ref[slot] == 0:
+        w.t[tier].idle -= 1
+    if w.s[slot].flags & PREFETCHED:
+        w.s[slot].flags &= ~PREFETCHED
+        w.c[0].prefetch_used += 1
+    w.ref[slot] += 1
+
+
+@kernel
+def unpin(w: World, tier: int, slot: int) -> None:
+    """Stop using a slot: it stays as a cached page if it has a key, else it is free."""
+    w.ref[slot] -= 1
+    if w.ref[slot] > 0:
+        return
+    key = w.s[slot].key
+    if key < 0:
+        if w.s[slot].flags & LEAVING:
+            w.t[tier].leaving -= 1
+        give_free(w, tier, slot)
+    elif w.s[slot].flags & LEAVING:
+        w.t[tier].leaving -= 1
+        w.at[key * w.c[0].tiers + tier] = -1
+        give_free(w, tier, slot)
+    else:
+        w.t[tier].idle += 1
+        on_release(w, tier, slot)
+
+
+@inline_kernel
+def flows_are_full(w: World) -> bool:
+    """Whether the table of transfers has no room for another step's."""
+    return w.c[0].flows + w.c[0].out + 2 * w.c[0].paths >= w.c[0].flow_room
+
+
+@kernel
+def schedule_copy(w: World, source_tier: int, source: int, target_tier: int, target: int) -> None:
+    """Add one page to the copy of this step between two tiers. Both slots are already pinned."""
+    path = source_tier * w.c[0].tiers + target_tier
+    w.s[target].source = source
+    w.s[target].chain = -1
+    w.s[target].flags |= INBOUND
+    if w.p[path].pages == 0:
+        w.p[path].first = target
+    else:
+        w.s[w.p[path].last].chain = target
+    w.p[path].last = target
+    w.p[path].pages += 1
+
+
+@kernel
+def close_copy(w: World, path: int, page_bytes: int) -> None:
+    """Put the pages gathered for a path into the outbox as one transfer."""
+    n = w.p[path].pages
+    if n == 0:
+        return
+    o = w.c[0].out
+    w.out[o].path = path
+    w.out[o].first = w.p[path].first
+    w.out[o].pages = n
+    w.out[o].bytes = n * page_bytes
+    w.c[0].out = o + 1
+    w.p[path].pages = 0
+
+
+@kernel
+def held_elsewhere(w: World, key: int, tier: int) -> bool:
+    """Whether another tier holds a copy, so that this one can go without being written."""
+    base = key * w.c[0].tiers
+    for other in range(w.c[0].tiers):
+        if other != tier and w.at[base + other] >= 0:
+            return True
+    return False
+
+
+@kernel
+def evict_one(w: World, tier: int) -> None:
+    """Evict the policy's victim: free at once if a copy exists, else written to the tier below.
+
+    Needs an idle page. A page that no tier below can take is dropped.
+    """
+    slot = victim(w, tier, w.ref)
+    if slot < 0:
+        w.c[0].failed = 1
+        w.t[tier].idle = 0  # ends every search; the run stops before the next step
+        return
+    w.t[tier].idle -= 1
+    w.t[tier].evicted += 1
+    key = w.s[slot].key
+    if not held_elsewhere(w, key, tier):
+        below = w.t[tier].next_tier
+        if below >= 0 and w.t[below].free > 0 and not flows_are_full(w):
+            target = take_free(w, below)
+            inherit(w, slot, target)
+            w.ref[target] = 1
+            index_slot(w, below, target, key)
+            w.ref[slot] = 1
+            w.s[slot].flags = LEAVING
+            w.t[tier].leaving += 1
+            schedule_copy(w, tier, slot, below, target)
+            return
+        w.t[tier].dropped += 1
+    w.at[key * w.c[0].tiers + tier] = -1
+    give_free(w, tier, slot)
+
+
+@kernel
+def reclaim(w: World) -> None:
+    """Keep every tier's share of free pages, from the lowest tier up, so that each finds room."""
+    for tier in range(w.c[0].tiers - 1, -1, -1):
+        if w.t[tier].free + w.t[tier].leaving < w.t[tier].low:
+            while w.t[tier].idle > 0 and w.t[tier].free + w.t[tier].leaving < w.t[tier].high:
+                evict_one(w, tier)
+
+
+@kernel
+def reclaim_is_idle(w: World) -> bool:
+    """Whether `reclaim` would do nothing."""
+    for tier in range(w.c[0].tiers):
+        if w.t[tier].free + w.t[tier].leaving < w.t[tier].low and w.t[tier].idle > 0:
+            return False
+    return True
+
+
+@kernel
+def make_room(w: World, tier: int, pages: int) -> bool:
+    """Free `pages` slots of a tier now if that can be done; else begin it and say why not.
+
+    Sets `fail_cause`: write_back when leaving pages will do, capacity when all pages are in use.
+    """
+    if w.t[tier].free >= pages:
+        return True
+    for below in range(w.c[0].tiers - 1, tier, -1):
+        while (
+            w.t[below].idle > 0
+            and w.t[below].free + w.t[below].leaving < pages
+            and w.t[below].free + w.t[below].leaving < w.t[below].high
+        ):
+            evict_one(w, below)
+    while w.t[tier].free < pages:
+        if w.t[tier].free + w.t[tier].leaving >= pages:
+            w.c[0].fail_cause = WRITE_BACK
+            return False
+        if w.t[tier].idle == 0:
+            w.c[0].fail_cause = WRITE_BACK if w.t[tier].leaving > 0 else CAPACITY
+            return False
+        evict_one(w, tier)
+    return True
+
+
+@kernel
+def new_page(w: World) -> int:
+    """A slot for new KV: HBM first or by bandwidth, then tiers attended in place; -1: none."""
+    if w.c[0].balanced:
+        best = -1
+        cost = 0.0
+        for tier in range(w.c[0].tiers):
+            if (tier == 0 or w.t[tier].in_place) and w.t[tier].free + w.t[tier].idle > 0:
+                load = (w.t[tier].allocated + 1) / w.tc[tier].read_bytes_per_s
+                if best < 0 or load < cost:
+                    best = tier
+                    cost = load
+        if best >= 0 and make_room(w, best, 1):
+            w.t[best].allocated += 1
+            return take_free(w, best)
+    if make_room(w, 0, 1):
+        w.t[0].allocated += 1
+        return take_free(w, 0)
+    if w.c[0].spill:
+        cause = w.c[0].fail_cause
+        for tier in range(1, w.c[0].tiers):
+            if w.t[tier].in_place and make_room(w, tier, 1):
+                w.t[tier].allocated += 1
+                return take_free(w, tier)
+        w.c[0].fail_cause = cause
+    return -1
+
+
+@kernel
+def pages_within_reach(w: World) -> int:
+    """Pages that new KV could take without waiting for a running request to end."""
+    n = w.t[0].free + w.t[0].idle + w.t[0].leaving
+    if w.c[0].spill or w.c[0].balanced:
+        for tier in range(1, w.c[0].tiers):
+            if w.t[tier].in_place:
+                n += w.t[tier].free + w.t[tier].idle + w.t[tier].leaving
+    return int(n)
+
+
+@kernel
+def append_page(w: World, request: int) -> bool:
+    """Give a request one more page of its own."""
+    slot = new_page(w)
+    if slot < 0:
+        return False
+    w.ref[slot] = 1
+    row = w.r[request].row
+    held = w.r[request].held
+    w.table[row * w.c[0].row_pages + held] = slot
+    w.r[request].held = held + 1
+    w.c[0].vmm_maps += 1
+    if w.c[0].spill or w.c[0].balanced:
+        tier = tier_of(w, slot)
+        if tier > 0:
+            w.low[row * w.c[0].tiers + tier] += 1
+    return True
+
+
+@kernel
+def publish_page(w: World, request: int, page: int) -> None:
+    """A page is complete: let others find it, and write it through where a tier asks for that."""
+    key = page_key(w, request, page)
+    row = w.r[request].row
+    slot = w.table[row * w.c[0].row_pages + page]
+    tier = tier_of(w, slot)
+    if w.at[key * w.c[0].tiers + tier] >= 0 or w.s[slot].key >= 0:
+        return
+    w.s[slot].priority = w.r[request].priority
+    w.s[slot].depth = page + 1
+    index_slot(w, tier, slot, key)
+    n_parts = w.c[0].part_ratio
+    if n_parts > 1:
+        first = w.r[request].part_offset + page * n_parts
+        for i in range(first, first + n_parts - 1):
+            w.part_page[w.parts[i]] = key
+    write_through(w, tier, slot, key)
+
+
+@kernel
+def write_through(w: World, tier: int, slot: int, key: int) -> None:
+    """Copy a page that just became complete in a tier to the tier below, if that one asks."""
+    below = w.t[tier].next_tier
+    if below < 0 or not w.t[below].through:
+        return
+    if w.at[key * w.c[0].tiers + below] >= 0:
+        return
+    if w.t[below].free == 0 or flows_are_full(w):
+        w.c[0].through_skipped += 1
+        return
+    target = take_free(w, below)
+    inherit(w, slot, target)
+    w.ref[target] = 1
+    index_slot(w, below, target, key)
+    pin(w, tier, slot)
+    schedule_copy(w, tier, slot, below, target)
+
+
+@kernel
+def release_pages(w: World, request: int) -> None:
+    """Give up all pages of a request, last first, and its page-table row."""
+    row = w.r[request].row
+    base = row * w.c[0].row_pages
+    tiers = w.c[0].tiers
+    for i in range(w.r[request].held - 1, -1, -1):
+        slot = w.table[base + i]
+        unpin(w, tier_of(w, slot), slot)
+    w.c[0].vmm_unmaps += w.r[request].held
+    for tier in range(tiers):
+        w.low[row * tiers + tier] = 0
+    w.r[request].held = 0
+    w.r[request].row = -1
+    w.rows[w.c[0].free_rows] = row
+    w.c[0].free_rows += 1
+

@@ -1,0 +1,343 @@
+"""`plan`: what the next step does: its batch, its pages, its copies."""
+
+from vsim.sim.engine.pointers import inline_kernel, kernel
+from vsim.sim.engine.admission import (
+    REFUSED,
+    RUNS,
+    admit,
+    chunk_tokens,
+    end_wait,
+    prefetch,
+    swap_in,
+    wait_for_pages,
+)
+from vsim.sim.engine.demand import windowed_pairs
+from vsim.sim.engine.layout import CAPACITY, INBOUND, LEAVING, RUNNING, WRITE_BACK, World
+from vsim.sim.engine.pages import (
+    append_page,
+    close_copy,
+    flows_are_full,
+    index_slot,
+    inherit,
+    pages_within_reach,
+    pin,
+    reclaim,
+    release_pages,
+    schedule_copy,
+    take_free,
+    tier_of,
+    unpin,
+
+)
+from vsim.sim.engine.queues import next_group, pop_head, pop_ready, preemption_victim, push_front
+from vsim.sim.engine.static_batch import plan_batch
+from vsim.sim.eviction.dispatch import on_remove
+
+
+@kernel
+def plan(w: World, now: int) -> bool:
+    """Decide the next step; False when there is nothing to compute. Copies go to the outbox."""
+    reclaim(w)
+    if w.c[0].static:
+        computes = plan_batch(w, now)
+    else:
+        preempted = grow_running(w, now)
+        if not w.c[0].blocked and (not preempted or w.c[0].running == 0):
+            admit_requests(w, now)
+        if w.c[0].prefetch_requests > 0 and not w.c[0].prefetch_idle and w.c[0].waiting > 0:
+            prefetch(w, now)
+        computes = sum_step(w)
+    close_copies(w)
+    if not computes and w.c[0].idle_from < 0:
+        w.c[0].idle_from = now
+        w.c[0].idle_cause = 0
+        if w.c[0].running + w.c[0].loading + w.c[0].ready + w.c[0].waiting > 0:
+            w.c[0].idle_cause = 1 if w.c[0].flows + w.c[0].out > 0 else 2
+    return computes
+
+
+@kernel
+def close_copies(w: World) -> None:
+    """Put this step's write-backs, one transfer a pair of tiers, into the outbox."""
+    for path in range(w.c[0].paths):
+        close_copy(w, path, w.c[0].page_bytes)
+
+
+@inline_kernel
+def chunk_pages(w: World, request: int, tokens: int) -> int:
+    """Pages a request lacks to compute `tokens` more."""
+    end = w.r[request].computed + tokens
+    return int((end + w.c[0].page_tokens - 1) // w.c[0].page_tokens - w.r[request].held)
+
+
+@kernel
+def take_pages(w: World, request: int, tokens: int) -> bool:
+    """Give a request the pages for its next `tokens`; what it got stays when this fails."""
+    need = chunk_pages(w, request, tokens)
+    while need > 0:
+        if not append_page(w, request):
+            return False
+        need -= 1
+    return True
+
+
+@kernel
+def grow_running(w: World, now: int) -> bool:
+    """Pages for the running requests, in order. Says whether one had to give way.
+
+    A request that finds no page stalls while pages are on their way out; when nothing is, the
+    last admitted of the least urgent class is preempted.
+    """
+    preempted = False
+    budget = w.c[0].token_budget
+    i = 0
+    while i < w.c[0].running:
+        request = w.run[i]
+        tokens = chunk_tokens(w, request, budget)
+        if tokens < 0 or (budget <= 0 and w.c[0].chunked):
+            tokens = 0
+        here = True
+        while tokens > 0 and not take_pages(w, request, tokens):
+            if w.c[0].fail_cause == WRITE_BACK:
+                tokens = 0
+                w.c[0].stalls += 1
+                if w.r[request].wait_from < 0:
+                    w.r[request].wait_from = now
+                    w.r[request].wait_cause = WRITE_BACK
+                break
+            preempted = True
+            index = preemption_victim(w)
+            victim = w.run[index]
+            if index < i:
+                budget += w.share[index]
+                i -= 1
+            leave_running(w, index)
+            preempt(w, victim)
+            if victim == request:
+                here = False
+                break
+        if not here:
+            continue
+        if tokens > 0:
+            end_wait(w, request, now)
+        w.share[i] = tokens
+        budget -= tokens
+        i += 1
+    w.c[0].budget_left = budget
+    return preempted
+
+
+@inline_kernel
+def leave_running(w: World, index: int) -> None:
+    """Close the gap a request leaves in the batch."""
+    w.g[w.r[w.run[index]].group].running -= 1
+    for i in range(index, w.c[0].running - 1):
+        w.run[i] = w.run[i + 1]
+        w.share[i] = w.share[i + 1]
+    w.c[0].running -= 1
+
+
+@kernel
+def preempt(w: World, request: int) -> None:
+    """Take a request's pages away: swapped out if that can be done, else recomputed later."""
+    w.r[request].preemptions += 1
+    w.c[0].blocked = 0
+    w.c[0].prefetch_idle = 0
+    w.r[request].wait_from = -1
+    if w.c[0].swap and swap_out(w, request):
+        w.r[request].swapped = 1
+        w.c[0].swapped += 1
+    else:
+        release_pages(w, request)
+        w.r[request].computed = 0
+        w.c[0].recomputed += 1
+    push_front(w, request)
+
+
+@kernel
+def swap_out(w: World, request: int) -> bool:
+    """Move the pages that only this request uses to the first lower tier with room for them."""
+    tiers = w.c[0].tiers
+    row = w.r[request].row
+    base = row * w.c[0].row_pages
+    need = 0
+    for i in range(w.r[request].held):
+        slot = w.table[base + i]
+        if tier_of(w, slot) == 0 and w.ref[slot] == 1:
+            need += 1
+    tier = 1
+    while tier < tiers and (w.t[tier].free < need or w.p[tier].exists == 0):
+        tier += 1
+    if tier == tiers or flows_are_full(w):
+        w.c[0].swap_refused += 1
+        return False
+    for i in range(w.r[request].held):
+        slot = w.table[base + i]
+        if tier_of(w, slot) != 0 or w.ref[slot] != 1 or w.s[slot].flags & INBOUND:
+            continue
+        key = w.s[slot].key
+        if key >= 0:
+            below = copy_below(w, key)
+            if below >= 0:
+                target = w.at[key * tiers + below]
+                pin(w, below, target)
+                unpin(w, 0, slot)
+                w.table[base + i] = target
+                continue
+        target = take_free(w, tier)
+        inherit(w, slot, target)
+        w.ref[target] = 2  # the request's and the transfer's
+        if key >= 0:
+            on_remove(w, 0, slot)
+            index_slot(w, tier, target, key)
+        w.s[slot].flags = LEAVING
+        w.t[0].leaving += 1
+        w.table[base + i] = target
+        schedule_copy(w, 0, slot, tier, target)
+    return True
+
+
+@inline_kernel
+def copy_below(w: World, key: int) -> int:
+    """The highest tier under HBM that holds a key, or -1."""
+    for tier in range(1, w.c[0].tiers):
+        if w.at[key * w.c[0].tiers + tier] >= 0:
+            return tier
+    return -1
+
+
+@inline_kernel
+def join_running(w: World, request: int, tokens: int, now: int) -> None:
+    """Add a request to the batch."""
+    i = w.c[0].running
+    w.run[i] = request
+    w.share[i] = tokens
+    w.c[0].running = i + 1
+    w.g[w.r[request].group].running += 1
+    w.r[request].state = RUNNING
+    if w.r[request].admitted < 0:
+        w.r[request].admitted = now
+    if i + 1 > w.c[0].peak_running:
+        w.c[0].peak_running = i + 1
+
+
+@kernel
+def admit_requests(w: World, now: int) -> None:
+    """Fill what is left of the batch: loaded requests first, then waiting ones by class."""
+    budget = w.c[0].budget_left
+    while budget > 0 and w.c[0].running < w.c[0].max_running:
+        if w.c[0].ready > 0:
+            request = w.ready[w.c[0].ready_head]
+            tokens = chunk_tokens(w, request, budget)
+            if pages_within_reach(w) < chunk_pages(w, request, tokens):
+                w.c[0].fail_cause = CAPACITY
+                if make_way(w):
+                    continue
+                wait_for_pages(w, request, now)
+                return
+            if not take_pages(w, request, tokens):
+                if make_way(w):
+                    continue
+                wait_for_pages(w, request, now)
+                return
+            end_wait(w, request, now)
+            pop_ready(w)
+        elif w.c[0].waiting > 0:
+            group = next_group(w)
+            request = w.g[group].head
+            got = swap_in(w, request, now) if w.r[request].swapped else admit(w, request, budget, now)
+            if got == REFUSED:
+                if w.c[0].running == 0 and w.c[0].flows + w.c[0].out == 0 and make_way(w):
+                    continue
+                return
+            pop_head(w, group)
+            if got != RUNS:
+                continue
+            tokens = chunk_tokens(w, request, budget)
+            if not take_pages(w, request, tokens):
+                tokens = 0
+                w.r[request].wait_from = now
+                w.r[request].wait_cause = w.c[0].fail_cause
+        else:
+            return
+        join_running(w, request, tokens, now)
+        budget -= tokens
+
+
+@kernel
+def make_way(w: World) -> bool:
+    """When nothing runs and loaded requests block one another, the youngest gives its pages back."""
+    if w.c[0].running > 0 or w.c[0].ready < 2:
+        return False
+    at = w.c[0].ready_head + w.c[0].ready - 1
+    if at >= w.c[0].ready_room:
+        at -= w.c[0].ready_room
+    request = w.ready[at]
+    w.c[0].ready -= 1
+    w.c[0].unstuck += 1
+    w.r[request].wait_from = -1
+    release_pages(w, request)
+    w.r[request].computed = 0
+    push_front(w, request)
+    return True
+
+
+@kernel
+def sum_step(w: World) -> bool:
+    """Add up what the batch computes and reads; False when that is nothing."""
+    tokens = 0
+    prefill = 0
+    sampled = 0
+    context = 0
+    pairs = 0
+    windowed = 0
+    windowed_sum = 0
+    held = 0
+    used = 0
+    window = w.c[0].window_tokens
+    tiers = w.c[0].tiers
+    lower = w.c[0].lower_attends
+    for tier in range(1, tiers):
+        w.t[tier].attend_tokens = 0
+    for i in range(w.c[0].running):
+        request = w.run[i]
+        n = w.share[i]
+        held += w.r[request].held
+        used += w.r[request].computed + n
+        if n == 0:
+            continue
+        done = w.r[request].computed
+        tokens += n
+        if w.r[request].generated == 0 or n > 1:
+            prefill += n
+        if done + n == w.r[request].tokens:
+            sampled += 1
+        context += done + n
+        pairs += n * done + n * (n + 1) // 2
+        if window > 0:
+            windowed += min(done + n, window + n - 1)
+            windowed_sum += windowed_pairs(done, n, window)
+        if lower:
+            row = w.r[request].row
+            for tier in range(1, tiers):
+                pages = w.low[row * tiers + tier]
+                if pages > 0:
+                    read = pages * w.c[0].page_tokens
+                    last = w.table[row * w.c[0].row_pages + w.r[request].held - 1]
+                    if tier_of(w, last) == tier:
+                        read -= w.r[request].held * w.c[0].page_tokens - (done + n)
+                    w.t[tier].attend_tokens += read
+    if tokens == 0:
+        return False
+    w.c[0].step_tokens = tokens
+    w.c[0].step_prefill = prefill
+    w.c[0].step_sampled = sampled
+    w.c[0].step_context = context
+    w.c[0].step_pairs = pairs
+    w.c[0].step_windowed = windowed
+    w.c[0].step_pairs_windowed = windowed_sum
+    w.c[0].held_tokens = held * w.c[0].page_tokens
+    w.c[0].used_tokens = used
+    return True
+
+

@@ -1,0 +1,200 @@
+"""A world of arrays behind one pointer, for kernels that share much state.
+
+Handing forty arrays from kernel to kernel costs more than the kernels do. So the arrays' addresses
+lie in a table, and kernels pass on the table's address. `w.name[i]` is then a load of the array's
+address and an access without bounds check or reference count. Arrays of records give records,
+whose fields can be read and set: `w.slot[i].key = 3`. The owner of the arrays must outlive the call.
+"""
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.typing.templates import (
+    AbstractTemplate,
+    AttributeTemplate,
+    infer_global,
+    signature,
+)
+from numba.extending import (
+    infer_getattr,
+    intrinsic,
+    lower_builtin,
+    lower_getattr,
+    lower_getattr_generic,
+    models,
+    register_model,
+)
+from numba.np import numpy_support
+
+import vsim.sim.compiled  # noqa: F401 - it chooses numba's cache folder, before any decorator runs
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def kernel(function: F) -> F:
+    """As `compiled.kernel`, for functions that make no array: nothing counts references."""
+    options = {"cache": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
+    return cast(F, numba.njit(**options)(function))
+
+
+def inline_kernel(function: F) -> F:
+    """As `kernel`, and make LLVM inline it at every call: for the smallest functions."""
+    options = {"cache": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
+    return cast(F, numba.njit(forceinline=True, **options)(function))
+
+
+class Table(types.Type):
+    """The type of a table of arrays.
+
+    Args:
+        name: tells tables apart; part of every kernel's signature.
+        fields: element dtype of each array, in the order of the addresses.
+    """
+
+    def __init__(self, name: str, fields: tuple[tuple[str, "np.dtype[Any]"], ...]) -> None:
+        self.places = {field: place for place, (field, _) in enumerate(fields)}
+        self.elements = {field: numpy_support.from_dtype(dtype) for field, dtype in fields}
+        super().__init__(name=f"Table({name}, {fields})")
+
+
+class Elements(types.Type):
+    """The type of an array of a table: its elements without its length."""
+
+    def __init__(self, element: types.Type) -> None:
+        self.element = element
+        super().__init__(name=f"Elements({element})")
+
+
+register_model(Table)(models.OpaqueModel)
+register_model(Elements)(models.OpaqueModel)
+
+
+@infer_getattr
+class _TableAttributes(AttributeTemplate):
+    key = Table
+
+    def generic_resolve(self, table: Table, name: str) -> types.Type | None:
+        element = table.elements.get(name)
+        return None if element is None else Elements(element)
+
+
+@lower_getattr_generic(Table)
+def _array_of(context: Any, builder: Any, table: Table, value: Any, name: str) -> Any:
+    pointer = ir.IntType(8).as_pointer()
+    addresses = builder.bitcast(value, pointer.as_pointer())
+    place = ir.Constant(ir.IntType(64), table.places[name])
+    return builder.load(builder.gep(addresses, [place]))
+
+
+def _element(context: Any, builder: Any, elements: Elements, base: Any, index: Any) -> Any:
+    """Pointer to an element, of its type in memory."""
+    data = context.get_data_type(elements.element)
+    array = builder.bitcast(base, data.as_pointer())
+    return builder.gep(array, [index])
+
+
+@infer_global(operator.getitem)
+class _GetItem(AbstractTemplate):
+
+    def generic(self, args: Any, kws: Any) -> Any:
+        if len(args) == 2 and isinstance(args[0], Elements) and isinstance(args[1], types.Integer):
+            return signature(args[0].element, args[0], types.intp)
+        return None
+
+
+@lower_builtin(operator.getitem, Elements, types.Integer)
+def _get(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    pointer = _element(context, builder, sig.args[0], *args)
+    model = context.data_model_manager[sig.args[0].element]
+    return model.load_from_data_pointer(builder, pointer)
+
+
+@infer_global(operator.setitem)
+class _SetItem(AbstractTemplate):
+
+    def generic(self, args: Any, kws: Any) -> Any:
+        if len(args) == 3 and isinstance(args[0], Elements) and isinstance(args[1], types.Integer):
+            return signature(types.none, args[0], types.intp, args[0].element)
+        return None
+
+
+@lower_builtin(operator.setitem, Elements, types.Integer, types.Any)
+def _set(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    base, index, value = args
+    pointer = _element(context, builder, sig.args[0], base, index)
+    if isinstance(sig.args[0].element, types.Record):
+        size = ir.Constant(ir.IntType(64), sig.args[0].element.size)
+        cgutils.raw_memcpy(builder, pointer, builder.bitcast(value, pointer.type), size, 1)
+    else:
+        model = context.data_model_manager[sig.args[0].element]
+        builder.store(model.as_data(builder, value), pointer)
+    return context.get_dummy_value()
+
+
+@infer_getattr
+class _ElementsAttributes(AttributeTemplate):
+    """What a kernel that hands an array on to C asks of it, under the names that numpy gives."""
+
+    key = Elements
+
+    def resolve_ctypes(self, elements: Elements) -> types.Type:
+        return elements
+
+    def resolve_data(self, _: Elements) -> types.Type:
+        return types.intp
+
+    def resolve_itemsize(self, _: Elements) -> types.Type:
+        return types.intp
+
+    def resolve_strides(self, _: Elements) -> types.Type:
+        return types.UniTuple(types.intp, 1)
+
+
+@lower_getattr(Elements, "ctypes")
+def _ctypes(context: Any, builder: Any, elements: Elements, value: Any) -> Any:
+    return value
+
+
+@lower_getattr(Elements, "data")
+def _data(context: Any, builder: Any, elements: Elements, value: Any) -> Any:
+    return builder.ptrtoint(value, ir.IntType(64))
+
+
+def _item_bytes(context: Any, elements: Elements) -> Any:
+    return ir.Constant(ir.IntType(64), context.get_abi_sizeof(context.get_data_type(elements.element)))
+
+
+@lower_getattr(Elements, "itemsize")
+def _itemsize(context: Any, builder: Any, elements: Elements, value: Any) -> Any:
+    return _item_bytes(context, elements)
+
+
+@lower_getattr(Elements, "strides")
+def _strides(context: Any, builder: Any, elements: Elements, value: Any) -> Any:
+    return cgutils.pack_array(builder, [_item_bytes(context, elements)])
+
+
+def table_reader(table: Table) -> Any:
+    """Return the intrinsic that takes an address (int64) for a pointer to such a table."""
+
+    @intrinsic  # type: ignore[untyped-decorator]  # numba ships no types
+    def at_address(_: Any, address: Any) -> Any:
+        """View the table at an address."""
+
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return builder.inttoptr(args[0], ir.IntType(8).as_pointer())
+
+        return table(types.int64), codegen
+
+    return at_address
+
+
+def addresses(arrays: Mapping[str, "np.ndarray[Any, Any]"]) -> "np.ndarray[Any, Any]":
+    """Return the table of the arrays' addresses, int64, in the mapping's order."""
+    return np.array([array.ctypes.data for array in arrays.values()], np.int64)

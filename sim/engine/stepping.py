@@ -1,0 +1,225 @@
+"""From event to event in compiled code: `advance` runs steps until the outside can interfere."""
+
+from vsim.sim.engine.pointers import kernel
+from vsim.sim.engine.committing import commit, deliver_all, submit_copies
+from vsim.sim.engine.demand import account_pages, account_step, begin_step, log_step
+from vsim.sim.engine.fluid import advance_service, finish_flows, settle
+from vsim.sim.engine.layout import FAILED, FAIR, IDLE, LOG_FULL, NEVER, RELEASED, World
+from vsim.sim.engine.pages import append_page, reclaim_is_idle, tier_of
+from vsim.sim.engine.planning import plan
+
+
+@kernel
+def log_has_room(w: World) -> bool:
+    """Whether the logs can take what one step or one delivery may add."""
+    if w.c[0].steps + 1 >= w.c[0].step_room:
+        return False
+    if w.c[0].exceptions + w.c[0].max_running >= w.c[0].gap_room:
+        return False
+    return w.c[0].log_transfers == 0 or (
+        w.c[0].operations + w.c[0].flows + w.c[0].out + 1 < w.c[0].op_room
+        and w.c[0].operation_pages + 2 * w.c[0].slots < w.c[0].op_page_room
+    )
+
+
+@kernel
+def start_planned(w: World, computes: bool, now: int) -> int:
+    """Submit what `plan` decided. Returns the end of the step, or IDLE."""
+    started = submit_copies(w, now)
+    if computes:
+        return begin_step(w, now)
+    if started or w.c[0].flows > 0:
+        settle(w, now)
+    return IDLE
+
+
+@kernel
+def advance(w: World, now: int, horizon: int, fast: bool) -> int:
+    """Run steps until one would end at or after the horizon or a transfer's end.
+
+    Returns that end, with the step left under way; or IDLE; or RELEASED when finished requests
+    release others, which the driver has to announce first; or LOG_FULL.
+    """
+    while True:
+        if not log_has_room(w):
+            w.c[0].now = now
+            return LOG_FULL
+        if w.c[0].in_flight:
+            if w.c[0].flows > 0:
+                advance_service(w, now)
+            commit(w, now)
+            if w.c[0].released > 0:
+                w.c[0].now = now
+                return RELEASED
+        if fast:
+            now = decode_run(w, now, horizon)
+            if w.c[0].in_flight:
+                w.c[0].now = now
+                return int(w.c[0].step_end)
+        end = start_planned(w, plan(w, now), now)
+        if w.c[0].failed:
+            return FAILED
+        if end == IDLE or end >= horizon or end >= w.c[0].next_flow:
+            w.c[0].now = now
+            return end
+        now = end
+
+
+@kernel
+def flow_event(w: World, now: int) -> bool:
+    """Transfers end now. False, and nothing done, when a log must grow first."""
+    if not log_has_room(w):
+        return False
+    finish_flows(w, now)
+    if w.c[0].done > 0:
+        deliver_all(w, now)
+    submit_copies(w, now)
+    settle(w, now)
+    return True
+
+
+@kernel
+def run_length(w: World, now: int) -> int:
+    """How many steps the batch will only decode: nobody joins, leaves or completes a keyed page.
+
+    Zero unless every running request computed its last token in the step that ended just now and
+    planning would find nothing else to do.
+    """
+    n = w.c[0].running
+    if n == 0 or w.c[0].static or n > w.c[0].token_budget or w.c[0].previous_end != now:
+        return 0
+    if (
+        not w.c[0].blocked
+        and n < w.c[0].token_budget
+        and n < w.c[0].max_running
+        and w.c[0].waiting + w.c[0].ready > 0
+    ):
+        return 0
+    if w.c[0].prefetch_requests > 0 and not w.c[0].prefetch_idle and w.c[0].waiting > 0:
+        return 0
+    length = NEVER
+    page_tokens = w.c[0].page_tokens
+    window = w.c[0].window_tokens
+    for i in range(n):
+        request = w.run[i]
+        computed = w.r[request].computed
+        if w.r[request].tokens - computed != 1 or w.r[request].last != now:
+            return 0
+        if w.r[request].wait_from >= 0:
+            return 0
+        length = min(length, w.r[request].output - w.r[request].generated - 1)
+        if w.c[0].caching:
+            page = computed // page_tokens
+            if page < w.r[request].keys:
+                length = min(length, (page + 1) * page_tokens - 1 - computed)
+        if window > 0 and computed < window:
+            length = min(length, window - computed)
+        if w.c[0].lower_attends and w.r[request].held > 0:
+            last = w.table[w.r[request].row * w.c[0].row_pages + w.r[request].held - 1]
+            if tier_of(w, last) > 0:
+                return 0
+    return length
+
+
+@kernel
+def decode_run(w: World, now: int, horizon: int) -> int:
+    """Advance a batch that only decodes, at a constant cost a step; returns the time reached.
+
+    Does exactly what plan, begin_step and commit would do, for steps that end before the horizon
+    and before any transfer does.
+    """
+    length = run_length(w, now)
+    if length < 2:
+        return now
+    n = w.c[0].running
+    page_tokens = w.c[0].page_tokens
+    context = 0
+    windowed = 0
+    below = 0
+    window = w.c[0].window_tokens
+    held = 0
+    next_page = NEVER
+    tiers = w.c[0].tiers
+    for tier in range(1, tiers):
+        w.t[tier].attend_tokens = 0
+    for i in range(n):
+        request = w.run[i]
+        computed = w.r[request].computed
+        context += computed
+        held += w.r[request].held
+        next_page = min(next_page, w.r[request].held * page_tokens - computed)
+        if window > 0:
+            if computed < window:
+                below += 1
+                windowed += computed
+            else:
+                windowed += window
+        if w.c[0].lower_attends:
+            row = w.r[request].row
+            for tier in range(1, tiers):
+                w.t[tier].attend_tokens += w.low[row * tiers + tier] * page_tokens
+    done = 0
+    while done < length and w.c[0].steps + 1 < w.c[0].step_room:
+        if not reclaim_is_idle(w):
+            break
+        need = 0
+        if done == next_page:
+            for i in range(n):
+                request = w.run[i]
+                if w.r[request].held * page_tokens == w.r[request].computed + done:
+                    need += 1
+            if w.t[0].free < need or w.c[0].balanced:
+                break
+            account_pages(w, now)
+        # what begin_step will see; undone below if the step turns out to end too late
+        w.c[0].step_tokens = n
+        w.c[0].step_prefill = 0
+        w.c[0].step_sampled = n
+        w.c[0].step_context = context + n
+        w.c[0].step_pairs = context + n
+        w.c[0].step_windowed = windowed + below
+        w.c[0].step_pairs_windowed = windowed + below
+        if need > 0:
+            held += need
+            next_page = NEVER
+            for i in range(n):
+                request = w.run[i]
+                room = w.r[request].held * page_tokens - w.r[request].computed
+                if room == done:
+                    append_page(w, request)
+                    room += page_tokens
+                next_page = min(next_page, room)
+        w.c[0].held_tokens = held * page_tokens
+        w.c[0].used_tokens = context + n
+        context += n
+        windowed += below
+        end = begin_step(w, now)
+        if end >= horizon or end >= w.c[0].next_flow:
+            # the step is under way: leave it so, as `advance` would
+            break
+        if w.c[0].flows > 0:
+            advance_service(w, end)
+        account_pages(w, end)
+        account_step(w, end)
+        w.c[0].in_flight = 0
+        log_step(w, end, n)
+        w.c[0].step_no += 1
+        w.c[0].previous_end = end
+        now = end
+        done += 1
+    if done > 0:
+        for i in range(n):
+            request = w.run[i]
+            w.r[request].computed += done
+            w.r[request].tokens += done
+            w.r[request].generated += done
+            w.r[request].last = now
+            if w.c[0].scheduler == FAIR:
+                w.g[w.r[request].group].service += done
+        w.c[0].fast_steps += done
+    if w.c[0].in_flight:
+        for i in range(n):
+            w.share[i] = 1
+    return now
+
+

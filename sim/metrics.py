@@ -1,0 +1,273 @@
+"""Metrics: pure functions from a trace and what the engine recorded to the summary.
+
+Every quantile is a nearest rank: the smallest observed value that at least p % of the
+observations do not exceed. So it is a value that occurred, and exact for integers.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsim.sim.engine.result import EngineResult, LinkCounters, TierCounters
+from vsim.traces.requests import Requests
+
+Int64s = NDArray[np.int64]
+Summary = dict[str, Any]
+
+QUANTILES = (50, 90, 99)
+STEP_BOUNDS = ("compute", "hbm", "lower_tier")
+_NS_PER_S = 1e9
+_NS_PER_MS = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What a summary says about a run besides what happened in it.
+
+    Args:
+        scenario: name of the scenario.
+        description: what the scenario shows.
+        seed: seed of every draw.
+        source: where the requests came from.
+        machine: name of the machine.
+        gpus: GPUs that serve the model.
+        model: name of the model.
+        weight_precision: precision of the weights.
+        kv_precision: precision of the KV cache.
+        kv_bytes_per_token: KV bytes of a token over all layers and GPUs.
+        weight_bytes: bytes of all weights on all GPUs.
+        block_tokens: tokens of a block.
+        page_tokens: tokens of a page.
+        batching: continuous or static.
+        max_running_requests: requests in the batch at most.
+        prefix_caching: whether the engine was to look for prefix hits.
+    """
+
+    scenario: str
+    description: str
+    seed: int
+    source: str
+    machine: str
+    gpus: int
+    model: str
+    weight_precision: str
+    kv_precision: str
+    kv_bytes_per_token: int
+    weight_bytes: int
+    block_tokens: int
+    page_tokens: int
+    batching: str
+    max_running_requests: int
+    prefix_caching: bool
+
+
+def nearest_rank(values: Int64s, percent: int, weights: Int64s | None = None) -> int:
+    """Return the smallest value that at least `percent` % of the observations do not exceed.
+
+    Args:
+        values: observations, at least one with a positive weight.
+        percent: 1 to 100.
+        weights: how often each value was observed; once each when left out.
+    """
+    if weights is None:
+        rank = -(-percent * values.size // 100)
+        return int(np.partition(values, rank - 1)[rank - 1])
+    order = np.argsort(values, kind="stable")
+    below = np.cumsum(weights[order])
+    rank = -(-percent * int(below[-1]) // 100)
+    return int(values[order[np.searchsorted(below, rank)]])
+
+
+def distribution_ms(values_ns: Int64s, weights: Int64s | None = None) -> dict[str, float | None]:
+    """Return mean, p50, p90 and p99 in milliseconds; all None without an observation."""
+    if weights is not None:
+        observed = weights > 0
+        values_ns, weights = values_ns[observed], weights[observed]
+    if values_ns.size == 0:
+        return {"mean": None, **{f"p{percent}": None for percent in QUANTILES}}
+    total = values_ns.sum() if weights is None else (values_ns * weights).sum()
+    count = values_ns.size if weights is None else weights.sum()
+    quantiles = {
+        f"p{percent}": nearest_rank(values_ns, percent, weights) / _NS_PER_MS
+        for percent in QUANTILES
+    }
+    return {"mean": float(total) / (float(count) * _NS_PER_MS), **quantiles}
+
+
+def inter_token_gaps(engine: EngineResult) -> tuple[Int64s, Int64s]:
+    """Return the gaps between successive output tokens of a request and how often each occurred.
+
+    A request that decodes in two successive steps waits from one step's end to the next one's;
+    `step_common` counts those tokens. All other gaps are listed one by one.
+    """
+    ends = engine.step_end_ns
+    gaps = np.diff(ends, prepend=ends[:1])
+    exceptions = engine.itl_exceptions_ns
+    return (
+        np.concatenate([gaps, exceptions]),
+        np.concatenate([engine.step_common, np.ones(exceptions.size, np.int64)]),
+    )
+
+
+def concurrency(start_ns: Int64s, end_ns: Int64s, simulated_ns: int) -> dict[str, float]:
+    """Return the mean and peak number of intervals that are open at once.
+
+    An interval that ends at the instant another starts does not overlap it.
+    """
+    if start_ns.size == 0 or simulated_ns == 0:
+        return {"mean": 0.0, "peak": 0}
+    times = np.concatenate([end_ns, start_ns])
+    changes = np.concatenate([np.full(end_ns.size, -1), np.ones(start_ns.size, np.int64)])
+    order = np.lexsort((changes, times))
+    return {
+        "mean": float((end_ns - start_ns).sum()) / simulated_ns,
+        "peak": int(np.cumsum(changes[order]).max()),
+    }
+
+
+def _share(part: float, whole: float) -> float:
+    """Divide, and return 0 where there is nothing to divide by."""
+    return float(part) / float(whole) if whole else 0.0
+
+
+def _tier(tier: TierCounters, simulated_ns: int, all_hits: int) -> Summary:
+    """Summarise one tier: bytes, and the share of all prefix hit tokens that lay in it."""
+    return {
+        "name": tier.name,
+        "capacity_bytes": tier.capacity_pages * tier.page_bytes,
+        "page_bytes": tier.page_bytes,
+        "peak_bytes": tier.peak_pages * tier.page_bytes,
+        "mean_bytes": _share(tier.page_ns * tier.page_bytes, simulated_ns),
+        "read_bytes": tier.read_bytes,
+        "written_bytes": tier.written_bytes,
+        "hit_tokens": tier.hit_tokens,
+        "hit_share": _share(tier.hit_tokens, all_hits),
+        "inserted_pages": tier.inserted_pages,
+        "evicted_pages": tier.evicted_pages,
+        "dropped_pages": tier.dropped_pages,
+    }
+
+
+def _link(link: LinkCounters, simulated_ns: int) -> Summary:
+    """Summarise one link: bytes and busy share each way."""
+    return {
+        "name": link.name,
+        "forward_bytes": link.forward_bytes,
+        "reverse_bytes": link.reverse_bytes,
+        "forward_busy_share": _share(link.forward_busy_ns, simulated_ns),
+        "reverse_busy_share": _share(link.reverse_busy_ns, simulated_ns),
+    }
+
+
+def _mean_step(engine: EngineResult) -> Summary:
+    """Say what steps held and where the time of a mean step went; idle time is not a step's."""
+    steps = engine.step_start_ns.size
+    parts = {
+        part: _share(ns, steps) / _NS_PER_MS
+        for part, ns in engine.time_ns.items()
+        if not part.startswith("idle_")
+    }
+    bounds = np.bincount(engine.step_bound, minlength=len(STEP_BOUNDS))
+    return {
+        "count": steps,
+        "mean_ms": sum(parts.values()),
+        "parts_ms": parts,
+        "mean_requests": _share(int(engine.step_requests.sum()), steps),
+        "mean_prefill_tokens": _share(int(engine.step_prefill_tokens.sum()), steps),
+        "mean_decode_tokens": _share(int(engine.step_decode_tokens.sum()), steps),
+        "bound_share": {
+            name: _share(int(count), steps) for name, count in zip(STEP_BOUNDS, bounds, strict=True)
+        },
+    }
+
+
+def summarise(
+    facts: RunFacts, requests: Requests, engine: EngineResult, engine_wall_s: float
+) -> Summary:
+    """Return the summary of a run, all but its verdict and the time that writing took.
+
+    Counts are integers, shares lie between 0 and 1, `_ms` and `_s` are floats.
+
+    Args:
+        facts: what was run.
+        requests: the trace, n requests in the engine's order.
+        engine: what happened.
+        engine_wall_s: from the parsed trace in memory to complete results in memory.
+    """
+    done = engine.status == 0
+    arrival = engine.arrival_ns[done]
+    first, last = engine.first_token_ns[done], engine.last_token_ns[done]
+    output = requests.output_tokens[done]
+    prompt_tokens = int(requests.prompt_tokens[done].sum())
+    output_tokens = int(output.sum())
+    simulated = engine.simulated_ns
+    simulated_s = simulated / _NS_PER_S
+    several = output > 1
+    tpot = np.rint((last - first)[several] / (output[several] - 1)).astype(np.int64)
+    faults = sum(engine.faults_by_cause.values())
+    # A preempted request looks its prefix up again; what it finds then was counted before.
+    hits = int(np.minimum(engine.hit_tokens, requests.prompt_tokens)[done].sum())
+    shares = {part: _share(ns, simulated) for part, ns in engine.time_ns.items()}
+    return {
+        "scenario": facts.scenario,
+        "description": facts.description,
+        "seed": facts.seed,
+        "source": facts.source,
+        "machine": {"name": facts.machine, "gpus": facts.gpus},
+        "model": {
+            "name": facts.model,
+            "weight_precision": facts.weight_precision,
+            "kv_precision": facts.kv_precision,
+            "weight_bytes": facts.weight_bytes,
+            "kv_bytes_per_token": facts.kv_bytes_per_token,
+        },
+        "engine": {
+            "batching": facts.batching,
+            "max_running_requests": facts.max_running_requests,
+            "block_tokens": facts.block_tokens,
+            "page_tokens": facts.page_tokens,
+            "prefix_caching": facts.prefix_caching,
+        },
+        "requests": {
+            "submitted": len(requests),
+            "completed": int(done.sum()),
+            "rejected": int((engine.status == 1).sum()),
+        },
+        "tokens": {"prompt": prompt_tokens, "output": output_tokens},
+        "simulated_s": simulated_s,
+        "engine_wall_s": engine_wall_s,
+        "throughput": {
+            "requests_per_s": _share(int(done.sum()), simulated_s),
+            "prompt_tokens_per_s": _share(prompt_tokens, simulated_s),
+            "output_tokens_per_s": _share(output_tokens, simulated_s),
+        },
+        "ttft_ms": distribution_ms(first - arrival),
+        "tpot_ms": distribution_ms(tpot),
+        "itl_ms": distribution_ms(*inter_token_gaps(engine)),
+        "e2e_ms": distribution_ms(last - arrival),
+        "admission_wait_ms": distribution_ms(engine.admitted_ns[done] - arrival),
+        "prefix_hit_tokens": hits,
+        "prefix_hit_ratio": _share(hits, prompt_tokens),
+        "faults": faults,
+        "faults_per_1000_tokens": 1000 * _share(faults, prompt_tokens + output_tokens),
+        "faults_by_cause": dict(engine.faults_by_cause),
+        "wait_s_by_cause": {cause: ns / _NS_PER_S for cause, ns in engine.wait_ns_by_cause.items()},
+        "preemptions": int(engine.preemptions.sum()),
+        "concurrent_requests": concurrency(engine.admitted_ns[done], last, simulated),
+        "fragmentation": (
+            1.0 - _share(engine.token_ns_used, engine.token_ns_reserved)
+            if engine.token_ns_reserved
+            else 0.0
+        ),
+        "tiers": [
+            _tier(tier, simulated, sum(each.hit_tokens for each in engine.tiers))
+            for tier in engine.tiers
+        ],
+        "links": [_link(link, simulated) for link in engine.links],
+        "compute_busy_share": _share(engine.time_ns.get("compute", 0), simulated),
+        "time_share": shares,
+        "step": _mean_step(engine),
+        "counters": dict(engine.counters),
+    }

@@ -1,0 +1,100 @@
+"""The placement policies by name."""
+
+import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from vsim.sim.bounds.lp import Bound, bound
+from vsim.sim.placement.belady import belady
+from vsim.sim.placement.case import Case, Placement
+from vsim.sim.placement.clock import clock
+from vsim.sim.placement.interval_annealing import interval_annealing
+from vsim.sim.placement.lp_rounding import grouped_mip, lp_rounding
+from vsim.sim.placement.lru import lru
+from vsim.sim.placement.page_oracle import page_oracle
+from vsim.sim.placement.predictor import Predictor
+from vsim.sim.placement.predictors import PREDICTORS
+from vsim.sim.placement.retention import Retention, retain
+from vsim.sim.placement.schedule import Schedule
+from vsim.sim.placement.static import static_first_fill
+from vsim.sim.placement.window_share import window_share
+
+Run = Callable[[Case, int], Placement]
+
+
+def _plain(name: str, decide: Callable[[Case], Schedule], *, oracle: bool = False) -> Run:
+    def run(case: Case, seed: int) -> Placement:
+        began = time.perf_counter()
+        schedule = decide(case)
+        elapsed = time.perf_counter() - began
+        return Placement(name, schedule, oracle, {"planner_s_per_step": elapsed / case.reads.steps})
+
+    return run
+
+
+def _window_share(case: Case, seed: int) -> Placement:
+    found = window_share(
+        case.reads, case.tiers, case.resident(), free_start=case.start == "free", seed=seed
+    )
+    facts = {"window": float(found.window), "share": found.share, "tried": float(found.tried)}
+    return Placement("window-share", found.schedule, True, facts)
+
+
+def _interval_annealing(case: Case, seed: int) -> Placement:
+    schedule = interval_annealing(case.reads, case.tiers, case.may_start_resident(), seed=seed)
+    return Placement("interval-annealing", schedule, True)
+
+
+def predicted(name: str, predictor: Predictor, retention: Retention) -> Run:
+    """Make an online policy of a predictor and the way it moves pages."""
+
+    def run(case: Case, seed: int) -> Placement:
+        kept = retain(case.reads, case.tiers, case.resident(), predictor, retention, case.seen)
+        facts = {
+            "predicted_reads": kept.predicted_reads,
+            "used_promotions": kept.used_promotions,
+            "prefetched_pages": float(kept.prefetches),
+            "planner_s_per_step": kept.planner_s_per_step,
+        }
+        return Placement(name, kept.schedule, False, facts)
+
+    return run
+
+
+def solved_for_rounding(case: Case, *, threads: int = 1) -> Bound:
+    """The bound of a case, ending on a vertex that can be rounded."""
+    return bound(case.reads, case.tiers, case.may_start_resident(), vertex=True, threads=threads)
+
+
+def rounded(case: Case, solved: Bound, *, mip_s: float, seed: int = 0) -> Placement:
+    """The schedule next to the bound: LP rounding, then the grouped MIP for at most mip_s."""
+    found = lp_rounding(case.reads, case.tiers, solved, seed=seed)
+    if mip_s > 0:
+        found = grouped_mip(case.reads, case.tiers, solved, found, time_limit_s=mip_s)
+    return Placement("lp-rounding", found.schedule, True)
+
+
+def policies() -> Mapping[str, Run]:
+    """Every policy but the rounding, which needs the bound first, by name."""
+    found: dict[str, Run] = {
+        "static": _plain("static", lambda c: static_first_fill(c.reads, c.tiers, c.resident())),
+        "lru": _plain("lru", lambda c: lru(c.reads, c.tiers, c.resident())),
+        "lru-balanced": _plain(
+            "lru-balanced", lambda c: lru(c.reads, c.tiers, c.resident(), balanced=True)
+        ),
+        "clock": _plain("clock", lambda c: clock(c.reads, c.tiers, c.resident())),
+        "clock-balanced": _plain(
+            "clock-balanced", lambda c: clock(c.reads, c.tiers, c.resident(), balanced=True)
+        ),
+    }
+    for name, (predictor, retention) in PREDICTORS.items():
+        found[name] = predicted(name, predictor, retention)
+    found["page-oracle"] = _plain(
+        "page-oracle", lambda c: page_oracle(c.reads, c.tiers, c.resident()), oracle=True
+    )
+    found["window-share"] = _window_share
+    found["belady"] = _plain(
+        "belady", lambda c: belady(c.reads, c.tiers, c.resident()), oracle=True
+    )
+    found["interval-annealing"] = _interval_annealing
+    return MappingProxyType(found)

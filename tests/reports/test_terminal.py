@@ -1,0 +1,111 @@
+import io
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+
+from vsim.reports.terminal import show_summary
+
+
+def tier(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "capacity_bytes": 1_099_511_627_776_000,
+        "peak_bytes": 109_951_162_777_600,
+        "mean_bytes": 123_456_789_012.5,
+        "read_bytes": 999_999_999_999,
+        "written_bytes": 0,
+        "hit_share": 0.123,
+        "evicted_pages": 123_456_789,
+    }
+
+
+def summary() -> dict[str, Any]:
+    latency = {"mean": 123_456.7, "p50": 0.0123, "p90": None, "p99": 99_999_999.0}
+    link = {
+        "forward_bytes": 999_999_999_999_999,
+        "reverse_bytes": 1,
+        "forward_busy_share": 1.0,
+        "reverse_busy_share": 0.001,
+    }
+    return {
+        "scenario": "a scenario with a long and winding name that says much",
+        "machine": {"name": "4xa100-nvlink", "gpus": 4},
+        "model": {"name": "deepseek-v3"},
+        "requests": {"submitted": 1_234_567, "completed": 1_234_000, "rejected": 567},
+        "simulated_s": 98_765.4,
+        "engine_wall_s": 12.34,
+        "throughput": {
+            "requests_per_s": 12.5,
+            "prompt_tokens_per_s": 12_345_678.9,
+            "output_tokens_per_s": 1234.5,
+        },
+        **dict.fromkeys(("ttft_ms", "tpot_ms", "itl_ms", "e2e_ms"), latency),
+        "prefix_hit_ratio": 0.366,
+        "faults_per_1000_tokens": 1.2345,
+        "faults_by_cause": {"promotion": 123_456, "in_flight": 2, "swap_in": 0, "write_back": 7},
+        "preemptions": 12_345,
+        "concurrent_requests": {"mean": 123.45, "peak": 256},
+        "fragmentation": 0.0123,
+        "tiers": [tier(name) for name in ("hbm", "host", "nvme", "network")],
+        "links": [{"name": name, **link} for name in ("host-hbm", "nvme-host", "network-host")],
+        "time_share": {
+            "compute": 0.1,
+            "hbm_weights": 0.5,
+            "lower_tier:network": 0.3,
+            "idle_no_requests": 0.1,
+            "vmm": 0.0,
+        },
+        "step": {"count": 1_234_567, "mean_ms": 12.3, "mean_requests": 99.9},
+        "verdict": {
+            "bound_by": "bandwidth of network",
+            "why": "30 % of the time steps wait for pages " * 4,
+            "relief": "twice its bandwidth saves at most 15 % of the time",
+        },
+    }
+
+
+def shown(out: str | None = None) -> str:
+    text = io.StringIO()
+    show_summary(summary(), out, file=text)
+    return text.getvalue()
+
+
+def test_no_line_is_wider_than_100_columns_and_none_is_cut() -> None:
+    lines = shown("a/very/long/folder/" * 8).splitlines()
+    assert max(cell_len(line) for line in lines) <= 100
+    assert "…" not in "".join(lines)
+
+
+def test_the_summary_fits_a_screen() -> None:
+    assert len(shown().splitlines()) <= 40
+
+
+def test_output_that_is_no_terminal_is_plain_text() -> None:
+    assert "\x1b" not in shown()
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "1,234,000 of 1,234,567 requests completed, 567 rejected",
+        "deepseek-v3 on 4xa100-nvlink (4 GPUs)",
+        "prefix hits 36.6%",
+        "promotion 123,456, in flight 2, write back 7",
+        "Bound by bandwidth of network",
+        "What would help: twice its bandwidth",
+        "hbm weights 50.0%, lower tier network 30.0%",
+        "0.0123 ms",
+        "123 s",
+        "–",
+        "1,000 TiB",
+        "host → network 1 B 0.1%",
+    ],
+)
+def test_the_figures_are_there(piece: str) -> None:
+    assert piece in " ".join(shown().split())
+
+
+def test_the_folder_is_named_when_one_was_written() -> None:
+    assert "Wrote results/a" in shown("results/a")
+    assert "Wrote" not in shown()

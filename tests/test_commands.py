@@ -1,0 +1,129 @@
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import vsim_app
+
+from vsim.sim import commands as sim_commands
+from vsim.sim.scenario import schema_text
+from vsim.traces import commands as trace_commands
+
+HEAVY = ("numpy", "pyarrow", "numba", "scipy", "simpy", "highspy", "yaml")
+
+
+def commands() -> Iterator[tuple[str, Any]]:
+    """Every command of the application, by its full name."""
+    app = typer.Typer()
+    sim_commands.register(app)
+    trace_commands.register(app)
+
+    def walk(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+        yield name, command
+        for inner, each in getattr(command, "commands", {}).items():
+            yield from walk(f"{name} {inner}", each)
+
+    yield from walk("vsim", typer.main.get_command(app))
+
+
+@pytest.mark.parametrize(("name", "command"), [pair for pair in commands() if pair[0] != "vsim"])
+def test_every_command_and_each_of_its_parameters_has_help(name: str, command: Any) -> None:
+    assert command.help, name
+    for parameter in command.params:
+        assert getattr(parameter, "help", None), f"{name} {parameter.name}"
+
+
+def test_the_commands_are_the_documented_ones() -> None:
+    names = {name for name, _ in commands()}
+    assert {"vsim run", "vsim schema", "vsim trace info"} <= names
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["trace", "--help"]])
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys, vsim_app\n"
+        f"sys.argv = ['vsim', *{arguments!r}]\n"
+        "try:\n    vsim_app.main()\n"
+        "except SystemExit as ended:\n    assert ended.code == 0\n"
+        f"print('loaded:', [name for name in {HEAVY!r} if name in sys.modules])\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "loaded: []" in shown.stdout
+    assert "Usage" in shown.stdout
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["vsim", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        vsim_app.main()
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def test_schema_prints_the_schema(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "schema") == 0
+    assert capsys.readouterr().out == schema_text()
+
+
+TRACE = "".join(
+    f'{{"timestamp": {100 * i}, "input_length": 1100, "output_length": 20, '
+    f'"hash_ids": [1, 2, {10 + i}]}}\n'
+    for i in range(8)
+)
+SCENARIO = """\
+name: eight-requests
+workload: {trace: trace.jsonl}
+machine: h100
+model: llama-3.1-8b
+tiers:
+  - {tier: hbm, capacity: 4GiB}
+  - {tier: host, capacity: 4GiB}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "scenario.yaml").write_text(SCENARIO)
+    (tmp_path / "trace.jsonl").write_text(TRACE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_run_prints_a_summary_that_fits_a_screen_and_writes_the_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "run", "scenario.yaml", "--out", "out") == 0
+    shown = capsys.readouterr()
+    assert "8 of 8 requests completed" in shown.out
+    assert "Bound by" in shown.out
+    assert "Wrote out" in shown.out
+    assert max(map(len, shown.out.splitlines())) <= 100
+    assert shown.err == "", "there is no person to show progress to"
+    summary = json.loads((folder / "out" / "summary.json").read_text())
+    assert summary["requests"] == {"submitted": 8, "completed": 8, "rejected": 0}
+    assert set(summary["verdict"]) == {"bound_by", "step_bound_by", "why", "relief"}
+
+
+def test_a_trace_option_replaces_what_the_scenario_names(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "elsewhere").mkdir()
+    (folder / "elsewhere" / "five.jsonl").write_text("".join(TRACE.splitlines(True)[:5]))
+    (folder / "trace.jsonl").unlink()
+    assert run(monkeypatch, "run", "scenario.yaml", "--trace", "elsewhere/five.jsonl") == 0
+    assert "5 of 5 requests completed" in capsys.readouterr().out
+
+
+def test_set_overrides_a_field(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, "run", "scenario.yaml", "--set", "workload.requests=3") == 0
+    assert "3 of 3 requests completed" in capsys.readouterr().out
+    assert run(monkeypatch, "run", "scenario.yaml", "--set", "workload.requests=none") == 2
+    assert capsys.readouterr().err.startswith("--set workload.requests: ")

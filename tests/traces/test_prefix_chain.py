@@ -1,0 +1,73 @@
+"""Prefix ids: chains, scopes, order."""
+
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vsim.traces.prefix_chain import first_broken, made_global, reordered, truncated
+
+
+def packed(rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    offsets = np.cumsum([0, *map(len, rows)]).astype(np.int64)
+    return offsets, np.asarray([i for row in rows for i in row], dtype=np.int64)
+
+
+def unpacked(offsets: np.ndarray, ids: np.ndarray) -> list[list[int]]:
+    return [ids[a:b].tolist() for a, b in pairwise(offsets)]
+
+
+ROWS = st.lists(st.lists(st.integers(0, 5), max_size=4), min_size=1, max_size=8)
+
+
+def first_broken_plainly(rows: list[list[int]]) -> tuple[int, int] | None:
+    before: dict[int, int] = {}
+    for row, ids in enumerate(rows):
+        for last, identity in zip([-1, *ids], ids, strict=False):
+            if before.setdefault(identity, last) != last:
+                return row, identity
+    return None
+
+
+@given(rows=ROWS, spread=st.sampled_from([1, 10**12]))
+def test_a_broken_chain_is_found_where_a_plain_search_finds_it(
+    rows: list[list[int]], spread: int
+) -> None:
+    rows = [[i * spread for i in row] for row in rows]
+    assert first_broken(*packed(rows)) == first_broken_plainly(rows)
+
+
+def test_one_id_at_one_place_is_a_chain() -> None:
+    assert first_broken(*packed([[0, 1, 2], [], [0, 1, 7], [9], [0]])) is None
+    assert first_broken(*packed([[0, 1], [1]])) == (1, 1)
+    assert first_broken(*packed([[4, 4]])) == (0, 4)
+
+
+@given(rows=ROWS, data=st.data())
+def test_ids_of_different_scopes_never_meet(rows: list[list[int]], data: st.DataObject) -> None:
+    scopes = data.draw(st.lists(st.integers(0, 3), min_size=len(rows), max_size=len(rows)))
+    offsets, ids = packed(rows)
+    made = unpacked(offsets, made_global(offsets, ids, np.asarray(scopes, dtype=np.int64)))
+    pairs = {
+        (scope, old): new
+        for scope, olds, news in zip(scopes, rows, made, strict=True)
+        for old, new in zip(olds, news, strict=True)
+    }
+    assert len(set(pairs.values())) == len(pairs)
+    for scope, olds, news in zip(scopes, rows, made, strict=True):
+        assert [pairs[scope, old] for old in olds] == news
+
+
+@given(rows=ROWS, data=st.data())
+def test_reordering_moves_whole_rows(rows: list[list[int]], data: st.DataObject) -> None:
+    order = data.draw(st.permutations(range(len(rows))))
+    moved = unpacked(*reordered(*packed(rows), np.asarray(order)))
+    assert moved == [rows[i] for i in order]
+
+
+@given(rows=ROWS, data=st.data())
+def test_truncating_keeps_leading_ids(rows: list[list[int]], data: st.DataObject) -> None:
+    most = data.draw(st.lists(st.integers(0, 5), min_size=len(rows), max_size=len(rows)))
+    kept = unpacked(*truncated(*packed(rows), np.asarray(most)))
+    assert kept == [row[:n] for row, n in zip(rows, most, strict=True)]

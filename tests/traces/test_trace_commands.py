@@ -1,0 +1,188 @@
+"""The `vsim trace` commands."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from vsim.traces.arrow_io import Provenance, write_table
+from vsim.traces.requests import Requests, read_requests, write_requests
+from vsim.traces.schema import schema_of
+
+Vsim = Callable[..., Any]
+LINES = """\
+{"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids": [0, 1]}
+{"timestamp": 1000, "input_length": 700, "output_length": 5, "hash_ids": [0, 1]}
+"""
+
+
+@pytest.fixture
+def mooncake(tmp_path: Path) -> Path:
+    path = tmp_path / "m.jsonl"
+    path.write_text(LINES)
+    return path
+
+
+def test_info_of_a_foreign_file_and_of_its_import_agree(
+    tmp_path: Path, mooncake: Path, vsim: Vsim
+) -> None:
+    out = tmp_path / "m.arrow"
+    done = vsim("trace", "import", mooncake, "--out", out, "--licence", "CC0-1.0")
+    assert done.code == 0
+    assert done.out == f"{out}: 2 requests from Mooncake trace m.jsonl\n"
+    sizes = ("--cache-blocks", "1,2")
+    one = vsim("trace", "info", mooncake, "--json", *sizes).out
+    assert vsim("trace", "info", out, "--json", *sizes).out == one
+    assert json.loads(one)["prefix"] == {
+        "block_tokens": 512, "references": 4, "unique": 2, "hit_ratio": 0.5,
+        "lru_hit_ratio": {"1": 0.25, "2": 0.5},
+    }  # fmt: skip
+
+
+def test_info_fits_a_terminal_of_100_columns(tmp_path: Path, mooncake: Path, vsim: Vsim) -> None:
+    shown = vsim("trace", "info", mooncake, "--cache-blocks", "1,1000000").out
+    assert "prefix hits    50.0 % with an unbounded cache" in shown
+    assert "25.0 % with LRU over 1 blocks" in shown
+    assert max(map(len, shown.splitlines())) <= 100
+    out = tmp_path / "s.arrow"
+    vsim(
+        "trace", "synth", "--out", out, "--requests", 50, "--rate", 2, "--prompt-quantiles",
+        "0.5:100,0.9:900", "--output-quantiles", "0.5:10", "--turns", 3, "--think", 5,
+        "--tenant", "a:1", "--tenant", "b:3:2", "--system-prompts", 3,
+        "--system-prompt-tokens", 64, "--zipf", 1, "--most-tokens", 5000,
+        "--follow-up-quantiles", "0.5:20", "--arrivals", "onoff", "--on", 5, "--off", 5,
+    )  # fmt: skip
+    shown = vsim("trace", "info", out).out
+    assert max(map(len, shown.splitlines())) <= 100
+    for word in ("sessions", "follow-ups", "tenants", "priorities", "think time, s"):
+        assert word in shown
+
+
+def test_the_same_seed_writes_the_same_bytes(tmp_path: Path, vsim: Vsim) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        done = vsim(
+            "trace", "synth", "--out", tmp_path / name, "--requests", 100, "--rate", 2, "--seed",
+            seed, "--prompt-quantiles", "0.5:100", "--output-quantiles", "0.5:10,0.9:30",
+        )  # fmt: skip
+        assert done.code == 0
+    same = (tmp_path / "a").read_bytes()
+    assert (tmp_path / "b").read_bytes() == same
+    assert (tmp_path / "c").read_bytes() != same
+
+
+def test_info_of_other_kinds_shows_their_columns(tmp_path: Path, vsim: Vsim) -> None:
+    import pyarrow as pa
+
+    row = {"time_ns": 5, "thread": 1, "stream": 0, "op": "free", "handle": 3, "bytes": 8}
+    table = pa.Table.from_pylist([row], schema=schema_of("allocations"))
+    path = tmp_path / "a.arrow"
+    write_table(table, path, "allocations", Provenance("a test"))
+    shown = vsim("trace", "info", path).out
+    assert shown.startswith("1 rows of allocations\n")
+    assert max(map(len, shown.splitlines())) <= 100
+    assert json.loads(vsim("trace", "info", path, "--json").out)["kind"] == "allocations"
+    refused = vsim("trace", "info", path, "--cache-blocks", "5")
+    assert refused.code == 2
+    assert refused.err.startswith("--cache-blocks: does nothing with a trace of allocations")
+
+
+def test_check_says_what_is_sound_and_what_is_not(
+    tmp_path: Path, mooncake: Path, requests: Requests, vsim: Vsim
+) -> None:
+    path = tmp_path / "t.arrow"
+    write_requests(requests, path)
+    assert vsim("trace", "check", path).out == f"{path}: 4 rows of requests, no faults\n"
+    assert vsim("trace", "check", mooncake).out == f"{mooncake}: 2 requests, no faults\n"
+    path.write_bytes(path.read_bytes()[:-30])
+    refused = vsim("trace", "check", path)
+    assert refused.code == 2
+    assert refused.err.startswith(f"{path}: is cut off or damaged")
+    assert refused.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("info", "F", "--cache-blocks", "0"), "--cache-blocks: '0' is no number of blocks"),
+        (("info", "F", "--cache-blocks", "1e3"), "--cache-blocks: '1e3' is no number of blocks"),
+        (("import", "F", "--out", "O", "--format", "moon"), "--format: 'moon' is unknown"),
+        (("import", "F", "--out", "O", "--time-unit", "h"), "--time-unit: 'h' is unknown"),
+        (("import", "F", "--out", "O", "--session-rate", "nan"), "--session-rate: nan is no rate"),
+        (("import", "F", "--out", "O", "--think-mean", "-1"), "--think-mean: -1 is no time"),
+        (("import", "F", "--out", "O", "--think-mean", "4"), "--think-mean: does nothing with"),
+        (("import", "F", "--out", "O", "--columns", "a"), "--columns: 'a' names no column"),
+        (("import", "F", "--out", "O", "--columns", "prompt=a,prompt=b"), "--columns: prompt is"),
+        (("synth", "--requests", "0"), "--requests: 0: Input should be greater than 0"),
+        (("synth", "--rate", "nan"), "--rate: nan: Input should be"),
+        (("synth", "--prompt-quantiles", "x"), "--prompt-quantiles: 'x': 'x' is no point"),
+        (("synth", "--cv", "2"), "--arrivals: cv does nothing with process: poisson"),
+        (("synth", "--arrivals", "burst"), "--arrivals: 'burst': Input should be 'poisson',"),
+        (("synth", "--turns", "3"), "--turns: turns_mean above 1 needs think_s_mean"),
+        (("synth", "--tenant", "a"), "--tenant: 'a' is no tenant; write name:share"),
+        (("synth", "--tenant", "a:x"), "--tenant: 'x': Input should be a valid number"),
+    ],
+)
+def test_a_wrong_option_is_named(
+    tmp_path: Path, mooncake: Path, vsim: Vsim, arguments: tuple[str, ...], message: str
+) -> None:
+    out = tmp_path / "out.arrow"
+    words = [{"F": str(mooncake), "O": str(out)}.get(word, word) for word in arguments]
+    if words[0] == "synth":
+        given = {
+            "--requests": "5", "--rate": "1", "--prompt-quantiles": "0.5:9",
+            "--output-quantiles": "0.5:9", "--out": str(out),
+        }  # fmt: skip
+        for name, value in given.items():
+            if name not in words:
+                words += [name, value]
+    ended = vsim("trace", *words)
+    assert ended.code == 2
+    assert ended.err.startswith(message)
+    assert ended.err.count("\n") == 1
+    assert not out.exists()
+
+
+def test_every_command_and_option_has_help() -> None:
+    from vsim.traces.commands import register
+
+    app = typer.Typer()
+    register(app)
+    app.command("other")(lambda: None)
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    trace = group.commands["trace"]
+    assert isinstance(trace, TyperGroup)
+    assert set(trace.commands) == {"info", "import", "synth", "check"}
+    for command in trace.commands.values():
+        assert command.help
+        for parameter in command.params:
+            assert getattr(parameter, "help", None), (command.name, parameter.name)
+
+
+def test_the_commands_import_nothing_heavy() -> None:
+    code = (
+        "import sys, vsim.traces.commands\n"
+        "heavy = {'numpy', 'pyarrow', 'numba', 'scipy', 'pydantic'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_an_import_keeps_where_the_data_are_from(
+    tmp_path: Path, mooncake: Path, vsim: Vsim
+) -> None:
+    from vsim.traces.arrow_io import metadata_of, read_table
+
+    out = tmp_path / "o.arrow"
+    vsim("trace", "import", mooncake, "--out", out, "--source", "ours", "--licence", "CC0-1.0")
+    metadata = metadata_of(read_table(out))
+    assert metadata["source"] == "ours"
+    assert metadata["licence"] == "CC0-1.0"
+    assert read_requests(out).source == "ours"

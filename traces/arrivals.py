@@ -1,0 +1,46 @@
+"""Arrival processes: times drawn from a generator, in nanoseconds from 0, never falling."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Times = NDArray[np.int64]
+
+
+def _as_ns(seconds: NDArray[np.float64]) -> Times:
+    return np.floor(seconds * 1e9).astype(np.int64)
+
+
+def poisson_ns(random: np.random.Generator, count: int, rate_per_s: float) -> Times:
+    """Draw `count` arrivals of a Poisson process."""
+    return _as_ns(np.cumsum(random.exponential(1.0 / rate_per_s, count)))
+
+
+def gamma_ns(random: np.random.Generator, count: int, rate_per_s: float, cv: float) -> Times:
+    """Draw `count` arrivals with gamma-distributed gaps of the coefficient of variation `cv`.
+
+    The shape is 1/cv²: cv 1 is Poisson, above 1 bursts, below 1 evens out.
+    """
+    shape = cv**-2
+    return _as_ns(np.cumsum(random.gamma(shape, 1.0 / (rate_per_s * shape), count)))
+
+
+def onoff_ns(
+    random: np.random.Generator, count: int, rate_per_s: float, on_s: float, off_s: float
+) -> Times:
+    """Draw `count` arrivals that are Poisson in on periods and absent in off periods.
+
+    Periods last exponential times of means `on_s` and `off_s`, the first is on. In on periods
+    the rate is higher by (on_s + off_s) / on_s, so that `rate_per_s` holds in the long run.
+    """
+    rate_on = rate_per_s * (on_s + off_s) / on_s
+    within = np.cumsum(random.exponential(1.0 / rate_on, count))
+    ends = np.zeros(0)
+    pauses = np.zeros(0)
+    while not len(ends) or ends[-1] < within[-1]:
+        missing = within[-1] - (ends[-1] if len(ends) else 0.0)
+        periods = int(missing / on_s * 1.2) + 16
+        last = ends[-1] if len(ends) else 0.0
+        ends = np.concatenate([ends, last + np.cumsum(random.exponential(on_s, periods))])
+        pauses = np.concatenate([pauses, random.exponential(off_s, periods)])
+    passed = np.concatenate([[0.0], np.cumsum(pauses)])
+    return _as_ns(within + passed[np.searchsorted(ends, within)])

@@ -1,0 +1,101 @@
+"""Prefix block ids: an id stands for its block and all blocks before it, as a chained hash does."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Ints = NDArray[np.int64]
+_AT_ONCE: Final = 1 << 22  # ids compared at once; traces hold up to 10^8
+
+
+def first_broken(offsets: _Ints, ids: _Ints) -> tuple[int, int] | None:
+    """Find the first id that stands after other blocks than where it was first seen.
+
+    Args:
+        offsets: int64[n + 1], where each request's ids start, from 0.
+        ids: int64[m], ids of the prompts' blocks, first block first, none negative.
+
+    Returns:
+        Row and id, or None where each id stands for one prefix throughout.
+    """
+    if len(ids) == 0:
+        return None
+    before = np.empty_like(ids)
+    before[0] = -1
+    before[1:] = ids[:-1]
+    starts = offsets[:-1]
+    before[starts[starts < offsets[1:]]] = -1
+    # A chain is broken where an id follows another one than at its first place. That each id has
+    # one predecessor also fixes its position, for chains cannot then close on themselves.
+    codes, count = dense_codes(ids)
+    wanted = np.empty(count, dtype=np.int64)
+    wanted[codes[::-1]] = before[::-1]  # of one code's values the last assigned, its first, stays
+    for start in range(0, len(ids), _AT_ONCE):
+        part = slice(start, start + _AT_ONCE)
+        bad = before[part] != wanted[codes[part]]
+        if bad.any():
+            element = start + int(np.argmax(bad))
+            return int(np.searchsorted(offsets, element, side="right")) - 1, int(ids[element])
+    return None
+
+
+def dense_codes(ids: _Ints) -> tuple[_Ints, int]:
+    """Return codes from 0 for ids, the ids themselves where they are close together, and how many.
+
+    The number is one that all codes are below, not that of the codes in use.
+    """
+    if len(ids) == 0:
+        return ids, 0
+    top = int(ids.max()) + 1
+    if ids.min() >= 0 and top <= 4 * len(ids) + 1024:
+        return ids, top
+    known, codes = np.unique(ids, return_inverse=True)
+    return codes.astype(np.int64), len(known)
+
+
+def made_global(offsets: _Ints, ids: _Ints, scopes: _Ints) -> _Ints:
+    """Give ids that are local to a scope, such as a session, ids that are unique in the file.
+
+    Args:
+        offsets: int64[n + 1], where each request's ids start.
+        ids: int64[m], ids of one scope, none negative.
+        scopes: int64[n], the scope of each request, from 0 without gaps.
+
+    Returns:
+        int64[m]; scope s's ids follow all ids of the scopes before it, in their own order.
+    """
+    if len(ids) == 0:
+        return ids
+    lengths = np.diff(offsets)
+    filled = lengths > 0
+    tops = np.zeros(int(scopes.max()) + 1, dtype=np.int64)
+    row_tops = np.maximum.reduceat(ids, offsets[:-1][filled]) + 1
+    np.maximum.at(tops, scopes[filled], row_tops)
+    starts = np.cumsum(tops) - tops
+    made = ids.copy()
+    # Row by row: an array of one start an id would be as large as the ids themselves.
+    for row, start in enumerate(starts[scopes].tolist()):
+        made[offsets[row] : offsets[row + 1]] += start
+    return made
+
+
+def reordered(offsets: _Ints, ids: _Ints, order: _Ints) -> tuple[_Ints, _Ints]:
+    """Return offsets and ids of the requests in another order, `order[i]` the old row of row i."""
+    lengths = np.diff(offsets)[order]
+    moved = np.zeros(len(order) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=moved[1:])
+    result = np.empty_like(ids)
+    for row, old in enumerate(order.tolist()):
+        result[moved[row] : moved[row + 1]] = ids[offsets[old] : offsets[old + 1]]
+    return moved, result
+
+
+def truncated(offsets: _Ints, ids: _Ints, lengths: _Ints) -> tuple[_Ints, _Ints]:
+    """Keep at most `lengths[i]` leading ids of request i."""
+    kept = np.minimum(np.diff(offsets), lengths)
+    moved = np.zeros(len(offsets), dtype=np.int64)
+    np.cumsum(kept, out=moved[1:])
+    index = np.repeat(offsets[:-1] - moved[:-1], kept)
+    index += np.arange(len(index), dtype=np.int64)
+    return moved, ids[index]

@@ -1,0 +1,1 @@
+"""Recorders: run a real model and write down which pages its attention reads."""

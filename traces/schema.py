@@ -1,0 +1,161 @@
+"""The four Arrow schemas that every trace, simulated or recorded, is written in.
+
+A list column holds one list a row. Field metadata says each column's `unit` and `doc`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+import pyarrow as pa
+
+SCHEMA_VERSION: Final = 1
+READABLE_VERSIONS: Final = (1,)
+
+OPERATION_KINDS: Final = (
+    "reserve",  # VMM calls
+    "create",
+    "map",
+    "set_access",
+    "unmap",
+    "release",
+    "copy",  # a transfer between two tiers
+    "attend",  # attention over pages where they are
+    "compute",  # dense parts of a step
+    "evict",  # a copy is dropped; moves no bytes
+    "wait",
+)
+ALLOCATION_OPS: Final = ("malloc", "free", "realloc", "memcpy")
+
+_DICTIONARY: Final = pa.dictionary(pa.int32(), pa.string())
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a schema.
+
+    Args:
+        name: the column's name.
+        type: its Arrow type.
+        unit: `ns`, `bytes`, `tokens`, `1` for a count or an index, `id`, `name`, `flag`.
+        doc: one line that says what a value is.
+        nullable: whether a value may be null.
+        minimum: the least value allowed, of each element for a list.
+        words: the only words allowed, empty for any.
+        optional: whether a file may leave the column out.
+    """
+
+    name: str
+    type: pa.DataType
+    unit: str
+    doc: str
+    nullable: bool = False
+    minimum: int | None = None
+    words: tuple[str, ...] = ()
+    optional: bool = False
+
+    def field(self) -> "pa.Field[pa.DataType]":
+        """Make the Arrow field, with unit and doc as metadata."""
+        metadata = {"unit": self.unit, "doc": self.doc}
+        return pa.field(self.name, self.type, self.nullable, metadata)
+
+
+REQUESTS: Final = (
+    Column("id", pa.int64(), "id", "identity of the request, unique in the file", minimum=0),
+    Column("arrival_ns", pa.int64(), "ns", "arrival since the trace's start, never falls",
+           minimum=0),
+    Column("prompt_tokens", pa.int64(), "tokens", "length of the whole prompt", minimum=1),
+    Column("output_tokens", pa.int64(), "tokens", "tokens generated", minimum=1),
+    Column("session", pa.int64(), "id", "the conversation it belongs to", True, 0),
+    Column("parent", pa.int64(), "id", "id of the request this one continues; an earlier row",
+           True, 0),
+    Column("think_ns", pa.int64(), "ns", "from the parent's last token to this arrival", True, 0),
+    Column("tenant", _DICTIONARY, "name", "who sent it", True),
+    Column("priority", pa.int32(), "1", "lower is more urgent; 0 is the default"),
+    Column("prefix_blocks", pa.list_(pa.int64()), "id",
+           "ids of the prompt's blocks, each standing for its whole prefix; "
+           "the last may stand for a partial block", minimum=0),
+)  # fmt: skip
+
+ATTENTION: Final = (
+    Column("step", pa.int64(), "1", "decode step, from 0; rows are ordered by step", minimum=0),
+    Column("request", pa.int64(), "id", "the request that attends", minimum=0),
+    Column("layer", pa.int32(), "1", "layer, from 0", minimum=0),
+    Column("kv_head", pa.int32(), "1", "KV head, from 0; -1 stands for all", minimum=-1),
+    Column("pages", pa.list_(pa.int32()), "1", "pages read, by position in the context",
+           minimum=0),
+    Column("mass", pa.list_(pa.float16()), "1",
+           "attention mass of each page; uint8 is on the log scale that vsim.mass_scale names",
+           optional=True),
+)  # fmt: skip
+
+ALLOCATIONS: Final = (
+    Column("time_ns", pa.int64(), "ns", "time since the recording's start, never falls",
+           minimum=0),
+    Column("thread", pa.int64(), "id", "the calling thread", minimum=0),
+    Column("stream", pa.int64(), "id", "the stream it is ordered on", minimum=0),
+    Column("op", _DICTIONARY, "name", "what was called", words=ALLOCATION_OPS),
+    Column("handle", pa.int64(), "id", "the allocation; of a memcpy, the target", minimum=0),
+    Column("bytes", pa.int64(), "bytes", "size", minimum=0),
+    Column("other_handle", pa.int64(), "id",
+           "of a realloc, the allocation it replaced; of a memcpy, the source", True, 0),
+)  # fmt: skip
+
+OPERATIONS: Final = (
+    Column("id", pa.int64(), "id", "identity of the operation, rises from row to row", minimum=0),
+    Column("step", pa.int64(), "1", "the step it served; null outside of any", True, 0),
+    Column("kind", _DICTIONARY, "name", "what was done", words=OPERATION_KINDS),
+    Column("source_tier", _DICTIONARY, "name", "the tier read; null where none is", True),
+    Column("target_tier", _DICTIONARY, "name", "the tier written; null where none is", True),
+    Column("pages", pa.list_(pa.int64()), "id", "pages concerned", minimum=0),
+    Column("bytes", pa.int64(), "bytes", "bytes moved, mapped or read", minimum=0),
+    Column("stream", pa.int32(), "id", "operations of one stream run in order", minimum=0),
+    Column("depends_on", pa.list_(pa.int64()), "id", "earlier operations that it waits for",
+           minimum=0),
+    Column("submit_ns", pa.int64(), "ns", "when it was submitted", minimum=0),
+    Column("start_ns", pa.int64(), "ns", "when it started, not before submit_ns", minimum=0),
+    Column("end_ns", pa.int64(), "ns", "when it ended, not before start_ns", minimum=0),
+    Column("predicted", pa.bool_(), "flag", "true from a simulation, false if measured"),
+)  # fmt: skip
+
+SCHEMAS: Final[Mapping[str, tuple[Column, ...]]] = MappingProxyType(
+    {
+        "requests": REQUESTS,
+        "attention": ATTENTION,
+        "allocations": ALLOCATIONS,
+        "operations": OPERATIONS,
+    }
+)
+
+
+def schema_of(kind: str) -> pa.Schema:
+    """Make the Arrow schema of one kind, its optional columns left out."""
+    return pa.schema([column.field() for column in SCHEMAS[kind] if not column.optional])
+
+
+def is_score(name: str) -> bool:
+    """Say whether an attention column is a further score, by which a selection can be redone."""
+    return name.startswith("score_")
+
+
+def fits(found: Any, wanted: Any) -> bool:
+    """Say whether a column of type `found` can be read as `wanted` without loss.
+
+    Words may be plain strings, and the elements of a list may be declared never null.
+    """
+    if pa.types.is_dictionary(wanted):
+        if pa.types.is_dictionary(found):
+            found = found.value_type
+        return pa.types.is_string(found) or pa.types.is_large_string(found)
+    if pa.types.is_list(wanted):
+        is_list = pa.types.is_list(found) or pa.types.is_large_list(found)
+        return is_list and bool(found.value_type == wanted.value_type)
+    return bool(found == wanted)
+
+
+def fits_scores(found: Any) -> bool:
+    """Say whether a column can hold one score a page: lists of float16, float32 or uint8."""
+    if not (pa.types.is_list(found) or pa.types.is_large_list(found)):
+        return False
+    return found.value_type in (pa.float16(), pa.float32(), pa.uint8())

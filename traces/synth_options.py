@@ -1,0 +1,64 @@
+"""Make a SynthSpec from command-line options, and name the option that is wrong."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from vsim.traces.faults import Fault, InputError, refuse
+from vsim.traces.synth_spec import SynthSpec
+
+_OPTION_OF: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "requests": "--requests",
+        "seed": "--seed",
+        "arrivals": "--arrivals",
+        "arrivals.process": "--arrivals",
+        "arrivals.rate_per_s": "--rate",
+        "arrivals.cv": "--cv",
+        "arrivals.on_s": "--on",
+        "arrivals.off_s": "--off",
+        "prompt_tokens": "--prompt-quantiles",
+        "output_tokens": "--output-quantiles",
+        "sessions": "--turns",
+        "sessions.turns_mean": "--turns",
+        "sessions.think_s_mean": "--think",
+        "sessions.follow_up_tokens": "--follow-up-quantiles",
+        "sessions.most_tokens": "--most-tokens",
+        "sessions.system_prompts": "--system-prompts",
+        "sessions.system_prompt_tokens": "--system-prompt-tokens",
+        "sessions.zipf": "--zipf",
+        "tenants": "--tenant",
+        "block_tokens": "--block-tokens",
+    }
+)
+
+
+def _option(location: Sequence[int | str]) -> str:
+    """Return the option of a place in the specification, or of the nearest place above it."""
+    for end in range(len(location), 0, -1):
+        name = _OPTION_OF.get(".".join(map(str, location[:end])))
+        if name is not None:
+            return name
+    return "vsim trace synth"
+
+
+def _tenant(text: str) -> dict[str, Any]:
+    parts = text.split(":")
+    if len(parts) not in (2, 3):
+        refuse("--tenant", f"{text!r} is no tenant; write name:share or name:share:priority")
+    return dict(zip(("name", "share", "priority"), parts, strict=False))
+
+
+def spec_from_options(values: Mapping[str, Any], tenants: Sequence[str]) -> SynthSpec:
+    """Make a specification. Raises InputError with one fault for each option that is wrong."""
+    try:
+        return SynthSpec.model_validate({**values, "tenants": [_tenant(text) for text in tenants]})
+    except ValidationError as error:
+        faults = []
+        for detail in error.errors():
+            message = detail["msg"].removeprefix("Value error, ")
+            shown = "" if isinstance(detail["input"], dict) else f"{detail['input']!r}: "
+            faults.append(Fault(_option(detail["loc"]), shown + message))
+        raise InputError(faults) from None

@@ -1,0 +1,316 @@
+"""Check an Arrow trace: columns, types, nulls, ranges and ordering, with row and column.
+
+Rows are counted from 0, as Arrow counts them. Of each kind of fault in a column the first row is
+named, with the number of further ones.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from vsim.traces.arrow_arrays import elements, flags, integers, lists, null_mask
+from vsim.traces.faults import Fault, suggestion
+from vsim.traces.prefix_chain import first_broken
+from vsim.traces.schema import SCHEMAS, Column, fits, fits_scores, is_score
+
+Mask = NDArray[np.bool_]
+
+
+def faults_in(table: pa.Table, kind: str, file: str, metadata: Mapping[str, str]) -> list[Fault]:
+    """Return every fault of a table that claims to be of `kind`.
+
+    Args:
+        table: the table as it was read.
+        kind: a key of SCHEMAS.
+        file: its name, as the faults are to give it.
+        metadata: the file's metadata, keys without `vsim.`.
+    """
+    faults = list(_columns(table, kind, file))
+    if not faults and table.num_rows == 0:
+        faults.append(Fault(file, f"is empty; write at least one row of {kind}"))
+    if faults:
+        return faults
+    for column in SCHEMAS[kind]:
+        if column.name in table.column_names:
+            faults.extend(_values(table, column, file))
+    if not faults:
+        faults.extend(_RULES[kind](table, file, metadata))
+    return faults
+
+
+def _columns(table: pa.Table, kind: str, file: str) -> Iterator[Fault]:
+    known = {column.name: column for column in SCHEMAS[kind]}
+    names = table.column_names
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield Fault(file, "is there more than once; keep one", place=f"column {name}")
+    for name, column in known.items():
+        if name not in names:
+            if not column.optional:
+                yield Fault(file, f"is missing; add it as {column.type}", place=f"column {name}")
+            continue
+        found = table.schema.field(names.index(name)).type
+        good = fits_scores(found) if name == "mass" else fits(found, column.type)
+        if not good:
+            yield Fault(file, f"is {found}; write {column.type}", place=f"column {name}")
+    for name in names:
+        if name in known:
+            continue
+        if kind == "attention" and is_score(name):
+            found = table.schema.field(names.index(name)).type
+            if not fits_scores(found):
+                message = f"is {found}; write lists of float16, float32 or uint8"
+                yield Fault(file, message, place=f"column {name}")
+            continue
+        yield Fault(file, f"is unknown{suggestion(name, known)}", place=f"column {name}")
+
+
+def _rows(file: str, column: str, bad: Mask, message: Callable[[int], str]) -> Iterator[Fault]:
+    """Name the first bad row of a column, and how many more there are."""
+    count = int(np.count_nonzero(bad))
+    if count:
+        row = int(np.argmax(bad))
+        more = f" (and {count - 1} more rows)" if count > 1 else ""
+        yield Fault(file, message(row) + more, place=f"row {row}, column {column}")
+
+
+def _row_of(offsets: NDArray[np.int64], bad: Mask) -> Mask:
+    """Mark the rows that hold a bad element."""
+    rows = np.zeros(len(offsets) - 1, dtype=np.bool_)
+    elements = np.nonzero(bad)[0]
+    rows[np.searchsorted(offsets, elements, side="right") - 1] = True
+    return rows
+
+
+def _values(table: pa.Table, column: Column, file: str) -> Iterator[Fault]:
+    values = table.column(column.name)
+    if not column.nullable and values.null_count:
+        bad = null_mask(values)
+        yield from _rows(file, column.name, bad, lambda row: "is null; write a value")
+        return
+    if pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+        yield from _elements(table, column, file)
+    elif column.words:
+        words = values.cast(pa.string())
+        bad = ~flags(pc.is_in(words, pa.array(column.words)))
+        yield from _rows(
+            file,
+            column.name,
+            bad,
+            lambda row: (
+                f"{words[row].as_py()!r} is unknown{suggestion(words[row].as_py(), column.words)}"
+            ),
+        )
+    elif column.minimum is not None:
+        numbers = integers(table.column(column.name))
+        low = (numbers < column.minimum) & ~null_mask(values)
+        yield from _rows(
+            file,
+            column.name,
+            low,
+            lambda row: f"is {numbers[row]}; write {column.minimum} or more",
+        )
+
+
+def _elements(table: pa.Table, column: Column, file: str) -> Iterator[Fault]:
+    offsets, flat = lists(table.column(column.name))
+    if flat.null_count:
+        bad = _row_of(offsets, null_mask(flat))
+        yield from _rows(file, column.name, bad, lambda row: "holds a null; write a value")
+    elif column.minimum is not None:
+        numbers = elements(flat)
+        bad = _row_of(offsets, numbers < column.minimum)
+        yield from _rows(
+            file,
+            column.name,
+            bad,
+            lambda row: (
+                f"holds {numbers[offsets[row] : offsets[row + 1]].min()}; "
+                f"write {column.minimum} or more"
+            ),
+        )
+
+
+def _falls(numbers: NDArray[np.int64], *, strictly: bool) -> Mask:
+    """Mark the rows whose value is below the row's before; with `strictly`, also equal to it."""
+    bad = np.zeros(len(numbers), dtype=np.bool_)
+    steps = np.diff(numbers)
+    bad[1:] = steps <= 0 if strictly else steps < 0
+    return bad
+
+
+def _order(table: pa.Table, file: str, name: str) -> Iterator[Fault]:
+    numbers = integers(table.column(name))
+    yield from _rows(
+        file,
+        name,
+        _falls(numbers, strictly=False),
+        lambda row: f"is {numbers[row]} after {numbers[row - 1]}; sort the rows by {name}",
+    )
+
+
+def _requests(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
+    yield from _order(table, file, "arrival_ns")
+    ids = integers(table.column("id"))
+    order = np.argsort(ids, kind="stable")
+    again = np.zeros(len(ids), dtype=np.bool_)
+    again[order[1:]] = ids[order[1:]] == ids[order[:-1]]
+    yield from _rows(
+        file, "id", again, lambda row: f"is {ids[row]}, as in a row before; write unique ids"
+    )
+    parents = integers(table.column("parent"))
+    has_parent = parents >= 0
+    places = order[np.minimum(np.searchsorted(ids[order], parents), len(ids) - 1)]
+    missing = has_parent & (ids[places] != parents)
+    yield from _rows(
+        file, "parent", missing, lambda row: f"is {parents[row]}, which is no row's id"
+    )
+    late = has_parent & ~missing & (places >= np.arange(len(ids)))
+    yield from _rows(
+        file,
+        "parent",
+        late,
+        lambda row: f"is {parents[row]}, in row {places[row]}; a parent stands in an earlier row",
+    )
+    yield from _prefixes(table, file, metadata)
+
+
+def _prefixes(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
+    offsets, flat = lists(table.column("prefix_blocks"))
+    written = metadata.get("block_tokens", "0")
+    place = "vsim.block_tokens"
+    if not written.isdecimal():
+        yield Fault(file, f"{written!r} is no whole number of tokens; write 512", place=place)
+        return
+    block_tokens = int(written)
+    if block_tokens == 0:
+        if len(flat):
+            yield Fault(file, "is 0 or missing, but there are prefix_blocks", place=place)
+        return
+    tokens = integers(table.column("prompt_tokens"))
+    most = -(-tokens // block_tokens)
+    lengths = np.diff(offsets)
+    yield from _rows(
+        file,
+        "prefix_blocks",
+        lengths > most,
+        lambda row: (
+            f"holds {lengths[row]} ids; {tokens[row]} tokens fill at most {most[row]} "
+            f"blocks of {block_tokens}"
+        ),
+    )
+    broken = first_broken(offsets, elements(flat))
+    if broken is not None:
+        row, identity = broken
+        message = (
+            f"holds id {identity} after other blocks than in an earlier row; "
+            "an id stands for its whole prefix: write ids of chained hashes"
+        )
+        yield Fault(file, message, place=f"row {row}, column prefix_blocks")
+
+
+def _attention(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
+    keys = [integers(table.column(name)) for name in ("step", "request", "layer", "kv_head")]
+    bad = np.zeros(table.num_rows, dtype=np.bool_)
+    equal = np.ones(max(table.num_rows - 1, 0), dtype=np.bool_)
+    for key in keys:
+        bad[1:] |= equal & (key[1:] < key[:-1])
+        equal &= key[1:] == key[:-1]
+    bad[1:] |= equal
+    yield from _rows(
+        file,
+        "step",
+        bad,
+        lambda row: (
+            "is out of order or twice there; sort the rows by step, request, layer, "
+            "kv_head and keep each once"
+        ),
+    )
+    offsets, _ = lists(table.column("pages"))
+    scores = [n for n in table.column_names if n == "mass" or is_score(n)]
+    for name in scores:
+        if table.column(name).null_count:
+            nulls = null_mask(table.column(name))
+            yield from _rows(file, name, nulls, lambda row: "is null; write one score a page")
+            continue
+        own, flat = lists(table.column(name))
+        yield from _rows(
+            file,
+            name,
+            np.diff(own) != np.diff(offsets),
+            lambda row, own=own: (
+                f"holds {own[row + 1] - own[row]} scores for "  # type: ignore[misc] # the default binds the loop's value
+                f"{offsets[row + 1] - offsets[row]} pages; write one a page"
+            ),
+        )
+        if pa.types.is_floating(flat.type):
+            numbers = elements(flat)
+            wrong = ~np.isfinite(numbers)
+            if name == "mass":
+                wrong |= numbers < 0
+            yield from _rows(
+                file,
+                name,
+                _row_of(own, wrong),
+                lambda row: "holds NaN, an infinity or a negative mass; write finite scores",
+            )
+        elif name == "mass" and "mass_scale" not in metadata:
+            yield Fault(
+                file, "is missing, but mass is uint8; say its scale", place="vsim.mass_scale"
+            )
+
+
+def _allocations(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
+    yield from _order(table, file, "time_ns")
+    words = table.column("op").cast(pa.string())
+    needs = flags(pc.is_in(words, pa.array(["realloc", "memcpy"])))
+    lacks = needs & null_mask(table.column("other_handle"))
+    yield from _rows(
+        file, "other_handle", lacks, lambda row: f"is null; a {words[row].as_py()} has one"
+    )
+
+
+def _operations(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
+    ids = integers(table.column("id"))
+    yield from _rows(
+        file,
+        "id",
+        _falls(ids, strictly=True),
+        lambda row: f"is {ids[row]} after {ids[row - 1]}; ids rise from row to row",
+    )
+    times = {name: integers(table.column(name)) for name in ("submit_ns", "start_ns", "end_ns")}
+    for before, after in (("submit_ns", "start_ns"), ("start_ns", "end_ns")):
+        first, second = times[before], times[after]
+        yield from _rows(
+            file,
+            after,
+            second < first,
+            lambda row, before=before, first=first, second=second: (  # type: ignore[misc] # the defaults bind the loop's values
+                f"is {second[row]}, before {before} {first[row]}"
+            ),
+        )
+    offsets, flat = lists(table.column("depends_on"))
+    needed = elements(flat)
+    owners = np.repeat(ids, np.diff(offsets))
+    places = np.minimum(np.searchsorted(ids, needed), len(ids) - 1)
+    yield from _rows(
+        file,
+        "depends_on",
+        _row_of(offsets, (needed >= owners) | (ids[places] != needed)),
+        lambda row: (
+            f"holds {needed[offsets[row] : offsets[row + 1]].tolist()}; "
+            "an operation waits for earlier ones of the file"
+        ),
+    )
+
+
+_Rule = Callable[[pa.Table, str, Mapping[str, str]], Iterator[Fault]]
+_RULES: Final[dict[str, _Rule]] = {
+    "requests": _requests,
+    "attention": _attention,
+    "allocations": _allocations,
+    "operations": _operations,
+}
