@@ -7,6 +7,7 @@ kernels before it is compiled, so that no access asks which policy it is.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import FunctionType
 from typing import Any, cast
@@ -90,10 +91,10 @@ def replay(
     Raises:
         InputError: the policy is unknown or failed, or an argument is out of range.
     """
-    cache = _Cache.make(keys, capacity, policy, n_keys, ranks, folder)
-    run = _specialised(access_all, cache.algorithm)
-    done, hits, evictions = run(cache.keys, cache.where, cache.unused, cache.ranks, cache.evictor)
-    cache.check(int(done))
+    setup = _Cache.make(keys, capacity, policy, n_keys, ranks, folder)
+    run = _specialised(access_all, setup.algorithm)
+    done, hits, evictions = run(setup.keys, setup.where, setup.unused, setup.ranks, setup.evictor)
+    setup.check(int(done))
     return CacheResult(int(done), int(hits), int(evictions))
 
 
@@ -128,13 +129,13 @@ def replay_prefixes(
     rises = len(offsets) > 0 and offsets[0] == 0 and bool((np.diff(offsets) >= 0).all())
     if not rises or offsets[-1] != len(keys):
         refuse("offsets", f"must rise from 0 to {len(keys)}, the number of keys")
-    cache = _Cache.make(keys, capacity, policy, n_keys, ranks, folder)
-    run = _specialised(access_requests, cache.algorithm)
+    setup = _Cache.make(keys, capacity, policy, n_keys, ranks, folder)
+    run = _specialised(access_requests, setup.algorithm)
     hits = np.zeros(len(offsets) - 1, np.int64)
     done, evictions = run(
-        offsets, hits, cache.keys, cache.where, cache.unused, cache.ranks, cache.evictor
+        offsets, hits, setup.keys, setup.where, setup.unused, setup.ranks, setup.evictor
     )
-    cache.check(int(done))
+    setup.check(int(done))
     return PrefixResult(int(done), hits, int(evictions))
 
 
@@ -212,6 +213,7 @@ class _Cache:
         )
 
 
+@cache  # a pure function of its arguments, and the dispatcher it makes is slow to load
 def _specialised(loop: Callable[..., Any], algorithm: Algorithm) -> Callable[..., Any]:
     """Compile a loop for one policy; numba keeps each under a name of its own in its cache."""
     bound = {

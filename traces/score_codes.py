@@ -93,22 +93,18 @@ def encode(
         level = np.round(np.log2(np.maximum(masses, 0)) / scale.step)
     nearest = np.clip(255 + level, 1, 255).astype(np.int64)
     cuts = sorted({d for d in DENSITIES if d < kept} | {kept}, reverse=True)
-    tail = [d for d in cuts if d > graded + 1e-9]
     codes = np.zeros(masses.shape, np.int64)
     ceiling = np.full((len(masses), 1), 256, np.int64)
     above = np.zeros((len(masses), 1), np.int64)
-    # from the heaviest group down: each group stays below the lowest code of the one above it
-    for density in reversed(cuts):
+    # from the heaviest group down: each stays below the lowest code of the group above it, and
+    # leaves one code for each group that follows
+    for below, density in reversed(list(enumerate(cuts))):
         limit = (pages_wanted(pages, density) - 1)[:, None]
         group = (rank >= above) & (rank < limit) & (place < newest)
-        if density in tail:
-            code = np.full(masses.shape, len(tail) - tail[::-1].index(density))
-        else:
-            code = np.minimum(nearest, ceiling - 1)
-            code = np.maximum(code, len(tail) + 1 + cuts.index(density) - len(tail))
+        graded_code = np.maximum(np.minimum(nearest, ceiling - 1), below + 1)
+        code = graded_code if density <= graded + 1e-9 else np.full_like(nearest, below + 1)
         codes = np.where(group, code, codes)
-        lowest = np.where(group, code, 256).min(axis=-1, keepdims=True)
-        ceiling = np.minimum(ceiling, lowest)
+        ceiling = np.minimum(ceiling, np.where(group, code, 256).min(axis=-1, keepdims=True))
         above = np.maximum(above, limit)
     codes = np.where(place == newest, nearest, codes)
     return np.where(place <= newest, codes, 0).astype(np.uint8)

@@ -1,6 +1,5 @@
 """Bringing a waiting request in: prefix lookup, promotion of its pages, swap-in, and prefetch."""
 
-from vsim.sim.engine.pointers import inline_kernel, kernel
 from vsim.sim.engine.layout import (
     CAPACITY,
     IN_FLIGHT,
@@ -27,6 +26,7 @@ from vsim.sim.engine.pages import (
     tier_of,
     unpin,
 )
+from vsim.sim.engine.pointers import inline_kernel, kernel
 from vsim.sim.engine.queues import push_ready
 from vsim.sim.eviction.dispatch import on_hit
 
@@ -360,4 +360,3 @@ def finish_loading(w: World, now: int) -> None:
             w.load[kept] = request
             kept += 1
     w.c[0].loading = kept
-

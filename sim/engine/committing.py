@@ -1,12 +1,19 @@
 """`commit`: the state after a step ended; and what happens when transfers have arrived."""
 
-from vsim.sim.engine.pointers import inline_kernel, kernel
 from vsim.sim.engine.admission import finish_loading
 from vsim.sim.engine.demand import account_pages, account_step, log_step
 from vsim.sim.engine.fluid import start_flow
 from vsim.sim.engine.layout import DONE, FAIR, INBOUND, World
-from vsim.sim.engine.pages import close_copy, publish_page, release_pages, tier_of, unpin, write_through
+from vsim.sim.engine.pages import (
+    close_copy,
+    publish_page,
+    release_pages,
+    tier_of,
+    unpin,
+    write_through,
+)
 from vsim.sim.engine.planning import leave_running
+from vsim.sim.engine.pointers import inline_kernel, kernel
 
 
 @kernel

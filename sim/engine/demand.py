@@ -2,9 +2,9 @@
 
 import math
 
-from vsim.sim.engine.pointers import inline_kernel, kernel
 from vsim.sim.engine.fluid import settle
 from vsim.sim.engine.layout import COMPUTE_BOUND, HBM_BOUND, LOWER_BOUND, World
+from vsim.sim.engine.pointers import inline_kernel, kernel
 
 _CARRY_BITS = 40
 
@@ -174,4 +174,3 @@ def log_step(w: World, now: int, common: int) -> None:
     w.step[n].bound = w.c[0].step_bound
     w.step[n].body = now - w.c[0].step_fixed_end
     w.c[0].steps = n + 1
-

@@ -1,5 +1,7 @@
 """Where Python enters the kernels: with the address of the world's table of arrays."""
 
+from numba import types
+
 from vsim.sim.engine.committing import commit, deliver_all
 from vsim.sim.engine.demand import begin_step
 from vsim.sim.engine.fluid import advance_service, finish_flows, settle, start_flow
@@ -10,6 +12,14 @@ from vsim.sim.engine.queues import arrive
 from vsim.sim.engine.stepping import advance, flow_event, log_has_room
 
 world = table_reader(TABLE)
+
+
+def compile_kernels() -> None:
+    """Compile what a fast run calls, or load it from the cache, so that no run's time holds it."""
+    time, flag = types.int64, types.boolean
+    enter_advance.compile((time, time, flag, time))  # type: ignore[attr-defined] # a dispatcher
+    enter_flow_event.compile((time, time))  # type: ignore[attr-defined]
+    enter_arrive.compile((time, time, time, time))  # type: ignore[attr-defined]
 
 
 @kernel

@@ -11,8 +11,8 @@ is through when the service is S + b. Completion times are rounded up to whole n
 
 import math
 
-from vsim.sim.engine.pointers import inline_kernel, kernel
 from vsim.sim.engine.layout import NEVER, World
+from vsim.sim.engine.pointers import inline_kernel, kernel
 
 _SLACK_NS = 0.5  # a flow this close to its end is through: rates are floats, times are whole
 

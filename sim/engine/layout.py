@@ -96,9 +96,7 @@ PATH_RATE = _record("f8", "service rate target bytes")
 OUT = _record("i8", "path first pages bytes")
 FLOW = _record("i8", "path first pages bytes submit done serial step")
 
-STEP = _record(
-    "i8", "start end prefill decode context requests common bound body"
-)
+STEP = _record("i8", "start end prefill decode context requests common bound body")
 OPERATION = _record("i8", "serial step kind source target bytes submit start end pages_from pages")
 
 

@@ -78,9 +78,7 @@ def page_keys(requests: Requests, page_tokens: int, block_tokens: int) -> PageKe
         raise ValueError(f"pages of {page_tokens} tokens and blocks of {unit} do not nest")
     ids, id_offsets, counts, keys = _every(dense, offsets, blocks, page_tokens // unit)
     part_tokens = max(block_tokens, unit)
-    parts, part_offsets, part_counts, part_ids = _every(
-        dense, offsets, blocks, part_tokens // unit
-    )
+    parts, part_offsets, part_counts, part_ids = _every(dense, offsets, blocks, part_tokens // unit)
     return PageKeys(
         keys=keys, ratio=1, ids=ids, offsets=id_offsets, counts=counts, part_tokens=part_tokens,
         part_ratio=page_tokens // part_tokens, parts=parts, part_ids=part_ids,

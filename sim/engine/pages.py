@@ -1,6 +1,5 @@
 """Page slots of all tiers: taking, sharing, evicting, and writing back to the tier below."""
 
-from vsim.sim.engine.pointers import inline_kernel, kernel
 from vsim.sim.engine.layout import (
     CAPACITY,
     INBOUND,
@@ -9,6 +8,7 @@ from vsim.sim.engine.layout import (
     WRITE_BACK,
     World,
 )
+from vsim.sim.engine.pointers import inline_kernel, kernel
 from vsim.sim.eviction.dispatch import on_insert, on_release, victim
 from vsim.sim.eviction.state import PRIORITY
 
@@ -348,4 +348,3 @@ def release_pages(w: World, request: int) -> None:
     w.r[request].row = -1
     w.rows[w.c[0].free_rows] = row
     w.c[0].free_rows += 1
-

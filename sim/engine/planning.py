@@ -1,6 +1,5 @@
 """`plan`: what the next step does: its batch, its pages, its copies."""
 
-from vsim.sim.engine.pointers import inline_kernel, kernel
 from vsim.sim.engine.admission import (
     REFUSED,
     RUNS,
@@ -27,8 +26,8 @@ from vsim.sim.engine.pages import (
     take_free,
     tier_of,
     unpin,
-
 )
+from vsim.sim.engine.pointers import inline_kernel, kernel
 from vsim.sim.engine.queues import next_group, pop_head, pop_ready, preemption_victim, push_front
 from vsim.sim.engine.static_batch import plan_batch
 from vsim.sim.eviction.dispatch import on_remove
@@ -245,7 +244,9 @@ def admit_requests(w: World, now: int) -> None:
         elif w.c[0].waiting > 0:
             group = next_group(w)
             request = w.g[group].head
-            got = swap_in(w, request, now) if w.r[request].swapped else admit(w, request, budget, now)
+            got = (
+                swap_in(w, request, now) if w.r[request].swapped else admit(w, request, budget, now)
+            )
             if got == REFUSED:
                 if w.c[0].running == 0 and w.c[0].flows + w.c[0].out == 0 and make_way(w):
                     continue
@@ -339,5 +340,3 @@ def sum_step(w: World) -> bool:
     w.c[0].held_tokens = held * w.c[0].page_tokens
     w.c[0].used_tokens = used
     return True
-
-

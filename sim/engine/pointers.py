@@ -101,7 +101,6 @@ def _element(context: Any, builder: Any, elements: Elements, base: Any, index: A
 
 @infer_global(operator.getitem)
 class _GetItem(AbstractTemplate):
-
     def generic(self, args: Any, kws: Any) -> Any:
         if len(args) == 2 and isinstance(args[0], Elements) and isinstance(args[1], types.Integer):
             return signature(args[0].element, args[0], types.intp)
@@ -117,7 +116,6 @@ def _get(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 
 @infer_global(operator.setitem)
 class _SetItem(AbstractTemplate):
-
     def generic(self, args: Any, kws: Any) -> Any:
         if len(args) == 3 and isinstance(args[0], Elements) and isinstance(args[1], types.Integer):
             return signature(types.none, args[0], types.intp, args[0].element)
@@ -167,7 +165,9 @@ def _data(context: Any, builder: Any, elements: Elements, value: Any) -> Any:
 
 
 def _item_bytes(context: Any, elements: Elements) -> Any:
-    return ir.Constant(ir.IntType(64), context.get_abi_sizeof(context.get_data_type(elements.element)))
+    return ir.Constant(
+        ir.IntType(64), context.get_abi_sizeof(context.get_data_type(elements.element))
+    )
 
 
 @lower_getattr(Elements, "itemsize")

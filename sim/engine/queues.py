@@ -1,7 +1,7 @@
 """Waiting requests: one queue a scheduling class, and which class goes first."""
 
-from vsim.sim.engine.pointers import inline_kernel, kernel
 from vsim.sim.engine.layout import FAIR, LOADING, PRIORITY, REJECTED, WAITING, World
+from vsim.sim.engine.pointers import inline_kernel, kernel
 
 
 @inline_kernel

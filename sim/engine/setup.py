@@ -193,9 +193,7 @@ def _capacities(
     return tuple(pages)
 
 
-def _slots(
-    scenario: Scenario, capacity: tuple[int, ...], keys: PageKeys | None
-) -> tuple[int, ...]:
+def _slots(scenario: Scenario, capacity: tuple[int, ...], keys: PageKeys | None) -> tuple[int, ...]:
     """Slots to allocate: a tier that holds only copies needs no more than there can be."""
     needed = (keys.keys if keys else 0) + 1
     if scenario.engine.preemption == "swap":

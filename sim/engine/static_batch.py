@@ -5,10 +5,10 @@ holds pages for the longest prompt and output until the whole batch has ended (t
 Yu et al., Orca, OSDI 2022, section 3, describes and replaces).
 """
 
-from vsim.sim.engine.pointers import kernel
 from vsim.sim.engine.demand import windowed_pairs
 from vsim.sim.engine.layout import RUNNING, World
 from vsim.sim.engine.pages import append_page
+from vsim.sim.engine.pointers import kernel
 from vsim.sim.engine.queues import next_group, pop_head
 
 

@@ -1,12 +1,12 @@
 """From event to event in compiled code: `advance` runs steps until the outside can interfere."""
 
-from vsim.sim.engine.pointers import kernel
 from vsim.sim.engine.committing import commit, deliver_all, submit_copies
 from vsim.sim.engine.demand import account_pages, account_step, begin_step, log_step
 from vsim.sim.engine.fluid import advance_service, finish_flows, settle
 from vsim.sim.engine.layout import FAILED, FAIR, IDLE, LOG_FULL, NEVER, RELEASED, World
 from vsim.sim.engine.pages import append_page, reclaim_is_idle, tier_of
 from vsim.sim.engine.planning import plan
+from vsim.sim.engine.pointers import kernel
 
 
 @kernel
@@ -221,5 +221,3 @@ def decode_run(w: World, now: int, horizon: int) -> int:
         for i in range(n):
             w.share[i] = 1
     return now
-
-

@@ -16,11 +16,11 @@ PREDICTORS: Final[Mapping[str, tuple[Predictor, Retention]]] = MappingProxyType(
         ),
         "ewma-reads-balanced": (
             Predictor("ewma-reads", (Feature("reads", 0.8, 1.0),)),
-            Retention(balance=0.02),
+            Retention(balance=True),
         ),
         "ewma-reads-prefetch": (
             Predictor("ewma-reads", (Feature("reads", 0.8, 1.0),)),
-            Retention(balance=0.02, prefetch=True, margin=0.05),
+            Retention(balance=True, prefetch=True, margin=0.05),
         ),
     }
 )

@@ -26,14 +26,13 @@ class Retention:
 
     Attributes:
         hysteresis: added to the score of a page that is in HBM.
-        balance: how fast the share of HBM in use follows the two bandwidths, 0: always all of it.
-            Where HBM would take longer than the slow tier, pages are best left out of HBM.
+        balance: leave out of HBM as many of the surest pages as the slow tier has time for.
         prefetch: promote pages on the channel's idle time in a step.
         margin: how much better than the page it replaces a prefetched page must score.
     """
 
     hysteresis: float = 0.0
-    balance: float = 0.0
+    balance: bool = False
     prefetch: bool = False
     margin: float = 0.0
 
@@ -87,9 +86,11 @@ def retain(
         update the traces with what t reads, and the scores
         prefetch: while the channel is idle at t: promote the best page that is neither in HBM nor
             read by t, in place of the worst page in HBM that t does not read, if better by margin
-        limit: grows by balance·B1/(B1+B2) of HBM when the slow tier took longer at t, shrinks by
-            balance·B2/(B1+B2) when HBM did: one page too few in HBM costs 1/B2, one too many 1/B1
-        of the pages in HBM (score + hysteresis) and those streamed in: keep the best `limit`
+        rank the pages in HBM (score + hysteresis) and those streamed in
+        balance: bypass = the slow tier's share of the reads, B2/(B1+B2), less the misses that come
+            anyway: their mean and 1.34 standard deviations (one page too many on the slow tier
+            costs 1/B2, one too few 1/B1; for 10 : 1 that is the chance of 1 in 11)
+        leave out the best `bypass` pages, which are read nearly always, and keep the next k
 
     Args:
         reads, tiers, resident: the case.
@@ -138,7 +139,7 @@ def _retain(
     seen_pages: Int32s,
     seen_relative: Float32s,
     hysteresis: float,
-    balance: float,
+    balance: bool,
     prefetch: bool,
     margin: float,
 ) -> tuple[Int32s, Int32s, Int32s, int, int, int, int]:
@@ -165,16 +166,20 @@ def _retain(
     hits, prefetched, fulfilled = 0, 0, 0
     missed = np.empty(n_pages, np.int32)
     value = np.empty(n_pages)
-    fill = 1.0  # share of HBM in use
+    left_out = np.full(n_pages, -1, np.int32)  # the step for which the page was bypassed
+    mean, spread = 0.0, 0.0  # of the misses that were not chosen
+    noted = 0
     for t in range(steps):
         lo, hi = offsets[t], offsets[t + 1]
         misses = 0
+        chosen = 0
         for i in range(lo, hi):
             p = pages[i]
             read[p] = True
             if since[p] < 0:
                 missed[misses] = p
                 misses += 1
+                chosen += left_out[p] == t
             elif waits[p]:
                 waits[p] = False
                 fulfilled += 1
@@ -245,60 +250,59 @@ def _retain(
             read[pages[i]] = False
         if t + 1 == steps:
             break
-        if balance > 0.0:
-            fill += balance * ((misses > fast) - 1.0 / (1.0 + ratio))
-            fill = min(max(fill, 0.0), 1.0)
-        limit = int(room * fill)
+        bypass = 0
+        if balance:
+            noted += 1
+            rate = max(1.0 / noted, 0.1)
+            off = misses - chosen - mean
+            mean += rate * off
+            spread += rate * (off * off - spread)
+            share = (weight_pages + hi - lo) / (1.0 + ratio)
+            bypass = max(int(share - mean - 1.34 * np.sqrt(spread)), 0)
         total = used + misses
         for j in range(used):
             value[j] = score[members[j]] + hysteresis
         for j in range(misses):
             value[used + j] = score[missed[j]]
-        if total > limit:
-            if limit == 0:
-                least = np.inf
-                ties = 0
-            else:
-                least = np.partition(value[:total], total - limit)[total - limit]
-                above = 0
-                for j in range(total):
-                    above += value[j] > least
-                ties = limit - above
-        else:
-            least = -np.inf
-            ties = total
+        bypass = min(bypass, total)
+        limit = min(room + bypass, total)
+        ranked = np.sort(value[:total])
+        least = ranked[total - limit] if limit > 0 else np.inf
+        most = ranked[total - bypass] if bypass > 0 else np.inf
+        # How many of those that tie at the two ends belong to them.
+        ties = limit
+        top_ties = bypass
+        for j in range(total):
+            ties -= value[j] > least
+            top_ties -= value[j] > most
         if n + used > size:
             size = 2 * (size + used)
             page_of = np.concatenate((page_of[:n], np.empty(size - n, np.int32)))
             first_of = np.concatenate((first_of[:n], np.empty(size - n, np.int32)))
             last_of = np.concatenate((last_of[:n], np.empty(size - n, np.int32)))
         kept = 0
-        for j in range(used):
-            p = members[j]
+        for j in range(total):
+            p = members[j] if j < used else missed[j - used]
             stays = value[j] > least
             if value[j] == least and ties > 0:
                 stays = True
                 ties -= 1
+            if stays and (value[j] > most or (value[j] == most and top_ties > 0)):
+                top_ties -= value[j] == most
+                left_out[p] = t + 1
+                stays = False
             if stays:
+                if j >= used:
+                    since[p] = t + 1
                 members[kept] = p
                 kept += 1
-            else:
+            elif j < used:
                 page_of[n] = p
                 first_of[n] = since[p]
                 last_of[n] = t
                 n += 1
                 since[p] = -1
                 waits[p] = False
-        for j in range(misses):
-            enters = value[used + j] > least
-            if value[used + j] == least and ties > 0:
-                enters = True
-                ties -= 1
-            if enters:
-                p = missed[j]
-                members[kept] = p
-                kept += 1
-                since[p] = t + 1
         used = kept
     total = n + used
     page_all = np.empty(total, np.int32)

@@ -82,7 +82,10 @@ operations = st.lists(
 @COMPILES
 def test_compiled_policy_gives_the_same_victims_as_its_twin(policy, other, slots, steps):
     ev = make_state(
-        [TierPolicy(ALGORITHMS[name].kind, n) for name, n in zip((policy, other), slots, strict=True)],
+        [
+            TierPolicy(ALGORITHMS[name].kind, n)
+            for name, n in zip((policy, other), slots, strict=True)
+        ],
         N_KEYS,
     )
     sides = [Side(ev, 0, policy, 0, slots[0]), Side(ev, 1, other, slots[0], slots[1])]
