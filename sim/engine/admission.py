@@ -28,7 +28,7 @@ from vsim.sim.engine.pages import (
 )
 from vsim.sim.engine.pointers import inline_kernel, kernel
 from vsim.sim.engine.queues import push_ready
-from vsim.sim.eviction.dispatch import on_hit
+from vsim.sim.engine.policy_calls import on_hit
 
 REFUSED, RUNS, LOADS = 0, 1, 2
 

@@ -120,12 +120,13 @@ class FastRun:
         if now != control[_NEXT_FLOW]:
             return  # the rates changed since this was scheduled
         before = control[_STEP_END]
-        while not enter_flow_event(now, self._state.address):
+        while (arrived := enter_flow_event(now, self._state.address)) == LOG_FULL:
             self._state.grow_logs()
         self._schedule_flow()
         if not control[_IN_FLIGHT]:
             control[_NOW] = now
-            self._go(now)
+            if arrived:
+                self._go(now)
         elif control[_STEP_END] != before:
             self._at(control[_STEP_END], STEPS, self._on_step)
 

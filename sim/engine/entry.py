@@ -2,20 +2,22 @@
 
 from numba import types
 
-from vsim.sim.engine.committing import commit, deliver_all
+from vsim.sim.engine.committing import commit, deliver_all, submit_copies
 from vsim.sim.engine.demand import begin_step
 from vsim.sim.engine.fluid import advance_service, finish_flows, settle, start_flow
-from vsim.sim.engine.layout import TABLE
+from vsim.sim.engine.layout import FAILED, IDLE, LOG_FULL, RELEASED, TABLE
 from vsim.sim.engine.planning import plan
 from vsim.sim.engine.pointers import kernel, table_reader
+from vsim.sim.engine.policy_calls import policy_addresses
 from vsim.sim.engine.queues import arrive
-from vsim.sim.engine.stepping import advance, flow_event, log_has_room
+from vsim.sim.engine.stepping import decode_run, log_has_room, start_planned
 
 world = table_reader(TABLE)
 
 
 def compile_kernels() -> None:
     """Compile what a fast run calls, or load it from the cache, so that no run's time holds it."""
+    policy_addresses()
     time, flag = types.int64, types.boolean
     enter_advance.compile((time, time, flag, time))  # type: ignore[attr-defined] # a dispatcher
     enter_flow_event.compile((time, time))  # type: ignore[attr-defined]
@@ -24,14 +26,50 @@ def compile_kernels() -> None:
 
 @kernel
 def enter_advance(now: int, horizon: int, fast: bool, address: int) -> int:
-    """See `stepping.advance`."""
-    return advance(world(address), now, horizon, fast)
+    """Run steps until one would end at or after the horizon or a transfer's end.
+
+    Returns that end, with the step left under way; or IDLE; or RELEASED when finished requests
+    release others, which the driver has to announce first; or LOG_FULL.
+    """
+    w = world(address)
+    while True:
+        if not log_has_room(w):
+            w.c[0].now = now
+            return LOG_FULL
+        if w.c[0].in_flight:
+            if w.c[0].flows > 0:
+                advance_service(w, now)
+            commit(w, now)
+            if w.c[0].released > 0:
+                w.c[0].now = now
+                return RELEASED
+        if fast:
+            now = decode_run(w, now, horizon)
+            if w.c[0].in_flight:
+                w.c[0].now = now
+                return int(w.c[0].step_end)
+        end = start_planned(w, plan(w, now), now)
+        if w.c[0].failed:
+            return FAILED
+        if end == IDLE or end >= horizon or end >= w.c[0].next_flow:
+            w.c[0].now = now
+            return end
+        now = end
 
 
 @kernel
-def enter_flow_event(now: int, address: int) -> bool:
-    """See `stepping.flow_event`."""
-    return flow_event(world(address), now)
+def enter_flow_event(now: int, address: int) -> int:
+    """Transfers end now; returns how many arrived. LOG_FULL, and nothing done, if a log must grow."""
+    w = world(address)
+    if not log_has_room(w):
+        return LOG_FULL
+    finish_flows(w, now)
+    arrived = w.c[0].done
+    if arrived > 0:
+        deliver_all(w, now)
+    submit_copies(w, now)
+    settle(w, now)
+    return int(arrived)
 
 
 @kernel

@@ -45,9 +45,10 @@ CONTROL = _record(
     "op_page_room keys page_tokens page_bytes rows row_pages max_running max_loading prefetch_requests "
     "token_budget chunked caching static scheduler classes swap spill balanced mapped key_ratio "
     "part_tokens part_ratio window_tokens log_transfers log_steps shared_route think "
+    "address call_insert call_hit call_release call_remove call_victim "
     # where the run stands
     "now previous_end in_flight step_start step_fixed_end step_end running ready_head ready "
-    "loading waiting free_rows blocked prefetch_idle out released log_room_missing "
+    "loading waiting free_rows blocked prefetch_idle out pending released "
     "next_flow flow_time flows done flow_serial moved_flow last_account fail_cause idle_from idle_cause "
     "step_tokens step_prefill step_context step_sampled step_bound step_no step_windowed "
     "step_pairs step_pairs_windowed "
@@ -88,7 +89,7 @@ REQUEST = _record(
 
 GROUP = _record("i8", "head tail waiting service running")
 
-SLOT = _record("i4", "key flags source chain priority depth")
+SLOT = _record("i8", "key flags source chain priority depth")
 
 PATH = _record("i8", "exists active latency first last pages")
 PATH_RATE = _record("f8", "service rate target bytes")

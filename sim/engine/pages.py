@@ -9,7 +9,7 @@ from vsim.sim.engine.layout import (
     World,
 )
 from vsim.sim.engine.pointers import inline_kernel, kernel
-from vsim.sim.eviction.dispatch import on_insert, on_release, victim
+from vsim.sim.engine.policy_calls import on_insert, on_release, victim
 from vsim.sim.eviction.state import PRIORITY
 
 
@@ -69,7 +69,7 @@ def index_slot(w: World, tier: int, slot: int, key: int) -> None:
     w.s[slot].key = key
     w.at[key * w.c[0].tiers + tier] = slot
     w.t[tier].inserted += 1
-    on_insert(w, tier, slot, key, rank_of(w, tier, slot))
+    on_insert(w, tier, slot, rank_of(w, tier, slot))
 
 
 @inline_kernel
@@ -85,7 +85,7 @@ def pin(w: World, tier: int, slot: int) -> None:
     if w.s[slot].flags & LEAVING:
         w.s[slot].flags &= ~LEAVING
         w.t[tier].leaving -= 1
-        on_insert(w, tier, slot, w.s[slot].key, rank_of(w, tier, slot))
+        on_insert(w, tier, slot, rank_of(w, tier, slot))
     elif w.ref[slot] == 0:
         w.t[tier].idle -= 1
     if w.s[slot].flags & PREFETCHED:
@@ -133,6 +133,7 @@ def schedule_copy(w: World, source_tier: int, source: int, target_tier: int, tar
         w.s[w.p[path].last].chain = target
     w.p[path].last = target
     w.p[path].pages += 1
+    w.c[0].pending += 1
 
 
 @kernel
@@ -147,6 +148,7 @@ def close_copy(w: World, path: int, page_bytes: int) -> None:
     w.out[o].pages = n
     w.out[o].bytes = n * page_bytes
     w.c[0].out = o + 1
+    w.c[0].pending -= n
     w.p[path].pages = 0
 
 
@@ -166,7 +168,7 @@ def evict_one(w: World, tier: int) -> None:
 
     Needs an idle page. A page that no tier below can take is dropped.
     """
-    slot = victim(w, tier, w.ref)
+    slot = victim(w, tier)
     if slot < 0:
         w.c[0].failed = 1
         w.t[tier].idle = 0  # ends every search; the run stops before the next step
@@ -274,22 +276,26 @@ def pages_within_reach(w: World) -> int:
     return int(n)
 
 
-@kernel
-def append_page(w: World, request: int) -> bool:
-    """Give a request one more page of its own."""
-    slot = new_page(w)
-    if slot < 0:
-        return False
+@inline_kernel
+def attach_page(w: World, request: int, tier: int, slot: int) -> None:
+    """Put a fresh slot behind the pages that a request has."""
     w.ref[slot] = 1
     row = w.r[request].row
     held = w.r[request].held
     w.table[row * w.c[0].row_pages + held] = slot
     w.r[request].held = held + 1
     w.c[0].vmm_maps += 1
-    if w.c[0].spill or w.c[0].balanced:
-        tier = tier_of(w, slot)
-        if tier > 0:
-            w.low[row * w.c[0].tiers + tier] += 1
+    if tier > 0:
+        w.low[row * w.c[0].tiers + tier] += 1
+
+
+@kernel
+def append_page(w: World, request: int) -> bool:
+    """Give a request one more page of its own."""
+    slot = new_page(w)
+    if slot < 0:
+        return False
+    attach_page(w, request, tier_of(w, slot), slot)
     return True
 
 

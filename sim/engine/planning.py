@@ -30,7 +30,7 @@ from vsim.sim.engine.pages import (
 from vsim.sim.engine.pointers import inline_kernel, kernel
 from vsim.sim.engine.queues import next_group, pop_head, pop_ready, preemption_victim, push_front
 from vsim.sim.engine.static_batch import plan_batch
-from vsim.sim.eviction.dispatch import on_remove
+from vsim.sim.engine.policy_calls import on_remove
 
 
 @kernel

@@ -64,10 +64,15 @@ class Table(types.Type):
 
 
 class Elements(types.Type):
-    """The type of an array of a table: its elements without its length."""
+    """The type of an array of a table: its elements without its length.
+
+    Integers are read as int64, however they are stored: numba compiles a kernel again for every
+    width of integer that it meets.
+    """
 
     def __init__(self, element: types.Type) -> None:
         self.element = element
+        self.read = types.int64 if isinstance(element, types.Integer) else element
         super().__init__(name=f"Elements({element})")
 
 
@@ -103,15 +108,17 @@ def _element(context: Any, builder: Any, elements: Elements, base: Any, index: A
 class _GetItem(AbstractTemplate):
     def generic(self, args: Any, kws: Any) -> Any:
         if len(args) == 2 and isinstance(args[0], Elements) and isinstance(args[1], types.Integer):
-            return signature(args[0].element, args[0], types.intp)
+            return signature(args[0].read, args[0], types.intp)
         return None
 
 
 @lower_builtin(operator.getitem, Elements, types.Integer)
 def _get(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-    pointer = _element(context, builder, sig.args[0], *args)
-    model = context.data_model_manager[sig.args[0].element]
-    return model.load_from_data_pointer(builder, pointer)
+    elements = sig.args[0]
+    pointer = _element(context, builder, elements, *args)
+    model = context.data_model_manager[elements.element]
+    value = model.load_from_data_pointer(builder, pointer)
+    return context.cast(builder, value, elements.element, elements.read)
 
 
 @infer_global(operator.setitem)
@@ -193,6 +200,18 @@ def table_reader(table: Table) -> Any:
         return table(types.int64), codegen
 
     return at_address
+
+
+@intrinsic  # type: ignore[untyped-decorator]  # numba ships no types
+def call_address(_: Any, address: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Call the C function `int64(int64, int64, int64, int64)` at an address."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        word = ir.IntType(64)
+        pointer = ir.FunctionType(word, [word] * 4).as_pointer()
+        return builder.call(builder.inttoptr(args[0], pointer), args[1:])
+
+    return types.int64(*[types.int64] * 5), codegen
 
 
 def addresses(arrays: Mapping[str, "np.ndarray[Any, Any]"]) -> "np.ndarray[Any, Any]":

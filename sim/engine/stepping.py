@@ -1,11 +1,10 @@
-"""From event to event in compiled code: `advance` runs steps until the outside can interfere."""
+"""Steps between events: starting what was planned, and batches that only decode."""
 
-from vsim.sim.engine.committing import commit, deliver_all, submit_copies
+from vsim.sim.engine.committing import submit_copies
 from vsim.sim.engine.demand import account_pages, account_step, begin_step, log_step
-from vsim.sim.engine.fluid import advance_service, finish_flows, settle
-from vsim.sim.engine.layout import FAILED, FAIR, IDLE, LOG_FULL, NEVER, RELEASED, World
-from vsim.sim.engine.pages import append_page, reclaim_is_idle, tier_of
-from vsim.sim.engine.planning import plan
+from vsim.sim.engine.fluid import advance_service, settle
+from vsim.sim.engine.layout import FAIR, IDLE, NEVER, World
+from vsim.sim.engine.pages import attach_page, reclaim_is_idle, take_free, tier_of
 from vsim.sim.engine.pointers import kernel
 
 
@@ -34,51 +33,6 @@ def start_planned(w: World, computes: bool, now: int) -> int:
 
 
 @kernel
-def advance(w: World, now: int, horizon: int, fast: bool) -> int:
-    """Run steps until one would end at or after the horizon or a transfer's end.
-
-    Returns that end, with the step left under way; or IDLE; or RELEASED when finished requests
-    release others, which the driver has to announce first; or LOG_FULL.
-    """
-    while True:
-        if not log_has_room(w):
-            w.c[0].now = now
-            return LOG_FULL
-        if w.c[0].in_flight:
-            if w.c[0].flows > 0:
-                advance_service(w, now)
-            commit(w, now)
-            if w.c[0].released > 0:
-                w.c[0].now = now
-                return RELEASED
-        if fast:
-            now = decode_run(w, now, horizon)
-            if w.c[0].in_flight:
-                w.c[0].now = now
-                return int(w.c[0].step_end)
-        end = start_planned(w, plan(w, now), now)
-        if w.c[0].failed:
-            return FAILED
-        if end == IDLE or end >= horizon or end >= w.c[0].next_flow:
-            w.c[0].now = now
-            return end
-        now = end
-
-
-@kernel
-def flow_event(w: World, now: int) -> bool:
-    """Transfers end now. False, and nothing done, when a log must grow first."""
-    if not log_has_room(w):
-        return False
-    finish_flows(w, now)
-    if w.c[0].done > 0:
-        deliver_all(w, now)
-    submit_copies(w, now)
-    settle(w, now)
-    return True
-
-
-@kernel
 def run_length(w: World, now: int) -> int:
     """How many steps the batch will only decode: nobody joins, leaves or completes a keyed page.
 
@@ -86,6 +40,8 @@ def run_length(w: World, now: int) -> int:
     planning would find nothing else to do.
     """
     n = w.c[0].running
+    if w.c[0].pending > 0:
+        return 0  # copies that a finished page called for wait to be planned
     if n == 0 or w.c[0].static or n > w.c[0].token_budget or w.c[0].previous_end != now:
         return 0
     if (
@@ -186,7 +142,8 @@ def decode_run(w: World, now: int, horizon: int) -> int:
                 request = w.run[i]
                 room = w.r[request].held * page_tokens - w.r[request].computed
                 if room == done:
-                    append_page(w, request)
+                    w.t[0].allocated += 1
+                    attach_page(w, request, 0, take_free(w, 0))
                     room += page_tokens
                 next_page = min(next_page, room)
         w.c[0].held_tokens = held * page_tokens

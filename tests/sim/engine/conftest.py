@@ -1,0 +1,153 @@
+"""Small worlds for engine tests: a trace, a machine whose figures are round, and state checks."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vsim.sim.engine.backend import Completion, Operation
+from vsim.sim.engine.layout import INBOUND, LEAVING
+from vsim.sim.engine.result import EngineResult
+from vsim.sim.engine.setup import State, build_state
+from vsim.sim.engine.simulated import SimulatedBackend
+from vsim.sim.machine import Machine, load_machine
+from vsim.sim.model import load_model
+from vsim.sim.scenario import Scenario
+from vsim.sim.step_cost import StepCost, step_cost
+from vsim.traces.requests import Requests
+
+
+def make_requests(
+    arrival_ns: Sequence[int],
+    prompt_tokens: Sequence[int],
+    output_tokens: Sequence[int],
+    prefixes: Sequence[Sequence[int]] | None = None,
+    block_tokens: int = 0,
+    **columns: Any,
+) -> Requests:
+    """Requests from plain lists; `columns` replaces any other column."""
+    n = len(arrival_ns)
+    none = np.full(n, -1, np.int64)
+    chains = prefixes or [()] * n
+    values: dict[str, Any] = {
+        "id": np.arange(n),
+        "arrival_ns": np.asarray(arrival_ns, np.int64),
+        "prompt_tokens": np.asarray(prompt_tokens, np.int64),
+        "output_tokens": np.asarray(output_tokens, np.int64),
+        "session": none,
+        "parent": none,
+        "think_ns": none,
+        "tenant": np.zeros(n, np.int32),
+        "tenant_names": ("",),
+        "priority": np.zeros(n, np.int32),
+        "prefix_offsets": np.concatenate([[0], np.cumsum([len(c) for c in chains])]).astype(
+            np.int64
+        ),
+        "prefix_ids": np.asarray([i for c in chains for i in c], np.int64),
+        "block_tokens": block_tokens,
+        "source": "test",
+    }
+    return Requests(**(values | columns))
+
+
+def make_state(
+    requests: Requests,
+    tiers: Sequence[dict[str, Any]] = ({"tier": "hbm"},),
+    machine: Machine | str = "h100",
+    model: str = "llama-3.1-8b",
+    cost: StepCost | None = None,
+    pacing: str = "arrivals",
+    operations: str = "none",
+    **engine: Any,
+) -> State:
+    """A state for a scenario, without the checks of settings that can't act."""
+    scenario = Scenario.model_validate(
+        {
+            "name": "test",
+            "workload": {"trace": "none", "pacing": pacing},
+            "machine": "h100",
+            "model": model,
+            "engine": engine,
+            "tiers": list(tiers),
+            "output": {"operations": operations},
+        }
+    )
+    found = load_machine(machine) if isinstance(machine, str) else machine
+    return build_state(scenario, found, cost or step_cost(found, load_model(model)), requests)
+
+
+def assert_same(a: EngineResult, b: EngineResult) -> None:
+    """Two results agree bit for bit, but for counts that tell how they were made."""
+    made_by = {"fast_steps", "simpy_events"}
+    for name in EngineResult.__dataclass_fields__:
+        x, y = getattr(a, name), getattr(b, name)
+        if isinstance(x, np.ndarray):
+            np.testing.assert_array_equal(x, y, err_msg=name)
+        elif name == "counters":
+            assert {k: v for k, v in x.items() if k not in made_by} == {
+                k: v for k, v in y.items() if k not in made_by
+            }
+        else:
+            assert x == y, name
+
+
+def check_state(state: State) -> None:
+    """Whatever must hold between any two operations."""
+    arrays, tiers = state.arrays, len(state.tier_names)
+    slots, ref, table = arrays["s"], arrays["ref"], arrays["table"]
+    row_pages = int(state.control["row_pages"])
+    users: Counter[int] = Counter()
+    for request in arrays["r"][: len(state.requests)]:
+        if request["row"] >= 0:
+            first = request["row"] * row_pages
+            users.update(table[first : first + request["held"]].tolist())
+    in_flight = [(int(f["first"])) for f in arrays["f"][: state.control["flows"]]]
+    in_flight += [int(f["first"]) for f in arrays["done"][: state.control["done"]]]
+    in_flight += [int(o["first"]) for o in arrays["out"][: state.control["out"]]]
+    for target in in_flight:
+        while target >= 0:
+            users.update([target, int(slots["source"][target])])
+            assert slots["flags"][target] & INBOUND
+            target = int(slots["chain"][target])
+    for number in range(tiers):
+        tier = arrays["t"][number]
+        base, capacity, free = int(tier["base"]), int(tier["capacity"]), int(tier["free"])
+        assert 0 <= free <= capacity
+        stack = arrays["free"][base : base + free].tolist()
+        assert len(set(stack)) == free
+        idle = leaving = 0
+        unused = set(stack)
+        for slot in range(base, base + capacity):
+            assert ref[slot] == users[slot], (slot, ref[slot], users[slot])
+            key = int(slots["key"][slot])
+            if slot in unused:
+                assert ref[slot] == 0
+                assert key == -1
+                continue
+            assert ref[slot] > 0 or key >= 0, "a page that nobody uses and nobody can find"
+            if key >= 0:
+                assert arrays["at"][key * tiers + number] == slot
+            leaving += bool(slots["flags"][slot] & LEAVING)
+            idle += bool(key >= 0 and ref[slot] == 0)
+        assert idle == tier["idle"]
+        assert leaving == tier["leaving"]
+    rows = arrays["rows"][: state.control["free_rows"]].tolist()
+    assert len(set(rows)) == len(rows)
+
+
+class CheckedBackend(SimulatedBackend):
+    """A simulated backend that checks the state before every wait."""
+
+    def __init__(self, state: State) -> None:
+        super().__init__(state)
+        self.checked = state
+        self.submitted: list[Operation] = []
+
+    def submit(self, operation: Operation) -> None:
+        self.submitted.append(operation)
+        super().submit(operation)
+
+    def wait(self) -> Completion | None:
+        check_state(self.checked)
+        return super().wait()
