@@ -1,12 +1,15 @@
 """The `vsim` command: assembles the commands that each package owns."""
 
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 
 def main() -> None:
     """Run the command line; a fault in the input ends with exit code 2 and one line a fault."""
     import typer
 
+    from vsim.sim import bound_command
     from vsim.sim import commands as sim_commands
     from vsim.traces import commands as trace_commands
     from vsim.traces.faults import InputError
@@ -19,7 +22,8 @@ def main() -> None:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    sim_commands.register(app)
+    sim_commands.register(app, show=_show_summary)
+    bound_command.register(app)
     trace_commands.register(app)
     try:
         app()
@@ -27,6 +31,12 @@ def main() -> None:
         for fault in error.faults:
             print(fault, file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def _show_summary(summary: Mapping[str, Any], out: str | None) -> None:
+    from vsim.reports.terminal import show_summary
+
+    show_summary(summary, out)
 
 
 if __name__ == "__main__":

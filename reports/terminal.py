@@ -27,7 +27,7 @@ def _digits(value: float) -> str:
         return "0"
     if abs(value) >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 9.995 else f"{value:.3g}"
+    return f"{value:.1f}" if abs(value) >= 9.995 else f"{value:#.3g}"
 
 
 def _milliseconds(value: float | None) -> str:

@@ -15,7 +15,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from vsim.sim.eviction.borrowing import kernel_borrowing, wide
+from vsim.sim.compiled import borrowing_kernel, wide
 from vsim.sim.eviction.dispatch import expect, victim
 from vsim.sim.eviction.dispatch import on_hit as hit
 from vsim.sim.eviction.dispatch import on_insert as insert
@@ -110,8 +110,9 @@ def replay_prefixes(
 ) -> PrefixResult:
     """Access requests' blocks in order, and count for each request the leading blocks it found.
 
-    A request first counts its hits, up to its first absent block; then it accesses all its blocks
-    from first to last, inserting those that are absent.
+    A request first counts its hits, up to its first absent block; then it accesses all its blocks,
+    inserting those that are absent. The deepest block comes first, so that under LRU a prompt's
+    last block is evicted before the prefix that it needs.
 
     Args:
         offsets: int64[requests + 1]; request i has the keys offsets[i] .. offsets[i + 1].
@@ -227,7 +228,7 @@ def _specialised(loop: Callable[..., Any], algorithm: Algorithm) -> Callable[...
     function = FunctionType(cast(FunctionType, loop).__code__, bound, name)
     function.__qualname__ = name
     function.__module__ = loop.__module__
-    return kernel_borrowing(function)
+    return borrowing_kernel(function)
 
 
 def access_all(keys: Any, where: Any, unused: Any, ranks: Any, ev: Evictor) -> tuple[int, int, int]:
@@ -258,14 +259,14 @@ def access_all(keys: Any, where: Any, unused: Any, ranks: Any, ev: Evictor) -> t
 def access_requests(
     offsets: Any, hits: Any, keys: Any, where: Any, unused: Any, ranks: Any, ev: Evictor
 ) -> tuple[int, int]:
-    """Loop for `replay_prefixes`: accesses done, evictions. Writes `hits`."""
+    """Loop for `replay_prefixes`: accesses in requests done, evictions. Writes `hits`."""
     used, evictions = 0, 0
     for request in range(len(hits)):
         for i in range(offsets[request], offsets[request + 1]):
             if where[keys[i]] < 0:
                 break
             hits[request] += 1
-        for i in range(offsets[request], offsets[request + 1]):
+        for i in range(offsets[request + 1] - 1, offsets[request] - 1, -1):
             key = wide(keys[i])
             slot = wide(where[key])
             if slot >= 0:
@@ -278,7 +279,7 @@ def access_requests(
             else:
                 slot = wide(victim(ev, 0, unused))
                 if slot < 0:
-                    return i, evictions
+                    return offsets[request], evictions
                 evictions += 1
                 where[ev.key[slot]] = -1
             where[key] = slot

@@ -9,9 +9,11 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, cast
+from types import MappingProxyType
+from typing import Any, TypeVar, cast
 
 import numba
+import numpy as np
 from numba.core import config
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -23,7 +25,7 @@ def _sources_hash() -> str:
     folder = Path(__file__).parent
     for path in sorted(folder.rglob("*.py")):
         text = path.read_bytes()
-        if b"@kernel" in text or b"np.dtype(" in text:
+        if b"kernel" in text or b"np.dtype(" in text:
             digest.update(path.relative_to(folder).as_posix().encode())
             digest.update(text)
     return digest.hexdigest()[:16]
@@ -47,11 +49,33 @@ if not os.environ.get("NUMBA_CACHE_DIR"):
     setattr(config, "CACHE_DIR", _cache_folder())  # noqa: B010 - numba adds it at run time
 
 
+# `_nrt` is not in numba's type stubs.
+_BORROWING = MappingProxyType(
+    {"cache": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
+)
+
+
 def kernel(function: F) -> F:
     """Compile `function` in nopython mode at its first call and cache the result on disk."""
     return cast(F, numba.njit(cache=True, error_model="numpy")(function))
 
 
-def inline_kernel(function: F) -> F:
-    """As `kernel`, and make LLVM inline it at every call: for the few hottest small functions."""
-    return cast(F, numba.njit(cache=True, error_model="numpy", forceinline=True)(function))
+def borrowing_kernel(function: F) -> F:
+    """As `kernel`, for a function that neither makes an array nor keeps one.
+
+    numba counts references around each call that passes an array, with atomic instructions that
+    take longer than most operations on a queue. This leaves the counting out.
+    """
+    return cast(F, numba.njit(**_BORROWING)(function))  # type: ignore[call-overload]  # see there
+
+
+def borrowing_inline(function: F) -> F:
+    """As `borrowing_kernel`, and make LLVM inline it at every call: for the smallest functions."""
+    inline = numba.njit(forceinline=True, **_BORROWING)  # type: ignore[call-overload]  # see there
+    return cast(F, inline(function))
+
+
+@borrowing_inline
+def wide(value: Any) -> int:
+    """Widen an integer to int64: numba compiles a function again for every width that it meets."""
+    return np.int64(value)  # type: ignore[return-value]  # int64 is what an int is in kernels

@@ -4,6 +4,7 @@ Every quantile is a nearest rank: the smallest observed value that at least p % 
 observations do not exceed. So it is a value that occurred, and exact for integers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,8 +42,10 @@ class RunFacts:
         block_tokens: tokens of a block.
         page_tokens: tokens of a page.
         batching: continuous or static.
+        placement: where new pages are born.
         max_running_requests: requests in the batch at most.
-        prefix_caching: whether the engine was to look for prefix hits.
+        prefix_caching: whether prefix hits could be found at all.
+        tier_bytes_per_s: each tier's read and write bandwidth, HBM first; empty if not known.
     """
 
     scenario: str
@@ -59,25 +62,39 @@ class RunFacts:
     block_tokens: int
     page_tokens: int
     batching: str
+    placement: str
     max_running_requests: int
     prefix_caching: bool
+    tier_bytes_per_s: tuple[tuple[float, float], ...] = ()
 
 
-def nearest_rank(values: Int64s, percent: int, weights: Int64s | None = None) -> int:
-    """Return the smallest value that at least `percent` % of the observations do not exceed.
+def nearest_ranks(
+    values: Int64s, percents: Sequence[int], weights: Int64s | None = None
+) -> list[int]:
+    """Return, for each percentage, the smallest value that at least so many do not exceed.
 
     Args:
         values: observations, at least one with a positive weight.
-        percent: 1 to 100.
+        percents: each from 1 to 100.
         weights: how often each value was observed; once each when left out.
     """
     if weights is None:
-        rank = -(-percent * values.size // 100)
-        return int(np.partition(values, rank - 1)[rank - 1])
-    order = np.argsort(values, kind="stable")
-    below = np.cumsum(weights[order])
-    rank = -(-percent * int(below[-1]) // 100)
-    return int(values[order[np.searchsorted(below, rank)]])
+        values = np.sort(values)
+        return [int(values[-(-percent * values.size // 100) - 1]) for percent in percents]
+    values, weights = _sorted_pairs(values, weights)
+    below = np.cumsum(weights)
+    ranks = [-(-percent * int(below[-1]) // 100) for percent in percents]
+    return [int(values[np.searchsorted(below, rank)]) for rank in ranks]
+
+
+def _sorted_pairs(values: Int64s, weights: Int64s) -> tuple[Int64s, Int64s]:
+    """Sort by value. Packed into one number each, pairs sort several times as fast."""
+    bits = int(weights.max()).bit_length()
+    if values.min() < 0 or int(values.max()).bit_length() + bits > 63:
+        order = np.argsort(values)
+        return values[order], weights[order]
+    packed = np.sort((values << bits) | weights)
+    return packed >> bits, packed & ((1 << bits) - 1)
 
 
 def distribution_ms(values_ns: Int64s, weights: Int64s | None = None) -> dict[str, float | None]:
@@ -89,11 +106,10 @@ def distribution_ms(values_ns: Int64s, weights: Int64s | None = None) -> dict[st
         return {"mean": None, **{f"p{percent}": None for percent in QUANTILES}}
     total = values_ns.sum() if weights is None else (values_ns * weights).sum()
     count = values_ns.size if weights is None else weights.sum()
-    quantiles = {
-        f"p{percent}": nearest_rank(values_ns, percent, weights) / _NS_PER_MS
-        for percent in QUANTILES
-    }
-    return {"mean": float(total) / (float(count) * _NS_PER_MS), **quantiles}
+    found: dict[str, float | None] = {"mean": float(total) / (float(count) * _NS_PER_MS)}
+    for percent, value in zip(QUANTILES, nearest_ranks(values_ns, QUANTILES, weights), strict=True):
+        found[f"p{percent}"] = value / _NS_PER_MS
+    return found
 
 
 def inter_token_gaps(engine: EngineResult) -> tuple[Int64s, Int64s]:
@@ -130,6 +146,15 @@ def concurrency(start_ns: Int64s, end_ns: Int64s, simulated_ns: int) -> dict[str
 def _share(part: float, whole: float) -> float:
     """Divide, and return 0 where there is nothing to divide by."""
     return float(part) / float(whole) if whole else 0.0
+
+
+def _busy(tier: TierCounters, bytes_per_s: tuple[float, float], simulated_ns: int) -> Summary:
+    """Say for what share of the time a tier's own bandwidth was in use, each way."""
+    simulated_s = simulated_ns / _NS_PER_S
+    return {
+        "read_busy_share": _share(tier.read_bytes / bytes_per_s[0], simulated_s),
+        "write_busy_share": _share(tier.written_bytes / bytes_per_s[1], simulated_s),
+    }
 
 
 def _tier(tier: TierCounters, simulated_ns: int, all_hits: int) -> Summary:
@@ -188,7 +213,15 @@ def summarise(
 ) -> Summary:
     """Return the summary of a run, all but its verdict and the time that writing took.
 
-    Counts are integers, shares lie between 0 and 1, `_ms` and `_s` are floats.
+    Counts are integers, shares lie between 0 and 1, `_ms` and `_s` are floats. What is not plain
+    from its key: latencies, throughput and `prefix_hit_ratio` (hit tokens over prompt tokens)
+    count completed requests only; `faults_per_1000_tokens` is over their prompt and output tokens
+    together; `concurrent_requests` are those between admission and last token; `fragmentation` is
+    the share of the KV tokens reserved for running requests that held none; a tier's `hit_share`
+    is its share of all hit tokens, and its bytes read include weights and attends; a link's
+    `forward` way is from the first tier of its name to the second; `compute_busy_share` is the
+    time that all FLOPs took at the effective rate; `time_share` splits the simulated time, `step`
+    that of a mean step.
 
     Args:
         facts: what was run.
@@ -209,6 +242,10 @@ def summarise(
     faults = sum(engine.faults_by_cause.values())
     # A preempted request looks its prefix up again; what it finds then was counted before.
     hits = int(np.minimum(engine.hit_tokens, requests.prompt_tokens)[done].sum())
+    all_hits = sum(tier.hit_tokens for tier in engine.tiers)
+    tiers = [_tier(tier, simulated, all_hits) for tier in engine.tiers]
+    for summary, tier, each in zip(tiers, engine.tiers, facts.tier_bytes_per_s, strict=False):
+        summary |= _busy(tier, each, simulated)
     shares = {part: _share(ns, simulated) for part, ns in engine.time_ns.items()}
     return {
         "scenario": facts.scenario,
@@ -225,6 +262,7 @@ def summarise(
         },
         "engine": {
             "batching": facts.batching,
+            "placement": facts.placement,
             "max_running_requests": facts.max_running_requests,
             "block_tokens": facts.block_tokens,
             "page_tokens": facts.page_tokens,
@@ -237,6 +275,7 @@ def summarise(
         },
         "tokens": {"prompt": prompt_tokens, "output": output_tokens},
         "simulated_s": simulated_s,
+        "last_arrival_s": float(engine.arrival_ns.max(initial=0)) / _NS_PER_S,
         "engine_wall_s": engine_wall_s,
         "throughput": {
             "requests_per_s": _share(int(done.sum()), simulated_s),
@@ -261,12 +300,9 @@ def summarise(
             if engine.token_ns_reserved
             else 0.0
         ),
-        "tiers": [
-            _tier(tier, simulated, sum(each.hit_tokens for each in engine.tiers))
-            for tier in engine.tiers
-        ],
+        "tiers": tiers,
         "links": [_link(link, simulated) for link in engine.links],
-        "compute_busy_share": _share(engine.time_ns.get("compute", 0), simulated),
+        "compute_busy_share": _share(engine.counters.get("arithmetic_ns", 0), simulated),
         "time_share": shares,
         "step": _mean_step(engine),
         "counters": dict(engine.counters),

@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from vsim.sim.engine.result import EngineResult
+from vsim.sim.machine import Machine
 from vsim.sim.metrics import RunFacts, summarise
 from vsim.sim.result_tables import requests_table, steps_table
 from vsim.sim.scenario import Scenario
@@ -84,6 +85,7 @@ def make_result(
     engine: EngineResult,
     *,
     engine_wall_s: float,
+    machine: Machine,
 ) -> Result:
     """Take the metrics of a run and give its verdict.
 
@@ -93,6 +95,7 @@ def make_result(
         requests: the requests that arrived, in the engine's order.
         engine: what happened.
         engine_wall_s: from the parsed trace in memory to complete results in memory.
+        machine: what it ran on.
     """
     facts = RunFacts(
         scenario=scenario.name,
@@ -109,8 +112,14 @@ def make_result(
         block_tokens=scenario.engine.block_tokens,
         page_tokens=scenario.engine.page_or_block_tokens,
         batching=scenario.engine.batching,
+        placement=scenario.engine.placement,
         max_running_requests=scenario.engine.max_running_requests,
-        prefix_caching=scenario.engine.prefix_caching,
+        prefix_caching=(
+            scenario.engine.prefix_caching
+            and scenario.engine.batching != "static"
+            and requests.prefix_ids.size > 0
+        ),
+        tier_bytes_per_s=_tier_bandwidths(scenario, machine, cost),
     )
     summary = summarise(facts, requests, engine, engine_wall_s)
     return Result(
@@ -118,6 +127,17 @@ def make_result(
         requests_table(requests, engine),
         steps_table(engine),
         engine.operations,
+    )
+
+
+def _tier_bandwidths(
+    scenario: Scenario, machine: Machine, cost: StepCost
+) -> tuple[tuple[float, float], ...]:
+    """Each tier's read and write bandwidth; HBM's is what the server's GPUs reach together."""
+    lower = (machine.tier(tier.tier) for tier in scenario.tiers[1:])
+    return (
+        (cost.hbm_read_bytes_per_s, cost.hbm_write_bytes_per_s),
+        *((tier.read.value, tier.write.value) for tier in lower),
     )
 
 

@@ -6,13 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from vsim.sim.simulate import simulate
-
 from vsim.sim.output import check_target
 from vsim.sim.scenario import Scenario
+from vsim.sim.simulate import simulate
+from vsim.sim.workload import read_trace
 from vsim.sim.yaml_input import YamlDocument, read_yaml
 from vsim.traces.faults import Fault, InputError
-from vsim.traces.requests import read_requests
 
 Progress = Callable[[int, int], None]
 """Is told how many requests are done, and of how many."""
@@ -39,7 +38,7 @@ def run_scenario(
     requests = None
     if trace is not None:
         scenario = scenario.with_trace(str(Path(trace).absolute()))
-        requests = read_requests(trace)
+        requests = read_trace(trace, scenario.seed)
     try:
         with _progress() as progress:
             result = simulate(

@@ -58,13 +58,13 @@ def simulate(
     if requests is None:
         requests = load_requests(scenario, base)
     requests = shape_requests(scenario, requests)
-    refuse_what_cannot_act(Case(scenario, machine, cost, requests))
+    refuse_what_cannot_act(Case(scenario, machine, cost, requests, Path(base)))
     check_peer(machine, cost.gpus, tuple(tier.tier for tier in scenario.tiers))
     compile_kernels()
     started = perf_counter()
     state = build_state(scenario, machine, cost, requests, Path(base))
     engine = run_engine(state, progress, mode)
-    result = make_result(scenario, cost, requests, engine, engine_wall_s=0.0)
+    result = make_result(scenario, cost, requests, engine, engine_wall_s=0.0, machine=machine)
     summary = {**result.summary, "engine_wall_s": perf_counter() - started}
     return replace(result, summary=summary)
 

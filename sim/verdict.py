@@ -9,10 +9,14 @@ capacity: a larger batch would share those reads.
 from collections.abc import Mapping
 from typing import Any
 
-from vsim.traces.units import format_bytes
+from vsim.traces.units import format_bytes, format_duration
 
-# A server that holds requests back for less than this share of their time keeps up.
+# A server keeps up if it is without requests for so much of the time, whatever waits there are
+# between bursts; or if it neither holds requests back for much of their time nor needs much of
+# its own for what is left when the last one has arrived.
+KEEPS_UP_IDLE_SHARE = 0.1
 KEEPS_UP_WAIT_SHARE = 0.2
+KEEPS_UP_BACKLOG_SHARE = 0.2
 _PART_NAMES = {
     "launch": "launching steps",
     "communication": "traffic between GPUs",
@@ -36,13 +40,16 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f}%" if share >= 0.1 or share == 0 else f"{100 * share:.1f}%"
 
 
-def _busiest_link(summary: Mapping[str, Any]) -> tuple[str, float]:
-    """Return the link that is busy longest in one direction, and that share."""
-    links = [
-        (max(link["forward_busy_share"], link["reverse_busy_share"]), link["name"])
+def _busiest_way(summary: Mapping[str, Any]) -> tuple[str, float]:
+    """Return the link, or the memory under HBM, that is busy longest one way, and that share."""
+    ways = [
+        (max(link["forward_busy_share"], link["reverse_busy_share"]), f"link {link['name']}")
         for link in summary["links"]
     ]
-    busy, name = max(links, default=(0.0, "none"))
+    for tier in summary["tiers"][1:]:
+        ways.append((tier.get("read_busy_share", 0.0), f"read bandwidth of {tier['name']}"))
+        ways.append((tier.get("write_busy_share", 0.0), f"write bandwidth of {tier['name']}"))
+    busy, name = max(ways, default=(0.0, "no link"))
     return name, busy
 
 
@@ -68,8 +75,14 @@ def _short_of_capacity(summary: Mapping[str, Any]) -> bool:
 
 
 def _keeps_up(summary: Mapping[str, Any]) -> bool:
+    if summary["time_share"].get("idle_no_requests", 0.0) >= KEEPS_UP_IDLE_SHARE:
+        return True
     waited, lasted = summary["admission_wait_ms"]["mean"], summary["e2e_ms"]["mean"]
-    return bool(lasted is None or waited < KEEPS_UP_WAIT_SHARE * lasted)
+    simulated_s = summary["simulated_s"]
+    backlog_s = simulated_s - summary["last_arrival_s"]
+    return bool(
+        waited < KEEPS_UP_WAIT_SHARE * lasted and backlog_s < KEEPS_UP_BACKLOG_SHARE * simulated_s
+    )
 
 
 def _capacity(summary: Mapping[str, Any]) -> tuple[str, str]:
@@ -117,26 +130,32 @@ def _compute(summary: Mapping[str, Any]) -> tuple[str, str]:
     )
 
 
-def _transfers(summary: Mapping[str, Any]) -> tuple[str, str]:
-    name, busy = _busiest_link(summary)
+def _transfers(summary: Mapping[str, Any]) -> tuple[str, str, str]:
+    way, busy = _busiest_way(summary)
     idle = summary["time_share"].get("idle_transfers", 0.0)
     vmm = summary["time_share"].get("vmm", 0.0)
     found = f"{_percent(idle)} of the time nothing runs because pages are on their way"
     if vmm > 0:
         found += f", {_percent(vmm)} goes to VMM calls"
     return (
-        f"{found}; {name} is busy {_percent(busy)} of the time",
-        f"a link twice as fast saves at most {_percent(idle / 2)} of the time; "
-        "or more room above it, or prefetch_requests",
+        way,
+        f"{found}; the {way} is in use {_percent(busy)} of the time",
+        f"twice of it saves at most {_percent(idle / 2)} of the time; "
+        "or more room above, or prefetch_requests",
     )
 
 
-def _lower_tier(summary: Mapping[str, Any], part: str) -> tuple[str, str]:
+def _lower_tier(summary: Mapping[str, Any], part: str) -> tuple[str, str, str]:
     tier, share = part.partition(":")[2], summary["time_share"][part]
+    way, busy = _busiest_way(summary)
     return (
-        f"{_percent(share)} of the time steps wait for pages attended in place in {tier}",
-        f"twice its bandwidth saves at most {_percent(share / 2)} of the time; "
-        "or fewer pages there: placement: balanced, or access: promote",
+        f"bandwidth to {tier}",
+        f"{_percent(share)} of the time steps wait for pages attended in place in {tier}; "
+        f"the {way} is in use {_percent(busy)} of the time",
+        f"twice of it saves at most {_percent(share / 2)} of the time; "
+        "or fewer pages there: "
+        + ("" if summary["engine"]["placement"] == "balanced" else "placement: balanced, ")
+        + "access: promote, or fewer requests at a time",
     )
 
 
@@ -158,9 +177,9 @@ def _resource(summary: Mapping[str, Any]) -> tuple[str, str, str]:
     if top == "compute":
         return ("compute", *_compute(summary))
     if top == "transfers":
-        return (f"link {_busiest_link(summary)[0]}", *_transfers(summary))
+        return _transfers(summary)
     if top.startswith("lower_tier:"):
-        return (f"bandwidth of {top.partition(':')[2]}", *_lower_tier(summary, top))
+        return _lower_tier(summary, top)
     if top in ("communication", "launch"):
         return (part_name(top), *_fixed(summary, top))
     if top == "capacity":
@@ -192,8 +211,8 @@ def verdict(summary: Mapping[str, Any]) -> dict[str, str]:
         "bound_by": "arrivals",
         "step_bound_by": resource,
         "why": (
-            f"requests wait {waited:.3g} ms for admission, {_percent(idle)} of the time there is "
-            f"none to serve; latency is bound by {resource}: {why}"
+            f"requests wait {format_duration(1e6 * waited)} for admission, {_percent(idle)} of the "
+            f"time there is none to serve; latency is bound by {resource}: {why}"
         ),
         "relief": f"for throughput a higher rate_scale; for latency: {relief}",
     }

@@ -6,8 +6,26 @@ from pathlib import Path
 import numpy as np
 
 from vsim.sim.scenario import Scenario
+from vsim.traces.arrow_io import is_arrow
+from vsim.traces.faults import refuse
+from vsim.traces.importers import ImportOptions, import_requests
+from vsim.traces.importers.formats import format_of
 from vsim.traces.requests import Requests, read_requests
 from vsim.traces.synth import synthesise
+
+_DRAWN_FORMATS = frozenset({"agentic", "sharegpt"})
+"""Formats without arrival times, for which the import draws some."""
+
+
+def read_trace(path: Path | str, seed: int) -> Requests:
+    """Read a trace; what its format leaves open is drawn from `seed`.
+
+    Raises:
+        InputError: with the trace's faults.
+    """
+    if is_arrow(path) or format_of(path) not in _DRAWN_FORMATS:
+        return read_requests(path)
+    return import_requests(path, options=ImportOptions(seed=seed)).requests
 
 
 def load_requests(scenario: Scenario, base: Path | str = ".") -> Requests:
@@ -25,7 +43,11 @@ def load_requests(scenario: Scenario, base: Path | str = ".") -> Requests:
     """
     workload = scenario.workload
     if workload.trace is not None:
-        return read_requests(Path(base) / workload.trace)
+        path = Path(base) / workload.trace
+        if not path.exists():
+            message = f"there is no file {path}; write its path, or name another with --trace"
+            refuse("scenario", message, place="workload.trace")
+        return read_trace(path, scenario.seed)
     assert workload.synth is not None  # the one or the other, see Workload
     return synthesise(workload.synth.model_copy(update={"seed": scenario.seed}))
 

@@ -127,3 +127,14 @@ def test_set_overrides_a_field(
     assert "3 of 3 requests completed" in capsys.readouterr().out
     assert run(monkeypatch, "run", "scenario.yaml", "--set", "workload.requests=none") == 2
     assert capsys.readouterr().err.startswith("--set workload.requests: ")
+
+
+def test_progress_is_shown_on_standard_error_to_a_person(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    assert run(monkeypatch, "run", "scenario.yaml") == 0
+    shown = capsys.readouterr()
+    assert "requests" in shown.err
+    assert "\x1b" not in shown.out

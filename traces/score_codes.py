@@ -43,9 +43,9 @@ class LogScale:
 
     def table(self) -> F32:
         """Return float32[256], the mass that each code stands for."""
-        masses = np.exp2((np.arange(256) - 255.0) * self.step)
+        masses: F32 = np.exp2((np.arange(256) - 255.0) * self.step).astype(np.float32)
         masses[0] = 0
-        return masses.astype(np.float32)
+        return masses
 
 
 def pages_wanted(pages: Ints, density: float) -> Ints:
@@ -53,7 +53,8 @@ def pages_wanted(pages: Ints, density: float) -> Ints:
 
     The share is reduced by 1e-9 first, so that 20 % of 300 pages are 60 whatever the float.
     """
-    return np.maximum(1, np.ceil(density * pages - 1e-9).astype(np.int64))
+    wanted: Ints = np.maximum(1, np.ceil(density * pages - 1e-9).astype(np.int64))
+    return wanted
 
 
 def ranks(scores: NDArray[np.generic]) -> Ints:

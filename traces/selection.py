@@ -31,7 +31,8 @@ class Dense:
 
     def keep(self, scores: NDArray[np.float32] | None, place: Ints, newest: Ints) -> Bools:
         """Choose pages; see `select_pages`."""
-        return place <= newest[:, None]
+        every: Bools = place <= newest[:, None]
+        return every
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,8 @@ class TopShare:
         older = np.where(place < newest[:, None], scores, -1)
         wanted = pages_wanted(newest + 1, 1 - self.sparsity) - 1
         chosen = (ranks(older) < wanted[:, None]) & (older > 0)
-        return chosen | (place == newest[:, None])
+        both: Bools = chosen | (place == newest[:, None])
+        return both
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,8 @@ class TopMass:
         np.put_along_axis(by_rank, order, seen, axis=-1)
         before = np.cumsum(by_rank, axis=-1) - by_rank
         chosen = np.take_along_axis(before, order, axis=-1) < self.share * total * (1 - 1e-9)
-        return (chosen & (seen > 0)) | own
+        both: Bools = (chosen & (seen > 0)) | own
+        return both
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,7 +105,7 @@ def optimum(
     matrix = coo_array((weight, (row, column)), shape=(len(lower), len(upper))).tocsr()
     cost = np.zeros(len(upper))
     cost[z] = 1.0
-    kind = np.zeros(len(upper))
+    kind = np.zeros(len(upper), np.int64)
     kind[:cells] = 1 if integral else 0
     result = milp(
         cost,

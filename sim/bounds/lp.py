@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vsim.sim.bounds.certificate import Certificate, certify
+from vsim.sim.bounds.highs import run_highs
 from vsim.sim.bounds.intervals import Intervals
 from vsim.sim.placement.cost import births
 from vsim.sim.placement.two_tiers import Bools, TwoTiers
@@ -159,7 +160,7 @@ class IntervalProgram:
         self._kept_column = np.full(len(intervals.start), -1, np.int64)
         self._kept_column[kept] = 2 * steps + np.arange(len(kept))
 
-        highs = self.highs = highspy.Highs()
+        highs = self.highs = highspy.Highs()  # type: ignore[no-untyped-call]  # ships no types
         highs.setOptionValue("output_flag", False)
         highs.setOptionValue("threads", threads)
         highs.setOptionValue("time_limit", float(time_limit_s))
@@ -190,11 +191,9 @@ class IntervalProgram:
         highs = self.highs
         highs.setOptionValue("solver", "ipm")
         highs.setOptionValue("run_crossover", "on" if vertex else "off")
-        highs.run()
+        run_highs(highs)
         solution = highs.getSolution()
         dual = np.asarray(solution.row_dual)
-        if len(dual) != highs.getNumRow():
-            raise RuntimeError(f"HiGHS found no multipliers: {highs.getModelStatus()}")
         of_cuts = dual[steps : (1 + len(self._cuts)) * steps]
         weights = np.maximum(of_cuts.reshape(len(self._cuts), steps), 0.0)
         fast = np.array([alpha for alpha, _ in self._cuts]) @ weights

@@ -1,5 +1,6 @@
 """Bringing a waiting request in: prefix lookup, promotion of its pages, swap-in, and prefetch."""
 
+from vsim.sim.compiled import borrowing_inline, borrowing_kernel
 from vsim.sim.engine.layout import (
     CAPACITY,
     IN_FLIGHT,
@@ -26,14 +27,13 @@ from vsim.sim.engine.pages import (
     tier_of,
     unpin,
 )
-from vsim.sim.engine.pointers import inline_kernel, kernel
-from vsim.sim.engine.queues import push_ready
 from vsim.sim.engine.policy_calls import on_hit
+from vsim.sim.engine.queues import push_ready
 
 REFUSED, RUNS, LOADS = 0, 1, 2
 
 
-@inline_kernel
+@borrowing_inline
 def find(w: World, key: int) -> int:
     """The highest tier that holds a key, or -1."""
     base = key * w.c[0].tiers
@@ -43,7 +43,7 @@ def find(w: World, key: int) -> int:
     return -1
 
 
-@inline_kernel
+@borrowing_inline
 def wait_for_pages(w: World, request: int, now: int) -> None:
     """The head cannot have its pages now; remember since when, and why."""
     w.c[0].blocked = 1
@@ -52,7 +52,7 @@ def wait_for_pages(w: World, request: int, now: int) -> None:
         w.r[request].wait_cause = w.c[0].fail_cause
 
 
-@inline_kernel
+@borrowing_inline
 def end_wait(w: World, request: int, now: int) -> None:
     """A request that waited for pages goes on: one fault, with its cause."""
     if w.r[request].wait_from >= 0:
@@ -64,7 +64,7 @@ def end_wait(w: World, request: int, now: int) -> None:
         w.r[request].wait_from = -1
 
 
-@inline_kernel
+@borrowing_inline
 def chunk_tokens(w: World, request: int, budget: int) -> int:
     """How many tokens a request computes next, given what is left of the step's budget."""
     tokens = w.r[request].tokens - w.r[request].computed
@@ -73,9 +73,9 @@ def chunk_tokens(w: World, request: int, budget: int) -> int:
     return int(tokens)
 
 
-@inline_kernel
+@borrowing_inline
 def partial_page(w: World, request: int, hit: int) -> int:
-    """HBM slot of a page whose first part is this request's next part, or -1 (for copy-on-write)."""
+    """HBM slot of a page that begins with this request's next part, or -1 (for copy-on-write)."""
     first = w.r[request].part_offset + hit * w.c[0].part_ratio
     if first >= w.r[request].part_offset + w.r[request].parts:
         return -1
@@ -88,7 +88,7 @@ def partial_page(w: World, request: int, hit: int) -> int:
     return int(slot)
 
 
-@kernel
+@borrowing_kernel
 def shared_parts(w: World, request: int, hit: int) -> int:
     """How many parts of the next page some page in HBM already holds."""
     ratio = w.c[0].part_ratio
@@ -104,7 +104,7 @@ def shared_parts(w: World, request: int, hit: int) -> int:
     return n
 
 
-@kernel
+@borrowing_kernel
 def admit(w: World, request: int, budget: int, now: int) -> int:
     """Give a request its row, its cached prefix and its first pages.
 
@@ -192,11 +192,15 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
         return REFUSED
     w.r[request].row = row
     end_wait(w, request, now)
+    # what a preempted request finds again is its own, and no hit
+    first_look = w.r[request].looked == 0
+    w.r[request].looked = 1
     for i in range(hit):
         slot = w.table[base + i]
         tier = tier_of(w, slot)
-        w.t[tier].hit_tokens += page_tokens
-        w.hit[request * tiers + tier] += page_tokens
+        if first_look:
+            w.t[tier].hit_tokens += page_tokens
+            w.hit[request * tiers + tier] += page_tokens
         if tier > 0:
             if w.t[tier].in_place:
                 w.low[row * tiers + tier] += 1
@@ -209,7 +213,8 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
     w.r[request].held = hit
     w.c[0].vmm_maps += hit
     w.r[request].computed = hit * page_tokens
-    w.r[request].hit_tokens += hit * page_tokens
+    if first_look:
+        w.r[request].hit_tokens = hit * page_tokens
     if loads:
         w.c[0].promoted += to_load
         w.wait[2 * PROMOTION] += to_load
@@ -220,15 +225,16 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
         return LOADS
     if shared > 0 and append_page(w, request):
         w.r[request].computed += shared
-        w.r[request].hit_tokens += shared
-        w.t[0].hit_tokens += shared
-        w.hit[request * tiers] += shared
+        if first_look:
+            w.r[request].hit_tokens += shared
+            w.t[0].hit_tokens += shared
+            w.hit[request * tiers] += shared
         w.c[0].copied_tokens += shared
         w.c[0].copy_on_write += 1
     return RUNS
 
 
-@kernel
+@borrowing_kernel
 def promote(w: World, tier: int, source: int) -> int:
     """Start moving a pinned page into a free HBM slot; the source's pin passes to the transfer."""
     target = take_free(w, 0)
@@ -241,7 +247,7 @@ def promote(w: World, tier: int, source: int) -> int:
     return target
 
 
-@inline_kernel
+@borrowing_inline
 def join_loading(w: World, request: int, now: int) -> None:
     """Put a request among those whose pages are on their way."""
     w.r[request].scan = 0
@@ -251,7 +257,7 @@ def join_loading(w: World, request: int, now: int) -> None:
     w.c[0].loading += 1
 
 
-@kernel
+@borrowing_kernel
 def swap_in(w: World, request: int, now: int) -> int:
     """Bring back the pages of a request that was swapped out. As `admit`, it keeps its row."""
     tiers = w.c[0].tiers
@@ -305,7 +311,7 @@ def swap_in(w: World, request: int, now: int) -> int:
     return LOADS
 
 
-@kernel
+@borrowing_kernel
 def prefetch(w: World, now: int) -> None:
     """Promote cached pages of the next waiting requests into HBM pages that are free anyway."""
     w.c[0].prefetch_idle = 1
@@ -339,7 +345,7 @@ def prefetch(w: World, now: int) -> None:
         close_copy(w, tier * tiers, w.c[0].page_bytes)
 
 
-@kernel
+@borrowing_kernel
 def finish_loading(w: World, now: int) -> None:
     """Requests whose pages have all come become ready, in the order in which they joined."""
     kept = 0

@@ -1,9 +1,10 @@
 """`commit`: the state after a step ended; and what happens when transfers have arrived."""
 
+from vsim.sim.compiled import borrowing_inline, borrowing_kernel
 from vsim.sim.engine.admission import finish_loading
 from vsim.sim.engine.demand import account_pages, account_step, log_step
 from vsim.sim.engine.fluid import start_flow
-from vsim.sim.engine.layout import DONE, FAIR, INBOUND, World
+from vsim.sim.engine.layout import ATTEND, COMPUTE, COPY, DONE, FAIR, INBOUND, World
 from vsim.sim.engine.pages import (
     close_copy,
     publish_page,
@@ -13,14 +14,15 @@ from vsim.sim.engine.pages import (
     write_through,
 )
 from vsim.sim.engine.planning import leave_running
-from vsim.sim.engine.pointers import inline_kernel, kernel
 
 
-@kernel
+@borrowing_kernel
 def commit(w: World, now: int) -> None:
     """The step under way ends now: tokens come out, full pages can be found, requests end."""
     account_pages(w, now)
     account_step(w, now)
+    if w.c[0].log_steps:
+        log_step_operations(w, now)
     w.c[0].in_flight = 0
     previous = w.c[0].previous_end
     common = 0
@@ -74,7 +76,53 @@ def commit(w: World, now: int) -> None:
             end_batch(w)
 
 
-@inline_kernel
+@borrowing_kernel
+def log_operation(w: World, kind: int, tier: int, size_bytes: int, now: int) -> None:
+    """Append one operation of the step that ends now; it has no pages yet."""
+    o = w.c[0].operations
+    w.op[o].serial = w.c[0].flow_serial
+    w.c[0].flow_serial += 1
+    w.op[o].step = w.c[0].step_no
+    w.op[o].kind = kind
+    w.op[o].source = tier
+    w.op[o].target = -1
+    w.op[o].bytes = size_bytes
+    w.op[o].submit = w.c[0].step_start
+    w.op[o].start = w.c[0].step_start if kind == COMPUTE else w.c[0].step_fixed_end
+    w.op[o].end = now
+    w.op[o].pages_from = w.c[0].operation_pages
+    w.op[o].pages = 0
+    w.c[0].operations = o + 1
+
+
+@borrowing_kernel
+def log_step_operations(w: World, now: int) -> None:
+    """Log the step's arithmetic with its weights, and what it attends to in each tier."""
+    weights = w.tc[0].step_bytes * w.x[0].weight_share
+    log_operation(w, COMPUTE, 0, int(weights), now)
+    for tier in range(w.c[0].tiers):
+        size = w.tc[tier].step_bytes
+        if tier == 0:
+            size -= weights
+        if size <= 0.0:
+            continue
+        log_operation(w, ATTEND, tier, int(size), now)
+        at = w.c[0].operation_pages
+        for i in range(w.c[0].running):
+            request = w.run[i]
+            if w.share[i] == 0:
+                continue
+            base = w.r[request].row * w.c[0].row_pages
+            for k in range(w.r[request].held):
+                slot = w.table[base + k]
+                if tier_of(w, slot) == tier:
+                    w.op_pages[at] = slot
+                    at += 1
+        w.op[w.c[0].operations - 1].pages = at - w.c[0].operation_pages
+        w.c[0].operation_pages = at
+
+
+@borrowing_inline
 def publish_pages(w: World, request: int, first: int, end: int) -> None:
     """Make the pages completed in this step findable, as far as the trace gives them keys."""
     end = min(end, w.r[request].keys)
@@ -85,7 +133,7 @@ def publish_pages(w: World, request: int, first: int, end: int) -> None:
             publish_page(w, request, page)
 
 
-@kernel
+@borrowing_kernel
 def finish(w: World, request: int, now: int) -> None:
     """A request's last token is out; turns that think from now on are released."""
     w.r[request].state = DONE
@@ -99,7 +147,7 @@ def finish(w: World, request: int, now: int) -> None:
         child = w.r[child].sibling
 
 
-@kernel
+@borrowing_kernel
 def end_batch(w: World) -> None:
     """A static batch gives up its pages only when its last request has ended."""
     for i in range(w.c[0].running):
@@ -111,7 +159,7 @@ def end_batch(w: World) -> None:
     w.c[0].running = 0
 
 
-@kernel
+@borrowing_kernel
 def deliver(w: World, i: int, now: int) -> None:
     """A transfer has arrived: its pages can be read, and its sources are no longer needed."""
     target = w.done[i].first
@@ -123,7 +171,7 @@ def deliver(w: World, i: int, now: int) -> None:
         o = w.c[0].operations
         w.op[o].serial = w.done[i].serial
         w.op[o].step = w.done[i].step
-        w.op[o].kind = 0
+        w.op[o].kind = COPY
         w.op[o].source = tier_of(w, w.s[target].source)
         w.op[o].target = target_tier
         w.op[o].bytes = w.done[i].bytes
@@ -151,7 +199,7 @@ def deliver(w: World, i: int, now: int) -> None:
         target = following
 
 
-@kernel
+@borrowing_kernel
 def deliver_all(w: World, now: int) -> None:
     """Everything that has arrived: pages first, then the requests that waited for them."""
     account_pages(w, now)
@@ -165,11 +213,11 @@ def deliver_all(w: World, now: int) -> None:
         close_copy(w, path, w.c[0].page_bytes)
 
 
-@kernel
+@borrowing_kernel
 def submit_copies(w: World, now: int) -> bool:
     """Start every transfer in the outbox; says whether there was one."""
     n = w.c[0].out
     for i in range(n):
         start_flow(w, now, w.out[i].path, w.out[i].first, w.out[i].pages, w.out[i].bytes)
     w.c[0].out = 0
-    return n > 0
+    return bool(n > 0)

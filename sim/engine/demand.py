@@ -2,14 +2,14 @@
 
 import math
 
+from vsim.sim.compiled import borrowing_inline, borrowing_kernel
 from vsim.sim.engine.fluid import settle
 from vsim.sim.engine.layout import COMPUTE_BOUND, HBM_BOUND, LOWER_BOUND, World
-from vsim.sim.engine.pointers import inline_kernel, kernel
 
 _CARRY_BITS = 40
 
 
-@inline_kernel
+@borrowing_inline
 def windowed_pairs(computed: int, tokens: int, window: int) -> int:
     """Query-key pairs of `tokens` new tokens behind `computed`, each seeing `window` at most."""
     if computed + tokens <= window:
@@ -20,7 +20,7 @@ def windowed_pairs(computed: int, tokens: int, window: int) -> int:
     return below * computed + below * (below + 1) // 2 + (tokens - below) * window
 
 
-@kernel
+@borrowing_kernel
 def step_demand(w: World) -> float:
     """Bytes of each tier and the step's body when alone, ns (design of the machine model).
 
@@ -37,6 +37,7 @@ def step_demand(w: World) -> float:
         )
         * w.x[0].flops_pair
     ) / w.x[0].flops_per_s
+    w.x[0].compute_ns = compute * 1e9
     weights = w.x[0].weight_bytes
     if w.x[0].experts > 0.0:
         parts = w.x[0].micro_batches
@@ -79,7 +80,7 @@ def step_demand(w: World) -> float:
     return body * 1e9
 
 
-@kernel
+@borrowing_kernel
 def begin_step(w: World, now: int) -> int:
     """Start the step whose sums are in the control record; returns when it ends if undisturbed."""
     body = step_demand(w)
@@ -101,13 +102,13 @@ def begin_step(w: World, now: int) -> int:
     w.x[0].body_left = body
     w.x[0].body_time = float(fixed)
     w.x[0].speed = 1.0
-    w.c[0].step_end = fixed + int(math.ceil(body - 1e-6))
+    w.c[0].step_end = fixed + math.ceil(body - 1e-6)
     if w.c[0].flows > 0 or w.c[0].shared_route:
         settle(w, now)
     return int(w.c[0].step_end)
 
 
-@inline_kernel
+@borrowing_inline
 def account_idle(w: World, now: int) -> None:
     """Book the time in which no step ran on what it was waiting for."""
     idle = now - w.c[0].idle_from
@@ -120,11 +121,12 @@ def account_idle(w: World, now: int) -> None:
     w.c[0].idle_from = -1
 
 
-@kernel
+@borrowing_kernel
 def account_step(w: World, now: int) -> None:
     """Book a step that ends now: its time on what bound it, its bytes on their tiers."""
     body = now - w.c[0].step_fixed_end
     bound = w.c[0].step_bound
+    w.c[0].time_arithmetic += int(w.x[0].compute_ns)
     if bound == COMPUTE_BOUND:
         w.c[0].time_compute += body
     elif bound == HBM_BOUND:
@@ -147,7 +149,7 @@ def account_step(w: World, now: int) -> None:
     w.c[0].used_low = low & ((1 << _CARRY_BITS) - 1)
 
 
-@inline_kernel
+@borrowing_inline
 def account_pages(w: World, now: int) -> None:
     """Book how many pages each tier held since this was last called."""
     elapsed = now - w.c[0].last_account
@@ -160,7 +162,7 @@ def account_pages(w: World, now: int) -> None:
         w.t[tier].page_ns_low = low & ((1 << _CARRY_BITS) - 1)
 
 
-@inline_kernel
+@borrowing_inline
 def log_step(w: World, now: int, common: int) -> None:
     """Append the step that ends now to the log."""
     n = w.c[0].steps

@@ -6,6 +6,7 @@ arrivals, transfers, and the steps that something may interfere with. Both give 
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ class FastRun:
         self.env = Environment()
         self.events = 0
         self._state = state
-        self._control = memoryview(state.arrays["c"].view("i8"))
+        self._control = state.control_numbers()
         self._progress = progress
         self._fast = fast_forward
         self._rows, self._bounds = first_arrivals(state)
@@ -95,12 +96,12 @@ class FastRun:
 
     def _at(self, time: int, priority: int, callback: Callable[[Any], None]) -> None:
         self.events += 1
-        At(self.env, time - self.env.now, priority, callback)
+        At(self.env, time - int(self.env.now), priority, callback)
 
     def _on_arrival(self, _: Any) -> None:
         group = self._group
         first, end = self._limits[group], self._limits[group + 1]
-        now = self.env.now
+        now = int(self.env.now)
         self._group = group + 1
         if group + 1 < len(self._times):
             self._at(self._times[group + 1], TIMERS, self._on_arrival)
@@ -116,7 +117,7 @@ class FastRun:
             self._progress(int(self._control[_COMPLETED]), len(self._state.requests))
 
     def _on_flow(self, _: Any) -> None:
-        control, now = self._control, self.env.now
+        control, now = self._control, int(self.env.now)
         if now != control[_NEXT_FLOW]:
             return  # the rates changed since this was scheduled
         before = control[_STEP_END]
@@ -131,7 +132,7 @@ class FastRun:
             self._at(control[_STEP_END], STEPS, self._on_step)
 
     def _on_step(self, _: Any) -> None:
-        now = self.env.now
+        now = int(self.env.now)
         if self._control[_IN_FLIGHT] and now == self._control[_STEP_END]:
             self._go(now)
 
@@ -174,7 +175,7 @@ class FastRun:
 
     def _arrival_of(self, row: int) -> Callable[[Any], None]:
         def arrive(_: Any) -> None:
-            now = self.env.now
+            now = int(self.env.now)
             enter_arrive(row, row + 1, now, self._state.address)
             if not self._control[_IN_FLIGHT]:
                 self._go(now)
@@ -191,9 +192,9 @@ def check_policies(state: State) -> None:
 
 def drive(state: State, backend: Backend, progress: Progress | None = None) -> int:
     """Run the engine on a backend, one operation after another; returns the last event's time."""
-    control = memoryview(state.arrays["c"].view("i8"))
+    control = state.control_numbers()
     rows, bounds = first_arrivals(state)
-    groups = [rows[a:b].tolist() for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    groups = [rows[a:b].tolist() for a, b in pairwise(bounds.tolist())]
     due: dict[int, list[int]] = {}
     serial = 0
     next_group = 0
@@ -258,7 +259,7 @@ def _outbox(state: State) -> list[Callable[[int], Operation]]:
     slots, tiers = state.arrays["s"], len(state.tier_names)
     count = int(state.control["out"])
     state.control["out"] = 0
-    copies = []
+    copies: list[Callable[[int], Operation]] = []
     for out in state.arrays["out"][:count].tolist():
         path, slot, pages, size = out
         targets = np.empty(pages, np.int64)

@@ -2,12 +2,13 @@
 
 from numba import types
 
+from vsim.sim.compiled import borrowing_kernel
 from vsim.sim.engine.committing import commit, deliver_all, submit_copies
 from vsim.sim.engine.demand import begin_step
 from vsim.sim.engine.fluid import advance_service, finish_flows, settle, start_flow
 from vsim.sim.engine.layout import FAILED, IDLE, LOG_FULL, RELEASED, TABLE
 from vsim.sim.engine.planning import plan
-from vsim.sim.engine.pointers import kernel, table_reader
+from vsim.sim.engine.pointers import table_reader
 from vsim.sim.engine.policy_calls import policy_addresses
 from vsim.sim.engine.queues import arrive
 from vsim.sim.engine.stepping import decode_run, log_has_room, start_planned
@@ -24,7 +25,7 @@ def compile_kernels() -> None:
     enter_arrive.compile((time, time, time, time))  # type: ignore[attr-defined]
 
 
-@kernel
+@borrowing_kernel
 def enter_advance(now: int, horizon: int, fast: bool, address: int) -> int:
     """Run steps until one would end at or after the horizon or a transfer's end.
 
@@ -57,9 +58,9 @@ def enter_advance(now: int, horizon: int, fast: bool, address: int) -> int:
         now = end
 
 
-@kernel
+@borrowing_kernel
 def enter_flow_event(now: int, address: int) -> int:
-    """Transfers end now; returns how many arrived. LOG_FULL, and nothing done, if a log must grow."""
+    """Transfers end now; returns how many arrived, or LOG_FULL with nothing done."""
     w = world(address)
     if not log_has_room(w):
         return LOG_FULL
@@ -72,7 +73,7 @@ def enter_flow_event(now: int, address: int) -> int:
     return int(arrived)
 
 
-@kernel
+@borrowing_kernel
 def enter_arrive(first: int, end: int, now: int, address: int) -> None:
     """Rows first .. end - 1 arrive now."""
     w = world(address)
@@ -80,7 +81,7 @@ def enter_arrive(first: int, end: int, now: int, address: int) -> None:
         arrive(w, request, now)
 
 
-@kernel
+@borrowing_kernel
 def enter_plan(now: int, address: int) -> int:
     """Plan a step: 1 if it computes, 0 if not; -1 when a log must grow first."""
     w = world(address)
@@ -89,43 +90,43 @@ def enter_plan(now: int, address: int) -> int:
     return 1 if plan(w, now) else 0
 
 
-@kernel
+@borrowing_kernel
 def enter_commit(now: int, address: int) -> None:
     """See `committing.commit`."""
     commit(world(address), now)
 
 
-@kernel
+@borrowing_kernel
 def enter_begin_step(now: int, address: int) -> int:
     """See `demand.begin_step`."""
     return begin_step(world(address), now)
 
 
-@kernel
+@borrowing_kernel
 def enter_start_flow(now: int, path: int, first: int, pages: int, size: int, address: int) -> None:
     """See `fluid.start_flow`."""
     start_flow(world(address), now, path, first, pages, size)
 
 
-@kernel
+@borrowing_kernel
 def enter_finish_flows(now: int, address: int) -> None:
     """See `fluid.finish_flows`."""
     finish_flows(world(address), now)
 
 
-@kernel
+@borrowing_kernel
 def enter_deliver(now: int, address: int) -> None:
     """See `committing.deliver_all`."""
     deliver_all(world(address), now)
 
 
-@kernel
+@borrowing_kernel
 def enter_settle(now: int, address: int) -> None:
     """See `fluid.settle`."""
     settle(world(address), now)
 
 
-@kernel
+@borrowing_kernel
 def enter_advance_service(now: int, address: int) -> None:
     """See `fluid.advance_service`."""
     advance_service(world(address), now)

@@ -11,13 +11,13 @@ is through when the service is S + b. Completion times are rounded up to whole n
 
 import math
 
+from vsim.sim.compiled import borrowing_inline, borrowing_kernel
 from vsim.sim.engine.layout import NEVER, World
-from vsim.sim.engine.pointers import inline_kernel, kernel
 
 _SLACK_NS = 0.5  # a flow this close to its end is through: rates are floats, times are whole
 
 
-@inline_kernel
+@borrowing_inline
 def advance_service(w: World, now: int) -> None:
     """Move the bytes that flowed since the last change of rates."""
     elapsed = now - w.c[0].flow_time
@@ -29,7 +29,7 @@ def advance_service(w: World, now: int) -> None:
             w.pr[path].service += w.pr[path].rate * elapsed * 1e-9
 
 
-@kernel
+@borrowing_kernel
 def solve_rates(w: World, with_step: bool) -> None:
     """Max-min fair rates by progressive filling (Bertsekas & Gallager, Data Networks, 6.5.2).
 
@@ -105,7 +105,7 @@ def solve_rates(w: World, with_step: bool) -> None:
     w.x[0].speed = speed
 
 
-@kernel
+@borrowing_kernel
 def find_next_flow(w: World, now: int) -> None:
     """When the next transfer is through or arrives, as things stand."""
     best = NEVER
@@ -114,7 +114,7 @@ def find_next_flow(w: World, now: int) -> None:
             left = w.pr[path].target - w.pr[path].service
             end = now
             if left > 0.0:
-                end += int(math.ceil(left / w.pr[path].rate * 1e9 - 1e-6))
+                end += math.ceil(left / w.pr[path].rate * 1e9 - 1e-6)
             if end <= now:
                 end = now + 1
             if end < best:
@@ -127,7 +127,7 @@ def find_next_flow(w: World, now: int) -> None:
         w.c[0].moved_flow = 1
 
 
-@kernel
+@borrowing_kernel
 def start_flow(w: World, now: int, path: int, first: int, pages: int, size_bytes: int) -> None:
     """Start one transfer. Rates must be solved afterwards, once for all that start together."""
     advance_service(w, now)
@@ -153,7 +153,7 @@ def start_flow(w: World, now: int, path: int, first: int, pages: int, size_bytes
     w.c[0].flows = i + 1
 
 
-@kernel
+@borrowing_kernel
 def retime_step(w: World, now: int, speed_before: float) -> None:
     """The step under way goes on at a new pace from `now`; `body_left` counts ns at full pace."""
     start = w.c[0].step_fixed_end
@@ -166,10 +166,10 @@ def retime_step(w: World, now: int, speed_before: float) -> None:
             w.x[0].body_left = 0.0
         w.x[0].body_time = float(now)
         start = now
-    w.c[0].step_end = start + int(math.ceil(w.x[0].body_left / w.x[0].speed - 1e-6))
+    w.c[0].step_end = start + math.ceil(w.x[0].body_left / w.x[0].speed - 1e-6)
 
 
-@kernel
+@borrowing_kernel
 def finish_flows(w: World, now: int) -> None:
     """Move what has arrived by now to `done`, in the order in which it was submitted."""
     advance_service(w, now)
@@ -197,7 +197,7 @@ def finish_flows(w: World, now: int) -> None:
     w.c[0].flow_events += 1
 
 
-@kernel
+@borrowing_kernel
 def settle(w: World, now: int) -> None:
     """Solve the rates after flows started or ended, and re-time the step that runs beside them."""
     advance_service(w, now)

@@ -1,6 +1,7 @@
 """The engine's state: plain arrays, viewed inside the kernels as records with named fields.
 
-Kernels see the arrays as the `World` below. All times are ns, all counts pages unless the name says otherwise, -1 stands for none.
+Kernels see the arrays as the `World` below. All times are ns, all counts pages unless the name says
+otherwise, -1 stands for none.
 """
 
 from typing import Any
@@ -33,6 +34,10 @@ PROMOTION, IN_FLIGHT, SWAP_IN, WRITE_BACK, CAPACITY = range(5)
 FCFS, PRIORITY, FAIR = 0, 1, 2
 COMPUTE_BOUND, HBM_BOUND, LOWER_BOUND = 0, 1, 2
 
+# Kinds of logged operations.
+OPERATIONS = ("copy", "compute", "attend")
+COPY, COMPUTE, ATTEND = range(3)
+
 
 def _record(scalar: str, names: str) -> "np.dtype[Any]":
     return np.dtype([(name, scalar) for name in names.split()])
@@ -42,40 +47,47 @@ CONTROL = _record(
     "i8",
     # what the scenario says
     "requests tiers paths resources slots flow_room ready_room step_room gap_room op_room "
-    "op_page_room keys page_tokens page_bytes rows row_pages max_running max_loading prefetch_requests "
+    "op_page_room op_page_reserve keys page_tokens page_bytes rows row_pages max_running "
+    "max_loading prefetch_requests "
     "token_budget chunked caching static scheduler classes swap spill balanced mapped key_ratio "
     "part_tokens part_ratio window_tokens log_transfers log_steps shared_route think "
     "address call_insert call_hit call_release call_remove call_victim "
     # where the run stands
     "now previous_end in_flight step_start step_fixed_end step_end running ready_head ready "
     "loading waiting free_rows blocked prefetch_idle out pending released "
-    "next_flow flow_time flows done flow_serial moved_flow last_account fail_cause idle_from idle_cause "
+    "next_flow flow_time flows done flow_serial moved_flow last_account fail_cause idle_from "
+    "idle_cause "
     "step_tokens step_prefill step_context step_sampled step_bound step_no step_windowed "
     "step_pairs step_pairs_windowed "
     "copied_tokens vmm_maps vmm_unmaps "
     # logs
     "steps exceptions operations operation_pages "
     # counters
-    "completed rejected fast_steps swapped recomputed swap_refused copy_on_write promoted prefetched "
+    "completed rejected fast_steps swapped recomputed swap_refused copy_on_write promoted "
+    "prefetched "
     "prefetch_used unstuck through_skipped flow_events stalls peak_running "
-    "time_launch time_communication time_compute time_weights time_kv time_lower time_vmm "
+    "time_arithmetic time_launch time_communication time_compute time_weights time_kv "
+    "time_lower time_vmm "
     "time_idle time_idle_transfers time_idle_capacity "
-    "reserved_high reserved_low used_high used_low held_tokens used_tokens budget_left lower_attends batch_prompt batch_step "
+    "reserved_high reserved_low used_high used_low held_tokens used_tokens budget_left "
+    "lower_attends batch_prompt batch_step "
     "running_ns failed",
 )
 
 COST = _record(
     "f8",
     "launch_ns comm_fixed_ns comm_token_ns flops_token flops_sampled flops_pair flops_per_s "
-    "weight_bytes expert_bytes experts experts_per_token micro_batches kv_read kv_write kv_written window_share "
+    "weight_bytes expert_bytes experts experts_per_token micro_batches kv_read kv_write "
+    "kv_written window_share "
     "exponent attend_weight map_ns unmap_ns "
     # the step under way
-    "body_left body_time speed weight_share fixed_ns",
+    "compute_ns body_left body_time speed weight_share fixed_ns",
 )
 
 TIER = _record(
     "i8",
-    "base capacity free idle leaving low high in_place through peak page_ns_high page_ns_low hit_tokens inserted "
+    "base capacity free idle leaving low high in_place through peak page_ns_high page_ns_low "
+    "hit_tokens inserted "
     "evicted dropped next_tier allocated attend_tokens bound_ns",
 )
 TIER_COST = _record("f8", "read_bytes_per_s write_bytes_per_s step_bytes step_cap read written")
@@ -84,7 +96,7 @@ REQUEST = _record(
     "i8",
     "arrival prompt output key_offset keys part_offset parts tokens generated computed row held "
     "scan first last admitted hit_tokens faults fault_wait preemptions state group "
-    "next wait_from wait_cause load_from load_cause swapped child sibling think priority stalled_from",
+    "next wait_from wait_cause load_from load_cause swapped child sibling think priority looked",
 )
 
 GROUP = _record("i8", "head tail waiting service running")

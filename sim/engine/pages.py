@@ -1,5 +1,6 @@
 """Page slots of all tiers: taking, sharing, evicting, and writing back to the tier below."""
 
+from vsim.sim.compiled import borrowing_inline, borrowing_kernel
 from vsim.sim.engine.layout import (
     CAPACITY,
     INBOUND,
@@ -8,30 +9,29 @@ from vsim.sim.engine.layout import (
     WRITE_BACK,
     World,
 )
-from vsim.sim.engine.pointers import inline_kernel, kernel
 from vsim.sim.engine.policy_calls import on_insert, on_release, victim
 from vsim.sim.eviction.state import PRIORITY
 
 
-@inline_kernel
+@borrowing_inline
 def tier_of(w: World, slot: int) -> int:
     """Which tier a slot belongs to."""
     tier = w.c[0].tiers - 1
     while slot < w.t[tier].base:
         tier -= 1
-    return tier
+    return int(tier)
 
 
-@inline_kernel
+@borrowing_inline
 def page_key(w: World, request: int, page: int) -> int:
     """The key of a request's full page `page`, which stands for its whole prefix."""
     ratio = w.c[0].key_ratio
     if ratio == 1:
         return int(w.ids[w.r[request].key_offset + page])
-    return int(w.ids[w.r[request].key_offset + page // ratio]) * ratio + page % ratio
+    return int(w.ids[w.r[request].key_offset + page // ratio] * ratio + page % ratio)
 
 
-@inline_kernel
+@borrowing_inline
 def take_free(w: World, tier: int) -> int:
     """Take a slot that is known to be free."""
     left = w.t[tier].free - 1
@@ -42,7 +42,7 @@ def take_free(w: World, tier: int) -> int:
     return int(w.free[w.t[tier].base + left])
 
 
-@inline_kernel
+@borrowing_inline
 def give_free(w: World, tier: int, slot: int) -> None:
     """Return a slot whose contents nobody needs."""
     w.s[slot].key = -1
@@ -51,7 +51,7 @@ def give_free(w: World, tier: int, slot: int) -> None:
     w.t[tier].free += 1
 
 
-@inline_kernel
+@borrowing_inline
 def rank_of(w: World, tier: int, slot: int) -> int:
     """What `priority` and `cost` eviction order pages by: lowest goes first.
 
@@ -59,11 +59,11 @@ def rank_of(w: World, tier: int, slot: int) -> int:
     stands behind: attention over all of it is what computing the page again takes.
     """
     if w.policy[tier].kind == PRIORITY:
-        return -w.s[slot].priority
+        return int(-w.s[slot].priority)
     return int(w.s[slot].depth)
 
 
-@kernel
+@borrowing_kernel
 def index_slot(w: World, tier: int, slot: int, key: int) -> None:
     """Make a slot findable under a key; the slot must have at least one user."""
     w.s[slot].key = key
@@ -72,14 +72,14 @@ def index_slot(w: World, tier: int, slot: int, key: int) -> None:
     on_insert(w, tier, slot, rank_of(w, tier, slot))
 
 
-@inline_kernel
+@borrowing_inline
 def inherit(w: World, source: int, target: int) -> None:
     """A copy is worth what its original is."""
     w.s[target].priority = w.s[source].priority
     w.s[target].depth = w.s[source].depth
 
 
-@kernel
+@borrowing_kernel
 def pin(w: World, tier: int, slot: int) -> None:
     """Start using a slot; one that was leaving stays."""
     if w.s[slot].flags & LEAVING:
@@ -94,7 +94,7 @@ def pin(w: World, tier: int, slot: int) -> None:
     w.ref[slot] += 1
 
 
-@kernel
+@borrowing_kernel
 def unpin(w: World, tier: int, slot: int) -> None:
     """Stop using a slot: it stays as a cached page if it has a key, else it is free."""
     w.ref[slot] -= 1
@@ -114,13 +114,13 @@ def unpin(w: World, tier: int, slot: int) -> None:
         on_release(w, tier, slot)
 
 
-@inline_kernel
+@borrowing_inline
 def flows_are_full(w: World) -> bool:
     """Whether the table of transfers has no room for another step's."""
-    return w.c[0].flows + w.c[0].out + 2 * w.c[0].paths >= w.c[0].flow_room
+    return bool(w.c[0].flows + w.c[0].out + 2 * w.c[0].paths >= w.c[0].flow_room)
 
 
-@kernel
+@borrowing_kernel
 def schedule_copy(w: World, source_tier: int, source: int, target_tier: int, target: int) -> None:
     """Add one page to the copy of this step between two tiers. Both slots are already pinned."""
     path = source_tier * w.c[0].tiers + target_tier
@@ -136,7 +136,7 @@ def schedule_copy(w: World, source_tier: int, source: int, target_tier: int, tar
     w.c[0].pending += 1
 
 
-@kernel
+@borrowing_kernel
 def close_copy(w: World, path: int, page_bytes: int) -> None:
     """Put the pages gathered for a path into the outbox as one transfer."""
     n = w.p[path].pages
@@ -152,17 +152,17 @@ def close_copy(w: World, path: int, page_bytes: int) -> None:
     w.p[path].pages = 0
 
 
-@kernel
+@borrowing_kernel
 def held_elsewhere(w: World, key: int, tier: int) -> bool:
     """Whether another tier holds a copy, so that this one can go without being written."""
     base = key * w.c[0].tiers
+    held = False
     for other in range(w.c[0].tiers):
-        if other != tier and w.at[base + other] >= 0:
-            return True
-    return False
+        held = held or (other != tier and w.at[base + other] >= 0)
+    return held
 
 
-@kernel
+@borrowing_kernel
 def evict_one(w: World, tier: int) -> None:
     """Evict the policy's victim: free at once if a copy exists, else written to the tier below.
 
@@ -193,7 +193,7 @@ def evict_one(w: World, tier: int) -> None:
     give_free(w, tier, slot)
 
 
-@kernel
+@borrowing_kernel
 def reclaim(w: World) -> None:
     """Keep every tier's share of free pages, from the lowest tier up, so that each finds room."""
     for tier in range(w.c[0].tiers - 1, -1, -1):
@@ -202,7 +202,7 @@ def reclaim(w: World) -> None:
                 evict_one(w, tier)
 
 
-@kernel
+@borrowing_kernel
 def reclaim_is_idle(w: World) -> bool:
     """Whether `reclaim` would do nothing."""
     for tier in range(w.c[0].tiers):
@@ -211,7 +211,7 @@ def reclaim_is_idle(w: World) -> bool:
     return True
 
 
-@kernel
+@borrowing_kernel
 def make_room(w: World, tier: int, pages: int) -> bool:
     """Free `pages` slots of a tier now if that can be done; else begin it and say why not.
 
@@ -237,7 +237,7 @@ def make_room(w: World, tier: int, pages: int) -> bool:
     return True
 
 
-@kernel
+@borrowing_kernel
 def new_page(w: World) -> int:
     """A slot for new KV: HBM first or by bandwidth, then tiers attended in place; -1: none."""
     if w.c[0].balanced:
@@ -265,7 +265,7 @@ def new_page(w: World) -> int:
     return -1
 
 
-@kernel
+@borrowing_kernel
 def pages_within_reach(w: World) -> int:
     """Pages that new KV could take without waiting for a running request to end."""
     n = w.t[0].free + w.t[0].idle + w.t[0].leaving
@@ -276,7 +276,7 @@ def pages_within_reach(w: World) -> int:
     return int(n)
 
 
-@inline_kernel
+@borrowing_inline
 def attach_page(w: World, request: int, tier: int, slot: int) -> None:
     """Put a fresh slot behind the pages that a request has."""
     w.ref[slot] = 1
@@ -289,7 +289,7 @@ def attach_page(w: World, request: int, tier: int, slot: int) -> None:
         w.low[row * w.c[0].tiers + tier] += 1
 
 
-@kernel
+@borrowing_kernel
 def append_page(w: World, request: int) -> bool:
     """Give a request one more page of its own."""
     slot = new_page(w)
@@ -299,7 +299,7 @@ def append_page(w: World, request: int) -> bool:
     return True
 
 
-@kernel
+@borrowing_kernel
 def publish_page(w: World, request: int, page: int) -> None:
     """A page is complete: let others find it, and write it through where a tier asks for that."""
     key = page_key(w, request, page)
@@ -319,7 +319,7 @@ def publish_page(w: World, request: int, page: int) -> None:
     write_through(w, tier, slot, key)
 
 
-@kernel
+@borrowing_kernel
 def write_through(w: World, tier: int, slot: int, key: int) -> None:
     """Copy a page that just became complete in a tier to the tier below, if that one asks."""
     below = w.t[tier].next_tier
@@ -338,7 +338,7 @@ def write_through(w: World, tier: int, slot: int, key: int) -> None:
     schedule_copy(w, tier, slot, below, target)
 
 
-@kernel
+@borrowing_kernel
 def release_pages(w: World, request: int) -> None:
     """Give up all pages of a request, last first, and its page-table row."""
     row = w.r[request].row

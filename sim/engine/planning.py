@@ -1,5 +1,6 @@
 """`plan`: what the next step does: its batch, its pages, its copies."""
 
+from vsim.sim.compiled import borrowing_inline, borrowing_kernel
 from vsim.sim.engine.admission import (
     REFUSED,
     RUNS,
@@ -27,13 +28,12 @@ from vsim.sim.engine.pages import (
     tier_of,
     unpin,
 )
-from vsim.sim.engine.pointers import inline_kernel, kernel
+from vsim.sim.engine.policy_calls import on_remove
 from vsim.sim.engine.queues import next_group, pop_head, pop_ready, preemption_victim, push_front
 from vsim.sim.engine.static_batch import plan_batch
-from vsim.sim.engine.policy_calls import on_remove
 
 
-@kernel
+@borrowing_kernel
 def plan(w: World, now: int) -> bool:
     """Decide the next step; False when there is nothing to compute. Copies go to the outbox."""
     reclaim(w)
@@ -55,21 +55,21 @@ def plan(w: World, now: int) -> bool:
     return computes
 
 
-@kernel
+@borrowing_kernel
 def close_copies(w: World) -> None:
     """Put this step's write-backs, one transfer a pair of tiers, into the outbox."""
     for path in range(w.c[0].paths):
         close_copy(w, path, w.c[0].page_bytes)
 
 
-@inline_kernel
+@borrowing_inline
 def chunk_pages(w: World, request: int, tokens: int) -> int:
     """Pages a request lacks to compute `tokens` more."""
     end = w.r[request].computed + tokens
     return int((end + w.c[0].page_tokens - 1) // w.c[0].page_tokens - w.r[request].held)
 
 
-@kernel
+@borrowing_kernel
 def take_pages(w: World, request: int, tokens: int) -> bool:
     """Give a request the pages for its next `tokens`; what it got stays when this fails."""
     need = chunk_pages(w, request, tokens)
@@ -80,7 +80,7 @@ def take_pages(w: World, request: int, tokens: int) -> bool:
     return True
 
 
-@kernel
+@borrowing_kernel
 def grow_running(w: World, now: int) -> bool:
     """Pages for the running requests, in order. Says whether one had to give way.
 
@@ -126,7 +126,7 @@ def grow_running(w: World, now: int) -> bool:
     return preempted
 
 
-@inline_kernel
+@borrowing_inline
 def leave_running(w: World, index: int) -> None:
     """Close the gap a request leaves in the batch."""
     w.g[w.r[w.run[index]].group].running -= 1
@@ -136,7 +136,7 @@ def leave_running(w: World, index: int) -> None:
     w.c[0].running -= 1
 
 
-@kernel
+@borrowing_kernel
 def preempt(w: World, request: int) -> None:
     """Take a request's pages away: swapped out if that can be done, else recomputed later."""
     w.r[request].preemptions += 1
@@ -153,7 +153,7 @@ def preempt(w: World, request: int) -> None:
     push_front(w, request)
 
 
-@kernel
+@borrowing_kernel
 def swap_out(w: World, request: int) -> bool:
     """Move the pages that only this request uses to the first lower tier with room for them."""
     tiers = w.c[0].tiers
@@ -196,7 +196,7 @@ def swap_out(w: World, request: int) -> bool:
     return True
 
 
-@inline_kernel
+@borrowing_inline
 def copy_below(w: World, key: int) -> int:
     """The highest tier under HBM that holds a key, or -1."""
     for tier in range(1, w.c[0].tiers):
@@ -205,7 +205,7 @@ def copy_below(w: World, key: int) -> int:
     return -1
 
 
-@inline_kernel
+@borrowing_inline
 def join_running(w: World, request: int, tokens: int, now: int) -> None:
     """Add a request to the batch."""
     i = w.c[0].running
@@ -220,7 +220,7 @@ def join_running(w: World, request: int, tokens: int, now: int) -> None:
         w.c[0].peak_running = i + 1
 
 
-@kernel
+@borrowing_kernel
 def admit_requests(w: World, now: int) -> None:
     """Fill what is left of the batch: loaded requests first, then waiting ones by class."""
     budget = w.c[0].budget_left
@@ -230,12 +230,12 @@ def admit_requests(w: World, now: int) -> None:
             tokens = chunk_tokens(w, request, budget)
             if pages_within_reach(w) < chunk_pages(w, request, tokens):
                 w.c[0].fail_cause = CAPACITY
-                if make_way(w):
+                if make_way(w, request):
                     continue
                 wait_for_pages(w, request, now)
                 return
             if not take_pages(w, request, tokens):
-                if make_way(w):
+                if make_way(w, request):
                     continue
                 wait_for_pages(w, request, now)
                 return
@@ -248,7 +248,7 @@ def admit_requests(w: World, now: int) -> None:
                 swap_in(w, request, now) if w.r[request].swapped else admit(w, request, budget, now)
             )
             if got == REFUSED:
-                if w.c[0].running == 0 and w.c[0].flows + w.c[0].out == 0 and make_way(w):
+                if make_way(w, request):
                     continue
                 return
             pop_head(w, group)
@@ -265,25 +265,48 @@ def admit_requests(w: World, now: int) -> None:
         budget -= tokens
 
 
-@kernel
-def make_way(w: World) -> bool:
-    """When nothing runs and loaded requests block one another, the youngest gives its pages back."""
-    if w.c[0].running > 0 or w.c[0].ready < 2:
+@borrowing_kernel
+def make_way(w: World, needy: int) -> bool:
+    """When nothing runs and requests that hold pages block one another, one gives its pages back.
+
+    The youngest that was loaded, else the last that was swapped out, but never the needy one.
+    """
+    if w.c[0].running > 0:
         return False
-    at = w.c[0].ready_head + w.c[0].ready - 1
-    if at >= w.c[0].ready_room:
-        at -= w.c[0].ready_room
-    request = w.ready[at]
-    w.c[0].ready -= 1
+    if w.c[0].ready >= 2:
+        at = w.c[0].ready_head + w.c[0].ready - 1
+        if at >= w.c[0].ready_room:
+            at -= w.c[0].ready_room
+        w.c[0].ready -= 1
+        give_back(w, w.ready[at])
+        push_front(w, w.ready[at])
+        return True
+    if w.c[0].loading + w.c[0].flows + w.c[0].out + w.c[0].pending > 0:
+        return False
+    last = -1
+    for group in range(w.c[0].classes):
+        request = w.g[group].head if w.g[group].waiting > 0 else -1
+        while request >= 0:
+            if w.r[request].swapped and request != needy:
+                last = request
+            request = w.r[request].next
+    if last < 0:
+        return False
+    w.r[last].swapped = 0
+    give_back(w, last)
+    return True
+
+
+@borrowing_inline
+def give_back(w: World, request: int) -> None:
+    """Take a request's pages from it; it computes again what it does not find again."""
     w.c[0].unstuck += 1
     w.r[request].wait_from = -1
     release_pages(w, request)
     w.r[request].computed = 0
-    push_front(w, request)
-    return True
 
 
-@kernel
+@borrowing_kernel
 def sum_step(w: World) -> bool:
     """Add up what the batch computes and reads; False when that is nothing."""
     tokens = 0

@@ -3,14 +3,13 @@
 Handing forty arrays from kernel to kernel costs more than the kernels do. So the arrays' addresses
 lie in a table, and kernels pass on the table's address. `w.name[i]` is then a load of the array's
 address and an access without bounds check or reference count. Arrays of records give records,
-whose fields can be read and set: `w.slot[i].key = 3`. The owner of the arrays must outlive the call.
+whose fields can be read and set: `w.slot[i].key = 3`. The arrays' owner must outlive the call.
 """
 
 import operator
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar, cast
+from collections.abc import Mapping
+from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -31,22 +30,6 @@ from numba.extending import (
     register_model,
 )
 from numba.np import numpy_support
-
-import vsim.sim.compiled  # noqa: F401 - it chooses numba's cache folder, before any decorator runs
-
-F = TypeVar("F", bound=Callable[..., object])
-
-
-def kernel(function: F) -> F:
-    """As `compiled.kernel`, for functions that make no array: nothing counts references."""
-    options = {"cache": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
-    return cast(F, numba.njit(**options)(function))
-
-
-def inline_kernel(function: F) -> F:
-    """As `kernel`, and make LLVM inline it at every call: for the smallest functions."""
-    options = {"cache": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
-    return cast(F, numba.njit(forceinline=True, **options)(function))
 
 
 class Table(types.Type):
@@ -84,13 +67,13 @@ register_model(Elements)(models.OpaqueModel)
 class _TableAttributes(AttributeTemplate):
     key = Table
 
-    def generic_resolve(self, table: Table, name: str) -> types.Type | None:
+    def generic_resolve(self, table: Table, name: str) -> Any:
         element = table.elements.get(name)
         return None if element is None else Elements(element)
 
 
 @lower_getattr_generic(Table)
-def _array_of(context: Any, builder: Any, table: Table, value: Any, name: str) -> Any:
+def _array_of(context: Any, builder: Any, table: Table, value: Any, name: str) -> Any:  # type: ignore[override]
     pointer = ir.IntType(8).as_pointer()
     addresses = builder.bitcast(value, pointer.as_pointer())
     place = ir.Constant(ir.IntType(64), table.places[name])
@@ -190,7 +173,7 @@ def _strides(context: Any, builder: Any, elements: Elements, value: Any) -> Any:
 def table_reader(table: Table) -> Any:
     """Return the intrinsic that takes an address (int64) for a pointer to such a table."""
 
-    @intrinsic  # type: ignore[untyped-decorator]  # numba ships no types
+    @intrinsic
     def at_address(_: Any, address: Any) -> Any:
         """View the table at an address."""
 
@@ -202,8 +185,8 @@ def table_reader(table: Table) -> Any:
     return at_address
 
 
-@intrinsic  # type: ignore[untyped-decorator]  # numba ships no types
-def call_address(_: Any, address: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+@intrinsic
+def _call_address(_: Any, address: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     """Call the C function `int64(int64, int64, int64, int64)` at an address."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -212,6 +195,9 @@ def call_address(_: Any, address: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
         return builder.call(builder.inttoptr(args[0], pointer), args[1:])
 
     return types.int64(*[types.int64] * 5), codegen
+
+
+call_address: Any = _call_address
 
 
 def addresses(arrays: Mapping[str, "np.ndarray[Any, Any]"]) -> "np.ndarray[Any, Any]":

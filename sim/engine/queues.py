@@ -1,10 +1,10 @@
 """Waiting requests: one queue a scheduling class, and which class goes first."""
 
+from vsim.sim.compiled import borrowing_inline, borrowing_kernel
 from vsim.sim.engine.layout import FAIR, LOADING, PRIORITY, REJECTED, WAITING, World
-from vsim.sim.engine.pointers import inline_kernel, kernel
 
 
-@inline_kernel
+@borrowing_inline
 def push_back(w: World, request: int) -> None:
     """Queue a request behind its class."""
     group = w.r[request].group
@@ -19,7 +19,7 @@ def push_back(w: World, request: int) -> None:
     w.r[request].state = WAITING
 
 
-@inline_kernel
+@borrowing_inline
 def push_front(w: World, request: int) -> None:
     """Queue a request before its class: it was already served once."""
     group = w.r[request].group
@@ -34,7 +34,7 @@ def push_front(w: World, request: int) -> None:
     w.r[request].state = WAITING
 
 
-@kernel
+@borrowing_kernel
 def next_group(w: World) -> int:
     """The class whose head is next: the only one, the most urgent, or the least served."""
     scheduler = w.c[0].scheduler
@@ -49,7 +49,7 @@ def next_group(w: World) -> int:
     return best
 
 
-@inline_kernel
+@borrowing_inline
 def pop_head(w: World, group: int) -> int:
     """Take the first waiting request of a class."""
     request = w.g[group].head
@@ -59,7 +59,7 @@ def pop_head(w: World, group: int) -> int:
     return int(request)
 
 
-@kernel
+@borrowing_kernel
 def arrive(w: World, request: int, now: int) -> None:
     """A request arrives: it waits, or is refused if it could never fit."""
     w.r[request].arrival = now
@@ -69,7 +69,7 @@ def arrive(w: World, request: int, now: int) -> None:
         0
     ].page_tokens
     room = w.t[0].capacity
-    if w.c[0].spill or w.c[0].balanced:
+    if (w.c[0].spill or w.c[0].balanced) and not w.c[0].static:
         for tier in range(1, w.c[0].tiers):
             if w.t[tier].in_place:
                 room += w.t[tier].capacity
@@ -91,7 +91,7 @@ def arrive(w: World, request: int, now: int) -> None:
     push_back(w, request)
 
 
-@kernel
+@borrowing_kernel
 def preemption_victim(w: World) -> int:
     """Index of the running request to give way: the last admitted of the least urgent class."""
     best = w.c[0].running - 1
@@ -102,7 +102,7 @@ def preemption_victim(w: World) -> int:
     return int(best)
 
 
-@inline_kernel
+@borrowing_inline
 def push_ready(w: World, request: int) -> None:
     """A request's pages have all come."""
     ring = w.c[0].ready_room
@@ -114,7 +114,7 @@ def push_ready(w: World, request: int) -> None:
     w.r[request].state = LOADING
 
 
-@inline_kernel
+@borrowing_inline
 def pop_ready(w: World) -> None:
     """Take the first ready request off the ring."""
     w.c[0].ready_head += 1

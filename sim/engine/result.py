@@ -84,7 +84,7 @@ class EngineResult:
         time_ns: where the simulated time went; the values add up to it.
         token_ns_reserved: integral of the KV tokens that running requests' pages could hold.
         token_ns_used: integral of the KV tokens that they did hold.
-        counters: further counts by name.
+        counters: further counts by name, and `arithmetic_ns`, the time that all FLOPs took.
         simulated_ns: time of the last event.
         operations: the log of operations, or None.
     """

@@ -1,12 +1,12 @@
 """run_engine: simulate from the arrays of `build_state` to an EngineResult."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from vsim.sim.engine.drivers import FastRun, Progress, check_policies, drive
-from vsim.sim.engine.layout import CAUSES, LOWER_BOUND, REJECTED
+from vsim.sim.engine.layout import CAUSES, LOWER_BOUND, OPERATIONS, REJECTED
 from vsim.sim.engine.result import EngineResult, LinkCounters, TierCounters
 from vsim.sim.engine.setup import State
 from vsim.sim.engine.simulated import SimulatedBackend
@@ -73,6 +73,7 @@ def collect(state: State, end: int, events: int) -> EngineResult:
         )
     }
     counters["simpy_events"] = events
+    counters["arithmetic_ns"] = int(control["time_arithmetic"])
     return EngineResult(
         arrival_ns=r["arrival"].copy(),
         admitted_ns=r["admitted"].copy(),
@@ -178,27 +179,31 @@ def _links(state: State) -> tuple[LinkCounters, ...]:
 
 
 def _operations(state: State) -> pa.Table | None:
-    """Make the log of transfers a table of the schema `operations`, in order of their end."""
+    """Make the log of operations a table of the schema `operations`, in order of their end."""
     control = state.control
     if not control["log_transfers"]:
         return None
     log = state.arrays["op"][: control["operations"]]
     offsets = np.append(log["pages_from"], control["operation_pages"])
     pages = pa.ListArray.from_arrays(
-        pa.array(offsets.astype(np.int32)),
+        pa.array(offsets.astype(np.int32), pa.int32()),
         pa.array(state.arrays["op_pages"][: control["operation_pages"]]),
     )
     n = len(log)
     names = pa.array(state.tier_names)
 
-    def tier(column: str) -> pa.Array:
-        return pa.DictionaryArray.from_arrays(pa.array(log[column].astype(np.int32)), names)
+    def tier(column: str) -> "pa.Array[Any]":
+        codes = log[column].astype(np.int32)
+        known = pa.array(codes, pa.int32(), mask=codes < 0)
+        return pa.DictionaryArray.from_arrays(known, names)
 
     schema = schema_of("operations")
     columns = {
         "id": pa.array(log["serial"]),
         "step": pa.array(log["step"]),
-        "kind": pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array(["copy"])),
+        "kind": pa.DictionaryArray.from_arrays(
+            pa.array(log["kind"].astype(np.int32), pa.int32()), pa.array(OPERATIONS)
+        ),
         "source_tier": tier("source"),
         "target_tier": tier("target"),
         "pages": pages,

@@ -64,6 +64,10 @@ class State:
         for name, address in policy_addresses().items():
             control[name] = address
 
+    def control_numbers(self) -> memoryview:
+        """The control record as plain numbers in its fields' order, cheap to read one by one."""
+        return self.arrays["c"].view(np.int64).data
+
     @property
     def control(self) -> Any:
         """The control record."""
@@ -71,7 +75,6 @@ class State:
 
     def grow_logs(self) -> None:
         """Double the logs that are nearly full."""
-        slots = self.arrays["s"].size
         control = self.control
         flows = int(control["flows"]) + int(control["out"])
         needs = {
@@ -79,8 +82,10 @@ class State:
             "gap": int(control["exceptions"]) + self.arrays["run"].size + 1,
         }
         if control["log_transfers"]:
-            needs["op"] = int(control["operations"]) + flows + 2
-            needs["op_pages"] = int(control["operation_pages"]) + 2 * slots + 1
+            needs["op"] = int(control["operations"]) + flows + len(self.tier_names) + 3
+            needs["op_pages"] = (
+                int(control["operation_pages"]) + int(control["op_page_reserve"]) + 1
+            )
         for name, need in needs.items():
             old = self.arrays[name]
             if old.size <= need:
@@ -287,6 +292,7 @@ def _fill_control(
         "part_ratio": keys.part_ratio,
         "window_tokens": cost.window_tokens,
         "log_transfers": scenario.output.operations != "none",
+        "log_steps": scenario.output.operations == "all",
         "shared_route": sum(in_place) > 1,
         "lower_attends": any(in_place),
         "think": scenario.workload.pacing == "think_times",
@@ -298,6 +304,11 @@ def _fill_control(
     for name, value in values.items():
         c[name] = int(value)
     if c["log_transfers"]:
+        # what one delivery of everything under way, or one step of a full batch, may log
+        reserve = 2 * state.arrays["s"].size
+        if c["log_steps"]:
+            reserve += engine.max_running_requests * longest
+        c["op_page_reserve"] = reserve
         state.grow_logs()
 
 

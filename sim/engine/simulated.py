@@ -1,11 +1,11 @@
-"""SimulatedBackend: SimPy carries timers, transfers and steps; the fluid model gives their times."""
+"""SimulatedBackend: SimPy carries timers, transfers and steps, at the fluid model's times."""
 
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from simpy import Environment
-from simpy.events import Event
+from simpy.events import Event, EventPriority
 
 from vsim.sim.engine.backend import Completion, Operation
 from vsim.sim.engine.entry import (
@@ -31,7 +31,7 @@ class At(Event):
         self.callbacks = [callback]
         self._ok = True
         self._value = None
-        env.schedule(self, priority, delay)
+        env.schedule(self, EventPriority(priority), delay)
 
 
 class SimulatedBackend:
@@ -40,7 +40,7 @@ class SimulatedBackend:
     def __init__(self, state: State) -> None:
         self.env = Environment()
         self._state = state
-        self._control = memoryview(state.arrays["c"].view("i8"))
+        self._control = state.control_numbers()
         self._finished: deque[Completion] = deque()
         self._unsettled = False
         self._copies: dict[int, int] = {}

@@ -5,14 +5,14 @@ holds pages for the longest prompt and output until the whole batch has ended (t
 Yu et al., Orca, OSDI 2022, section 3, describes and replaces).
 """
 
+from vsim.sim.compiled import borrowing_kernel
 from vsim.sim.engine.demand import windowed_pairs
 from vsim.sim.engine.layout import RUNNING, World
 from vsim.sim.engine.pages import append_page
-from vsim.sim.engine.pointers import kernel
 from vsim.sim.engine.queues import next_group, pop_head
 
 
-@kernel
+@borrowing_kernel
 def form_batch(w: World, now: int) -> None:
     """Take waiting requests as long as all of them, padded, fit."""
     prompt = 0
@@ -48,7 +48,7 @@ def form_batch(w: World, now: int) -> None:
         w.c[0].peak_running = w.c[0].running
 
 
-@kernel
+@borrowing_kernel
 def plan_batch(w: World, now: int) -> bool:
     """The padded prompt first, then one token a request and step, finished requests included."""
     if w.c[0].running == 0:

@@ -1,27 +1,28 @@
 """Steps between events: starting what was planned, and batches that only decode."""
 
+from vsim.sim.compiled import borrowing_kernel
 from vsim.sim.engine.committing import submit_copies
 from vsim.sim.engine.demand import account_pages, account_step, begin_step, log_step
 from vsim.sim.engine.fluid import advance_service, settle
 from vsim.sim.engine.layout import FAIR, IDLE, NEVER, World
 from vsim.sim.engine.pages import attach_page, reclaim_is_idle, take_free, tier_of
-from vsim.sim.engine.pointers import kernel
 
 
-@kernel
+@borrowing_kernel
 def log_has_room(w: World) -> bool:
     """Whether the logs can take what one step or one delivery may add."""
     if w.c[0].steps + 1 >= w.c[0].step_room:
         return False
     if w.c[0].exceptions + w.c[0].max_running >= w.c[0].gap_room:
         return False
-    return w.c[0].log_transfers == 0 or (
-        w.c[0].operations + w.c[0].flows + w.c[0].out + 1 < w.c[0].op_room
-        and w.c[0].operation_pages + 2 * w.c[0].slots < w.c[0].op_page_room
-    )
+    if w.c[0].log_transfers == 0:
+        return True
+    rows = w.c[0].operations + w.c[0].flows + w.c[0].out + w.c[0].tiers + 2
+    pages = w.c[0].operation_pages + w.c[0].op_page_reserve
+    return bool(rows < w.c[0].op_room and pages < w.c[0].op_page_room)
 
 
-@kernel
+@borrowing_kernel
 def start_planned(w: World, computes: bool, now: int) -> int:
     """Submit what `plan` decided. Returns the end of the step, or IDLE."""
     started = submit_copies(w, now)
@@ -32,7 +33,7 @@ def start_planned(w: World, computes: bool, now: int) -> int:
     return IDLE
 
 
-@kernel
+@borrowing_kernel
 def run_length(w: World, now: int) -> int:
     """How many steps the batch will only decode: nobody joins, leaves or completes a keyed page.
 
@@ -40,7 +41,7 @@ def run_length(w: World, now: int) -> int:
     planning would find nothing else to do.
     """
     n = w.c[0].running
-    if w.c[0].pending > 0:
+    if w.c[0].pending > 0 or w.c[0].log_steps:
         return 0  # copies that a finished page called for wait to be planned
     if n == 0 or w.c[0].static or n > w.c[0].token_budget or w.c[0].previous_end != now:
         return 0
@@ -77,7 +78,7 @@ def run_length(w: World, now: int) -> int:
     return length
 
 
-@kernel
+@borrowing_kernel
 def decode_run(w: World, now: int, horizon: int) -> int:
     """Advance a batch that only decodes, at a constant cost a step; returns the time reached.
 

@@ -25,8 +25,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+from vsim.sim.compiled import borrowing_kernel, wide
 from vsim.sim.eviction import two_queue
-from vsim.sim.eviction.borrowing import kernel_borrowing, wide
 from vsim.sim.eviction.ghosts import (
     GhostQueue,
     forget,
@@ -45,7 +45,7 @@ release = two_queue.release
 remove = two_queue.remove
 
 
-@kernel_borrowing
+@borrowing_kernel
 def expect(ev: Evictor, tier: int, key: int) -> None:
     """See `dispatch.expect`."""
     own = ev.policy[tier]
@@ -68,7 +68,7 @@ def expect(ev: Evictor, tier: int, key: int) -> None:
         forget_oldest(ghosts, own, B2)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def insert(ev: Evictor, tier: int, slot: int, key: int, rank: int) -> None:
     """See `dispatch.on_insert`."""
     own = ev.policy[tier]
@@ -77,7 +77,7 @@ def insert(ev: Evictor, tier: int, slot: int, key: int, rank: int) -> None:
     enter(ev, own, slot, key)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def hit(ev: Evictor, tier: int, slot: int) -> None:
     """See `dispatch.on_hit`."""
     own = ev.policy[tier]
@@ -89,7 +89,7 @@ def hit(ev: Evictor, tier: int, slot: int) -> None:
     link_before(ev.links, own["sentinel"] + 1, slot)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def victim(ev: Evictor, tier: int, ref: Any) -> int:
     """See `dispatch.victim`."""
     own = ev.policy[tier]

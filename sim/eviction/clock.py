@@ -16,14 +16,14 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from vsim.sim.eviction.borrowing import kernel_borrowing, wide
+from vsim.sim.compiled import borrowing_kernel, wide
 from vsim.sim.eviction.lists import after, detach, link_before, park, unlink, unpark
 from vsim.sim.eviction.state import PARKED, Evictor
 
 USED = 1
 
 
-@kernel_borrowing
+@borrowing_kernel
 def insert(ev: Evictor, tier: int, slot: int, key: int, rank: int) -> None:
     """See `dispatch.on_insert`."""
     ev.key[slot] = key
@@ -31,13 +31,13 @@ def insert(ev: Evictor, tier: int, slot: int, key: int, rank: int) -> None:
     link_before(ev.links, ev.policy[tier]["hand"], slot)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def hit(ev: Evictor, tier: int, slot: int) -> None:
     """See `dispatch.on_hit`."""
     ev.mark[slot] |= USED
 
 
-@kernel_borrowing
+@borrowing_kernel
 def release(ev: Evictor, tier: int, slot: int) -> None:
     """See `dispatch.on_release`."""
     if ev.mark[slot] & PARKED:
@@ -46,7 +46,7 @@ def release(ev: Evictor, tier: int, slot: int) -> None:
         own["hand"] = slot
 
 
-@kernel_borrowing
+@borrowing_kernel
 def remove(ev: Evictor, tier: int, slot: int) -> None:
     """See `dispatch.on_remove`."""
     own = ev.policy[tier]
@@ -55,7 +55,7 @@ def remove(ev: Evictor, tier: int, slot: int) -> None:
     detach(ev.links, ev.mark, own, slot)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def victim(ev: Evictor, tier: int, ref: Any) -> int:
     """See `dispatch.victim`."""
     own = ev.policy[tier]

@@ -14,15 +14,15 @@ Greedy-Dual-Size-Frequency caching policy", HP Labs HPL-98-69R1, 1998.
 from collections.abc import Sequence
 from typing import Any
 
+from vsim.sim.compiled import borrowing_kernel
 from vsim.sim.eviction import heap
-from vsim.sim.eviction.borrowing import kernel_borrowing
 from vsim.sim.eviction.state import Evictor
 
 release = heap.release
 remove = heap.remove
 
 
-@kernel_borrowing
+@borrowing_kernel
 def insert(ev: Evictor, tier: int, slot: int, key: int, rank: int) -> None:
     """See `dispatch.on_insert`."""
     ev.key[slot] = key
@@ -35,7 +35,7 @@ def insert(ev: Evictor, tier: int, slot: int, key: int, rank: int) -> None:
     heap.push(ev.heap, ev.worth, ev.policy[tier], slot)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def hit(ev: Evictor, tier: int, slot: int) -> None:
     """See `dispatch.on_hit`."""
     page = ev.worth[slot]
@@ -44,7 +44,7 @@ def hit(ev: Evictor, tier: int, slot: int) -> None:
     heap.touch(ev.worth, ev.policy[tier], slot)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def victim(ev: Evictor, tier: int, ref: Any) -> int:
     """See `dispatch.victim`."""
     slot = heap.victim(ev, tier, ref)

@@ -9,6 +9,7 @@ never evicted.
 
 from typing import Any
 
+from vsim.sim.compiled import borrowing_kernel, wide
 from vsim.sim.eviction import (
     arc,
     clock,
@@ -23,7 +24,6 @@ from vsim.sim.eviction import (
     two_queue,
     user,
 )
-from vsim.sim.eviction.borrowing import kernel_borrowing, wide
 from vsim.sim.eviction.state import (
     ARC,
     CLOCK,
@@ -40,7 +40,7 @@ from vsim.sim.eviction.state import (
 )
 
 
-@kernel_borrowing
+@borrowing_kernel
 def expect(ev: Evictor, tier: int, key: int) -> None:
     """Announce the key that missed, before the victim that makes room for it is chosen.
 
@@ -56,7 +56,7 @@ def expect(ev: Evictor, tier: int, key: int) -> None:
         two_queue.expect(ev, tier, key)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def on_insert(ev: Evictor, tier: int, slot: int, key: int, rank: int) -> None:
     """Take in a page that became resident.
 
@@ -94,7 +94,7 @@ def on_insert(ev: Evictor, tier: int, slot: int, key: int, rank: int) -> None:
         user.insert(ev, tier, slot, key, rank)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def on_hit(ev: Evictor, tier: int, slot: int) -> None:
     """Note that a resident page was used again."""
     tier = wide(tier)
@@ -121,7 +121,7 @@ def on_hit(ev: Evictor, tier: int, slot: int) -> None:
         user.hit(ev, tier, slot)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def on_release(ev: Evictor, tier: int, slot: int) -> None:
     """Note that a page's last user left: a use for LRU and priority, and the end of parking."""
     tier = wide(tier)
@@ -148,7 +148,7 @@ def on_release(ev: Evictor, tier: int, slot: int) -> None:
         user.release(ev, tier, slot)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def on_remove(ev: Evictor, tier: int, slot: int) -> None:
     """Forget a page that left for another reason than eviction. It leaves no ghost."""
     tier = wide(tier)
@@ -170,7 +170,7 @@ def on_remove(ev: Evictor, tier: int, slot: int) -> None:
         user.remove(ev, tier, slot)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def victim(ev: Evictor, tier: int, ref: Any) -> int:
     """Choose the page to evict and forget it.
 

@@ -12,8 +12,8 @@ Journal 5(2), 1966.
 from collections import deque
 from collections.abc import Sequence
 
+from vsim.sim.compiled import borrowing_kernel
 from vsim.sim.eviction import lru
-from vsim.sim.eviction.borrowing import kernel_borrowing
 from vsim.sim.eviction.lists import after, unpark
 from vsim.sim.eviction.state import Evictor
 
@@ -23,7 +23,7 @@ remove = lru.remove
 victim = lru.victim
 
 
-@kernel_borrowing
+@borrowing_kernel
 def release(ev: Evictor, tier: int, slot: int) -> None:
     """See `dispatch.on_release`."""
     own = ev.policy[tier]

@@ -5,11 +5,11 @@ A key has one node a tier, so it is in one ghost queue at most. All O(1).
 
 from typing import Any
 
-from vsim.sim.eviction.borrowing import kernel_borrowing_inline, wide
+from vsim.sim.compiled import borrowing_inline, wide
 from vsim.sim.eviction.lists import after, link_before, unlink
 
 
-@kernel_borrowing_inline
+@borrowing_inline
 def ghost_queue(ghosts: Any, own: Any, key: int) -> int:
     """Return the ghost queue (1 or 2) that a key is in, or 0."""
     queue = 0
@@ -18,13 +18,13 @@ def ghost_queue(ghosts: Any, own: Any, key: int) -> int:
     return queue
 
 
-@kernel_borrowing_inline
+@borrowing_inline
 def ghost_size(ghosts: Any, own: Any, queue: int) -> int:
     """Return how many keys a ghost queue (1 or 2) holds."""
     return wide(ghosts[own["ghost_sentinel"] + queue - 1]["tag"])
 
 
-@kernel_borrowing_inline
+@borrowing_inline
 def forget(ghosts: Any, own: Any, key: int, queue: int) -> None:
     """Take a key out of the ghost queue that it is in."""
     node = own["ghost_base"] + key
@@ -33,7 +33,7 @@ def forget(ghosts: Any, own: Any, key: int, queue: int) -> None:
     ghosts[own["ghost_sentinel"] + queue - 1]["tag"] -= 1
 
 
-@kernel_borrowing_inline
+@borrowing_inline
 def forget_oldest(ghosts: Any, own: Any, queue: int) -> None:
     """Drop the key that was evicted longest ago from a ghost queue that is not empty."""
     sentinel = own["ghost_sentinel"] + queue - 1
@@ -43,7 +43,7 @@ def forget_oldest(ghosts: Any, own: Any, queue: int) -> None:
     ghosts[sentinel]["tag"] -= 1
 
 
-@kernel_borrowing_inline
+@borrowing_inline
 def remember(ghosts: Any, own: Any, key: int, queue: int) -> None:
     """Put an evicted key at the young end of a ghost queue; a page without a key leaves none."""
     if key < 0:

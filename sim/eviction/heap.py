@@ -8,18 +8,18 @@ amortised. Four children a node: half the levels of a binary heap, and siblings 
 
 from typing import Any
 
-from vsim.sim.eviction.borrowing import kernel_borrowing, kernel_borrowing_inline, wide
+from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.eviction.state import PARKED, Evictor
 
 
-@kernel_borrowing_inline
+@borrowing_inline
 def touch(worth: Any, own: Any, slot: int) -> None:
     """Stamp a page as the one used last."""
     own["clock"] += 1
     worth[slot]["stamp"] = own["clock"]
 
 
-@kernel_borrowing_inline
+@borrowing_inline
 def place(
     heap: Any, worth: Any, first: int, position: int, rank: int, stamp: int, slot: int
 ) -> None:
@@ -31,7 +31,7 @@ def place(
     worth[slot]["position"] = position
 
 
-@kernel_borrowing
+@borrowing_kernel
 def sink(heap: Any, worth: Any, own: Any, position: int, slot: int) -> None:
     """Put a page at a position or below, where no child is worth less."""
     first = own["first"]
@@ -57,7 +57,7 @@ def sink(heap: Any, worth: Any, own: Any, position: int, slot: int) -> None:
     place(heap, worth, first, position, rank, stamp, slot)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def rise(heap: Any, worth: Any, own: Any, position: int, slot: int) -> None:
     """Put a page at a position or above, where no parent is worth more."""
     first = own["first"]
@@ -73,14 +73,14 @@ def rise(heap: Any, worth: Any, own: Any, position: int, slot: int) -> None:
     place(heap, worth, first, position, rank, stamp, slot)
 
 
-@kernel_borrowing_inline
+@borrowing_inline
 def push(heap: Any, worth: Any, own: Any, slot: int) -> None:
     """Add a page."""
     own["heap_size"] += 1
     rise(heap, worth, own, own["heap_size"] - 1, slot)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def take(heap: Any, worth: Any, own: Any, slot: int) -> None:
     """Remove a page from wherever it is."""
     own["heap_size"] -= 1
@@ -94,7 +94,7 @@ def take(heap: Any, worth: Any, own: Any, slot: int) -> None:
         rise(heap, worth, own, position, moved)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def release(ev: Evictor, tier: int, slot: int) -> None:
     """See `dispatch.on_release`: a parked page returns to where its worth puts it."""
     if ev.mark[slot] & PARKED:
@@ -104,7 +104,7 @@ def release(ev: Evictor, tier: int, slot: int) -> None:
         push(ev.heap, ev.worth, own, slot)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def remove(ev: Evictor, tier: int, slot: int) -> None:
     """See `dispatch.on_remove`."""
     own = ev.policy[tier]
@@ -115,7 +115,7 @@ def remove(ev: Evictor, tier: int, slot: int) -> None:
         take(ev.heap, ev.worth, own, slot)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def victim(ev: Evictor, tier: int, ref: Any) -> int:
     """See `dispatch.victim`: the page worth least, with pages in use parked on the way."""
     own = ev.policy[tier]

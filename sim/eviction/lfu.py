@@ -12,8 +12,8 @@ web caches", ISCC 2002.
 
 from collections.abc import Sequence
 
+from vsim.sim.compiled import borrowing_kernel
 from vsim.sim.eviction import heap
-from vsim.sim.eviction.borrowing import kernel_borrowing
 from vsim.sim.eviction.state import Evictor
 
 release = heap.release
@@ -21,7 +21,7 @@ remove = heap.remove
 victim = heap.victim
 
 
-@kernel_borrowing
+@borrowing_kernel
 def insert(ev: Evictor, tier: int, slot: int, key: int, rank: int) -> None:
     """See `dispatch.on_insert`."""
     ev.key[slot] = key
@@ -31,7 +31,7 @@ def insert(ev: Evictor, tier: int, slot: int, key: int, rank: int) -> None:
     heap.push(ev.heap, ev.worth, ev.policy[tier], slot)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def hit(ev: Evictor, tier: int, slot: int) -> None:
     """See `dispatch.on_hit`."""
     ev.worth[slot]["rank"] += 1

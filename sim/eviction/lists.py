@@ -6,17 +6,17 @@ take the arrays that they need, the tier's record `own`, and integers widened to
 
 from typing import Any
 
-from vsim.sim.eviction.borrowing import kernel_borrowing_inline, wide
+from vsim.sim.compiled import borrowing_inline, wide
 from vsim.sim.eviction.state import PARKED
 
 
-@kernel_borrowing_inline
+@borrowing_inline
 def after(links: Any, node: int) -> int:
     """Return the node behind another: of the sentinel, the one evicted first."""
     return wide(links[node]["next"])
 
 
-@kernel_borrowing_inline
+@borrowing_inline
 def unlink(links: Any, node: int) -> None:
     """Take a node out of its queue."""
     front = links[node]["prev"]
@@ -25,7 +25,7 @@ def unlink(links: Any, node: int) -> None:
     links[back]["prev"] = front
 
 
-@kernel_borrowing_inline
+@borrowing_inline
 def link_before(links: Any, anchor: int, node: int) -> None:
     """Put a node in front of another; in front of the sentinel it is evicted last."""
     front = links[anchor]["prev"]
@@ -35,7 +35,7 @@ def link_before(links: Any, anchor: int, node: int) -> None:
     links[anchor]["prev"] = node
 
 
-@kernel_borrowing_inline
+@borrowing_inline
 def detach(links: Any, mark: Any, own: Any, slot: int) -> None:
     """Take a page out of its queue, or forget that it is parked."""
     if mark[slot] & PARKED:
@@ -45,7 +45,7 @@ def detach(links: Any, mark: Any, own: Any, slot: int) -> None:
         unlink(links, slot)
 
 
-@kernel_borrowing_inline
+@borrowing_inline
 def park(links: Any, mark: Any, own: Any, slot: int) -> None:
     """Take a page in use out of its queue until it is released."""
     unlink(links, slot)
@@ -53,7 +53,7 @@ def park(links: Any, mark: Any, own: Any, slot: int) -> None:
     own["parked"] += 1
 
 
-@kernel_borrowing_inline
+@borrowing_inline
 def unpark(links: Any, mark: Any, own: Any, slot: int, anchor: int) -> None:
     """Put a parked page in front of a node; leave any other page alone."""
     if mark[slot] & PARKED:
@@ -62,7 +62,7 @@ def unpark(links: Any, mark: Any, own: Any, slot: int, anchor: int) -> None:
         link_before(links, anchor, slot)
 
 
-@kernel_borrowing_inline
+@borrowing_inline
 def oldest_free(links: Any, mark: Any, own: Any, ref: Any, sentinel: int) -> int:
     """Return the page at a queue's eviction end, parking those in use; -1 if none is left."""
     slot = after(links, sentinel)

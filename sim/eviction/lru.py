@@ -12,12 +12,12 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-from vsim.sim.eviction.borrowing import kernel_borrowing
+from vsim.sim.compiled import borrowing_kernel
 from vsim.sim.eviction.lists import detach, link_before, oldest_free, unlink
 from vsim.sim.eviction.state import Evictor
 
 
-@kernel_borrowing
+@borrowing_kernel
 def insert(ev: Evictor, tier: int, slot: int, key: int, rank: int) -> None:
     """See `dispatch.on_insert`."""
     ev.key[slot] = key
@@ -25,7 +25,7 @@ def insert(ev: Evictor, tier: int, slot: int, key: int, rank: int) -> None:
     link_before(ev.links, ev.policy[tier]["sentinel"], slot)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def hit(ev: Evictor, tier: int, slot: int) -> None:
     """See `dispatch.on_hit`; a release is a use too."""
     own = ev.policy[tier]
@@ -33,13 +33,13 @@ def hit(ev: Evictor, tier: int, slot: int) -> None:
     link_before(ev.links, own["sentinel"], slot)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def remove(ev: Evictor, tier: int, slot: int) -> None:
     """See `dispatch.on_remove`."""
     detach(ev.links, ev.mark, ev.policy[tier], slot)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def victim(ev: Evictor, tier: int, ref: Any) -> int:
     """See `dispatch.victim`."""
     own = ev.policy[tier]

@@ -10,15 +10,15 @@ all it is LRU exactly.
 
 from collections.abc import Sequence
 
+from vsim.sim.compiled import borrowing_kernel
 from vsim.sim.eviction import heap
-from vsim.sim.eviction.borrowing import kernel_borrowing
 from vsim.sim.eviction.state import Evictor
 
 remove = heap.remove
 victim = heap.victim
 
 
-@kernel_borrowing
+@borrowing_kernel
 def insert(ev: Evictor, tier: int, slot: int, key: int, rank: int) -> None:
     """See `dispatch.on_insert`."""
     ev.key[slot] = key
@@ -28,13 +28,13 @@ def insert(ev: Evictor, tier: int, slot: int, key: int, rank: int) -> None:
     heap.push(ev.heap, ev.worth, ev.policy[tier], slot)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def hit(ev: Evictor, tier: int, slot: int) -> None:
     """See `dispatch.on_hit`."""
     heap.touch(ev.worth, ev.policy[tier], slot)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def release(ev: Evictor, tier: int, slot: int) -> None:
     """See `dispatch.on_release`; a release is a use too."""
     heap.touch(ev.worth, ev.policy[tier], slot)

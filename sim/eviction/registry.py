@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType, ModuleType
 from typing import Any
 
+from vsim.sim.compiled import borrowing_kernel
 from vsim.sim.eviction import (
     arc,
     clock,
@@ -18,17 +19,16 @@ from vsim.sim.eviction import (
     two_queue,
     user,
 )
-from vsim.sim.eviction.borrowing import kernel_borrowing
 from vsim.sim.eviction.state import CUSTOM, POLICIES, Evictor
 from vsim.sim.eviction.twin import Twin
 
 
-@kernel_borrowing
+@borrowing_kernel
 def ignore_key(ev: Evictor, tier: int, key: int) -> None:
     """Do nothing: the policy does not depend on the key that comes."""
 
 
-@kernel_borrowing
+@borrowing_kernel
 def ignore_slot(ev: Evictor, tier: int, slot: int) -> None:
     """Do nothing: the policy does not depend on hits."""
 

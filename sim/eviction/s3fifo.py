@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from vsim.sim.eviction.borrowing import kernel_borrowing, wide
+from vsim.sim.compiled import borrowing_kernel, wide
 from vsim.sim.eviction.ghosts import (
     GhostQueue,
     forget,
@@ -38,7 +38,7 @@ IN_MAIN = 4
 G = 1  # the ghost queue
 
 
-@kernel_borrowing
+@borrowing_kernel
 def insert(ev: Evictor, tier: int, slot: int, key: int, rank: int) -> None:
     """See `dispatch.on_insert`."""
     own = ev.policy[tier]
@@ -55,14 +55,14 @@ def insert(ev: Evictor, tier: int, slot: int, key: int, rank: int) -> None:
         link_before(ev.links, own["sentinel"], slot)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def hit(ev: Evictor, tier: int, slot: int) -> None:
     """See `dispatch.on_hit`."""
     if ev.mark[slot] & FREQUENCY < FREQUENCY:
         ev.mark[slot] += 1
 
 
-@kernel_borrowing
+@borrowing_kernel
 def release(ev: Evictor, tier: int, slot: int) -> None:
     """See `dispatch.on_release`."""
     own = ev.policy[tier]
@@ -70,7 +70,7 @@ def release(ev: Evictor, tier: int, slot: int) -> None:
     unpark(ev.links, ev.mark, own, slot, after(ev.links, sentinel))
 
 
-@kernel_borrowing
+@borrowing_kernel
 def remove(ev: Evictor, tier: int, slot: int) -> None:
     """See `dispatch.on_remove`."""
     own = ev.policy[tier]
@@ -81,7 +81,7 @@ def remove(ev: Evictor, tier: int, slot: int) -> None:
         own["size_0"] -= 1
 
 
-@kernel_borrowing
+@borrowing_kernel
 def from_main(links: Any, mark: Any, own: Any, ref: Any) -> int:
     """Evict the oldest page of M that was not used since it was last looked at, or return -1."""
     while True:
@@ -96,7 +96,7 @@ def from_main(links: Any, mark: Any, own: Any, ref: Any) -> int:
         link_before(links, own["sentinel"] + 1, slot)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def from_small(ev: Evictor, tier: int, ref: Any) -> int:
     """Evict the oldest page of S not used twice, or a page that such pages push out of M."""
     own = ev.policy[tier]
@@ -121,7 +121,7 @@ def from_small(ev: Evictor, tier: int, ref: Any) -> int:
                 return pushed_out
 
 
-@kernel_borrowing
+@borrowing_kernel
 def victim(ev: Evictor, tier: int, ref: Any) -> int:
     """See `dispatch.victim`."""
     own = ev.policy[tier]

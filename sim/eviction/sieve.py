@@ -16,8 +16,8 @@ Source: Zhang, Yang, Yue, Vigfusson, Rashmi, "SIEVE is simpler than LRU", NSDI 2
 from collections.abc import Sequence
 from typing import Any
 
+from vsim.sim.compiled import borrowing_kernel, wide
 from vsim.sim.eviction import clock, lru
-from vsim.sim.eviction.borrowing import kernel_borrowing, wide
 from vsim.sim.eviction.lists import after, park, unlink, unpark
 from vsim.sim.eviction.state import PARKED, Evictor
 
@@ -28,7 +28,7 @@ hit = clock.hit
 remove = clock.remove
 
 
-@kernel_borrowing
+@borrowing_kernel
 def release(ev: Evictor, tier: int, slot: int) -> None:
     """See `dispatch.on_release`."""
     if ev.mark[slot] & PARKED:
@@ -40,7 +40,7 @@ def release(ev: Evictor, tier: int, slot: int) -> None:
         own["hand"] = slot
 
 
-@kernel_borrowing
+@borrowing_kernel
 def victim(ev: Evictor, tier: int, ref: Any) -> int:
     """See `dispatch.victim`."""
     own = ev.policy[tier]

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from vsim.sim.eviction.borrowing import kernel_borrowing, kernel_borrowing_inline, wide
+from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.eviction.ghosts import (
     GhostQueue,
     forget,
@@ -33,7 +33,7 @@ SECOND = 1  # the bit of a page in the second queue, Am; clear in A1in
 A1OUT = 1  # the ghost queue
 
 
-@kernel_borrowing
+@borrowing_kernel
 def expect(ev: Evictor, tier: int, key: int) -> None:
     """See `dispatch.expect`."""
     own = ev.policy[tier]
@@ -44,7 +44,7 @@ def expect(ev: Evictor, tier: int, key: int) -> None:
         forget(ev.ghosts, own, key, queue)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def insert(ev: Evictor, tier: int, slot: int, key: int, rank: int) -> None:
     """See `dispatch.on_insert`."""
     own = ev.policy[tier]
@@ -53,7 +53,7 @@ def insert(ev: Evictor, tier: int, slot: int, key: int, rank: int) -> None:
     enter(ev, own, slot, key)
 
 
-@kernel_borrowing_inline
+@borrowing_inline
 def enter(ev: Evictor, own: Any, slot: int, key: int) -> None:
     """Put a page into the second queue if its key was among the ghosts, else into the first."""
     ev.key[slot] = key
@@ -69,7 +69,7 @@ def enter(ev: Evictor, own: Any, slot: int, key: int) -> None:
     own["expected_queue"] = 0
 
 
-@kernel_borrowing
+@borrowing_kernel
 def hit(ev: Evictor, tier: int, slot: int) -> None:
     """See `dispatch.on_hit`."""
     if ev.mark[slot] & SECOND:
@@ -78,7 +78,7 @@ def hit(ev: Evictor, tier: int, slot: int) -> None:
         link_before(ev.links, own["sentinel"] + 1, slot)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def release(ev: Evictor, tier: int, slot: int) -> None:
     """See `dispatch.on_release`."""
     own = ev.policy[tier]
@@ -86,7 +86,7 @@ def release(ev: Evictor, tier: int, slot: int) -> None:
     unpark(ev.links, ev.mark, own, slot, after(ev.links, sentinel))
 
 
-@kernel_borrowing
+@borrowing_kernel
 def remove(ev: Evictor, tier: int, slot: int) -> None:
     """See `dispatch.on_remove`."""
     own = ev.policy[tier]
@@ -97,7 +97,7 @@ def remove(ev: Evictor, tier: int, slot: int) -> None:
         own["size_0"] -= 1
 
 
-@kernel_borrowing
+@borrowing_kernel
 def victim(ev: Evictor, tier: int, ref: Any) -> int:
     """See `dispatch.victim`."""
     own = ev.policy[tier]

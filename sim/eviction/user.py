@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, cast
 
-from llvmlite import ir  # type: ignore[import-untyped]  # it ships no types
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from vsim.sim.eviction.borrowing import kernel_borrowing, wide
+from vsim.sim.compiled import borrowing_kernel, wide
 from vsim.sim.eviction.state import CUSTOM, Callbacks, Evictor, TierPolicy
 from vsim.traces.faults import InputError, refuse, suggestion
 
@@ -219,32 +219,32 @@ def _emit_call(_: Any, address: Any, a: Any, b: Any, c: Any) -> Any:
 call_address: Any = intrinsic(_emit_call)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def insert(ev: Evictor, tier: int, slot: int, key: int, rank: int) -> None:
     """See `dispatch.on_insert`."""
     ev.key[slot] = key
     call_address(ev.policy[tier]["call_insert"], slot, key, 0)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def hit(ev: Evictor, tier: int, slot: int) -> None:
     """See `dispatch.on_hit`."""
     call_address(ev.policy[tier]["call_touch"], slot, 0, 0)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def release(ev: Evictor, tier: int, slot: int) -> None:
     """See `dispatch.on_release`."""
     call_address(ev.policy[tier]["call_release"], slot, 0, 0)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def remove(ev: Evictor, tier: int, slot: int) -> None:
     """See `dispatch.on_remove`."""
     call_address(ev.policy[tier]["call_remove"], slot, 0, 0)
 
 
-@kernel_borrowing
+@borrowing_kernel
 def victim(ev: Evictor, tier: int, ref: Any) -> int:
     """See `dispatch.victim`."""
     address = ev.policy[tier]["call_victim"]

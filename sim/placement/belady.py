@@ -12,7 +12,9 @@ Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
 
 
-def belady(reads: PageReads, tiers: TwoTiers, resident: Bools) -> Schedule:
+def belady(
+    reads: PageReads, tiers: TwoTiers, resident: Bools, *, error: float = 0.0, seed: int = 0
+) -> Schedule:
     """Keep, of the pages in HBM and those just read, the ones whose next read is nearest.
 
     for each step t:
@@ -20,11 +22,31 @@ def belady(reads: PageReads, tiers: TwoTiers, resident: Bools) -> Schedule:
         while more than k pages are filed: drop one of those with the farthest next read
 
     It never prefetches and does not look at the bandwidths.
+
+    Args:
+        reads, tiers, resident: the case.
+        error: share of the predictions of a next read that are wrong: how far away it is, is taken
+            from another read of the trace. 1 knows only how far away reads are in general.
+        seed: of the errors.
     """
-    page, first, last, n = _belady(
-        reads.offsets, reads.pages, resident, tiers.hbm_pages, next_reads(reads, resident)[1]
-    )
+    upcoming = next_reads(reads, resident)[1]
+    if error > 0:
+        upcoming = _with_errors(reads, upcoming, error, seed)
+    page, first, last, n = _belady(reads.offsets, reads.pages, resident, tiers.hbm_pages, upcoming)
     return Schedule.of(page[:n], first[:n], last[:n])
+
+
+def _with_errors(reads: PageReads, upcoming: Int32s, error: float, seed: int) -> Int32s:
+    draw = np.random.Generator(np.random.PCG64(seed))
+    n = len(upcoming) - reads.reads
+    step = np.repeat(np.arange(reads.steps, dtype=np.int32), reads.reads_per_step)
+    away = upcoming[n:] - step
+    # A prediction of "never" is one of a distance, too: it ends beyond the trace.
+    away[upcoming[n:] == reads.steps] = reads.steps
+    wrong = draw.random(reads.reads) < error
+    away[wrong] = draw.permutation(away)[wrong]
+    guessed = np.minimum(step + away, reads.steps)
+    return np.concatenate([upcoming[:n], guessed]).astype(np.int32)
 
 
 def next_reads(reads: PageReads, resident: Bools) -> tuple[Int32s, Int32s]:

@@ -113,9 +113,10 @@ def anneal(
     drawn = np.repeat(np.arange(len(open_), dtype=np.int32), open_)
     if len(drawn) == 0:
         return kept
+    fast = ((weight + held.hits) / tiers.ratio()).astype(np.float64)
     return _anneal(
         intervals.start, intervals.end, open_, group_ends.astype(np.int64), drawn, kept.copy(),
-        (weight + held.hits) / tiers.ratio(), misses.astype(np.float64), held.occupancy,
+        fast, misses.astype(np.float64), held.occupancy,
         tiers.hbm_pages, 1.0 / tiers.ratio(), proposals, temperature, seed,
     )  # fmt: skip
 

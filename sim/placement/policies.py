@@ -74,6 +74,21 @@ def rounded(case: Case, solved: Bound, *, mip_s: float, seed: int = 0) -> Placem
     return Placement("lp-rounding", found.schedule, True)
 
 
+def with_errors() -> Mapping[str, Run]:
+    """Belady with 10 to 100 % of its predictions wrong, by name."""
+    return MappingProxyType(
+        {f"belady-error-{percent}": _mistaken(percent) for percent in (10, 25, 50, 75, 100)}
+    )
+
+
+def _mistaken(percent: int) -> Run:
+    def run(case: Case, seed: int) -> Placement:
+        schedule = belady(case.reads, case.tiers, case.resident(), error=percent / 100, seed=seed)
+        return Placement(f"belady-error-{percent}", schedule, True)
+
+    return run
+
+
 def policies() -> Mapping[str, Run]:
     """Every policy but the rounding, which needs the bound first, by name."""
     found: dict[str, Run] = {

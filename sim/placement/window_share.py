@@ -168,7 +168,7 @@ def _window_share(
             pairs += take
             left_in -= take
             left_out -= take
-        moved = np.int64(math.ceil(share * pairs))
+        moved = math.ceil(share * pairs)
         incoming = fills + moved
         # The highest counts outside and the lowest inside; lowest page numbers first.
         high = window
@@ -177,7 +177,7 @@ def _window_share(
             need -= outside[high]
             high -= 1
         low = 0
-        drop = moved
+        drop = np.int64(moved)
         while low < window and drop > inside[low]:
             drop -= inside[low]
             low += 1

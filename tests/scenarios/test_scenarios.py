@@ -11,10 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from vsim.sim.simulate import simulate
 
 from vsim.sim.output import FILES, OPERATIONS, SUMMARY, WALL_CLOCK_KEYS, Result
 from vsim.sim.scenario import load_scenario
+from vsim.sim.simulate import simulate
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
 DRAWN = sorted(set(FOLDER.glob("*.yaml")) - {FOLDER / "mooncake_offload.yaml"})
@@ -100,12 +100,22 @@ def test_tables_and_summary_agree(quickstart: Result) -> None:
     assert ends == sorted(ends)
 
 
-def test_the_same_scenario_and_seed_give_the_same_bytes(tmp_path: Path) -> None:
-    scenario = load_scenario(
-        QUICKSTART, ["workload.synth.requests=300", "output.operations=transfers"]
+def vsim(*arguments: str) -> list[str]:
+    """The command line that runs vsim, whether or not its script is on the path."""
+    code = f"import sys, vsim_app; sys.argv = ['vsim', *{arguments!r}]; vsim_app.main()"
+    return [sys.executable, "-c", code]
+
+
+def test_the_same_scenario_and_seed_give_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+    overrides = ("workload.synth.requests=300", "output.operations=transfers")
+    simulate(load_scenario(QUICKSTART, overrides), base=FOLDER).write(tmp_path / "a")
+    settings = [part for override in overrides for part in ("--set", override)]
+    subprocess.run(
+        vsim("run", str(QUICKSTART), "--out", str(tmp_path / "b"), *settings),
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+        stdout=subprocess.DEVNULL,
+        check=True,
     )
-    for name in ("a", "b"):
-        simulate(scenario, base=FOLDER).write(tmp_path / name)
     for name in FILES - {SUMMARY}:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
     assert OPERATIONS in FILES
@@ -121,13 +131,10 @@ def test_the_same_scenario_and_seed_give_the_same_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("moment_s", [0.3, 0.8, 1.2, 1.6, 2.0, 2.5])
 def test_a_killed_run_leaves_a_whole_folder_or_none(tmp_path: Path, moment_s: float) -> None:
     out = tmp_path / "out"
-    command = (
-        "import sys; from vsim_app import main; "
-        f"sys.argv = ['vsim', 'run', {str(QUICKSTART)!r}, '--out', {str(out)!r}, "
-        "'--set', 'workload.synth.requests=600']; main()"
-    )
     running = subprocess.Popen(
-        [sys.executable, "-c", command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        vsim("run", str(QUICKSTART), "--out", str(out), "--set", "workload.synth.requests=600"),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     time.sleep(moment_s)
     os.kill(running.pid, signal.SIGKILL)

@@ -4,11 +4,11 @@ from functools import cache
 from typing import Any
 
 import pytest
-from vsim.sim.simulate import simulate
 
 from vsim.sim.eviction.state import POLICIES
 from vsim.sim.output import Result
 from vsim.sim.scenario import Scenario
+from vsim.sim.simulate import simulate
 from vsim.sim.yaml_input import parse_yaml
 
 # Conversations that outgrow HBM and host memory, two tenants of different urgency.

@@ -1,4 +1,4 @@
-"""Record a decode: after the prompt, one token at a time, the scores of every page it attends to."""
+"""Record a decode: token by token after the prompt, the scores of every page attended to."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vsim.traces.attention import MASS, AttentionTrace
+from vsim.traces.attention import MASS, AttentionTrace, Scores
 from vsim.traces.faults import refuse
 from vsim.traces.recorders.model import F32, AttentionRead, Model
 from vsim.traces.recorders.page_scores import QuestBounds, page_count, page_mass
@@ -111,22 +111,30 @@ def record_decode(
     width = page_count(len(prompt) + steps, page_tokens)
     size = (steps, shape.layers, shape.kv_heads, width)
     scores = {name: np.zeros(size, np.float32) for name in ((MASS, QUEST) if quest else (MASS,))}
-    generator = np.random.Generator(np.random.PCG64(decoding.seed))
     bounds = [QuestBounds(page_tokens) for _ in range(shape.layers)]
+
+    def observe(read: AttentionRead) -> None:
+        count, context = read.probabilities.shape[-2:]
+        first = context - count - len(prompt)
+        part = scores[MASS][first : first + count, read.layer]
+        mass = page_mass(read, page_tokens).swapaxes(0, 1)
+        part[..., : mass.shape[-1]] = mass
+        if quest:
+            bound = bounds[read.layer].mass(read).swapaxes(0, 1)
+            scores[QUEST][first : first + count, read.layer, :, : bound.shape[-1]] = bound
+
     model.cut(0)
     logits = model.read(prompt)[-1]
-    output: list[int] = []
+    if decoding.choice == "text":
+        # tokens that are known beforehand can be read side by side: each sees only those before it
+        output = [int(token) for token in follow[:steps]]
+        model.read(output, observe)
+        progress(steps)
+        return Decode(list(prompt), output, scores, page_tokens)
+    generator = np.random.Generator(np.random.PCG64(decoding.seed))
+    output = []
     for step in range(steps):
-        token = follow[step] if decoding.choice == "text" else _draw(logits, decoding, generator)
-        output.append(int(token))
-
-        def observe(read: AttentionRead, step: int = step) -> None:
-            mass = page_mass(read, page_tokens)[:, 0]
-            scores[MASS][step, read.layer, :, : mass.shape[1]] = mass
-            if quest:
-                bound = bounds[read.layer].mass(read)[:, 0]
-                scores[QUEST][step, read.layer, :, : bound.shape[1]] = bound
-
+        output.append(_draw(logits, decoding, generator))
         logits = model.read(output[-1:], observe)[-1]
         progress(step + 1)
     return Decode(list(prompt), output, scores, page_tokens)
@@ -166,7 +174,9 @@ def attention_of(
     exists = np.arange(width)[None, :] < pages[:, None]
     offsets = np.zeros(len(pages) + 1, np.int64)
     np.cumsum(pages, out=offsets[1:])
-    scores, scales, kept = {}, {}, {}
+    scores: dict[str, Scores] = {}
+    scales: dict[str, LogScale] = {}
+    kept: dict[str, str] = {}
     for name, values in decode.scores.items():
         if keeping is None:
             scores[name] = values.reshape(-1, width)[exists].astype(np.float16)

@@ -1,6 +1,5 @@
 """Small worlds for engine tests: a trace, a machine whose figures are round, and state checks."""
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -97,43 +96,46 @@ def check_state(state: State) -> None:
     arrays, tiers = state.arrays, len(state.tier_names)
     slots, ref, table = arrays["s"], arrays["ref"], arrays["table"]
     row_pages = int(state.control["row_pages"])
-    users: Counter[int] = Counter()
-    for request in arrays["r"][: len(state.requests)]:
-        if request["row"] >= 0:
-            first = request["row"] * row_pages
-            users.update(table[first : first + request["held"]].tolist())
-    in_flight = [(int(f["first"])) for f in arrays["f"][: state.control["flows"]]]
-    in_flight += [int(f["first"]) for f in arrays["done"][: state.control["done"]]]
-    in_flight += [int(o["first"]) for o in arrays["out"][: state.control["out"]]]
-    for target in in_flight:
-        while target >= 0:
-            users.update([target, int(slots["source"][target])])
-            assert slots["flags"][target] & INBOUND
-            target = int(slots["chain"][target])
+    requests = arrays["r"][: len(state.requests)]
+    holders = requests[requests["row"] >= 0]
+    users = [
+        table[first : first + held]
+        for first, held in zip(
+            (holders["row"] * row_pages).tolist(), holders["held"].tolist(), strict=True
+        )
+    ]
+    chain, source = slots["chain"], slots["source"]
+    for name, count in (("f", "flows"), ("done", "done"), ("out", "out")):
+        for first in arrays[name]["first"][: state.control[count]].tolist():
+            target = first
+            while target >= 0:
+                users.append(np.array([target, source[target]]))
+                assert slots["flags"][target] & INBOUND
+                target = int(chain[target])
+    counted = np.bincount(np.concatenate([np.empty(0, np.int64), *users]), minlength=ref.size)
+    np.testing.assert_array_equal(ref, counted, "reference counts are not their pages' users")
+    at = arrays["at"].reshape(-1, tiers) if state.control["keys"] else np.empty((0, tiers))
     for number in range(tiers):
         tier = arrays["t"][number]
         base, capacity, free = int(tier["base"]), int(tier["capacity"]), int(tier["free"])
-        assert 0 <= free <= capacity
-        stack = arrays["free"][base : base + free].tolist()
-        assert len(set(stack)) == free
-        idle = leaving = 0
-        unused = set(stack)
-        for slot in range(base, base + capacity):
-            assert ref[slot] == users[slot], (slot, ref[slot], users[slot])
-            key = int(slots["key"][slot])
-            if slot in unused:
-                assert ref[slot] == 0
-                assert key == -1
-                continue
-            assert ref[slot] > 0 or key >= 0, "a page that nobody uses and nobody can find"
-            if key >= 0:
-                assert arrays["at"][key * tiers + number] == slot
-            leaving += bool(slots["flags"][slot] & LEAVING)
-            idle += bool(key >= 0 and ref[slot] == 0)
-        assert idle == tier["idle"]
-        assert leaving == tier["leaving"]
-    rows = arrays["rows"][: state.control["free_rows"]].tolist()
-    assert len(set(rows)) == len(rows)
+        assert 0 <= free <= capacity <= state.capacity_pages[number]
+        own = slice(base, base + capacity)
+        unused = np.zeros(capacity, bool)
+        unused[arrays["free"][base : base + free] - base] = True
+        assert unused.sum() == free, "a slot is free twice"
+        key, used_by = slots["key"][own], ref[own]
+        assert (used_by[unused] == 0).all()
+        assert (key[unused] == -1).all()
+        keyed = key >= 0
+        assert (unused | (used_by > 0) | keyed).all(), "a page nobody uses and nobody can find"
+        assert (at[key[keyed], number] == np.flatnonzero(keyed) + base).all()
+        assert (at[:, number] >= 0).sum() == keyed.sum(), "a key leads to a page that is not its"
+        assert (keyed & (used_by == 0)).sum() == tier["idle"]
+        assert ((slots["flags"][own] & LEAVING) > 0).sum() == tier["leaving"]
+    rows = arrays["rows"][: state.control["free_rows"]]
+    taken = holders["row"]
+    assert np.unique(np.concatenate([rows, taken])).size == rows.size + taken.size
+    assert rows.size + taken.size == state.control["rows"], "a page table's row is lost"
 
 
 class CheckedBackend(SimulatedBackend):

@@ -82,7 +82,7 @@ def naive_prefixes(requests, capacity):
     for request in requests:
         found = [block in cache for block in request]
         hits.append(found.index(False) if False in found else len(found))
-        for block in request:
+        for block in reversed(request):
             if block in cache:
                 del cache[block]
             elif len(cache) == capacity:
@@ -112,6 +112,11 @@ def test_prefixes_of_one_block_count_the_same_hits_as_single_accesses(policy):
     assert int(result.hits.sum()) == single.hits
     assert result.evictions == single.evictions
     assert result.hit_ratio == single.hits / ACCESSES
+
+
+def test_a_prompts_last_block_is_evicted_before_the_prefix_it_needs():
+    result = replay_prefixes(np.array([0, 3, 4, 7]), np.array([1, 2, 3, 9, 1, 2, 3]), 3, "lru")
+    assert result.hits.tolist() == [0, 0, 2]
 
 
 def test_a_hit_after_a_miss_in_the_same_request_is_no_prefix_hit():

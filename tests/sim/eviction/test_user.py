@@ -65,7 +65,7 @@ def test_a_users_policy_sees_uses_releases_and_removals(policy):
     victims = []
     for tier in (holder.tier_policy(), twin):
         ev = make_state([tier], 10)
-        pages = np.zeros(4, np.dtype([("pad", np.int8), ("ref", np.int16)]))
+        pages = np.zeros(4, np.dtype([("other", np.int16), ("ref", np.int32)]))
         # Slots 2 and 3 hold the same content; 1 has no key.
         for slot, key in enumerate([5, -1, 7, 7]):
             dispatch.on_insert(ev, 0, slot, key, 1)

@@ -13,7 +13,8 @@ from vsim.sim.placement.case import Case
 from vsim.sim.placement.cost import exact_seconds
 from vsim.sim.placement.lru import lru
 from vsim.sim.placement.page_oracle import page_oracle
-from vsim.sim.placement.policies import policies, rounded, solved_for_rounding
+from vsim.sim.placement.policies import policies, rounded, solved_for_rounding, with_errors
+from vsim.sim.placement.retention import Seen
 from vsim.sim.placement.schedule import Schedule
 from vsim.sim.placement.synthetic import reads_of_sets, synthetic_reads
 from vsim.sim.placement.two_tiers import TwoTiers
@@ -46,15 +47,24 @@ def cases(draw: st.DrawFn) -> Case:
         duplex=draw(st.booleans()),
         norm=draw(st.sampled_from([math.inf, 8.0, 2.0, 1.0])),
     )
-    return Case(reads, tiers, draw(st.sampled_from(["first-fill", "empty", "free"])))
+    start = draw(st.sampled_from(["first-fill", "empty", "free"]))
+    return Case(reads, tiers, start, mass_of(reads))
 
 
-@settings(max_examples=120, deadline=None)
+def mass_of(reads: PageReads) -> Seen:
+    """Mass for every read, drawn; unread pages have none."""
+    draw = np.random.Generator(np.random.PCG64(1))
+    relative = draw.uniform(0, 5, reads.reads).astype(np.float32)
+    return Seen(reads.offsets, reads.pages, relative)
+
+
+@settings(max_examples=80, deadline=None)
 @given(cases(), st.integers(0, 5))
 def test_no_policy_is_below_the_bound(case: Case, seed: int) -> None:
     """All policies, starts and cost models; the evaluator refuses what does not fit."""
     solved = solved_for_rounding(case)
-    found = [run(case, seed) for name, run in policies().items() if name != "interval-annealing"]
+    runs = {**policies(), **with_errors()}
+    found = [runs[n](case, seed) for n in runs if n != "interval-annealing"]
     found.append(rounded(case, solved, mip_s=0.0))
     for placement in found:
         cost = case.cost(placement.schedule)
@@ -220,9 +230,36 @@ def test_the_rounding_meets_the_bound_where_the_program_is_integral() -> None:
 
 
 def test_a_seed_gives_the_same_schedule_twice() -> None:
-    case = Case(synthetic_reads(80, 60, 0.8, seed=4, born_every=9), TwoTiers(10.0, 1.0, 20))
+    reads = synthetic_reads(80, 60, 0.8, seed=4, born_every=9)
+    case = Case(reads, TwoTiers(10.0, 1.0, 20), seen=mass_of(reads))
     for name, run in policies().items():
         one, two = run(case, 7).schedule, run(case, 7).schedule
         assert one.page.tobytes() == two.page.tobytes(), name
         assert one.first.tobytes() == two.first.tobytes(), name
         assert one.last.tobytes() == two.last.tobytes(), name
+
+
+def test_predictions_that_are_all_wrong_cost_more_than_right_ones() -> None:
+    case = Case(synthetic_reads(300, 200, 0.6, seed=4), TwoTiers(10.0, 1.0, 75))
+    times = [case.cost(belady(case.reads, case.tiers, case.resident(), error=e)).time_s
+             for e in (0.0, 0.5, 1.0)]  # fmt: skip
+    assert times[0] < times[1] < times[2]
+
+
+def test_a_balanced_policy_leaves_work_to_the_slow_tier_where_room_is_plenty() -> None:
+    """Every page is read at every step and fits: HBM alone takes 11 / 10 of both together."""
+    reads = reads_of_sets([set(range(110))] * 60, [-1] * 110)
+    case = Case(reads, TwoTiers(10.0, 1.0, 110))
+    solved = bound(reads, case.tiers, case.may_start_resident())
+    found = {
+        name: case.cost(policies()[name](case, 0).schedule).time_s / solved.bound_s
+        for name in ("ewma-reads", "ewma-reads-balanced")
+    }
+    assert found["ewma-reads"] == pytest.approx(1.1, rel=1e-3)
+    assert found["ewma-reads-balanced"] < 1.02
+
+
+def test_a_predictor_of_mass_needs_mass() -> None:
+    case = Case(synthetic_reads(20, 5, 0.5, seed=1), TwoTiers(10.0, 1.0, 5))
+    with pytest.raises(ValueError, match="follows attention mass"):
+        policies()["learned"](case, 0)

@@ -1,0 +1,409 @@
+"""Multipliers for any number of tiers: a linear program over groups of equal intervals.
+
+A page's timeline is cut at its reads. Between two reads at s and e it takes a path over tiers;
+pages with the same (s, e) are one group, and a column says how many pages of a group take a path.
+Where a path ends, another begins: for each step and tier, as many pages leave as arrived. This
+forgets which page arrived, so the program may be below the best paths of single pages; the
+certificate, which is evaluated page by page, loses nothing by it. Columns are priced in.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import highspy
+import numpy as np
+import numpy.typing as npt
+
+from vsim.sim.bounds.certificate import Certificate
+from vsim.sim.bounds.highs import run_highs
+from vsim.sim.bounds.tier_certificate import FREE, TierStack, certify_tiers
+from vsim.sim.compiled import kernel
+from vsim.traces.page_reads import PageReads
+
+Floats = npt.NDArray[np.float64]
+Int32s = npt.NDArray[np.int32]
+Int64s = npt.NDArray[np.int64]
+
+
+_Put = Callable[[Int64s, float, npt.NDArray[np.bool_]], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TierBound:
+    """The best certified bound found, its multipliers, and the relaxed program's optimum."""
+
+    certificate: Certificate
+    lam: Floats
+    mu: Floats
+    relaxed_s: float
+    rounds: int
+    seconds: float
+
+    @property
+    def bound_s(self) -> float:
+        """The certified bound, seconds."""
+        return self.certificate.bound_s
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Groups:
+    """Intervals after step s, up to and with step e (T: until the end), with their sizes.
+
+    s = −1 − tier: pages that start in that tier; −1 − K: free choice.
+    """
+
+    start: Int64s
+    end: Int64s
+    count: Int64s
+    births: Int64s  # pages that enter HBM at each step
+
+
+def bound_tiers(
+    reads: PageReads,
+    stack: TierStack,
+    start: Int32s,
+    *,
+    tolerance: float = 1e-4,
+    max_rounds: int = 20,
+    threads: int = 1,
+) -> TierBound:
+    """Solve by column generation and certify; stop when neither gains by `tolerance`.
+
+    Args:
+        reads: the reads of each step.
+        stack: the tiers.
+        start: int32[n_pages], the tier of each page of the prompt before step 0, or FREE.
+        tolerance: relative.
+        max_rounds: LPs to solve at most.
+        threads: HiGHS threads.
+    """
+    began = time.perf_counter()
+    program = _PathProgram(reads, stack, start, threads)
+    best: Certificate | None = None
+    lam = mu = np.zeros((0, 0))
+    rounds, relaxed_s = 0, 0.0
+    while True:
+        rounds += 1
+        found_lam, found_mu, relaxed_s = program.solve()
+        certificate = certify_tiers(found_lam, found_mu, reads, stack, start)
+        if best is None or certificate.exact_s > best.exact_s:
+            best, lam, mu = certificate, found_lam, found_mu
+        if rounds == max_rounds or relaxed_s - best.bound_s <= tolerance * relaxed_s:
+            break
+        if not program.price():
+            break
+    return TierBound(best, lam, mu, relaxed_s, rounds, time.perf_counter() - began)
+
+
+class _PathProgram:
+    """The program in HiGHS; stateful: solving and pricing change it."""
+
+    def __init__(self, reads: PageReads, stack: TierStack, start: Int32s, threads: int) -> None:
+        self._stack, self._steps = stack, reads.steps
+        self._groups = groups = _groups(reads, stack, start)
+        steps, tiers, resources = reads.steps, stack.tiers, stack.resources
+        self._second = stack.bytes_per_s[1] / reads.page_bytes
+        # Time of one page on each resource, in pages of tier 1.
+        self._load = np.ones(resources)
+        for tier in range(tiers):
+            self._load[[stack.up(tier)] + ([stack.down(tier)] if tier else [])] = (
+                stack.bytes_per_s[1] / stack.bytes_per_s[tier]
+            )
+        highs = self.highs = highspy.Highs()  # type: ignore[no-untyped-call]  # ships no types
+        highs.setOptionValue("output_flag", False)
+        highs.setOptionValue("threads", threads)
+        highs.setOptionValue("solver", "ipm")
+        highs.setOptionValue("run_crossover", "off")
+        infinity = highspy.kHighsInf
+        n = len(groups.count)
+        # Rows: resources, occupancy balances, nodes (t, tier), groups.
+        self._balance = steps * resources
+        self._node = self._balance + steps * (tiers - 1)
+        self._group = self._node + steps * tiers
+        lower = np.zeros(self._group + n)
+        upper = np.zeros(self._group + n)
+        weight = stack.weight_bytes / reads.page_bytes
+        lower[0 : self._balance : resources] = weight * self._load[0]
+        upper[: self._balance] = infinity
+        lower[self._node : self._group : tiers] = -groups.births
+        upper[self._node : self._group : tiers] = -groups.births
+        lower[self._group :] = upper[self._group :] = groups.count
+        none = np.zeros(0, np.int32)
+        highs.addRows(len(lower), lower, upper, 0, none, none, np.zeros(0))
+
+        t = np.arange(steps)
+        rows = t[:, None] * resources + np.arange(resources)
+        self._add(np.ones(steps), infinity, rows, np.ones(rows.shape))
+        for tier in range(tiers - 1):
+            row = self._balance + t * (tiers - 1) + tier
+            after = np.where(t + 1 < steps, row + tiers - 1, -1)
+            room = float(stack.pages[tier] or 0)
+            values = np.tile([1.0, -1.0], (steps, 1))
+            self._add(np.zeros(steps), room, np.stack([row, after], axis=1), values)
+        # To begin with: move at once, or stay.
+        ids = np.arange(n)
+        for i in range(tiers):
+            for j in range(tiers):
+                mine = ids[self._may_start(i)]
+                first = np.maximum(groups.start[mine], -1) + 1
+                self._add_paths(mine, i, [(first, i, j)] if i != j else [], j)
+        self._known: set[tuple[int, ...]] = set()
+
+    def solve(self) -> tuple[Floats, Floats, float]:
+        """Solve; return λ[T, resources], μ[T, K − 1] (seconds) and the optimum (seconds)."""
+        highs, steps, tiers = self.highs, self._steps, self._stack.tiers
+        run_highs(highs)
+        solution = highs.getSolution()
+        dual = np.asarray(solution.row_dual)
+        self._dual = dual
+        lam = np.maximum(dual[: self._balance].reshape(steps, -1), 0.0)
+        whole = lam.sum(axis=1, keepdims=True)
+        lam = lam / np.where(whole > 0, whole, 1.0)
+        rooms = np.asarray(solution.col_dual)[steps : steps * tiers]
+        self._mu = np.maximum(-rooms, 0.0).reshape(tiers - 1, steps).T
+        self._lam = lam
+        return lam, self._mu / self._second, highs.getInfo().objective_function_value / self._second
+
+    def price(self) -> int:
+        """Add for each group the path that would gain most; return how many were added."""
+        stack, groups, steps = self._stack, self._groups, self._steps
+        tiers = stack.tiers
+        price = self._lam * self._load
+        move = np.zeros((steps, tiers, tiers))
+        for i in range(tiers):
+            for j in range(tiers):
+                if i != j:
+                    move[:, i, j] += price[:, stack.up(i)] if i > 0 else 0
+                    move[:, i, j] += price[:, stack.down(j)] if j > 0 else 0
+        room = np.zeros((steps, tiers))
+        room[:, :-1] = self._mu
+        read = np.stack([price[:, stack.up(i)] for i in range(tiers)], axis=1)
+        node = self._dual[self._node : self._group].reshape(steps, tiers)
+        of_group = self._dual[self._group :]
+        gain, path = _best_paths(
+            groups.start, groups.end, move, room, read, node, of_group, tiers, 1e-7
+        )
+        added = 0
+        for g in np.flatnonzero(gain):
+            states = path[g]
+            i, moves = int(states[0]), []
+            for m in range(1, int(states[1]) + 1):
+                at, here, there = (int(x) for x in states[3 * m - 1 : 3 * m + 2])
+                moves.append((np.array([at]), here, there))
+            j = moves[-1][2] if moves else i
+            key = (int(g), i, *(x for at, _, there in moves for x in (int(at[0]), there)))
+            if key in self._known:
+                continue
+            self._known.add(key)
+            self._add_paths(np.array([g]), i, moves, j)
+            added += 1
+        return added
+
+    def _may_start(self, tier: int) -> npt.NDArray[np.bool_]:
+        s = self._groups.start
+        free = s == -1 - self._stack.tiers
+        mask: npt.NDArray[np.bool_] = (s >= 0) | (s == -1 - tier) | free
+        return mask
+
+    def _add_paths(
+        self, group: Int64s, source: int, moves: list[tuple[Int64s, int, int]], target: int
+    ) -> None:
+        """Add one column a group: from `source` after its start, by the moves, to `target`."""
+        if len(group) == 0:
+            return
+        stack, steps, groups = self._stack, self._steps, self._groups
+        tiers, resources = stack.tiers, stack.resources
+        s, e = groups.start[group], groups.end[group]
+        inside = e < steps
+        rows: list[Int64s] = []
+        values: list[Floats] = []
+
+        def put(row: Int64s, value: float, where: npt.NDArray[np.bool_]) -> None:
+            rows.append(np.where(where, row, -1))
+            values.append(np.full(len(group), value))
+
+        always = np.ones(len(group), np.bool_)
+        # Occupancy: in `source` from s + 1, until each move, then until e.
+        here = source
+        begin = np.maximum(s, -1) + 1
+        for at, i, j in moves:
+            self._hold(put, here, begin, at)
+            fits = at < steps
+            if i > 0:
+                put(at * resources + stack.up(i), -self._load[stack.up(i)], fits)
+            if j > 0:
+                put(at * resources + stack.down(j), -self._load[stack.down(j)], fits)
+            here, begin = j, at
+        self._hold(put, here, begin, e + 1)
+        put(e * resources + stack.up(target), -self._load[stack.up(target)], inside)
+        put(self._node + s * tiers + source, -1.0, s >= 0)
+        put(self._node + e * tiers + target, 1.0, inside)
+        put(self._group + group, 1.0, always)
+        # A move of tier i to j on one simplex channel, or a read beside a move, meets one row
+        # twice: HiGHS wants such entries summed up.
+        self._add(
+            np.zeros(len(group)),
+            highspy.kHighsInf,
+            *_summed(np.stack(rows, 1), np.stack(values, 1)),
+        )
+
+    def _hold(self, put: _Put, tier: int, begin: Int64s, end: Int64s) -> None:
+        """Count a page in a tier during begin..end − 1."""
+        steps, below = self._steps, self._stack.tiers - 1
+        if tier == below:
+            return
+        some = end > begin
+        put(self._balance + begin * below + tier, -1.0, some & (begin < steps))
+        put(self._balance + end * below + tier, 1.0, some & (end < steps))
+
+    def _add(self, cost: Floats, upper: float, rows: Int64s, values: Floats) -> None:
+        used = (rows >= 0) & (values != 0)
+        starts = np.concatenate([[0], np.cumsum(used.sum(axis=1))[:-1]]).astype(np.int32)
+        self.highs.addCols(
+            len(cost), cost, np.zeros(len(cost)), np.full(len(cost), upper), int(used.sum()),
+            starts, rows[used].astype(np.int32), values[used],
+        )  # fmt: skip
+
+
+def _summed(rows: Int64s, values: Floats) -> tuple[Int64s, Floats]:
+    """Add up the values of entries of one column that name the same row."""
+    order = np.argsort(rows, axis=1, kind="stable")
+    rows = np.take_along_axis(rows, order, axis=1)
+    values = np.take_along_axis(values, order, axis=1)
+    for k in range(rows.shape[1] - 1, 0, -1):
+        same = (rows[:, k] == rows[:, k - 1]) & (rows[:, k] >= 0)
+        values[same, k - 1] += values[same, k]
+        rows[same, k] = -1
+    return rows, values
+
+
+def _groups(reads: PageReads, stack: TierStack, start: Int32s) -> _Groups:
+    """Cut every page's timeline at its reads and merge equal intervals."""
+    steps = reads.steps
+    begin = np.where(start == FREE, -1 - stack.tiers, -1 - start).astype(np.int64)
+    begin = np.where(reads.born >= 0, reads.born, begin)
+    s, e = _intervals(reads.offsets, reads.pages, reads.born, begin)
+    exists = s < steps
+    key, count = np.unique(
+        (s[exists] + stack.tiers + 1) * (steps + 1) + e[exists], return_counts=True
+    )
+    births = np.bincount(reads.born[reads.born >= 0], minlength=steps)[:steps]
+    return _Groups(
+        key // (steps + 1) - stack.tiers - 1, key % (steps + 1), count, births.astype(np.int64)
+    )
+
+
+@kernel
+def _intervals(
+    offsets: Int64s, pages: Int32s, born: Int32s, begin: Int64s
+) -> tuple[Int64s, Int64s]:
+    """Start and end of each interval; a page's last one ends at T. A read at birth ends none."""
+    steps = len(offsets) - 1
+    last = begin.copy()
+    n = 0
+    s = np.empty(len(pages) + len(born), np.int64)
+    e = np.empty(len(pages) + len(born), np.int64)
+    for t in range(steps):
+        for i in range(offsets[t], offsets[t + 1]):
+            p = pages[i]
+            if born[p] != t:
+                s[n] = last[p]
+                e[n] = t
+                n += 1
+            last[p] = t
+    for p in range(len(born)):
+        s[n] = last[p]
+        e[n] = steps
+        n += 1
+    return s[:n], e[:n]
+
+
+@kernel
+def _best_paths(
+    start: Int64s,
+    end: Int64s,
+    move: Floats,
+    room: Floats,
+    read: Floats,
+    node: Floats,
+    of_group: Floats,
+    tiers: int,
+    tolerance: float,
+) -> tuple[npt.NDArray[np.bool_], Int64s]:
+    """For each group the path of least reduced cost: its source tier, moves (step, from, to)."""
+    steps = len(room)
+    longest = 8  # moves that a path may have; a path with more waits for later rounds
+    gain = np.zeros(len(start), np.bool_)
+    path = np.zeros((len(start), 2 + 3 * longest), np.int64)
+    order = np.argsort(start, kind="mergesort")
+    cost = np.empty((tiers, tiers))
+    step_cost = np.empty((tiers, tiers))
+    back = np.empty((steps + 1, tiers, tiers), np.int8)
+    at = 0
+    while at < len(order):
+        s = start[order[at]]
+        upto = at
+        farthest = np.int64(0)
+        while upto < len(order) and start[order[upto]] == s:
+            farthest = max(farthest, end[order[upto]])
+            upto += 1
+        # Groups of one start, by their end, while the program moves on from it.
+        for i in range(tiers):
+            for j in range(tiers):
+                cost[i, j] = 0.0 if i == j else np.inf
+        if s < 0 and s != -1 - tiers:
+            for i in range(tiers):
+                if i != -1 - s:
+                    cost[i, i] = np.inf
+        first = max(s, -1) + 1
+        q = at
+        for t in range(first, farthest + 1):
+            if t < steps:
+                for i in range(tiers):
+                    for j in range(tiers):
+                        best, by = np.inf, 0
+                        for m in range(tiers):
+                            value = cost[i, m] + move[t, m, j]
+                            if value < best:
+                                best, by = value, m
+                        step_cost[i, j] = best + room[t, j]
+                        back[t, i, j] = by
+                cost[:] = step_cost
+            while q < upto and end[order[q]] == t:
+                g = order[q]
+                q += 1
+                least, best_i, best_j = np.inf, -1, -1
+                for i in range(tiers):
+                    for j in range(tiers):
+                        value = cost[i, j] - of_group[g]
+                        if s >= 0:
+                            value += node[s, i]
+                        if t < steps:
+                            value += read[t, j] - node[t, j]
+                        if value < least:
+                            least, best_i, best_j = value, i, j
+                if least < -tolerance:
+                    moves = 0
+                    j = best_j
+                    for u in range(min(t, steps - 1), first - 1, -1):
+                        if back[u, best_i, j] != j:
+                            moves += 1
+                            j = back[u, best_i, j]
+                    if moves > longest:
+                        continue
+                    gain[g] = True
+                    path[g, 0] = best_i
+                    path[g, 1] = moves
+                    j = best_j
+                    m = moves
+                    for u in range(min(t, steps - 1), first - 1, -1):
+                        b = back[u, best_i, j]
+                        if b != j:
+                            path[g, 3 * m - 1] = u
+                            path[g, 3 * m] = b
+                            path[g, 3 * m + 1] = j
+                            m -= 1
+                            j = b
+        at = upto
+    return gain, path

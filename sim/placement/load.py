@@ -1,0 +1,154 @@
+"""From a placement scenario to its cases: read attention, select pages, size the memory."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vsim.sim.placement.case import Case
+from vsim.sim.placement.reshape import (
+    first_steps,
+    side_by_side,
+    with_larger_pages,
+    with_whole_context,
+)
+from vsim.sim.placement.retention import Seen
+from vsim.sim.placement.scenario import PlacementScenario, SelectionSettings
+from vsim.sim.placement.two_tiers import TwoTiers
+from vsim.traces.attention import AttentionTrace, read_attention
+from vsim.traces.attention_generator import GeneratorSpec, generate
+from vsim.traces.faults import Fault, InputError
+from vsim.traces.page_reads import PageReads
+from vsim.traces.selection import (
+    Dense,
+    Selection,
+    SlidingWindow,
+    TopMass,
+    TopShare,
+    select_with_mass,
+)
+
+SETTINGS_OF_KIND: Mapping[str, tuple[str, ...]] = {
+    "top-share": ("sparsity", "score"),
+    "top-mass": ("mass_share", "score"),
+    "window": ("sinks", "window"),
+    "dense": (),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Point:
+    """One case of a scenario. `sparsity` is None for a selection that is not by share."""
+
+    case: Case
+    sparsity: float | None
+    hbm_share: float
+
+
+def selection_faults(settings: SelectionSettings) -> list[Fault]:
+    """Settings that are missing for the kind of selection, or that do nothing for it."""
+    found: list[Fault] = []
+    used = SETTINGS_OF_KIND[settings.kind]
+    for name in ("sparsity", "score", "mass_share", "sinks", "window"):
+        value = getattr(settings, name)
+        if value is not None and name not in used:
+            message = f"does nothing for kind {settings.kind}; leave it out"
+            found.append(Fault("scenario", message, place=f"selection.{name}"))
+        if value is None and name in used and name not in ("score", "sparsity"):
+            message = f"is missing, which kind {settings.kind} needs; write a number"
+            found.append(Fault("scenario", message, place=f"selection.{name}"))
+    return found
+
+
+def selections(settings: SelectionSettings) -> list[tuple[float | None, Selection]]:
+    """The selections that a scenario asks for, with the sparsity of each."""
+    faults = selection_faults(settings)
+    if faults:
+        raise InputError(faults)
+    score = settings.score or "mass"
+    if settings.kind == "top-share":
+        return [(s, TopShare(s, score)) for s in settings.sparsity or (0.8,)]
+    if settings.kind == "top-mass":
+        return [(None, TopMass(settings.mass_share or 1.0, score))]
+    if settings.kind == "window":
+        return [(None, SlidingWindow(settings.sinks or 0, settings.window or 1))]
+    return [(None, Dense())]
+
+
+def points(scenario: PlacementScenario, base: Path) -> Iterator[Point]:
+    """Make the cases of a scenario: every sparsity with every share of HBM.
+
+    Args:
+        scenario: what to compare.
+        base: the folder that relative paths start at.
+
+    Raises:
+        InputError: a trace or a setting is wrong.
+    """
+    chosen = selections(scenario.selection)
+    traces = _traces(scenario, base)
+    for sparsity, selection in chosen:
+        reads, seen = _reads(scenario, traces, selection)
+        if reads.reads == 0:
+            raise InputError([Fault(traces[0].source, "has no page that a step reads")])
+        for share in scenario.memory.hbm_share:
+            case = Case(reads, _tiers(scenario, reads, share), scenario.memory.start, seen)
+            if scenario.time_per == "layer":
+                case = case.by_layer()
+            yield Point(case, sparsity, share)
+
+
+def _traces(scenario: PlacementScenario, base: Path) -> list[AttentionTrace]:
+    drawn = scenario.generate
+    if drawn is None:
+        return [read_attention(base / name) for name in scenario.attention or ()]
+    return [
+        generate(
+            GeneratorSpec(
+                prompt_tokens=drawn.prompt_tokens,
+                steps=drawn.steps,
+                heads=drawn.heads,
+                seed=drawn.seed + request,
+                kept=drawn.kept,
+                variation=drawn.variation,
+            )
+        )
+        for request in range(drawn.requests)
+    ]
+
+
+def _reads(
+    scenario: PlacementScenario, traces: list[AttentionTrace], selection: Selection
+) -> tuple[PageReads, Seen | None]:
+    parts: list[PageReads] = []
+    masses: list[Seen | None] = []
+    for trace in traces:
+        selected = select_with_mass(trace, selection)
+        has_mass = len(selected.pages) > 0
+        mass = Seen(selected.offsets, selected.pages, selected.relative) if has_mass else None
+        reads, mass = with_whole_context(selected.reads, mass)
+        parts.append(reads)
+        masses.append(mass)
+    try:
+        reads, seen = side_by_side(parts, masses)
+    except ValueError as error:
+        raise InputError([Fault("scenario", str(error), place="attention")]) from None
+    if scenario.steps is not None:
+        reads, seen = first_steps(reads, seen, scenario.steps)
+    if scenario.page_factor > 1 or scenario.merge_heads:
+        reads = with_larger_pages(reads, scenario.page_factor, merge_heads=scenario.merge_heads)
+        seen = None
+    return reads, seen
+
+
+def _tiers(scenario: PlacementScenario, reads: PageReads, share: float) -> TwoTiers:
+    memory = scenario.memory
+    return TwoTiers(
+        hbm_bytes_per_s=memory.hbm_bandwidth,
+        slow_bytes_per_s=memory.slow_bandwidth,
+        hbm_pages=int(share * reads.n_pages),
+        weight_bytes=memory.weights or 0,
+        exclusive=memory.exclusive,
+        duplex=memory.duplex,
+        norm=math.inf if memory.norm is None else memory.norm,
+    )

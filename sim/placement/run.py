@@ -1,0 +1,163 @@
+"""What `vsim bound` does: read a scenario, compare policies on each of its cases, write."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from vsim.sim.placement.comparison import Comparison, compare, policy_names
+from vsim.sim.placement.load import Point, points
+from vsim.sim.placement.moves import operations
+from vsim.sim.placement.output import ScheduleFolder
+from vsim.sim.placement.scenario import PlacementScenario
+from vsim.sim.placement.view import render
+from vsim.sim.yaml_input import YamlDocument, read_text
+from vsim.traces.arrow_io import Provenance, write_table
+from vsim.traces.faults import Fault, InputError, refuse, suggestion
+
+OPTION_OF_FIELD = {
+    "--set memory.hbm_share": "--hbm-share",
+    "--set selection.sparsity": "--sparsity",
+    "--set memory.hbm_bandwidth": "--hbm-bandwidth",
+    "--set memory.slow_bandwidth": "--slow-bandwidth",
+    "--set memory.weights": "--weights",
+    "--set memory.start": "--start",
+    "--set mip_seconds": "--mip-seconds",
+}
+
+
+def run_bound(
+    scenario: str | None,
+    *,
+    attention: Sequence[str],
+    policies: Sequence[str],
+    overrides: Sequence[str],
+    json_file: str | None,
+    out: str | None,
+) -> None:
+    """Compare policies and print a table for each case.
+
+    Args:
+        scenario: a placement scenario file, or None: the defaults, with `attention`.
+        attention: attention traces, in place of the scenario's.
+        policies: policies to run, in place of the scenario's.
+        overrides: `key=value`, on top of the file.
+        json_file: where to write the results as JSON, or None.
+        out: a folder for schedules, or None.
+
+    Raises:
+        InputError: with every fault found.
+    """
+    if scenario is None and not attention:
+        refuse("vsim bound", "names no attention trace; write a scenario or --attention T.arrow")
+    text, file = "policies: null", "--attention"
+    if scenario is not None:
+        text, file = read_text(scenario), scenario
+    settings = list(overrides)
+    if attention:
+        paths = [str(Path(path).absolute()) for path in attention]
+        settings.insert(0, f"attention={json.dumps(paths)}")
+    if policies:
+        settings.append(f"policies={json.dumps(list(policies))}")
+    try:
+        document = YamlDocument(text, file, settings)
+        described = document.validate(PlacementScenario)
+        _check_policies(document, described)
+        results = _run(described, Path(scenario).parent if scenario else Path(), out)
+    except InputError as error:
+        raise InputError(
+            _as_options(fault, locals().get("document")) for fault in error.faults
+        ) from None
+    if json_file is not None:
+        _write_json(results, json_file)
+
+
+def _run(scenario: PlacementScenario, base: Path, out: str | None) -> list[dict[str, Any]]:
+    folder = None if out is None else ScheduleFolder(out)
+    results: list[dict[str, Any]] = []
+    for point, found in _compared(scenario, base):
+        print(render(point, found), end="\n\n")
+        label = {"sparsity": point.sparsity, "hbm_share": point.hbm_share}
+        results.append({**label, **found.as_json()})
+        if folder is not None:
+            _write_schedules(folder, scenario, point, found)
+    if folder is not None:
+        folder.finish(_document(results))
+    return results
+
+
+def _compared(scenario: PlacementScenario, base: Path) -> Iterator[tuple[Point, Comparison]]:
+    tell = None
+    if sys.stderr.isatty():
+
+        def tell(name: str) -> None:
+            print(f"\r\x1b[K{name} …", end="", file=sys.stderr, flush=True)
+
+    for point in points(scenario, base):
+        try:
+            found = compare(
+                point.case,
+                scenario.policies,
+                seed=scenario.seed,
+                mip_s=scenario.mip_seconds,
+                progress=tell,
+            )
+        except ValueError as error:  # a policy that needs what the trace does not have
+            raise InputError([Fault("scenario", str(error), place="policies")]) from None
+        if tell is not None:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        yield point, found
+
+
+def _check_policies(document: YamlDocument, scenario: PlacementScenario) -> None:
+    known = policy_names()
+    faults = [
+        document.fault(("policies", at), f"{name!r} is no policy{suggestion(name, known)}")
+        for at, name in enumerate(scenario.policies or ())
+        if name not in known
+    ]
+    if faults:
+        raise InputError(faults)
+
+
+def _as_options(fault: Fault, document: YamlDocument | None) -> Fault:
+    """Give a fault its place in the scenario file, or the name of the option it was written as."""
+    if fault.file == "scenario" and fault.place is not None and document is not None:
+        fault = document.fault(tuple(fault.place.split(".")), fault.message)
+    return replace(fault, file=OPTION_OF_FIELD.get(fault.file, fault.file))
+
+
+def _write_schedules(
+    folder: ScheduleFolder, scenario: PlacementScenario, point: Point, found: Comparison
+) -> None:
+    parts = [f"hbm{point.hbm_share * 100:g}"]
+    if point.sparsity is not None:
+        parts.insert(0, f"sparsity{point.sparsity * 100:g}")
+    for row in found.rows:
+        if row.placement is None:
+            continue
+        table = operations(point.case, row.placement.schedule, row.cost, scenario.memory.slow_tier)
+        source = f"placement of {found.case.reads.source} by {row.name}"
+        name = "-".join([*parts, row.name]) + ".arrow"
+        write_table(table, folder.path / name, "operations", Provenance(source))
+
+
+def _document(results: list[dict[str, Any]]) -> str:
+    """One case stands at the top; several are listed under `cases`."""
+    content = results[0] if len(results) == 1 else {"cases": results}
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def _write_json(results: list[dict[str, Any]], file: str) -> None:
+    target = Path(file)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(_document(results))
+        os.replace(temporary, target)
+    except OSError as error:
+        refuse(file, f"cannot be written: {os.strerror(error.errno or 0)}; name another place")
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,130 @@
+"""`PlacementScenario`: what `vsim bound scenario.yaml` compares."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from vsim.sim.placement.two_tiers import Start
+from vsim.sim.yaml_input import Bandwidth, Bytes
+
+Name = Annotated[str, Field(min_length=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Sparsity = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _several(value: object) -> object:
+    """One value stands for a list of one."""
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+Shares = Annotated[tuple[Share, ...], BeforeValidator(_several), Field(min_length=1)]
+Sparsities = Annotated[tuple[Sparsity, ...], BeforeValidator(_several), Field(min_length=1)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(_several), Field(min_length=1)]
+
+
+class _Section(BaseModel):
+    """A part of a scenario: no unknown keys, no changes after it was built, no NaN."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class GenerateSettings(_Section):
+    """Attention drawn from heads that were fitted to the recordings."""
+
+    prompt_tokens: int = Field(ge=1)
+    """Tokens of each request's context before the first step."""
+    steps: int = Field(ge=1)
+    """Tokens decoded."""
+    requests: int = Field(default=1, ge=1)
+    """Requests in the batch, each with a seed of its own."""
+    heads: int = Field(default=90, ge=1)
+    """KV heads over all layers."""
+    kept: Share = 0.6
+    """Share of a row's pages that is drawn; a selection can read no more."""
+    variation: float = Field(default=1.0, ge=0, le=10)
+    """How fast attention moves: 1 as recorded, 0 never, 2 twice as fast."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the first request; the others follow."""
+
+
+class SelectionSettings(_Section):
+    """Which of the recorded pages a step reads."""
+
+    kind: Literal["top-share", "top-mass", "window", "dense"] = "top-share"
+    """`top-share`: the pages with the highest score, a fixed share. `top-mass`: as few as reach a
+    share of the mass. `window`: sinks and the newest pages. `dense`: all."""
+    score: Name | None = None
+    """The score that `top-share` and `top-mass` rank by: `mass` (the default) or `quest`."""
+    sparsity: Sparsities | None = None
+    """Share of the pages that `top-share` leaves out, one or several."""
+    mass_share: Share | None = None
+    """Share of the mass that `top-mass` reaches."""
+    sinks: int | None = Field(default=None, ge=0)
+    """First pages that `window` always reads."""
+    window: int | None = Field(default=None, ge=1)
+    """Newest pages that `window` always reads."""
+
+
+class MemorySettings(_Section):
+    """The two tiers."""
+
+    hbm_bandwidth: Bandwidth = 5e12
+    """Read bandwidth of HBM."""
+    slow_bandwidth: Bandwidth = 5e11
+    """Bandwidth of the channel to the slow tier, each way."""
+    slow_tier: Name = "host"
+    """The slow tier's name in schedules."""
+    hbm_share: Shares = (0.25,)
+    """Share of all pages at the end of the decode that HBM holds, one or several."""
+    weights: Bytes | None = None
+    """Traffic of every step on HBM beside pages. Left out: none."""
+    exclusive: bool = False
+    """A page is in one tier only, so that promotions and demotions are paid. Otherwise the slow
+    tier keeps a copy of every page."""
+    duplex: bool = True
+    """Demotions and writes to the slow tier have a direction of their own."""
+    norm: float | None = Field(default=None, ge=1)
+    """p of the step time (Σ tᵢᵖ)^(1/p). Left out: the slower tier alone decides (p = ∞)."""
+    start: Start = "first-fill"
+    """Where pages are before the first step: `first-fill`, `empty`, or `free` choice."""
+
+
+class PlacementScenario(_Section):
+    """Recorded attention, a selection, a memory and the policies to compare."""
+
+    name: Name = "placement"
+    """What it is called."""
+    description: str = ""
+    """What it shows."""
+    attention: Names | None = None
+    """Attention traces; several are decoded in one batch. A relative path starts at the scenario
+    file's folder. Exactly one of `attention` and `generate` is given."""
+    generate: GenerateSettings | None = None
+    """Attention that is drawn instead."""
+    selection: SelectionSettings = SelectionSettings(sparsity=(0.8,))
+    """Which pages a step reads."""
+    memory: MemorySettings = MemorySettings()
+    """The two tiers."""
+    time_per: Literal["step", "layer"] = "step"
+    """Add up times of steps, or of each layer of each step."""
+    page_factor: int = Field(default=1, ge=1)
+    """Merge so many neighbouring pages of a head into one; a step reads whole pages."""
+    merge_heads: bool = False
+    """Merge the pages of all KV heads of a layer."""
+    steps: int | None = Field(default=None, ge=1)
+    """Only the first so many steps. Left out: all."""
+    policies: Names | None = None
+    """The policies to run. Left out: all of them."""
+    mip_seconds: float = Field(default=0.0, ge=0)
+    """How long the LP rounding may go on to search for whole pages. 0: not at all."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the policies that draw."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.attention is None) == (self.generate is None):
+            found = "neither" if self.attention is None else "both"
+            raise ValueError(f"{found} of attention and generate is given; write exactly one")
+        return self

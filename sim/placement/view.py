@@ -1,0 +1,46 @@
+"""A comparison as a table of text, at most 100 columns wide."""
+
+from vsim.sim.placement.comparison import Comparison
+from vsim.sim.placement.load import Point
+from vsim.traces.units import format_bandwidth, format_bytes
+
+
+def render(point: Point, found: Comparison) -> str:
+    """Say what was compared, the bound, and one row a policy."""
+    reads, tiers = found.case.reads, found.case.tiers
+    sparsity = "" if point.sparsity is None else f", sparsity {point.sparsity:.0%}"
+    certificate = f"certified in {found.bound.seconds:.2f} s by {found.bound.solver}"
+    gap = "the LP of the whole trace was not solved"
+    if found.bound.gap_to_lp is not None:
+        gap = f"{max(found.bound.gap_to_lp, 0.0):.1e} below the LP"
+    lines = [
+        f"{reads.source}",
+        f"{reads.steps:,} steps, {reads.n_pages:,} pages of {reads.page_tokens} tokens"
+        f" ({format_bytes(reads.page_bytes)}), {reads.reads:,} reads{sparsity}",
+        f"HBM {format_bandwidth(tiers.hbm_bytes_per_s)}, {tiers.hbm_pages:,} pages"
+        f" ({point.hbm_share:.0%}); slow tier {format_bandwidth(tiers.slow_bytes_per_s)};"
+        f" start {found.case.start}",
+        "",
+        f"no policy takes less than {_seconds(found.bound.bound_s)}: {certificate},",
+        f"{gap}; by hand, no less than {_seconds(found.floors.capacity_s)}",
+        "",
+        f"{'policy':<24}{'time':>12}{'vs static':>11}{'HBM hits':>10}{'moved':>12}"
+        f"{'above bound':>13}",
+    ]
+    static = next((row.cost.time_s for row in found.rows if row.name == "static"), None)
+    for row in found.rows:
+        speed = f"{static / row.cost.time_s:.2f}x" if static else "-"
+        oracle = " *" if row.placement is None or row.placement.oracle else ""
+        lines.append(
+            f"{row.name + oracle:<24}{_seconds(row.cost.time_s):>12}{speed:>11}"
+            f"{row.cost.hit_ratio:>10.1%}{format_bytes(row.cost.moved_bytes):>12}{row.gap:>13.3%}"
+        )
+    lines += ["", "* knows the future, or has memory that is not there"]
+    return "\n".join(lines)
+
+
+def _seconds(time_s: float) -> str:
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if time_s >= scale:
+            return f"{time_s / scale:.4g} {unit}"
+    return f"{time_s / 1e-9:.4g} ns"

@@ -1,0 +1,148 @@
+"""Any number of tiers: the certificate against brute force, and against the two-tier optimum."""
+
+from fractions import Fraction
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vsim.sim.bounds.exact import optimum
+from vsim.sim.bounds.tier_certificate import FREE, TierStack, certify_tiers
+from vsim.sim.bounds.tier_lp import bound_tiers
+from vsim.sim.placement.synthetic import reads_of_sets
+from vsim.sim.placement.two_tiers import TwoTiers, may_start_resident
+from vsim.traces.page_reads import PageReads
+
+
+@st.composite
+def tiny_reads(draw: st.DrawFn, max_pages: int, max_steps: int) -> PageReads:
+    n, steps = draw(st.integers(1, max_pages)), draw(st.integers(1, max_steps))
+    born = [draw(st.sampled_from([-1, -1, *range(steps)])) for _ in range(n)]
+    return reads_of_sets(
+        [{p for p in range(n) if born[p] <= t and draw(st.booleans())} for t in range(steps)],
+        born,
+        4,
+    )
+
+
+@st.composite
+def stacks(draw: st.DrawFn, pages: int) -> TierStack:
+    tiers = draw(st.integers(2, 3))
+    return TierStack(
+        bytes_per_s=tuple(draw(st.sampled_from([10.0, 3.35, 1.0, 0.3])) for _ in range(tiers)),
+        pages=(*(draw(st.integers(0, pages)) for _ in range(tiers - 1)), None),
+        weight_bytes=draw(st.integers(0, 8)),
+        duplex=draw(st.booleans()),
+    )
+
+
+def set_at(reads: PageReads, step: int) -> set[int]:
+    return set(reads.pages[reads.offsets[step] : reads.offsets[step + 1]].tolist())
+
+
+def best_by_enumeration(reads: PageReads, stack: TierStack, start: list[int]) -> Fraction:
+    """The least time over all placements of all pages at all steps, in rationals."""
+    options = []
+    for p in range(reads.n_pages):
+        free = range(max(int(reads.born[p]) + 1, 0), reads.steps)
+        options.append(
+            [
+                (None,) * (reads.steps - len(free)) + path
+                for path in product(range(stack.tiers), repeat=len(free))
+            ]
+        )
+    page_s = [Fraction(reads.page_bytes) / Fraction(b) for b in stack.bytes_per_s]
+    best = None
+    for paths in product(*options):
+        time = Fraction(0)
+        for t in range(reads.steps):
+            held = [sum(path[t] == i for path in paths) for i in range(stack.tiers)]
+            if any(k is not None and n > k for n, k in zip(held, stack.pages, strict=True)):
+                break
+            load = [Fraction(0)] * stack.resources
+            load[0] = Fraction(stack.weight_bytes) / Fraction(stack.bytes_per_s[0])
+            for p, path in enumerate(paths):
+                before = path[t - 1] if t > 0 else (start[p] if start[p] != FREE else path[0])
+                if reads.born[p] == t:
+                    load[0] += page_s[0] if p in set_at(reads, t) else 0
+                    continue
+                if reads.born[p] == t - 1 and reads.born[p] >= 0:
+                    before = 0
+                here = path[t]
+                if here is None:
+                    continue
+                if p in set_at(reads, t):
+                    load[stack.up(here)] += page_s[here]
+                if before != here:
+                    if before > 0:
+                        load[stack.up(before)] += page_s[before]
+                    if here > 0:
+                        load[stack.down(here)] += page_s[here]
+            time += max(load)
+        else:
+            best = time if best is None else min(best, time)
+    assert best is not None
+    return best
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_no_multipliers_certify_more_than_the_best_of_all_placements(data: st.DataObject) -> None:
+    reads = data.draw(tiny_reads(2, 3))
+    stack = data.draw(stacks(reads.n_pages))
+    tiers = st.sampled_from([FREE, *range(stack.tiers)])
+    start = [data.draw(tiers) if b < 0 else FREE for b in reads.born]
+    best = best_by_enumeration(reads, stack, start)
+    unit = st.floats(0, 1)
+    shape = (reads.steps, stack.resources)
+    lam = np.array(
+        data.draw(st.lists(unit, min_size=shape[0] * shape[1], max_size=shape[0] * shape[1]))
+    ).reshape(shape)
+    rooms = (reads.steps, stack.tiers - 1)
+    mu = 4 * np.array(
+        data.draw(st.lists(unit, min_size=rooms[0] * rooms[1], max_size=rooms[0] * rooms[1]))
+    ).reshape(rooms)
+    where = np.array(start, np.int32)
+    assert certify_tiers(lam, mu, reads, stack, where).exact_s <= best
+    assert bound_tiers(reads, stack, where).certificate.exact_s <= best
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_two_exclusive_tiers_are_bounded_at_least_as_well_as_by_the_inclusive_bound(
+    data: st.DataObject,
+) -> None:
+    """Never above the exact exclusive optimum."""
+    reads = data.draw(tiny_reads(5, 5))
+    k = data.draw(st.integers(0, reads.n_pages))
+    duplex = data.draw(st.booleans())
+    tiers = TwoTiers(10.0, 1.0, k, weight_bytes=4, exclusive=True, duplex=duplex)
+    resident = may_start_resident(reads, tiers, "first-fill")
+    best = optimum(reads, tiers, resident).time_s
+    stack = TierStack((10.0, 1.0), (k, None), weight_bytes=4, duplex=duplex)
+    where = np.where(resident, 0, 1).astype(np.int32)
+    found = bound_tiers(reads, stack, where, tolerance=1e-9)
+    assert found.bound_s <= best * (1 + 1e-9)
+    assert found.relaxed_s <= best * (1 + 1e-6) + 1e-9
+    # What the certificate finds page by page is never below what the groups promised.
+    assert found.bound_s >= found.relaxed_s * (1 - 1e-4) - 1e-9
+
+
+def test_one_page_read_five_times_is_fetched_once_and_then_read_from_both_tiers() -> None:
+    """The bound may split pages: 10 s to fetch it, then four reads at 10 + 1 together."""
+    reads = reads_of_sets([{0}] * 5, [-1], 10)
+    stack = TierStack((10.0, 1.0), (1, None))
+    found = bound_tiers(reads, stack, np.array([1], np.int32), tolerance=1e-9)
+    assert found.bound_s == pytest.approx(10 + 4 * 10 / 11, rel=1e-6)
+
+
+def test_multipliers_of_the_wrong_shape_or_sign_are_refused() -> None:
+    reads = reads_of_sets([{0}], [-1], 1)
+    stack = TierStack((10.0, 1.0), (1, None))
+    start = np.zeros(1, np.int32)
+    with pytest.raises(ValueError, match="must be"):
+        certify_tiers(np.zeros((2, 3)), np.zeros((1, 1)), reads, stack, start)
+    with pytest.raises(ValueError, match="not negative"):
+        certify_tiers(np.zeros((1, 3)), -np.ones((1, 1)), reads, stack, start)
