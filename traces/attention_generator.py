@@ -137,7 +137,9 @@ class _Scores:
         if r > 0:
             fresh[:, 1:] *= np.sqrt(1 - r * r)
             recursion = np.array([1, -r], np.float32)
-            fresh = lfilter(np.ones(1, np.float32), recursion, fresh, axis=1)
+            fresh = np.asarray(
+                lfilter(np.ones(1, np.float32), recursion, fresh, axis=1), np.float32
+            )
         return fresh
 
     def _block(self, steps: int) -> F32:

@@ -1,7 +1,7 @@
 """Page scores as one byte: a log scale, a dropped tail, and thresholds that stay exact.
 
 A recording keeps, for every step, layer and KV head, one byte a page. Rounding alone would tie
-pages around the threshold of a selection and so change it. Therefore codes are lowered, where
+pages around the threshold of a selection and so change it. Therefore codes are moved, where
 needed, until no code is shared across the densities in `DENSITIES`: a top-k selection at one of
 them picks from the bytes exactly the pages it picks from the floats. In between, ties of equal
 bytes are broken by position.
@@ -18,15 +18,20 @@ F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 
-# Shares of a row's pages at which a top-k selection is exact: sparsity 40, 50 … 90 and 95 %.
-DENSITIES: Final = (0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05)
+# Shares of a row's pages at which a top-k selection is exact: sparsity 40, 50 … 90 %.
+DENSITIES: Final = (0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+
+_ONE: Final = 245  # the code of a mass of 1
 
 _TEXT = re.compile(r"^log2 step=(\d+(?:\.\d+)?)$")
 
 
 @dataclass(frozen=True, slots=True)
 class LogScale:
-    """Code c in 1..255 stands for a mass of 2^((c − 255)·step); 0 for a page that was dropped."""
+    """Code c ≥ 1 stands for a mass of 2^((c − 245)·step); 0 for a page that was dropped.
+
+    Codes above 245 hold pages that were raised above their mass to keep a threshold exact.
+    """
 
     step: float
 
@@ -43,7 +48,10 @@ class LogScale:
 
     def table(self) -> F32:
         """Return float32[256], the mass that each code stands for."""
-        masses: F32 = np.exp2((np.arange(256) - 255.0) * self.step).astype(np.float32)
+        codes = np.arange(256.0)
+        # what a float32 cannot hold stays above nothing and in order
+        least = codes * 2.0**-148
+        masses: F32 = np.maximum(np.exp2((codes - _ONE) * self.step), least).astype(np.float32)
         masses[0] = 0
         return masses
 
@@ -88,24 +96,30 @@ def encode(
     graded = kept if graded is None else graded
     place = np.arange(width)[None, :]
     newest = (pages - 1)[:, None]
-    older = np.where(place < newest, masses, -1)
-    rank = ranks(older)
+    rank = ranks(np.where(place < newest, masses, -1))
     with np.errstate(divide="ignore"):
         level = np.round(np.log2(np.maximum(masses, 0)) / scale.step)
-    nearest = np.clip(255 + level, 1, 255).astype(np.int64)
-    cuts = sorted({d for d in DENSITIES if d < kept} | {kept}, reverse=True)
-    codes = np.zeros(masses.shape, np.int64)
-    ceiling = np.full((len(masses), 1), 256, np.int64)
-    above = np.zeros((len(masses), 1), np.int64)
-    # from the heaviest group down: each stays below the lowest code of the group above it, and
-    # leaves one code for each group that follows
-    for below, density in reversed(list(enumerate(cuts))):
-        limit = (pages_wanted(pages, density) - 1)[:, None]
-        group = (rank >= above) & (rank < limit) & (place < newest)
-        graded_code = np.maximum(np.minimum(nearest, ceiling - 1), below + 1)
-        code = graded_code if density <= graded + 1e-9 else np.full_like(nearest, below + 1)
-        codes = np.where(group, code, codes)
-        ceiling = np.minimum(ceiling, np.where(group, code, 256).min(axis=-1, keepdims=True))
-        above = np.maximum(above, limit)
-    codes = np.where(place == newest, nearest, codes)
+    nearest = np.clip(_ONE + level, 1, _ONE).astype(np.int64)
+    # the group of each page: 0 holds the heaviest, each ends at a threshold; the last is dropped
+    cuts = sorted({d for d in DENSITIES if d < kept} | {kept})
+    limits = [(pages_wanted(pages, density) - 1)[:, None] for density in cuts]
+    group = np.sum([rank >= limit for limit in limits], axis=0)
+    exact = [density <= graded + 1e-9 for density in cuts]
+    lowered, raised = np.zeros_like(nearest), np.zeros_like(nearest)
+    ceiling = np.full((len(masses), 1), _ONE + 1)
+    for number in range(len(cuts)):
+        below = len(cuts) - number - 1  # each group leaves one code to every group that follows
+        code = (
+            np.maximum(np.minimum(nearest, ceiling - 1), below + 1) if exact[number] else below + 1
+        )
+        lowered = np.where(group == number, code, lowered)
+        ceiling = np.minimum(ceiling, np.where(group == number, code, 256).min(-1, keepdims=True))
+    floor = np.zeros((len(masses), 1), np.int64)
+    for number in reversed(range(len(cuts))):
+        below = len(cuts) - number - 1
+        code = np.maximum(np.maximum(nearest, floor + 1), below + 1) if exact[number] else below + 1
+        raised = np.where(group == number, code, raised)
+        floor = np.maximum(floor, np.where(group == number, code, 0).max(-1, keepdims=True))
+    # both keep groups apart, and so does their mean, which is as near to the masses as can be
+    codes = np.where(place == newest, nearest, (lowered + raised) // 2)
     return np.where(place <= newest, codes, 0).astype(np.uint8)

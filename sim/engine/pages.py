@@ -194,10 +194,20 @@ def evict_one(w: World, tier: int) -> None:
 
 
 @borrowing_kernel
+def prepare_below(w: World, tier: int, pages: int) -> None:
+    """Let the tiers under one make room for `pages`, from the lowest up, as far as they can."""
+    for below in range(w.c[0].tiers - 1, tier, -1):
+        while w.t[below].idle > 0 and w.t[below].free + w.t[below].leaving < pages:
+            evict_one(w, below)
+
+
+@borrowing_kernel
 def reclaim(w: World) -> None:
     """Keep every tier's share of free pages, from the lowest tier up, so that each finds room."""
     for tier in range(w.c[0].tiers - 1, -1, -1):
-        if w.t[tier].free + w.t[tier].leaving < w.t[tier].low:
+        free = w.t[tier].free + w.t[tier].leaving
+        if free < w.t[tier].low and w.t[tier].idle > 0:
+            prepare_below(w, tier, w.t[tier].high - free)
             while w.t[tier].idle > 0 and w.t[tier].free + w.t[tier].leaving < w.t[tier].high:
                 evict_one(w, tier)
 
@@ -219,13 +229,7 @@ def make_room(w: World, tier: int, pages: int) -> bool:
     """
     if w.t[tier].free >= pages:
         return True
-    for below in range(w.c[0].tiers - 1, tier, -1):
-        while (
-            w.t[below].idle > 0
-            and w.t[below].free + w.t[below].leaving < pages
-            and w.t[below].free + w.t[below].leaving < w.t[below].high
-        ):
-            evict_one(w, below)
+    prepare_below(w, tier, pages - w.t[tier].free - w.t[tier].leaving)
     while w.t[tier].free < pages:
         if w.t[tier].free + w.t[tier].leaving >= pages:
             w.c[0].fail_cause = WRITE_BACK
@@ -327,7 +331,7 @@ def write_through(w: World, tier: int, slot: int, key: int) -> None:
         return
     if w.at[key * w.c[0].tiers + below] >= 0:
         return
-    if w.t[below].free == 0 or flows_are_full(w):
+    if flows_are_full(w) or not make_room(w, below, 1):
         w.c[0].through_skipped += 1
         return
     target = take_free(w, below)

@@ -19,6 +19,7 @@ from vsim.sim.engine.pages import (
     flows_are_full,
     index_slot,
     inherit,
+    make_room,
     pages_within_reach,
     pin,
     reclaim,
@@ -165,7 +166,7 @@ def swap_out(w: World, request: int) -> bool:
         if tier_of(w, slot) == 0 and w.ref[slot] == 1:
             need += 1
     tier = 1
-    while tier < tiers and (w.t[tier].free < need or w.p[tier].exists == 0):
+    while tier < tiers and not (w.p[tier].exists and make_room(w, tier, need)):
         tier += 1
     if tier == tiers or flows_are_full(w):
         w.c[0].swap_refused += 1

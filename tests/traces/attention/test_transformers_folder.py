@@ -98,3 +98,18 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "nothing"}')
     with pytest.raises(InputError, match=r"is no folder of a Hugging Face causal model"):
         FolderModel(tmp_path)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use")
+def test_a_gpu_records_the_attention_that_a_cpu_records(folder: Path) -> None:
+    from vsim.traces.recorders.transformers_folder import FolderModel
+
+    recorded: dict[str, list[np.ndarray]] = {"cpu": [], "cuda": []}
+    for device, seen in recorded.items():
+
+        def keep(read: AttentionRead, seen: list[np.ndarray] = seen) -> None:
+            seen.append(read.probabilities)
+
+        FolderModel(folder, device).read(TOKENS, keep)
+    for on_cpu, on_gpu in zip(recorded["cpu"], recorded["cuda"], strict=True):
+        assert np.allclose(on_cpu, on_gpu, atol=1e-3)

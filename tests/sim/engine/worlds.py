@@ -1,0 +1,179 @@
+"""Random worlds, each drawn from a seed: little room, many requests, any settings."""
+
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from vsim.sim.engine.setup import State
+from vsim.sim.machine import Machine, load_machine
+from vsim.sim.model import load_model
+from vsim.sim.step_cost import StepCost, step_cost
+from vsim.traces.requests import Requests
+
+from .conftest import make_requests, make_state
+
+POLICIES = ("lru", "clock", "lfu", "fifo", "2q", "arc", "sieve", "s3-fifo", "priority", "cost")
+MACHINES = ("h100", "gh200", "2xh200-nvlink")
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """All that `make_state` takes."""
+
+    requests: Requests
+    tiers: tuple[dict[str, Any], ...]
+    machine: Machine
+    cost: StepCost
+    pacing: str
+    engine: dict[str, Any]
+    operations: str = "transfers"
+
+    def state(self, **engine: Any) -> State:
+        """A fresh state; `engine` replaces settings."""
+        return make_state(
+            self.requests,
+            self.tiers,
+            self.machine,
+            cost=self.cost,
+            pacing=self.pacing,
+            operations=self.operations,
+            **(self.engine | engine),
+        )
+
+
+@cache
+def machine(name: str) -> Machine:
+    return load_machine(name)
+
+
+@cache
+def llama(name: str) -> StepCost:
+    return step_cost(machine(name), load_model("llama-3.1-8b"))
+
+
+@dataclass
+class _Chains:
+    """Prompts that go on from earlier ones, in the trace's blocks. Mutable: it names new blocks."""
+
+    draw: np.random.Generator
+    block: int
+    fresh: int = 0
+
+    def extend(self, chain: list[int], tokens: int) -> list[int]:
+        """Name the full blocks of a prompt that begins as `chain`; sometimes its partial one."""
+        blocks = tokens // self.block
+        wanted = blocks + int(self.draw.random() < 0.3)
+        new = max(wanted - len(chain), 0)
+        longer = [*chain, *range(self.fresh, self.fresh + new)]
+        self.fresh += new
+        return longer[: blocks + 1]
+
+
+def _requests(draw: np.random.Generator, block: int) -> Requests:
+    n = int(draw.integers(3, 40))
+    chains = _Chains(draw, block)
+    prefixes: list[list[int]] = []
+    prompt, output = np.zeros(n, np.int64), draw.integers(1, 120, n)
+    parent, think = np.full(n, -1), np.full(n, -1)
+    conversations = draw.random() < 0.4
+    for i in range(n):
+        base: list[int] = []
+        earlier = int(draw.integers(0, i)) if i else -1
+        if conversations and i and draw.random() < 0.5 and earlier not in parent:
+            parent[i], think[i] = earlier, int(draw.integers(0, 3e8))
+            base = prefixes[earlier]
+            prompt[i] = prompt[earlier] + output[earlier] + draw.integers(1, 100)
+        else:
+            if i and draw.random() < 0.6:
+                seen = prefixes[earlier]
+                base = seen[: int(draw.integers(0, len(seen) + 1))]
+            prompt[i] = len(base) * block + draw.integers(1, 400)
+        prefixes.append(chains.extend(base, int(prompt[i])))
+    rate_per_s = 10 ** draw.uniform(0, 3)
+    arrival = np.cumsum(draw.exponential(1e9 / rate_per_s, n)).astype(np.int64)
+    if draw.random() < 0.3:
+        arrival = arrival // 10**8 * 10**8  # many at one time
+    tenants = int(draw.integers(1, 4))
+    return make_requests(
+        arrival.tolist(),
+        prompt.tolist(),
+        output.tolist(),
+        prefixes,
+        block,
+        parent=parent.astype(np.int64),
+        think_ns=think.astype(np.int64),
+        tenant=draw.integers(0, tenants, n).astype(np.int32),
+        tenant_names=("a", "b", "c")[:tenants],
+        priority=draw.integers(0, 3, n).astype(np.int32),
+    )
+
+
+def _cost(draw: np.random.Generator, machine_name: str) -> StepCost:
+    """Llama's cost, at times with windowed layers, experts, stages, or tiers that add up."""
+    cost = llama(machine_name)
+    if draw.random() < 0.3:
+        cost = replace(cost, window_tokens=int(draw.choice([64, 200])), window_share=0.5)
+    if draw.random() < 0.2:
+        experts = {"experts": 8, "experts_per_token": 2, "expert_bytes": 5e8}
+        cost = replace(cost, micro_batches=int(draw.choice([1, 2])), **experts)
+    if draw.random() < 0.2:
+        cost = replace(cost, comm_fixed_ns=20_000.5, comm_ns_per_token=37.25)
+    if draw.random() < 0.3:
+        cost = replace(cost, attend_exponent=3.0)
+    return cost
+
+
+def draw_world(seed: int) -> World:
+    """Draw a world. Capacities are a few requests' worth, so that pages are in demand."""
+    draw = np.random.Generator(np.random.PCG64(seed))
+    block, page = int(draw.choice([16, 32, 64, 512])), int(draw.choice([16, 32, 64, 128]))
+    if block % page and page % block:
+        page = block
+    requests = _requests(draw, block)
+    name = str(draw.choice(MACHINES))
+    found = machine(name)
+    lower = [tier.name for tier in found.tiers if tier.kind != "hbm"]
+    lower = draw.permutation(lower)[: int(draw.integers(0, 4))].tolist()
+    cost = _cost(draw, name)
+    longest = int((requests.prompt_tokens + requests.output_tokens).max()) // page + 2
+    page_bytes = page * cost.kv_bytes_per_token
+
+    def some_pages(least: float, most: float) -> str:
+        return f"{(int(longest * draw.uniform(least, most)) + 1) * page_bytes}B"
+
+    tiers: list[dict[str, Any]] = [
+        {"tier": "hbm", "capacity": some_pages(0.9, 6), "eviction": str(draw.choice(POLICIES))}
+    ]
+    for tier in lower:
+        in_place = found.tier(tier).attend_in_place and draw.random() < 0.4
+        tiers.append(
+            {
+                "tier": tier,
+                "capacity": some_pages(0.1, 10 ** draw.uniform(-0.9, 1.3)),
+                "eviction": str(draw.choice(POLICIES)),
+                "access": "in_place" if in_place else "promote",
+                "write": str(draw.choice(["back", "through"])),
+            }
+        )
+    engine = {
+        "block_tokens": 16,
+        "page_tokens": page,
+        "max_running_requests": int(draw.integers(1, 40)),
+        "token_budget": int(draw.choice([16, 64, 256, 2048])),
+        "chunked_prefill": bool(draw.random() < 0.8),
+        "scheduler": str(draw.choice(["fcfs", "priority", "fair"])),
+        "preemption": str(draw.choice(["recompute", "swap"])) if lower else "recompute",
+        "max_loading_requests": int(draw.integers(1, 20)),
+        "prefetch_requests": int(draw.integers(0, 4)) if lower and draw.random() < 0.5 else 0,
+        "placement": str(draw.choice(["hbm_first", "balanced"])),
+        "prefix_caching": bool(draw.random() < 0.85),
+        "reclaim_low": float(draw.choice([0, 0.02, 0.1])),
+        "reclaim_high": float(draw.choice([0.1, 0.2])),
+        "batching": "static" if draw.random() < 0.1 else "continuous",
+        "movement": "mapped" if draw.random() < 0.2 else "paged",
+    }
+    pacing = "think_times" if draw.random() < 0.4 else "arrivals"
+    operations = "all" if draw.random() < 0.1 else "transfers"
+    return World(requests, tuple(tiers), found, cost, pacing, engine, operations)
