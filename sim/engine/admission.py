@@ -1,6 +1,6 @@
 """Bringing a waiting request in: prefix lookup, promotion of its pages, swap-in, and prefetch."""
 
-from vsim.sim.compiled import borrowing_inline, borrowing_kernel
+from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.layout import (
     CAPACITY,
     IN_FLIGHT,
@@ -16,6 +16,7 @@ from vsim.sim.engine.pages import (
     append_page,
     close_copy,
     flows_are_full,
+    hbm,
     index_slot,
     inherit,
     make_room,
@@ -120,8 +121,8 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
     if w.c[0].caching:
         limit = (w.r[request].tokens - 1) // page_tokens
         limit = min(limit, w.r[request].keys)
-    hit = 0
-    to_load = 0
+    hit = wide(0)
+    to_load = wide(0)
     in_flight = 0
     in_hbm = 0
     idle = 0
@@ -183,7 +184,7 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
         pin(w, tier, slot)
         on_hit(w, tier, slot)
         w.table[base + i] = slot
-    if (loads or not (w.c[0].spill or w.c[0].balanced)) and not make_room(w, 0, need):
+    if (loads or not (w.c[0].spill or w.c[0].balanced)) and not make_room(w, hbm(), need):
         for i in range(hit - 1, -1, -1):
             slot = w.table[base + i]
             unpin(w, tier_of(w, slot), slot)
@@ -237,13 +238,13 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
 @borrowing_kernel
 def promote(w: World, tier: int, source: int) -> int:
     """Start moving a pinned page into a free HBM slot; the source's pin passes to the transfer."""
-    target = take_free(w, 0)
+    target = take_free(w, hbm())
     inherit(w, source, target)
     w.ref[target] = 1
     key = w.s[source].key
     if key >= 0:
-        index_slot(w, 0, target, key)
-    schedule_copy(w, tier, source, 0, target)
+        index_slot(w, hbm(), target, key)
+    schedule_copy(w, tier, source, hbm(), target)
     return target
 
 
@@ -262,7 +263,7 @@ def swap_in(w: World, request: int, now: int) -> int:
     """Bring back the pages of a request that was swapped out. As `admit`, it keeps its row."""
     tiers = w.c[0].tiers
     base = w.r[request].row * w.c[0].row_pages
-    need = 0
+    need = wide(0)
     for i in range(w.r[request].held):
         slot = w.table[base + i]
         if w.s[slot].flags & INBOUND:
@@ -278,7 +279,7 @@ def swap_in(w: World, request: int, now: int) -> int:
         w.c[0].fail_cause = CAPACITY
         wait_for_pages(w, request, now)
         return REFUSED
-    if not make_room(w, 0, need):
+    if not make_room(w, hbm(), need):
         wait_for_pages(w, request, now)
         return REFUSED
     end_wait(w, request, now)
@@ -291,8 +292,8 @@ def swap_in(w: World, request: int, now: int) -> int:
         key = w.s[slot].key
         if key >= 0 and w.at[key * tiers] >= 0:
             there = w.at[key * tiers]
-            pin(w, 0, there)
-            on_hit(w, 0, there)
+            pin(w, hbm(), there)
+            on_hit(w, hbm(), there)
             unpin(w, tier, slot)
             w.table[base + i] = there
             continue

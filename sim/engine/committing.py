@@ -1,12 +1,13 @@
 """`commit`: the state after a step ended; and what happens when transfers have arrived."""
 
-from vsim.sim.compiled import borrowing_inline, borrowing_kernel
+from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.admission import finish_loading
 from vsim.sim.engine.demand import account_pages, account_step, log_step
 from vsim.sim.engine.fluid import start_flow
 from vsim.sim.engine.layout import ATTEND, COMPUTE, COPY, DONE, FAIR, INBOUND, World
 from vsim.sim.engine.pages import (
     close_copy,
+    hbm,
     publish_page,
     release_pages,
     tier_of,
@@ -31,7 +32,7 @@ def commit(w: World, now: int) -> None:
     static = w.c[0].static
     ended = 0
     log_length = running
-    i = 0
+    i = wide(0)
     while i < w.c[0].running:
         request = w.run[i]
         share = w.share[i]
@@ -99,14 +100,14 @@ def log_operation(w: World, kind: int, tier: int, size_bytes: int, now: int) -> 
 def log_step_operations(w: World, now: int) -> None:
     """Log the step's arithmetic with its weights, and what it attends to in each tier."""
     weights = w.tc[0].step_bytes * w.x[0].weight_share
-    log_operation(w, COMPUTE, 0, int(weights), now)
+    log_operation(w, wide(COMPUTE), hbm(), int(weights), now)
     for tier in range(w.c[0].tiers):
         size = w.tc[tier].step_bytes
         if tier == 0:
             size -= weights
         if size <= 0.0:
             continue
-        log_operation(w, ATTEND, tier, int(size), now)
+        log_operation(w, wide(ATTEND), tier, int(size), now)
         at = w.c[0].operation_pages
         for i in range(w.c[0].running):
             request = w.run[i]

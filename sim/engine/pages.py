@@ -1,6 +1,6 @@
 """Page slots of all tiers: taking, sharing, evicting, and writing back to the tier below."""
 
-from vsim.sim.compiled import borrowing_inline, borrowing_kernel
+from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.layout import (
     CAPACITY,
     INBOUND,
@@ -11,6 +11,12 @@ from vsim.sim.engine.layout import (
 )
 from vsim.sim.engine.policy_calls import on_insert, on_release, victim
 from vsim.sim.eviction.state import PRIORITY
+
+
+@borrowing_inline
+def hbm() -> int:
+    """The first tier as an argument: for a plain 0 numba would compile a variant of its own."""
+    return wide(0)
 
 
 @borrowing_inline
@@ -245,7 +251,7 @@ def make_room(w: World, tier: int, pages: int) -> bool:
 def new_page(w: World) -> int:
     """A slot for new KV: HBM first or by bandwidth, then tiers attended in place; -1: none."""
     if w.c[0].balanced:
-        best = -1
+        best = wide(-1)
         cost = 0.0
         for tier in range(w.c[0].tiers):
             if (tier == 0 or w.t[tier].in_place) and w.t[tier].free + w.t[tier].idle > 0:
@@ -253,16 +259,16 @@ def new_page(w: World) -> int:
                 if best < 0 or load < cost:
                     best = tier
                     cost = load
-        if best >= 0 and make_room(w, best, 1):
+        if best >= 0 and make_room(w, best, wide(1)):
             w.t[best].allocated += 1
             return take_free(w, best)
-    if make_room(w, 0, 1):
+    if make_room(w, hbm(), wide(1)):
         w.t[0].allocated += 1
-        return take_free(w, 0)
+        return take_free(w, hbm())
     if w.c[0].spill:
         cause = w.c[0].fail_cause
         for tier in range(1, w.c[0].tiers):
-            if w.t[tier].in_place and make_room(w, tier, 1):
+            if w.t[tier].in_place and make_room(w, tier, wide(1)):
                 w.t[tier].allocated += 1
                 return take_free(w, tier)
         w.c[0].fail_cause = cause
@@ -331,7 +337,7 @@ def write_through(w: World, tier: int, slot: int, key: int) -> None:
         return
     if w.at[key * w.c[0].tiers + below] >= 0:
         return
-    if flows_are_full(w) or not make_room(w, below, 1):
+    if flows_are_full(w) or not make_room(w, below, wide(1)):
         w.c[0].through_skipped += 1
         return
     target = take_free(w, below)

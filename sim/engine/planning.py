@@ -1,6 +1,6 @@
 """`plan`: what the next step does: its batch, its pages, its copies."""
 
-from vsim.sim.compiled import borrowing_inline, borrowing_kernel
+from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.admission import (
     REFUSED,
     RUNS,
@@ -17,6 +17,7 @@ from vsim.sim.engine.pages import (
     append_page,
     close_copy,
     flows_are_full,
+    hbm,
     index_slot,
     inherit,
     make_room,
@@ -90,7 +91,7 @@ def grow_running(w: World, now: int) -> bool:
     """
     preempted = False
     budget = w.c[0].token_budget
-    i = 0
+    i = wide(0)
     while i < w.c[0].running:
         request = w.run[i]
         tokens = chunk_tokens(w, request, budget)
@@ -160,12 +161,12 @@ def swap_out(w: World, request: int) -> bool:
     tiers = w.c[0].tiers
     row = w.r[request].row
     base = row * w.c[0].row_pages
-    need = 0
+    need = wide(0)
     for i in range(w.r[request].held):
         slot = w.table[base + i]
         if tier_of(w, slot) == 0 and w.ref[slot] == 1:
             need += 1
-    tier = 1
+    tier = wide(1)
     while tier < tiers and not (w.p[tier].exists and make_room(w, tier, need)):
         tier += 1
     if tier == tiers or flows_are_full(w):
@@ -181,19 +182,19 @@ def swap_out(w: World, request: int) -> bool:
             if below >= 0:
                 target = w.at[key * tiers + below]
                 pin(w, below, target)
-                unpin(w, 0, slot)
+                unpin(w, hbm(), slot)
                 w.table[base + i] = target
                 continue
         target = take_free(w, tier)
         inherit(w, slot, target)
         w.ref[target] = 2  # the request's and the transfer's
         if key >= 0:
-            on_remove(w, 0, slot)
+            on_remove(w, hbm(), slot)
             index_slot(w, tier, target, key)
         w.s[slot].flags = LEAVING
         w.t[0].leaving += 1
         w.table[base + i] = target
-        schedule_copy(w, 0, slot, tier, target)
+        schedule_copy(w, hbm(), slot, tier, target)
     return True
 
 
@@ -284,7 +285,7 @@ def make_way(w: World, needy: int) -> bool:
         return True
     if w.c[0].loading + w.c[0].flows + w.c[0].out + w.c[0].pending > 0:
         return False
-    last = -1
+    last = wide(-1)
     for group in range(w.c[0].classes):
         request = w.g[group].head if w.g[group].waiting > 0 else -1
         while request >= 0:

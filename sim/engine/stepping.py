@@ -5,7 +5,7 @@ from vsim.sim.engine.committing import submit_copies
 from vsim.sim.engine.demand import account_pages, account_step, begin_step, log_step
 from vsim.sim.engine.fluid import advance_service, settle
 from vsim.sim.engine.layout import FAIR, IDLE, NEVER, World
-from vsim.sim.engine.pages import attach_page, reclaim_is_idle, take_free, tier_of
+from vsim.sim.engine.pages import attach_page, hbm, reclaim_is_idle, take_free, tier_of
 
 
 @borrowing_kernel
@@ -144,7 +144,7 @@ def decode_run(w: World, now: int, horizon: int) -> int:
                 room = w.r[request].held * page_tokens - w.r[request].computed
                 if room == done:
                     w.t[0].allocated += 1
-                    attach_page(w, request, 0, take_free(w, 0))
+                    attach_page(w, request, hbm(), take_free(w, hbm()))
                     room += page_tokens
                 next_page = min(next_page, room)
         w.c[0].held_tokens = held * page_tokens

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vsim.sim.placement.case import Case
-from vsim.sim.placement.predictor import Feature, Predictor, update_traces
+from vsim.sim.placement.lru import lru
+from vsim.sim.placement.predictor import Feature, Predictor, places, update_traces
 from vsim.sim.placement.retention import LEAST_MASS
 
 Floats = npt.NDArray[np.float64]
@@ -26,6 +27,10 @@ FEATURES: tuple[Feature, ...] = (
     Feature("mass", 0.3, 1.0),
     Feature("mass", 0.6, 1.0),
     Feature("mass", 0.9, 1.0),
+    Feature("pressed", 0.8, 1.0),
+    Feature("pressed", 0.95, 1.0),
+    Feature("place", 0.0, 1.0),
+    Feature("place", 0.6, 1.0),
 )
 
 
@@ -58,6 +63,10 @@ def fit(
     for case in cases:
         future = _discounted_reads(case, discount)
         reads, seen = case.reads, case.seen
+        # Which steps press on the slow tier, as LRU has it.
+        cost = case.cost(lru(reads, case.tiers, case.resident()))
+        pressed = cost.misses * case.tiers.ratio() > cost.hits
+        place, heads = places(reads.request, reads.position)
         traces = np.zeros((len(features), reads.n_pages))
         for t in range(reads.steps - 1):
             read = np.zeros(reads.n_pages, np.bool_)
@@ -66,7 +75,10 @@ def fit(
             if seen is not None:
                 part = slice(int(seen.offsets[t]), int(seen.offsets[t + 1]))
                 mass[seen.pages[part]] = np.clip(seen.relative[part], LEAST_MASS, -LEAST_MASS)
-            update_traces(traces, predictor.kinds, predictor.decays, read, mass)
+            reading = np.bincount(place[read], minlength=len(heads)) / heads
+            update_traces(
+                traces, predictor.kinds, predictor.decays, read, mass, pressed[t], place, reading
+            )
             if t < warm_up or t % every:
                 continue
             # Pages that are never read teach nothing but zero; leave out those long unread.

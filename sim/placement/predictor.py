@@ -10,9 +10,9 @@ from vsim.sim.compiled import kernel
 
 Floats = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
-Kind = Literal["reads", "recency", "mass"]
+Kind = Literal["reads", "recency", "mass", "pressed", "place"]
 
-_KINDS: dict[str, int] = {"reads": 0, "recency": 1, "mass": 2}
+_KINDS: dict[str, int] = {"reads": 0, "recency": 1, "mass": 2, "pressed": 3, "place": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,10 @@ class Feature:
     recency: x ← 1 if the page is read, else d·x.
     mass: x ← d·x + (1 − d)·m, with m = log2 of the page's attention mass over the least mass that
         was selected in its head, within −4..4 (−4 where none was recorded).
+    pressed: as reads, but only steps in which the slow tier took longer than HBM count: what those
+        read decides the time.
+    place: x ← d·x + (1 − d)·h, with h the share of heads that read their page at the same place of
+        the context: heads follow each other.
     """
 
     kind: Kind
@@ -60,9 +64,26 @@ class Predictor:
 
 @kernel
 def update_traces(
-    traces: Floats, kinds: Int64s, decays: Floats, read: npt.NDArray[np.bool_], mass: Floats
+    traces: Floats,
+    kinds: Int64s,
+    decays: Floats,
+    read: npt.NDArray[np.bool_],
+    mass: Floats,
+    pressed: bool,
+    place: npt.NDArray[np.int32],
+    heads_at_place: Floats,
 ) -> None:
-    """Advance traces[features, pages] by one step."""
+    """Advance traces[features, pages] by one step.
+
+    Args:
+        traces: what to advance, in place.
+        kinds, decays: of each feature.
+        read: bool[pages], whether the step reads the page.
+        mass: float64[pages], log2 of its mass over the least selected.
+        pressed: the slow tier took longer than HBM in this step.
+        place: int32[pages], a number for each place of each request's context.
+        heads_at_place: float64[places], share of the heads that read their page there.
+    """
     for f in range(len(kinds)):
         d = decays[f]
         row = traces[f]
@@ -72,6 +93,22 @@ def update_traces(
         elif kinds[f] == 1:
             for p in range(len(row)):
                 row[p] = 1.0 if read[p] else d * row[p]
-        else:
+        elif kinds[f] == 2:
             for p in range(len(row)):
                 row[p] = d * row[p] + (1.0 - d) * mass[p]
+        elif kinds[f] == 3:
+            if pressed:
+                for p in range(len(row)):
+                    row[p] = d * row[p] + (1.0 - d) * read[p]
+        else:
+            for p in range(len(row)):
+                row[p] = d * row[p] + (1.0 - d) * heads_at_place[place[p]]
+
+
+def places(
+    request: npt.NDArray[np.int32], position: npt.NDArray[np.int32]
+) -> tuple[npt.NDArray[np.int32], Floats]:
+    """Number the places of the context, int32[pages], and count the heads at each, float64."""
+    key = request.astype(np.int64) * (int(position.max()) + 1) + position
+    _, place, heads = np.unique(key, return_inverse=True, return_counts=True)
+    return place.astype(np.int32), heads.astype(np.float64)

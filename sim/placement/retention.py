@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vsim.sim.compiled import kernel
-from vsim.sim.placement.predictor import Predictor, update_traces
+from vsim.sim.placement.predictor import Predictor, places, update_traces
 from vsim.sim.placement.schedule import Schedule
 from vsim.sim.placement.two_tiers import Bools, TwoTiers
 from vsim.traces.page_reads import PageReads
@@ -110,6 +110,7 @@ def retain(
         reads.offsets, reads.pages, reads.born, resident, tiers.hbm_pages, tiers.ratio(),
         tiers.weight_bytes / reads.page_bytes,
         predictor.kinds, predictor.decays, predictor.weights,
+        *places(reads.request, reads.position),
         seen.offsets, seen.pages, seen.relative,
         retention.hysteresis, retention.balance, retention.prefetch, retention.margin,
     )  # fmt: skip
@@ -135,6 +136,8 @@ def _retain(
     kinds: Int64s,
     decays: Floats,
     weights: Floats,
+    place: Int32s,
+    heads: Floats,
     seen_offsets: Int64s,
     seen_pages: Int32s,
     seen_relative: Float32s,
@@ -149,6 +152,7 @@ def _retain(
     score = np.zeros(n_pages)
     read = np.zeros(n_pages, np.bool_)
     mass = np.full(n_pages, -4.0)
+    reading = np.zeros(len(heads))  # share of the heads that read each place
     since = np.full(n_pages, -1, np.int32)
     waits = np.zeros(n_pages, np.bool_)  # prefetched and not read since
     members = np.empty(n_pages, np.int32)  # pages in HBM
@@ -186,7 +190,13 @@ def _retain(
         hits += hi - lo - misses
         for i in range(seen_offsets[t], seen_offsets[t + 1]):
             mass[seen_pages[i]] = min(max(seen_relative[i], -4.0), 4.0)
-        update_traces(traces, kinds, decays, read, mass)
+        reading[:] = 0.0
+        for i in range(lo, hi):
+            reading[place[pages[i]]] += 1.0
+        for j in range(len(reading)):
+            reading[j] /= heads[j]
+        fast = (weight_pages + hi - lo - misses) / ratio
+        update_traces(traces, kinds, decays, read, mass, misses > fast, place, reading)
         for i in range(seen_offsets[t], seen_offsets[t + 1]):
             mass[seen_pages[i]] = -4.0
         score[:] = 0.0
@@ -195,7 +205,6 @@ def _retain(
             for p in range(n_pages):
                 score[p] += w * traces[f, p]
 
-        fast = (weight_pages + hi - lo - misses) / ratio
         idle = int(fast - misses) if fast > misses else 0
         if prefetch and idle > 0 and t + 1 < steps:
             if n + idle > size:
