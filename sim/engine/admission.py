@@ -1,6 +1,7 @@
 """Bringing a waiting request in: prefix lookup, promotion of its pages, swap-in, and prefetch."""
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
+from vsim.sim.engine.calls import make_room, on_hit
 from vsim.sim.engine.layout import (
     CAPACITY,
     IN_FLIGHT,
@@ -19,7 +20,6 @@ from vsim.sim.engine.pages import (
     hbm,
     index_slot,
     inherit,
-    make_room,
     page_key,
     pages_within_reach,
     pin,
@@ -28,7 +28,6 @@ from vsim.sim.engine.pages import (
     tier_of,
     unpin,
 )
-from vsim.sim.engine.policy_calls import on_hit
 from vsim.sim.engine.queues import push_ready
 
 REFUSED, RUNS, LOADS = 0, 1, 2

@@ -7,9 +7,9 @@ from vsim.sim.engine.committing import commit, deliver_all, submit_copies
 from vsim.sim.engine.demand import begin_step
 from vsim.sim.engine.fluid import advance_service, finish_flows, settle, start_flow
 from vsim.sim.engine.layout import FAILED, IDLE, LOG_FULL, RELEASED, TABLE
+from vsim.sim.engine.linking import call_addresses
 from vsim.sim.engine.planning import plan
 from vsim.sim.engine.pointers import table_reader
-from vsim.sim.engine.policy_calls import policy_addresses
 from vsim.sim.engine.queues import arrive
 from vsim.sim.engine.stepping import decode_run, log_has_room, start_planned
 
@@ -18,7 +18,7 @@ world = table_reader(TABLE)
 
 def compile_kernels() -> None:
     """Compile what a fast run calls, or load it from the cache, so that no run's time holds it."""
-    policy_addresses()
+    call_addresses()
     time, flag = types.int64, types.boolean
     enter_advance.compile((time, time, flag, time))  # type: ignore[attr-defined] # a dispatcher
     enter_flow_event.compile((time, time))  # type: ignore[attr-defined]

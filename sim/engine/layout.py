@@ -51,7 +51,7 @@ CONTROL = _record(
     "max_loading prefetch_requests "
     "token_budget chunked caching static scheduler classes swap spill balanced mapped key_ratio "
     "part_tokens part_ratio window_tokens log_transfers log_steps shared_route think "
-    "address call_insert call_hit call_release call_remove call_victim "
+    "address call_insert call_hit call_release call_remove call_victim call_make_room call_reclaim "
     # where the run stands
     "now previous_end in_flight step_start step_fixed_end step_end running ready_head ready "
     "loading waiting free_rows blocked prefetch_idle out pending released "

@@ -11,6 +11,7 @@ from vsim.sim.engine.admission import (
     swap_in,
     wait_for_pages,
 )
+from vsim.sim.engine.calls import make_room, on_remove, reclaim
 from vsim.sim.engine.demand import windowed_pairs
 from vsim.sim.engine.layout import CAPACITY, INBOUND, LEAVING, RUNNING, WRITE_BACK, World
 from vsim.sim.engine.pages import (
@@ -20,17 +21,14 @@ from vsim.sim.engine.pages import (
     hbm,
     index_slot,
     inherit,
-    make_room,
     pages_within_reach,
     pin,
-    reclaim,
     release_pages,
     schedule_copy,
     take_free,
     tier_of,
     unpin,
 )
-from vsim.sim.engine.policy_calls import on_remove
 from vsim.sim.engine.queues import next_group, pop_head, pop_ready, preemption_victim, push_front
 from vsim.sim.engine.static_batch import plan_batch
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsim.sim.engine import layout
+from vsim.sim.engine.linking import call_addresses
 from vsim.sim.engine.page_keys import PageKeys, page_keys
 from vsim.sim.engine.pointers import addresses
-from vsim.sim.engine.policy_calls import policy_addresses
 from vsim.sim.engine.topology import Topology, topology
 from vsim.sim.eviction.state import POLICIES, TierPolicy, make_state
 from vsim.sim.eviction.user import Holder, load
@@ -61,7 +61,7 @@ class State:
         self._table = addresses({name: self.arrays[name] for name, _ in layout.FIELDS})
         self.address = int(self._table.ctypes.data)
         control["address"] = self.address
-        for name, address in policy_addresses().items():
+        for name, address in call_addresses().items():
             control[name] = address
 
     def control_numbers(self) -> memoryview:

@@ -212,48 +212,67 @@ def _retain(
                 page_of = np.concatenate((page_of[:n], np.empty(size - n, np.int32)))
                 first_of = np.concatenate((first_of[:n], np.empty(size - n, np.int32)))
                 last_of = np.concatenate((last_of[:n], np.empty(size - n, np.int32)))
-            outside = np.empty(n_pages, np.int32)
+            # The best pages outside replace the worst inside, as many as gain by it.
             m = 0
             for p in range(n_pages):
                 if since[p] < 0 and not read[p] and born[p] < t:
                     value[m] = -score[p]
-                    outside[m] = p
                     m += 1
-            best = np.argsort(value[:m])[:idle] if m > 0 else np.empty(0, np.int64)
-            inside = np.empty(used, np.int64)
+            outside = np.sort(value[:m])
             m = 0
             for j in range(used):
-                p = members[j]
-                if not read[p]:
-                    value[m] = score[p]
-                    inside[m] = j
+                if not read[members[j]]:
+                    value[m] = score[members[j]]
                     m += 1
-            worst = np.argsort(value[:m]) if m > 0 else np.empty(0, np.int64)
-            w_next = 0
-            for b in best:
-                p = outside[b]
-                if used < room:
-                    members[used] = p
-                    used += 1
-                else:
-                    if w_next >= len(worst):
-                        break
-                    j = inside[worst[w_next]]
-                    q = members[j]
-                    if score[p] <= score[q] + margin:
-                        break
-                    w_next += 1
-                    if since[q] < t:
-                        page_of[n] = q
-                        first_of[n] = since[q]
-                        last_of[n] = t - 1
-                        n += 1
-                    since[q] = -1
-                    waits[q] = False
-                    members[j] = p
-                since[p] = t
-                waits[p] = True
-                prefetched += 1
+            inside = np.sort(value[:m])
+            free = room - used
+            moves = min(free, idle, len(outside))
+            while (
+                moves < min(idle, len(outside), free + len(inside))
+                and -outside[moves] > inside[moves - free] + margin
+            ):
+                moves += 1
+            leave = moves - free
+            if leave > 0:
+                worst = inside[leave - 1]
+                ties = leave
+                for v in inside[:leave]:
+                    ties -= v < worst
+                kept = 0
+                for j in range(used):
+                    p = members[j]
+                    leaves = not read[p] and score[p] <= worst
+                    if leaves and score[p] == worst:
+                        leaves = ties > 0
+                        ties -= 1
+                    if leaves:
+                        if since[p] < t:
+                            page_of[n] = p
+                            first_of[n] = since[p]
+                            last_of[n] = t - 1
+                            n += 1
+                        since[p] = -1
+                        waits[p] = False
+                        left_out[p] = t  # not to come back in the same step
+                    else:
+                        members[kept] = p
+                        kept += 1
+                used = kept
+            if moves > 0:
+                least = -outside[moves - 1]
+                ties = moves
+                for v in outside[:moves]:
+                    ties -= -v > least
+                for p in range(n_pages):
+                    if since[p] >= 0 or read[p] or born[p] >= t or left_out[p] == t:
+                        continue
+                    if score[p] > least or (score[p] == least and ties > 0):
+                        ties -= score[p] == least
+                        members[used] = p
+                        used += 1
+                        since[p] = t
+                        waits[p] = True
+                        prefetched += 1
 
         for i in range(lo, hi):
             read[pages[i]] = False

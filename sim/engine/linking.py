@@ -1,0 +1,60 @@
+"""The C functions that `calls` reaches: compiled once, or loaded from the cache."""
+
+from functools import cache
+from typing import Any
+
+from numba import cfunc
+
+from vsim.sim.engine import room
+from vsim.sim.engine.layout import TABLE
+from vsim.sim.engine.pointers import table_reader
+from vsim.sim.eviction import dispatch
+
+world = table_reader(TABLE)
+
+
+def _insert(address: int, tier: int, slot: int, rank: int) -> int:
+    w = world(address)
+    dispatch.on_insert(w, tier, slot, w.s[slot].key, rank)
+    return 0
+
+
+def _hit(address: int, tier: int, slot: int, _: int) -> int:
+    dispatch.on_hit(world(address), tier, slot)
+    return 0
+
+
+def _release(address: int, tier: int, slot: int, _: int) -> int:
+    dispatch.on_release(world(address), tier, slot)
+    return 0
+
+
+def _remove(address: int, tier: int, slot: int, _: int) -> int:
+    dispatch.on_remove(world(address), tier, slot)
+    return 0
+
+
+def _victim(address: int, tier: int, _: int, __: int) -> int:
+    w = world(address)
+    return int(dispatch.victim(w, tier, w.ref))
+
+
+def _make_room(address: int, tier: int, pages: int, _: int) -> int:
+    return 1 if room.make_room(world(address), tier, pages) else 0
+
+
+def _reclaim(address: int, _: int, __: int, ___: int) -> int:
+    room.reclaim(world(address))
+    return 0
+
+
+@cache
+def _compiled() -> dict[str, Any]:
+    compile_function = cfunc("int64(int64, int64, int64, int64)", cache=True, error_model="numpy")
+    functions = (_insert, _hit, _release, _remove, _victim, _make_room, _reclaim)
+    return {f"call{function.__name__}": compile_function(function) for function in functions}
+
+
+def call_addresses() -> dict[str, int]:
+    """Compile the functions, or load them from the cache; addresses by control field."""
+    return {name: function.address for name, function in _compiled().items()}
