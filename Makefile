@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TYPES := build/types/vsim
 SUITE ?= tests
+# Holds for the environment that builds vsim too; old pips know only the first name.
+PINNED := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 
 .PHONY: run test check bench schema clean types
 run: $(STAMP)
@@ -26,7 +28,7 @@ schema: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PINNED) $(BIN)/python -m pip install -q --disable-pip-version-check -e '.[dev]'
 	touch $@
 
 # mypy and pyright resolve the renamed packages through links; nothing imports them at run time.

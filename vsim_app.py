@@ -12,6 +12,7 @@ def main() -> None:
     from vsim.sim import bound_command
     from vsim.sim import commands as sim_commands
     from vsim.traces import commands as trace_commands
+    from vsim.traces import record_command
     from vsim.traces.faults import InputError
 
     app = typer.Typer(
@@ -25,6 +26,7 @@ def main() -> None:
     sim_commands.register(app, show=_show_summary)
     bound_command.register(app)
     trace_commands.register(app)
+    record_command.register(app)
     try:
         app()
     except InputError as error:

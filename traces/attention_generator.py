@@ -85,8 +85,8 @@ def generate(spec: GeneratorSpec, profiles: Sequence[HeadProfile] | None = None)
             top, rank = _heaviest(row_scores, int(kept[step]))
             row = step * spec.heads + number
             listed[offsets[row] : offsets[row + 1]] = top
-            level = np.round(np.log2(weight[rank] / total[pages[step] - 1]) / scale.step)
-            codes[offsets[row] : offsets[row + 1]] = np.clip(255 + level, 1, 255)
+            mass = (weight[rank] / total[pages[step] - 1]).astype(np.float32)
+            codes[offsets[row] : offsets[row + 1]] = scale.nearest(mass)
     number_of = np.arange(len(lengths))
     per_layer = max(p.kv_head for p in known) + 1
     return AttentionTrace(

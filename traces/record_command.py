@@ -58,11 +58,11 @@ def register(app: typer.Typer) -> None:
             float, typer.Option(help="Share of pages whose mass is kept, not only their rank.")
         ] = 0.4,
         keep_quest: Annotated[
-            float, typer.Option(help="Share of pages kept by Quest's bound; 0 leaves it out.")
+            float, typer.Option(help="Share of pages ranked by Quest's bound; 0 leaves it out.")
         ] = 0.4,
         log_step: Annotated[
             float, typer.Option(help="Ratio between neighbouring codes, as its log2.")
-        ] = 1.0,
+        ] = 0.5,
         floats: Annotated[
             bool, typer.Option("--floats", help="Write every score as float16 instead of codes.")
         ] = False,

@@ -72,7 +72,8 @@ class TopMass:
     """The newest page and as few others as reach a share of the attention mass.
 
     Args:
-        share: of the row's recorded mass, 0 < share ≤ 1.
+        share: of a row's mass, which is one; 0 < share ≤ 1. Where the pages recorded do not reach
+            it, all of them are read.
         score: the score whose mass counts.
     """
 
@@ -90,13 +91,12 @@ class TopMass:
         """Choose pages; see `select_pages`."""
         assert scores is not None
         seen = np.where(place <= newest[:, None], scores, 0).astype(np.float64)
-        total = seen.sum(axis=-1, keepdims=True)
         own = place == newest[:, None]
         order = ranks(np.where(own, np.inf, seen))
         by_rank = np.empty_like(seen)
         np.put_along_axis(by_rank, order, seen, axis=-1)
         before = np.cumsum(by_rank, axis=-1) - by_rank
-        chosen = np.take_along_axis(before, order, axis=-1) < self.share * total * (1 - 1e-9)
+        chosen = np.take_along_axis(before, order, axis=-1) < self.share - 1e-6
         both: Bools = (chosen & (seen > 0)) | own
         return both
 
@@ -212,6 +212,9 @@ def _check(trace: AttentionTrace, selection: Selection) -> None:
     if name is not None and name not in trace.scores:
         found = ", ".join(trace.scores) or "none"
         message = f"has no score {name!r}, which the selection needs; it has {found}"
+        raise InputError([Fault(trace.source, message)])
+    if isinstance(selection, TopMass) and trace.facts.get(f"{name}_graded") == "0":
+        message = f"keeps the rank of pages by {name}, not their mass; select a share of pages"
         raise InputError([Fault(trace.source, message)])
     kept = float(trace.facts.get(f"{name}_kept", 1))
     if isinstance(selection, TopShare) and 1 - selection.sparsity > kept + 1e-9:

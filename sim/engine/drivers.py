@@ -54,7 +54,7 @@ def _field(name: str) -> int:
 
 
 _IN_FLIGHT, _STEP_END, _NEXT_FLOW = _field("in_flight"), _field("step_end"), _field("next_flow")
-_MOVED, _NOW, _RELEASED = _field("moved_flow"), _field("now"), _field("released")
+_NOW, _RELEASED = _field("now"), _field("released")
 _COMPLETED, _FAILED, _OUT, _DONE = (
     _field("completed"),
     _field("failed"),
@@ -120,28 +120,31 @@ class FastRun:
         control, now = self._control, int(self.env.now)
         if now != control[_NEXT_FLOW]:
             return  # the rates changed since this was scheduled
-        before = control[_STEP_END]
         while (arrived := enter_flow_event(now, self._state.address)) == LOG_FULL:
             self._state.grow_logs()
-        self._schedule_flow()
-        if not control[_IN_FLIGHT]:
+        if control[_IN_FLIGHT] or not arrived:
+            self._schedule_next()
+        else:
             control[_NOW] = now
-            if arrived:
-                self._go(now)
-        elif control[_STEP_END] != before:
-            self._at(control[_STEP_END], STEPS, self._on_step)
+            self._go(now)
 
     def _on_step(self, _: Any) -> None:
         now = int(self.env.now)
         if self._control[_IN_FLIGHT] and now == self._control[_STEP_END]:
             self._go(now)
 
-    def _schedule_flow(self) -> None:
+    def _schedule_next(self) -> None:
+        """Put whichever comes first, a transfer's end or the step's, into SimPy's queue.
+
+        The other one moves when that happens. An event that is overtaken so is ignored.
+        """
         control = self._control
-        if control[_MOVED]:
-            control[_MOVED] = 0
-            if control[_NEXT_FLOW] < NEVER:
-                self._at(control[_NEXT_FLOW], FLOWS, self._on_flow)
+        step = control[_STEP_END] if control[_IN_FLIGHT] else NEVER
+        flow = control[_NEXT_FLOW]
+        if step < flow:
+            self._at(step, STEPS, self._on_step)
+        elif flow < NEVER:
+            self._at(flow, FLOWS, self._on_flow)
 
     def _go(self, now: int) -> None:
         control, env = self._control, self.env
@@ -162,9 +165,7 @@ class FastRun:
                 self._release()
             elif end == FAILED:
                 check_policies(self._state)
-        self._schedule_flow()
-        if end >= 0:
-            self._at(end, STEPS, self._on_step)
+        self._schedule_next()
 
     def _release(self) -> None:
         control = self._control

@@ -115,16 +115,12 @@ def find_next_flow(w: World, now: int) -> None:
             end = now
             if left > 0.0:
                 end += math.ceil(left / w.pr[path].rate * 1e9 - 1e-6)
-            if end <= now:
-                end = now + 1
             if end < best:
                 best = end
     for i in range(w.c[0].flows):
         if w.f[i].done < best:
             best = w.f[i].done
-    if best != w.c[0].next_flow:
-        w.c[0].next_flow = best
-        w.c[0].moved_flow = 1
+    w.c[0].next_flow = best
 
 
 @borrowing_kernel

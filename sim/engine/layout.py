@@ -55,7 +55,7 @@ CONTROL = _record(
     # where the run stands
     "now previous_end in_flight step_start step_fixed_end step_end running ready_head ready "
     "loading waiting free_rows blocked prefetch_idle out pending released "
-    "next_flow flow_time flows done flow_serial moved_flow last_account fail_cause idle_from "
+    "next_flow flow_time flows done flow_serial last_account fail_cause idle_from "
     "idle_cause "
     "step_tokens step_prefill step_context step_sampled step_bound step_no step_windowed "
     "step_pairs step_pairs_windowed "

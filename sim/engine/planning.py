@@ -12,7 +12,7 @@ from vsim.sim.engine.admission import (
     wait_for_pages,
 )
 from vsim.sim.engine.calls import make_room, on_remove, reclaim
-from vsim.sim.engine.demand import windowed_pairs
+from vsim.sim.engine.demand import account_idle, windowed_pairs
 from vsim.sim.engine.layout import CAPACITY, INBOUND, LEAVING, RUNNING, WRITE_BACK, World
 from vsim.sim.engine.pages import (
     append_page,
@@ -47,12 +47,22 @@ def plan(w: World, now: int) -> bool:
             prefetch(w, now)
         computes = sum_step(w)
     close_copies(w)
-    if not computes and w.c[0].idle_from < 0:
-        w.c[0].idle_from = now
-        w.c[0].idle_cause = 0
-        if w.c[0].running + w.c[0].loading + w.c[0].ready + w.c[0].waiting > 0:
-            w.c[0].idle_cause = 1 if w.c[0].flows + w.c[0].out > 0 else 2
+    if not computes:
+        note_idle(w, now)
     return computes
+
+
+@borrowing_inline
+def note_idle(w: World, now: int) -> None:
+    """Nothing to compute: remember since when and why, and book the time before another reason."""
+    cause = 0
+    if w.c[0].running + w.c[0].loading + w.c[0].ready + w.c[0].waiting > 0:
+        cause = 1 if w.c[0].flows + w.c[0].out > 0 else 2
+    if w.c[0].idle_from >= 0 and w.c[0].idle_cause != cause:
+        account_idle(w, now)
+    if w.c[0].idle_from < 0:
+        w.c[0].idle_from = now
+        w.c[0].idle_cause = cause
 
 
 @borrowing_kernel

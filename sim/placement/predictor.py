@@ -10,9 +10,17 @@ from vsim.sim.compiled import kernel
 
 Floats = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
-Kind = Literal["reads", "recency", "mass", "pressed", "place"]
+Kind = Literal["reads", "recency", "mass", "pressed", "place", "echo"]
 
-_KINDS: dict[str, int] = {"reads": 0, "recency": 1, "mass": 2, "pressed": 3, "place": 4}
+_KINDS: dict[str, int] = {
+    "reads": 0, "recency": 1, "mass": 2, "pressed": 3, "place": 4, "echo": 5,
+}  # fmt: skip
+WINDOW = 256
+"""Past steps that an echo is looked for in."""
+HORIZON = 24
+"""Steps after an echo that count as what comes next."""
+MATCHES = 3
+"""Echoes that are averaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +35,8 @@ class Feature:
         read decides the time.
     place: x ← d·x + (1 − d)·h, with h the share of heads that read their page at the same place of
         the context: heads follow each other.
+    echo: x ← mean of d^j, where the page was first read j ≤ 24 steps after a past step like this
+        one, over the three past steps most like it: text repeats itself, and what it attends to.
     """
 
     kind: Kind
@@ -100,9 +110,72 @@ def update_traces(
             if pressed:
                 for p in range(len(row)):
                     row[p] = d * row[p] + (1.0 - d) * read[p]
-        else:
+        elif kinds[f] == 4:
             for p in range(len(row)):
                 row[p] = d * row[p] + (1.0 - d) * heads_at_place[place[p]]
+
+
+@kernel
+def match_steps(
+    offsets: Int64s,
+    pages: npt.NDArray[np.int32],
+    t: int,
+    read: npt.NDArray[np.bool_],
+    similarity: Floats,
+) -> None:
+    """Update similarity[u] of the steps before t with step t, float64[T], in place.
+
+    It is the share of u's pages that t reads too (every third page stands for all), plus 0.7 times
+    what u − 1 had with t − 1: the past is like the present if what led to it is.
+    """
+    for u in range(t - 1, max(0, t - WINDOW) - 1, -1):
+        both, seen = 0, 0
+        for i in range(offsets[u], offsets[u + 1], 3):
+            both += read[pages[i]]
+            seen += 1
+        similarity[u] = both / max(seen, 1) + (0.7 * similarity[u - 1] if u > 0 else 0.0)
+
+
+@kernel
+def echo(
+    offsets: Int64s,
+    pages: npt.NDArray[np.int32],
+    t: int,
+    similarity: Floats,
+    decay: float,
+    row: Floats,
+) -> None:
+    """Fill row[pages] with what followed the past steps most like t, all of it before t."""
+    row[:] = 0.0
+    low, high = max(0, t - WINDOW), t - HORIZON
+    chosen = np.full(MATCHES, -1, np.int64)
+    for m in range(MATCHES):
+        for u in range(low, high + 1):
+            taken = False
+            for q in range(m):
+                # Neighbours of a match say the same again.
+                taken = taken or abs(chosen[q] - u) < 2
+            if not taken and (chosen[m] < 0 or similarity[u] > similarity[chosen[m]]):
+                chosen[m] = u
+    if chosen[0] < 0:
+        return
+    total = 0.0
+    for u in chosen:
+        if u >= 0:
+            total += np.exp(20.0 * (similarity[u] - similarity[chosen[0]]))
+    counted = np.zeros(len(row), np.bool_)
+    for u in chosen:
+        if u >= 0:
+            weight = np.exp(20.0 * (similarity[u] - similarity[chosen[0]])) / total
+            for j in range(1, HORIZON + 1):
+                weight *= decay
+                for i in range(offsets[u + j], offsets[u + j + 1]):
+                    p = pages[i]
+                    if not counted[p]:
+                        counted[p] = True
+                        row[p] += weight
+            for i in range(offsets[u + 1], offsets[u + HORIZON + 1]):
+                counted[pages[i]] = False
 
 
 def places(

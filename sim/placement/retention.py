@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vsim.sim.compiled import kernel
-from vsim.sim.placement.predictor import Predictor, places, update_traces
+from vsim.sim.placement.predictor import Predictor, echo, match_steps, places, update_traces
 from vsim.sim.placement.schedule import Schedule
 from vsim.sim.placement.two_tiers import Bools, TwoTiers
 from vsim.traces.page_reads import PageReads
@@ -152,6 +152,10 @@ def _retain(
     score = np.zeros(n_pages)
     read = np.zeros(n_pages, np.bool_)
     mass = np.full(n_pages, -4.0)
+    similarity = np.zeros(steps)
+    echoes = False
+    for f in range(len(kinds)):
+        echoes = echoes or kinds[f] == 5
     reading = np.zeros(len(heads))  # share of the heads that read each place
     since = np.full(n_pages, -1, np.int32)
     waits = np.zeros(n_pages, np.bool_)  # prefetched and not read since
@@ -197,6 +201,11 @@ def _retain(
             reading[j] /= heads[j]
         fast = (weight_pages + hi - lo - misses) / ratio
         update_traces(traces, kinds, decays, read, mass, misses > fast, place, reading)
+        if echoes:
+            match_steps(offsets, pages, t, read, similarity)
+        for f in range(len(kinds)):
+            if kinds[f] == 5:
+                echo(offsets, pages, t, similarity, decays[f], traces[f])
         for i in range(seen_offsets[t], seen_offsets[t + 1]):
             mass[seen_pages[i]] = -4.0
         score[:] = 0.0

@@ -42,7 +42,7 @@ def compared_selections(trace: AttentionTrace) -> list[Selection]:
         kept = float(trace.facts.get(f"{name}_kept", 0))
         chosen += [
             TopShare(sparsity, name)
-            for sparsity in (0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+            for sparsity in (0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98)
             if 1 - sparsity <= kept + 1e-9
         ]
     return [*chosen, TopMass(0.8), TopMass(0.9), TopMass(0.95)]

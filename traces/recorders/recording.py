@@ -41,14 +41,14 @@ class Keeping:
     Args:
         mass: share kept by attention mass.
         graded: share whose codes follow the mass; the rest of what is kept is ranked coarsely.
-        quest: share kept by Quest's bound; 0 leaves the score out.
-        step: log2 of the ratio between neighbouring codes.
+        quest: share kept by Quest's bound, ranked coarsely; 0 leaves the score out.
+        step: log2 of the ratio between neighbouring codes of the mass.
     """
 
     mass: float = 0.6
     graded: float = 0.4
     quest: float = 0.4
-    step: float = 1.0
+    step: float = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,8 +182,8 @@ def attention_of(
             scores[name] = values.reshape(-1, width)[exists].astype(np.float16)
             continue
         share = keeping.mass if name == MASS else keeping.quest
+        graded = min(keeping.graded, share) if name == MASS else 0.0
         scale = LogScale(keeping.step)
-        graded = min(keeping.graded, share)
         codes = np.empty(exists.shape, np.uint8)
         for step in range(steps):  # a step at a time: ranking is several times the codes' size
             part = slice(step * layers * heads, (step + 1) * layers * heads)
@@ -192,6 +192,7 @@ def attention_of(
         scores[name] = codes[exists]
         scales[name] = scale
         kept[f"{name}_kept"] = f"{share:g}"
+        kept[f"{name}_graded"] = f"{graded:g}"
     row = np.arange(len(pages))
     return AttentionTrace(
         step=row // (layers * heads),

@@ -84,7 +84,7 @@ def arrivals(machine: Machine, tiers: Sequence[str], copies: Sequence[Copy]) -> 
     while waiting or flows:
         rates = _fair_rates(flows)
         next_ends = [
-            now + max(1, math.ceil(flow.left / rate * 10**9))
+            now + math.ceil(flow.left / rate * 10**9)
             for flow, rate in zip(flows, rates, strict=True)
         ]
         starts = [copies[serial].start_ns for serial in waiting[:1]]

@@ -74,9 +74,7 @@ def test_n_equal_transfers_on_one_link_share_it_evenly(n: int) -> None:
 def test_n_transfers_on_one_link_end_as_processor_sharing_says(units: list[int]) -> None:
     # sizes are multiples of 60 ns of the link, so that each phase takes whole nanoseconds
     flow_ns = [unit * 60 for unit in units]
-    expected = []
-    for own in flow_ns:
-        expected.append(LATENCY_NS + sum(min(own, other) for other in flow_ns))
+    expected = [LATENCY_NS + sum(min(own, other) for other in flow_ns) for own in flow_ns]
     assert ends(server(), *(Copy(10 * ns) for ns in flow_ns)) == expected
 
 
@@ -87,7 +85,7 @@ def test_a_transfer_that_joins_halfway_slows_the_rest_of_the_first() -> None:
 
 
 def test_latency_holds_no_bandwidth() -> None:
-    # the first's bytes are through at 1,000 ns, though they arrive at 6,000
+    # the first's bytes are through when the second starts, though they arrive 5,000 ns later
     found = ends(server(), Copy(10_000), Copy(10_000, start_ns=1_000))
     assert found == [LATENCY_NS + 1_000, LATENCY_NS + 2_000]
 

@@ -143,8 +143,9 @@ def draw_world(seed: int) -> World:
     def some_pages(least: float, most: float) -> str:
         return f"{(int(longest * draw.uniform(least, most)) + 1) * page_bytes}B"
 
+    roomy = 6 if draw.random() < 0.5 else 1.6
     tiers: list[dict[str, Any]] = [
-        {"tier": "hbm", "capacity": some_pages(0.9, 6), "eviction": str(draw.choice(POLICIES))}
+        {"tier": "hbm", "capacity": some_pages(0.9, roomy), "eviction": str(draw.choice(POLICIES))}
     ]
     for tier in lower:
         in_place = found.tier(tier).attend_in_place and draw.random() < 0.4
@@ -160,13 +161,13 @@ def draw_world(seed: int) -> World:
     engine = {
         "block_tokens": 16,
         "page_tokens": page,
-        "max_running_requests": int(draw.integers(1, 40)),
+        "max_running_requests": int(draw.integers(1, 4 if draw.random() < 0.3 else 40)),
         "token_budget": int(draw.choice([16, 64, 256, 2048])),
         "chunked_prefill": bool(draw.random() < 0.8),
         "scheduler": str(draw.choice(["fcfs", "priority", "fair"])),
         "preemption": str(draw.choice(["recompute", "swap"])) if lower else "recompute",
         "max_loading_requests": int(draw.integers(1, 20)),
-        "prefetch_requests": int(draw.integers(0, 4)) if lower and draw.random() < 0.5 else 0,
+        "prefetch_requests": int(draw.integers(0, 6)) if lower else 0,
         "placement": str(draw.choice(["hbm_first", "balanced"])),
         "prefix_caching": bool(draw.random() < 0.85),
         "reclaim_low": float(draw.choice([0, 0.02, 0.1])),

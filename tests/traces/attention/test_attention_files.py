@@ -60,7 +60,8 @@ def test_nothing_but_the_trace_is_left_in_the_folder(tmp_path: Path) -> None:
 def test_codes_are_read_as_mass_and_a_dropped_page_has_none() -> None:
     mass = small().mass()
     assert mass[0] == 0
-    assert mass[9] == np.float32(2.0 ** ((9 - 245) * 0.5))
+    # 48 fine codes from 1 to 2^-6, and half a power of two from code to code below
+    assert mass[9] == np.float32(2.0 ** (-6 - (245 - 48 - 9) * 0.5))
 
 
 @pytest.mark.parametrize(

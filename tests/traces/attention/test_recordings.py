@@ -63,7 +63,7 @@ def test_what_selections_cost_was_measured_at_60_80_and_90_percent(path: Path) -
 def test_codes_change_no_selection_at_the_sparsities_they_keep_exact(path: Path) -> None:
     losses = json.loads(path.with_suffix(".cost.json").read_text())["codes"]
     exact = {loss["selection"]: loss["differing"] for loss in losses}
-    for share in (60, 50, 40, 30, 20, 10):
+    for share in (60, 50, 40, 30, 20, 10, 5):
         assert exact.get(f"top {share} % of pages by mass", 0) == 0
     assert exact["top 10 % of pages by mass"] == exact["top 20 % of pages by quest"] == 0
 

@@ -61,13 +61,23 @@ def test_codes_beyond_the_graded_share_keep_the_rank_only() -> None:
     assert np.count_nonzero(codes == 1) == np.count_nonzero(codes == 2) == 10
 
 
+@pytest.mark.parametrize("step", [0.125, 0.5, 1.0, 8.0])
+def test_a_heavier_code_stands_for_more_mass_and_every_code_for_some(step: float) -> None:
+    masses = LogScale(step).table()
+    assert masses[0] == 0
+    assert (np.diff(masses) > 0).all()
+    assert LogScale(step).nearest(masses)[245] == 245
+
+
 def test_a_scale_is_read_as_it_was_written() -> None:
     assert LogScale.parse(str(LogScale(0.25))) == LogScale(0.25)
 
 
-@pytest.mark.parametrize("text", ["", "log2", "log2 step=0", "log2 step=x", "ln step=1"])
+@pytest.mark.parametrize(
+    "text", ["", "log2", "log2 step=0 fine=0 above=2^-6", "log2 step=x", "ln step=1"]
+)
 def test_an_unknown_scale_is_refused_with_an_example(text: str) -> None:
-    with pytest.raises(ValueError, match=r"write it like .log2 step=0\.5."):
+    with pytest.raises(ValueError, match=r"write it like .log2 step=0\.5 fine=0\.125 above=2.-6."):
         LogScale.parse(text)
 
 

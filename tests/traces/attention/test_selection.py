@@ -45,6 +45,11 @@ def test_a_top_mass_is_the_fewest_pages_that_reach_it() -> None:
     assert picked(TopMass(1.0)) == list(range(10))
 
 
+def test_a_top_mass_that_the_pages_listed_do_not_reach_reads_them_all() -> None:
+    keep = select_pages(TopMass(0.9), MASSES / 2, np.array([10]))
+    assert keep.all()
+
+
 def test_a_sliding_window_reads_sinks_and_the_newest_pages() -> None:
     assert picked(SlidingWindow(2, 3)) == [0, 1, 7, 8, 9]
     assert picked(SlidingWindow(2, 3), 4) == [0, 1, 2, 3]

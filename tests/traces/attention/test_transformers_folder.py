@@ -113,3 +113,33 @@ def test_a_gpu_records_the_attention_that_a_cpu_records(folder: Path) -> None:
         FolderModel(folder, device).read(TOKENS, keep)
     for on_cpu, on_gpu in zip(recorded["cpu"], recorded["cuda"], strict=True):
         assert np.allclose(on_cpu, on_gpu, atol=1e-3)
+
+
+def test_a_folder_is_recorded_as_any_other_model_is(folder: Path, tmp_path: Path) -> None:
+    from vsim.traces.attention import read_attention
+    from vsim.traces.recorders.attention_recording import Options, record_attention
+    from vsim.traces.recorders.recording import Decoding, Keeping
+
+    (tmp_path / "p.txt").write_text("the cat sat on the mat, and the dog sat on the log. " * 4)
+    record_attention(
+        Options(
+            prompt=tmp_path / "p.txt",
+            out=tmp_path / "t.arrow",
+            steps=20,
+            model=str(folder),
+            weights=None,
+            device="cpu",
+            prompt_tokens=None,
+            decoding=Decoding("sample", seed=1),
+            page_tokens=8,
+            keeping=Keeping(),
+            floats=False,
+            cost=tmp_path / "c.json",
+            source="cats",
+            licence="CC0-1.0",
+        )
+    )
+    trace = read_attention(tmp_path / "t.arrow")
+    assert (trace.prompt_tokens, trace.steps, len(trace)) == (208, 20, 20 * 2 * 2)
+    assert trace.page_bytes == 8 * 2 * 8 * 2
+    assert (tmp_path / "c.json").is_file()

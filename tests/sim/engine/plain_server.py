@@ -1,0 +1,101 @@
+"""A server in plain Python: continuous batching with memory for all, and no cache.
+
+Its step times come from `dense_time_ns`; query-key pairs are counted one query at a time.
+"""
+
+import math
+from collections import deque
+from dataclasses import dataclass, replace
+
+from vsim.sim.step_cost import StepCost, dense_time_ns
+from vsim.traces.requests import Requests
+
+
+@dataclass
+class _Running:
+    """A request being served. Mutable: how far it is."""
+
+    row: int
+    target: int  # tokens to compute before the next one comes out
+    computed: int = 0
+    generated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What the plain server did: (start, end, tokens) of each step, and each request's times."""
+
+    steps: list[tuple[int, int, int]]
+    first_ns: list[int]
+    last_ns: list[int]
+
+
+def step_ns(cost: StepCost, batch: list[tuple[int, int]], sampled: int) -> int:
+    """The time of a step: (computed before, tokens computed now) of each request."""
+    window = cost.window_tokens
+    seen = [done + i for done, tokens in batch for i in range(1, tokens + 1)]
+    tokens = len(seen)
+    busy_ns = dense_time_ns(
+        replace(cost, launch_ns=0.0, comm_fixed_ns=0.0, comm_ns_per_token=0.0),
+        tokens=tokens,
+        sampled=sampled,
+        pairs=sum(seen),
+        context_tokens=sum(done + n for done, n in batch),
+        window_pairs=sum(min(each, window) for each in seen) if window else None,
+        window_context_tokens=(
+            sum(min(done + n, window + n - 1) for done, n in batch) if window else None
+        ),
+    )
+    communication = cost.comm_fixed_ns + cost.comm_ns_per_token * tokens
+    return int(cost.launch_ns) + int(communication) + math.ceil(busy_ns - 1e-6)
+
+
+def serve(
+    requests: Requests,
+    cost: StepCost,
+    budget: int = 2048,
+    most: int = 256,
+    chunked: bool = True,
+) -> Served:
+    """Serve a trace."""
+    n = len(requests)
+    arrivals = deque(range(n))
+    waiting: deque[int] = deque()
+    running: list[_Running] = []
+    steps: list[tuple[int, int, int]] = []
+    first, last = [-1] * n, [-1] * n
+    now = 0
+    while arrivals or waiting or running:
+        if not waiting and not running:
+            now = max(now, int(requests.arrival_ns[arrivals[0]]))
+        while arrivals and requests.arrival_ns[arrivals[0]] <= now:
+            waiting.append(arrivals.popleft())
+        left = budget
+        shares: list[int] = []
+        for request in running:
+            share = request.target - request.computed
+            if chunked:
+                share = max(0, min(share, left))
+            shares.append(share)
+            left -= share
+        while waiting and left > 0 and len(running) < most:
+            row = waiting.popleft()
+            request = _Running(row, int(requests.prompt_tokens[row]))
+            running.append(request)
+            shares.append(min(request.target, left) if chunked else request.target)
+            left -= shares[-1]
+        batch = [(r.computed, n) for r, n in zip(running, shares, strict=True) if n > 0]
+        sampled = sum(r.computed + n == r.target for r, n in zip(running, shares, strict=True))
+        end = now + step_ns(cost, batch, sampled)
+        steps.append((now, end, sum(shares)))
+        now = end
+        for request, share in zip(running, shares, strict=True):
+            request.computed += share
+            if share and request.computed == request.target:
+                request.generated += 1
+                request.target += 1
+                if request.generated == 1:
+                    first[request.row] = now
+                last[request.row] = now
+        running = [r for r in running if r.generated < requests.output_tokens[r.row]]
+    return Served(steps, first, last)

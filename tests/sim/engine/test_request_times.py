@@ -1,0 +1,260 @@
+"""When tokens come out: from the roofline by hand, and from a plain server, to the nanosecond."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vsim.sim.engine.result import EngineResult
+from vsim.sim.engine.run import run_engine
+from vsim.sim.machine import load_machine
+from vsim.sim.model import load_model
+from vsim.sim.step_cost import StepCost, dense_time_ns, step_cost
+from vsim.traces.requests import Requests
+
+from .conftest import make_requests, make_state
+from .plain_server import serve, step_ns
+from .round_machine import COST, PAGES_OF_10, pages, round_machine
+
+
+def run(requests: Requests, hbm_pages: int = 2_000, **engine: Any) -> EngineResult:
+    """Run on the round machine, HBM alone."""
+    tiers = [{"tier": "hbm", "capacity": pages(hbm_pages)}]
+    cost = engine.pop("cost", COST)
+    settings = PAGES_OF_10 | engine
+    return run_engine(make_state(requests, tiers, round_machine(), cost=cost, **settings))
+
+
+def steps(result: EngineResult) -> list[tuple[int, int, int]]:
+    """Start, end and tokens of each step."""
+    tokens = result.step_prefill_tokens + result.step_decode_tokens
+    columns = (result.step_start_ns, result.step_end_ns, tokens)
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+# One request alone.
+
+
+def test_one_request_alone_on_round_figures() -> None:
+    # launch 1,000, weights 1,000; then context read and tokens written, a ns each
+    found = run(make_requests([0], [100], [3]))
+    assert steps(found) == [
+        (0, 1_000 + 1_000 + 100 + 100, 100),
+        (2_200, 2_200 + 2_000 + 101 + 1, 1),
+        (4_302, 4_302 + 2_000 + 102 + 1, 1),
+    ]
+    assert found.first_token_ns.tolist() == [2_200]
+    assert found.last_token_ns.tolist() == [6_405]
+    assert found.simulated_ns == 6_405
+
+
+def test_a_request_of_one_output_token_is_one_step() -> None:
+    found = run(make_requests([7_000], [100], [1]))
+    assert steps(found) == [(7_000, 9_200, 100)]
+    assert found.first_token_ns.tolist() == found.last_token_ns.tolist() == [9_200]
+
+
+def test_ttft_and_tpot_of_one_request_on_an_h100_by_hand() -> None:
+    cost = step_cost(load_machine("h100"), load_model("llama-3.1-8b"))
+    found = run_engine(make_state(make_requests([0], [1_000], [5]), cost=cost))
+    # Prefill: 2 FLOPs a weight and token in 32 layers of 218,103,808 weights, the LM head for one
+    # token, and 4 FLOPs a pair, head dimension (128), head (32) and layer; 0.6 of 989 TFLOP/s.
+    flops = 2 * 32 * 218_103_808 * 1_000 + 2 * 128_256 * 4_096 + 4 * 128 * 32 * 32 * 500_500
+    prefill_ns = 500_000 + math.ceil(flops / (0.6 * 989e12) * 1e9)
+    assert found.first_token_ns.tolist() == [prefill_ns]
+    # Decode: all weights but the embedding, the KV of the context, one token's KV written;
+    # 0.84 of 3.35 TB/s. KV is 2 * 8 heads * 128 * 2 bytes in 32 layers: 131,072 bytes a token.
+    weights = 2 * (32 * (218_103_808 + 2 * 4_096) + 128_256 * 4_096 + 4_096)
+    now = prefill_ns
+    for context in range(1_001, 1_005):
+        read = weights + (context + 1) * 131_072
+        now += 500_000 + math.ceil(read / (0.84 * 3.35e12) * 1e9)
+    assert found.last_token_ns.tolist() == [now]
+    # and by the reference function
+    ttft = dense_time_ns(cost, tokens=1_000, sampled=1, pairs=500_500, context_tokens=1_000)
+    assert prefill_ns == math.ceil(ttft)
+
+
+SERVERS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "MoE": ("h100", "mixtral-8x7b", {"weights": "int4"}),
+    "tensor parallel": ("4xa100-nvlink", "llama-2-70b", {"tensor": 4}),
+    "pipeline parallel": ("4xa100-nvlink", "llama-2-70b", {"pipeline": 4}),
+    "both": ("4xa100-nvlink", "llama-2-70b", {"tensor": 2, "pipeline": 2}),
+    "MLA over eight GPUs": ("8xh200-nvlink", "deepseek-v3", {"tensor": 8, "weights": "fp8"}),
+    "small": ("a10", "smollm2-135m", {}),
+}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_requests_on_any_server_take_what_the_reference_says(name: str) -> None:
+    machine_name, model, options = SERVERS[name]
+    machine = load_machine(machine_name)
+    cost = step_cost(machine, load_model(model), **options)
+    requests = make_requests([0, 10**7, 10**7], [700, 90, 3_000], [20, 40, 5])
+    found = run_engine(make_state(requests, machine=machine, cost=cost, token_budget=512))
+    expected = serve(requests, cost, budget=512)
+    assert steps(found) == expected.steps
+    assert found.first_token_ns.tolist() == expected.first_ns
+
+
+def test_parallel_servers_pay_for_their_links() -> None:
+    machine, model = load_machine("4xa100-nvlink"), load_model("llama-2-7b")
+    requests = make_requests([0], [500], [3])
+    times = {}
+    for name, options in {"one": {}, "tensor": {"tensor": 4}, "pipeline": {"pipeline": 4}}.items():
+        found = run_engine(
+            make_state(requests, machine=machine, cost=step_cost(machine, model, **options))
+        )
+        times[name] = found.time_ns["communication"]
+    # 64 all-reduces of 6 messages of 1 us, or 4 sends of 1 us, a step: beside the bytes of tokens
+    assert times["one"] == 0
+    link = machine.gpu_link
+    assert link is not None
+    activation_ns = 4_096 * 2 / link.bandwidth.value * 1e9
+    latency = link.latency.value
+    tensor = [64 * 6 * latency + 64 * 1.5 * activation_ns * tokens for tokens in (500, 1, 1)]
+    pipeline = [4 * latency + activation_ns * tokens for tokens in (500, 1, 1)]
+    assert times["tensor"] == sum(int(each) for each in tensor)
+    assert times["pipeline"] == sum(int(each) for each in pipeline)
+
+
+def test_touched_experts_are_read_and_untouched_ones_are_not() -> None:
+    # 4 experts of 1 MB, 1 a token: one token touches 1; two touch 4 (1 - (3/4)^2) = 1.75
+    cost = replace(COST, experts=4, experts_per_token=1, expert_bytes=1e6)
+    found = run(make_requests([0], [1], [2]), cost=cost)
+    assert steps(found)[0] == (0, 1_000 + 1_000 + 1_000 + 1 + 1, 1)
+    found = run(make_requests([0], [2], [1]), cost=cost)
+    assert steps(found) == [(0, 1_000 + 1_000 + 1_750 + 2 + 2, 2)]
+
+
+def test_windowed_layers_read_no_further_than_their_window() -> None:
+    cost = replace(COST, window_tokens=40, window_share=0.5)
+    found = run(make_requests([0], [101], [3]), cost=cost)
+    # the prefill reads all in full layers and all in windowed ones, as its queries cover all
+    full = 2_000 + 101 + 101
+    later = [2_000 + (c + 40) / 2 + 1 for c in (102, 103)]
+    ends = np.cumsum([full, *(math.ceil(each) for each in later)]).tolist()
+    assert found.step_end_ns.tolist() == ends
+
+
+# Many requests.
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    lengths=st.lists(
+        st.tuples(st.integers(0, 30_000), st.integers(1, 150), st.integers(1, 30)),
+        min_size=1,
+        max_size=12,
+    ),
+    budget=st.sampled_from([1, 7, 16, 64, 2048]),
+    most=st.sampled_from([1, 2, 5, 256]),
+    chunked=st.booleans(),
+    window=st.sampled_from([0, 1, 30]),
+)
+def test_continuous_batching_equals_a_plain_server(
+    lengths: list[tuple[int, int, int]], budget: int, most: int, chunked: bool, window: int
+) -> None:
+    gaps, prompts, outputs = zip(*lengths, strict=True)
+    cost = replace(COST, flops_per_pair=3e5, flops_per_sampled_token=5e7, comm_ns_per_token=0.3,
+                   window_tokens=window, window_share=0.25 if window else 0.0)  # fmt: skip
+    requests = make_requests(np.cumsum(gaps).tolist(), prompts, outputs)
+    found = run(
+        requests, cost=cost, token_budget=budget, max_running_requests=most, chunked_prefill=chunked
+    )
+    expected = serve(requests, cost, budget, most, chunked)
+    assert steps(found) == expected.steps
+    assert found.first_token_ns.tolist() == expected.first_ns
+    assert found.last_token_ns.tolist() == expected.last_ns
+
+
+@pytest.mark.parametrize(("prompt", "budget", "count"), [(100, 30, 4), (90, 30, 3), (1, 30, 1)])
+def test_a_chunked_prefill_takes_prompt_over_budget_steps(
+    prompt: int, budget: int, count: int
+) -> None:
+    found = run(make_requests([0], [prompt], [1]), token_budget=budget)
+    assert found.counters["steps"] == count == math.ceil(prompt / budget)
+    assert found.step_prefill_tokens.sum() == prompt
+    assert found.first_token_ns[0] == found.step_end_ns[-1]
+
+
+def test_a_decode_beside_a_chunked_prefill_takes_one_token_of_its_budget() -> None:
+    found = run(make_requests([0, 1], [10, 100], [50, 1]), token_budget=30)
+    assert found.step_prefill_tokens[1:5].tolist() == [29, 29, 29, 13]
+    assert found.step_decode_tokens[1:6].tolist() == [1, 1, 1, 1, 1]
+
+
+def test_an_unchunked_prompt_is_one_step_even_beyond_the_budget() -> None:
+    found = run(make_requests([0], [100], [1]), token_budget=30, chunked_prefill=False)
+    assert steps(found) == [(0, 2_200, 100)]
+
+
+def test_a_saturated_servers_throughput() -> None:
+    # 40 requests of 20 + 25 tokens, 8 at a time, all there from the start: 5 waves of 25 steps
+    n, wave, prompt, output = 40, 8, 20, 25
+    found = run(make_requests([0] * n, [prompt] * n, [output] * n), max_running_requests=wave)
+    each = [2_000 + 2 * wave * prompt]
+    each += [2_000 + wave * (prompt + i) + wave for i in range(1, output)]
+    assert found.simulated_ns == n // wave * sum(each)
+    assert found.counters["steps"] == n // wave * output
+    assert found.counters["peak_running"] == wave
+
+
+def test_a_server_bound_by_arithmetic_computes_its_budget_in_every_step() -> None:
+    # 100 tokens of 50 ns a step; 2,000 tokens in all
+    cost = replace(COST, flops_per_token=50e6)
+    found = run(make_requests([0] * 40, [50] * 40, [1] * 40), cost=cost, token_budget=100)
+    assert steps(found) == [(i * 6_000, (i + 1) * 6_000, 100) for i in range(20)]
+    assert set(found.step_bound.tolist()) == {0}
+
+
+def test_a_static_batch_is_padded_to_its_longest_prompt_and_output() -> None:
+    requests = make_requests([0, 0, 0], [100, 40, 60], [2, 4, 3])
+    found = run(requests, batching="static", max_running_requests=2)
+    # Two requests padded to 100 tokens; then a token each until the longer output, 4, is done. The
+    # third has a batch of its own.
+    first = [2_000 + 200 + 200, *(2_000 + 2 * (100 + i) + 2 for i in (1, 2, 3))]
+    second = [2_000 + 60 + 60, *(2_000 + (60 + i) + 1 for i in (1, 2))]
+    assert found.step_end_ns.tolist() == np.cumsum(first + second).tolist()
+    ends = found.step_end_ns
+    assert found.first_token_ns.tolist() == [ends[0], ends[0], ends[4]]
+    assert found.last_token_ns.tolist() == [ends[1], ends[3], ends[6]]
+
+
+def test_a_static_batch_waits_for_nobody_and_lets_nobody_in() -> None:
+    requests = make_requests([0, 10], [100, 40], [30, 1])
+    found = run(requests, batching="static")
+    assert found.admitted_ns.tolist() == [0, found.last_token_ns[0]]
+
+
+def test_mapped_pages_add_the_vmm_calls_that_the_table_gives() -> None:
+    row = {"kind": "hbm", "chunk": 10_000, "chunks": 1, "source": "assumption", "note": "round",
+           "reserve": 7, "create": 11, "map": 100, "set_access": 200, "unmap": 50,
+           "release": 13}  # fmt: skip
+    requests = make_requests([0, 50_000], [100, 10], [3, 1])
+    results = {}
+    for movement in ("paged", "mapped"):
+        state = make_state(
+            requests,
+            [{"tier": "hbm", "capacity": pages(50)}],
+            round_machine(vmm=[row]),
+            cost=COST,
+            movement=movement,
+            **PAGES_OF_10,
+        )
+        results[movement] = run_engine(state)
+    paged, mapped = (results[name].step_end_ns - results[name].step_start_ns for name in results)
+    # ten pages of the prompt, an eleventh for the first output token; the second request's one
+    # page is mapped in the step that also takes the eleven away
+    assert (mapped - paged).tolist() == [10 * 300, 300, 0, 300 + 11 * 50]
+    assert results["mapped"].time_ns["vmm"] == 3_000 + 300 + 300 + 550
+
+
+def test_the_plain_server_agrees_with_a_hand_computed_step() -> None:
+    assert step_ns(COST, [(0, 100)], 1) == 2_200
+    assert step_ns(COST, [(100, 1), (50, 3)], 2) == 2_000 + 101 + 53 + 4
+    assert StepCost.__dataclass_fields__.keys() >= {"launch_ns", "comm_fixed_ns"}
