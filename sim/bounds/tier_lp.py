@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from vsim.sim.bounds.certificate import Certificate
 from vsim.sim.bounds.highs import run_highs
-from vsim.sim.bounds.tier_certificate import FREE, TierStack, certify_tiers
-from vsim.sim.compiled import kernel
+from vsim.sim.bounds.tier_certificate import TierStack, certify_tiers
+from vsim.sim.bounds.tier_intervals import TierIntervals
+from vsim.sim.bounds.tier_paths import best_paths
 from vsim.traces.page_reads import PageReads
 
 Floats = npt.NDArray[np.float64]
@@ -44,19 +45,6 @@ class TierBound:
     def bound_s(self) -> float:
         """The certified bound, seconds."""
         return self.certificate.bound_s
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Groups:
-    """Intervals after step s, up to and with step e (T: until the end), with their sizes.
-
-    s = −1 − tier: pages that start in that tier; −1 − K: free choice.
-    """
-
-    start: Int64s
-    end: Int64s
-    count: Int64s
-    births: Int64s  # pages that enter HBM at each step
 
 
 def bound_tiers(
@@ -101,7 +89,7 @@ class _PathProgram:
 
     def __init__(self, reads: PageReads, stack: TierStack, start: Int32s, threads: int) -> None:
         self._stack, self._steps = stack, reads.steps
-        self._groups = groups = _groups(reads, stack, start)
+        self._groups = groups = TierIntervals.of(reads, stack, start)
         steps, tiers, resources = reads.steps, stack.tiers, stack.resources
         self._second = stack.bytes_per_s[1] / reads.page_bytes
         # Time of one page on each resource, in pages of tier 1.
@@ -181,7 +169,7 @@ class _PathProgram:
         read = np.stack([price[:, stack.up(i)] for i in range(tiers)], axis=1)
         node = self._dual[self._node : self._group].reshape(steps, tiers)
         of_group = self._dual[self._group :]
-        gain, path = _best_paths(
+        gain, path = best_paths(
             groups.start, groups.end, move, room, read, node, of_group, tiers, 1e-7
         )
         added = 0
@@ -276,134 +264,3 @@ def _summed(rows: Int64s, values: Floats) -> tuple[Int64s, Floats]:
         values[same, k - 1] += values[same, k]
         rows[same, k] = -1
     return rows, values
-
-
-def _groups(reads: PageReads, stack: TierStack, start: Int32s) -> _Groups:
-    """Cut every page's timeline at its reads and merge equal intervals."""
-    steps = reads.steps
-    begin = np.where(start == FREE, -1 - stack.tiers, -1 - start).astype(np.int64)
-    begin = np.where(reads.born >= 0, reads.born, begin)
-    s, e = _intervals(reads.offsets, reads.pages, reads.born, begin)
-    exists = s < steps
-    key, count = np.unique(
-        (s[exists] + stack.tiers + 1) * (steps + 1) + e[exists], return_counts=True
-    )
-    births = np.bincount(reads.born[reads.born >= 0], minlength=steps)[:steps]
-    return _Groups(
-        key // (steps + 1) - stack.tiers - 1, key % (steps + 1), count, births.astype(np.int64)
-    )
-
-
-@kernel
-def _intervals(
-    offsets: Int64s, pages: Int32s, born: Int32s, begin: Int64s
-) -> tuple[Int64s, Int64s]:
-    """Start and end of each interval; a page's last one ends at T. A read at birth ends none."""
-    steps = len(offsets) - 1
-    last = begin.copy()
-    n = 0
-    s = np.empty(len(pages) + len(born), np.int64)
-    e = np.empty(len(pages) + len(born), np.int64)
-    for t in range(steps):
-        for i in range(offsets[t], offsets[t + 1]):
-            p = pages[i]
-            if born[p] != t:
-                s[n] = last[p]
-                e[n] = t
-                n += 1
-            last[p] = t
-    for p in range(len(born)):
-        s[n] = last[p]
-        e[n] = steps
-        n += 1
-    return s[:n], e[:n]
-
-
-@kernel
-def _best_paths(
-    start: Int64s,
-    end: Int64s,
-    move: Floats,
-    room: Floats,
-    read: Floats,
-    node: Floats,
-    of_group: Floats,
-    tiers: int,
-    tolerance: float,
-) -> tuple[npt.NDArray[np.bool_], Int64s]:
-    """For each group the path of least reduced cost: its source tier, moves (step, from, to)."""
-    steps = len(room)
-    longest = 8  # moves that a path may have; a path with more waits for later rounds
-    gain = np.zeros(len(start), np.bool_)
-    path = np.zeros((len(start), 2 + 3 * longest), np.int64)
-    order = np.argsort(start, kind="mergesort")
-    cost = np.empty((tiers, tiers))
-    step_cost = np.empty((tiers, tiers))
-    back = np.empty((steps + 1, tiers, tiers), np.int8)
-    at = 0
-    while at < len(order):
-        s = start[order[at]]
-        upto = at
-        farthest = np.int64(0)
-        while upto < len(order) and start[order[upto]] == s:
-            farthest = max(farthest, end[order[upto]])
-            upto += 1
-        # Groups of one start, by their end, while the program moves on from it.
-        for i in range(tiers):
-            for j in range(tiers):
-                cost[i, j] = 0.0 if i == j else np.inf
-        if s < 0 and s != -1 - tiers:
-            for i in range(tiers):
-                if i != -1 - s:
-                    cost[i, i] = np.inf
-        first = max(s, -1) + 1
-        q = at
-        for t in range(first, farthest + 1):
-            if t < steps:
-                for i in range(tiers):
-                    for j in range(tiers):
-                        best, by = np.inf, 0
-                        for m in range(tiers):
-                            value = cost[i, m] + move[t, m, j]
-                            if value < best:
-                                best, by = value, m
-                        step_cost[i, j] = best + room[t, j]
-                        back[t, i, j] = by
-                cost[:] = step_cost
-            while q < upto and end[order[q]] == t:
-                g = order[q]
-                q += 1
-                least, best_i, best_j = np.inf, -1, -1
-                for i in range(tiers):
-                    for j in range(tiers):
-                        value = cost[i, j] - of_group[g]
-                        if s >= 0:
-                            value += node[s, i]
-                        if t < steps:
-                            value += read[t, j] - node[t, j]
-                        if value < least:
-                            least, best_i, best_j = value, i, j
-                if least < -tolerance:
-                    moves = 0
-                    j = best_j
-                    for u in range(min(t, steps - 1), first - 1, -1):
-                        if back[u, best_i, j] != j:
-                            moves += 1
-                            j = back[u, best_i, j]
-                    if moves > longest:
-                        continue
-                    gain[g] = True
-                    path[g, 0] = best_i
-                    path[g, 1] = moves
-                    j = best_j
-                    m = moves
-                    for u in range(min(t, steps - 1), first - 1, -1):
-                        b = back[u, best_i, j]
-                        if b != j:
-                            path[g, 3 * m - 1] = u
-                            path[g, 3 * m] = b
-                            path[g, 3 * m + 1] = j
-                            m -= 1
-                            j = b
-        at = upto
-    return gain, path

@@ -6,6 +6,7 @@ from vsim.sim.engine.layout import (
     CAPACITY,
     IN_FLIGHT,
     INBOUND,
+    LEAVING,
     LOADING,
     PREFETCHED,
     PROMOTION,
@@ -104,6 +105,12 @@ def shared_parts(w: World, request: int, hit: int) -> int:
     return n
 
 
+@borrowing_inline
+def within_reach_itself(w: World, slot: int) -> bool:
+    """Whether a page that a request finds counts as one that could make room for it."""
+    return bool(w.ref[slot] == 0 or w.s[slot].flags & LEAVING)
+
+
 @borrowing_kernel
 def admit(w: World, request: int, budget: int, now: int) -> int:
     """Give a request its row, its cached prefix and its first pages.
@@ -133,14 +140,14 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
         slot = w.at[key * tiers + tier]
         if tier == 0:
             in_hbm += 1
-            if w.ref[slot] == 0:
+            if within_reach_itself(w, slot):
                 idle += 1
             if w.s[slot].flags & INBOUND:
                 in_flight += 1
         elif w.t[tier].in_place:
             if w.s[slot].flags & INBOUND:
                 in_flight += 1
-            if w.ref[slot] == 0 and (w.c[0].spill or w.c[0].balanced):
+            if within_reach_itself(w, slot) and (w.c[0].spill or w.c[0].balanced):
                 idle += 1
         else:
             if to_load + in_hbm >= w.t[0].capacity:
@@ -259,7 +266,7 @@ def join_loading(w: World, request: int, now: int) -> None:
 
 @borrowing_kernel
 def swap_in(w: World, request: int, now: int) -> int:
-    """Bring back the pages of a request that was swapped out. As `admit`, it keeps its row."""
+    """Bring back the pages of a request that was swapped out. As `admit`; it has kept its row."""
     tiers = w.c[0].tiers
     base = w.r[request].row * w.c[0].row_pages
     need = wide(0)
@@ -283,6 +290,7 @@ def swap_in(w: World, request: int, now: int) -> int:
         return REFUSED
     end_wait(w, request, now)
     moved = 0
+    coming = False
     for i in range(w.r[request].held):
         slot = w.table[base + i]
         tier = tier_of(w, slot)
@@ -295,6 +303,7 @@ def swap_in(w: World, request: int, now: int) -> int:
             on_hit(w, hbm(), there)
             unpin(w, tier, slot)
             w.table[base + i] = there
+            coming = coming or w.s[there].flags & INBOUND > 0
             continue
         w.table[base + i] = promote(w, tier, slot)
         w.ref[w.table[base + i]] += 1
@@ -307,7 +316,10 @@ def swap_in(w: World, request: int, now: int) -> int:
     w.wait[2 * SWAP_IN] += moved
     w.r[request].faults += moved
     w.r[request].load_cause = SWAP_IN
-    join_loading(w, request, now)
+    if moved > 0 or coming:
+        join_loading(w, request, now)
+    else:
+        push_ready(w, request)
     return LOADS
 
 

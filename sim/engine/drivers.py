@@ -23,8 +23,8 @@ from vsim.sim.engine.entry import (
     enter_plan,
 )
 from vsim.sim.engine.layout import CONTROL, FAILED, IDLE, LOG_FULL, NEVER, RELEASED
-from vsim.sim.engine.setup import State
 from vsim.sim.engine.simulated import FLOWS, STEPS, TIMERS, At
+from vsim.sim.engine.state import State
 
 Progress = Callable[[int, int], None]
 

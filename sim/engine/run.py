@@ -8,8 +8,8 @@ import pyarrow as pa
 from vsim.sim.engine.drivers import FastRun, Progress, check_policies, drive
 from vsim.sim.engine.layout import CAUSES, LOWER_BOUND, OPERATIONS, REJECTED
 from vsim.sim.engine.result import EngineResult, LinkCounters, TierCounters
-from vsim.sim.engine.setup import State
 from vsim.sim.engine.simulated import SimulatedBackend
+from vsim.sim.engine.state import State
 from vsim.traces.schema import schema_of
 
 Mode = Literal["fast", "events", "backend"]

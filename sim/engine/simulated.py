@@ -16,7 +16,7 @@ from vsim.sim.engine.entry import (
     enter_start_flow,
 )
 from vsim.sim.engine.layout import CONTROL, NEVER
-from vsim.sim.engine.setup import State
+from vsim.sim.engine.state import State
 
 TIMERS, FLOWS, STEPS = 0, 1, 2  # priorities of things that happen at one time
 

@@ -160,21 +160,21 @@ def echo(
     if chosen[0] < 0:
         return
     total = 0.0
-    for u in chosen:
-        if u >= 0:
-            total += np.exp(20.0 * (similarity[u] - similarity[chosen[0]]))
+    for match in chosen:
+        if match >= 0:
+            total += np.exp(20.0 * (similarity[match] - similarity[chosen[0]]))
     counted = np.zeros(len(row), np.bool_)
-    for u in chosen:
-        if u >= 0:
-            weight = np.exp(20.0 * (similarity[u] - similarity[chosen[0]])) / total
-            for j in range(1, HORIZON + 1):
+    for match in chosen:
+        if match >= 0:
+            weight = np.exp(20.0 * (similarity[match] - similarity[chosen[0]])) / total
+            for j in range(match + 1, match + HORIZON + 1):
                 weight *= decay
-                for i in range(offsets[u + j], offsets[u + j + 1]):
+                for i in range(offsets[j], offsets[j + 1]):
                     p = pages[i]
                     if not counted[p]:
                         counted[p] = True
                         row[p] += weight
-            for i in range(offsets[u + 1], offsets[u + HORIZON + 1]):
+            for i in range(offsets[match + 1], offsets[match + HORIZON + 1]):
                 counted[pages[i]] = False
 
 

@@ -62,15 +62,14 @@ def run_bound(
         settings.insert(0, f"attention={json.dumps(paths)}")
     if policies:
         settings.append(f"policies={json.dumps(list(policies))}")
+    document: YamlDocument | None = None
     try:
         document = YamlDocument(text, file, settings)
         described = document.validate(PlacementScenario)
         _check_policies(document, described)
         results = _run(described, Path(scenario).parent if scenario else Path(), out)
     except InputError as error:
-        raise InputError(
-            _as_options(fault, locals().get("document")) for fault in error.faults
-        ) from None
+        raise InputError(_as_options(fault, document) for fault in error.faults) from None
     if json_file is not None:
         _write_json(results, json_file)
 

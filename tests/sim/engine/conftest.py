@@ -8,8 +8,9 @@ import numpy as np
 from vsim.sim.engine.backend import Completion, Operation
 from vsim.sim.engine.layout import INBOUND, LEAVING
 from vsim.sim.engine.result import EngineResult
-from vsim.sim.engine.setup import State, build_state
+from vsim.sim.engine.setup import build_state
 from vsim.sim.engine.simulated import SimulatedBackend
+from vsim.sim.engine.state import State
 from vsim.sim.machine import Machine, load_machine
 from vsim.sim.model import load_model
 from vsim.sim.scenario import Scenario

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from vsim.sim.engine.backend import Operation
-from vsim.sim.engine.setup import State
 from vsim.sim.engine.simulated import SimulatedBackend
+from vsim.sim.engine.state import State
 from vsim.sim.machine import Machine
 
 from .conftest import make_requests, make_state

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from vsim.sim.engine.setup import State
+from vsim.sim.engine.state import State
 from vsim.sim.machine import Machine, load_machine
 from vsim.sim.model import load_model
 from vsim.sim.step_cost import StepCost, step_cost

@@ -1,0 +1,174 @@
+"""Filling a fresh state: what scenario, machine and trace say, as the kernels read it."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsim.sim.engine import layout
+from vsim.sim.engine.page_keys import PageKeys
+from vsim.sim.engine.state import State
+from vsim.sim.machine import Machine
+from vsim.sim.scenario import Scenario
+from vsim.sim.step_cost import StepCost
+from vsim.sim.vmm import vmm_cost_ns
+
+
+def fill_control(
+    state: State,
+    scenario: Scenario,
+    cost: StepCost,
+    keys: PageKeys,
+    caching: bool,
+    rows: int,
+    longest: int,
+    groups: int,
+) -> None:
+    """Set the control record: what the scenario says, and where a run begins."""
+    engine, c = scenario.engine, state.control
+    in_place = [tier.access == "in_place" for tier in scenario.tiers[1:]]
+    schedulers = {"fcfs": layout.FCFS, "priority": layout.PRIORITY, "fair": layout.FAIR}
+    values = {
+        "requests": len(state.requests),
+        "tiers": len(scenario.tiers),
+        "paths": len(scenario.tiers) ** 2,
+        "resources": state.topology.use.shape[1],
+        "slots": state.arrays["s"].size,
+        "flow_room": state.arrays["f"].size,
+        "ready_room": state.arrays["ready"].size,
+        "keys": keys.keys,
+        "page_tokens": engine.page_or_block_tokens,
+        "page_bytes": state.page_bytes,
+        "rows": rows,
+        "row_pages": longest,
+        "max_running": engine.max_running_requests,
+        "max_loading": engine.max_loading_requests,
+        "prefetch_requests": engine.prefetch_requests,
+        "token_budget": engine.token_budget,
+        "chunked": engine.chunked_prefill,
+        "caching": caching,
+        "static": engine.batching == "static",
+        "scheduler": schedulers[engine.scheduler],
+        "classes": groups,
+        "swap": engine.preemption == "swap",
+        "spill": any(in_place) and engine.placement == "hbm_first",
+        "balanced": engine.placement == "balanced",
+        "mapped": engine.movement == "mapped",
+        "key_ratio": keys.ratio,
+        "part_tokens": keys.part_tokens,
+        "part_ratio": keys.part_ratio,
+        "window_tokens": cost.window_tokens,
+        "log_transfers": scenario.output.operations != "none",
+        "log_steps": scenario.output.operations == "all",
+        "shared_route": sum(in_place) > 1,
+        "lower_attends": any(in_place),
+        "think": scenario.workload.pacing == "think_times",
+        "previous_end": -1,
+        "next_flow": layout.NEVER,
+        "free_rows": rows,
+        "idle_from": 0,
+    }
+    for name, value in values.items():
+        c[name] = int(value)
+    if c["log_transfers"]:
+        # what one delivery of everything under way, or one step of a full batch, may log
+        reserve = 2 * state.arrays["s"].size
+        if c["log_steps"]:
+            reserve += engine.max_running_requests * longest
+        c["op_page_reserve"] = reserve
+        state.grow_logs()
+
+
+def fill_cost(
+    state: State, scenario: Scenario, machine: Machine, cost: StepCost, page_bytes: int
+) -> None:
+    """Set the cost record; HBM writes count as the reads that would take as long."""
+    x = state.arrays["x"][0]
+    copied = cost.hbm_read_bytes_per_s / cost.hbm_write_bytes_per_s
+    values = {
+        "launch_ns": cost.launch_ns,
+        "comm_fixed_ns": cost.comm_fixed_ns,
+        "comm_token_ns": cost.comm_ns_per_token,
+        "flops_token": cost.flops_per_token,
+        "flops_sampled": cost.flops_per_sampled_token,
+        "flops_pair": cost.flops_per_pair,
+        "flops_per_s": cost.flops_per_s,
+        "weight_bytes": cost.weight_read_bytes,
+        "expert_bytes": cost.expert_bytes,
+        "experts": cost.experts,
+        "experts_per_token": cost.experts_per_token,
+        "micro_batches": cost.micro_batches,
+        "kv_read": cost.kv_read_bytes_per_token,
+        "kv_write": cost.kv_write_bytes_per_token * copied,
+        "kv_written": cost.kv_write_bytes_per_token,
+        "window_share": cost.window_share,
+        "exponent": cost.attend_exponent,
+        "attend_weight": machine.attend.copy_weight.value,
+        "speed": 1.0,
+    }
+    if scenario.engine.movement == "mapped":
+        chunk = machine.hbm.page_granularity.value
+        chunks = page_bytes // chunk
+        values["map_ns"] = sum(
+            vmm_cost_ns(machine.vmm, "hbm", call, chunk, chunks) for call in ("map", "set_access")
+        )
+        values["unmap_ns"] = vmm_cost_ns(machine.vmm, "hbm", "unmap", chunk, chunks)
+    for name, value in values.items():
+        x[name] = float(value)
+
+
+def fill_tiers(state: State, scenario: Scenario, slots: tuple[int, ...]) -> None:
+    """Set the tiers and the paths between them, with every slot free."""
+    engine, count = scenario.engine, len(slots)
+    base = 0
+    for i, (tier, size) in enumerate(zip(scenario.tiers, slots, strict=True)):
+        t = state.arrays["t"][i]
+        t["base"], t["capacity"], t["free"] = base, size, size
+        if size == state.capacity_pages[i]:
+            t["low"] = int(size * engine.reclaim_low)
+            t["high"] = max(int(size * engine.reclaim_high), int(t["low"]))
+        t["in_place"] = i > 0 and tier.access == "in_place"
+        t["through"] = i > 0 and tier.write == "through"
+        t["next_tier"] = i + 1 if i + 1 < count else -1
+        state.arrays["tc"]["read_bytes_per_s"][i] = state.topology.read_bytes_per_s[i]
+        state.arrays["tc"]["write_bytes_per_s"][i] = state.topology.write_bytes_per_s[i]
+        state.arrays["free"][base : base + size] = np.arange(base + size - 1, base - 1, -1)
+        base += size
+    state.arrays["s"]["key"] = -1
+    latency = state.topology.latency_ns
+    state.arrays["p"]["exists"] = latency >= 0
+    state.arrays["p"]["latency"] = np.maximum(latency, 0)
+    state.arrays["pr"]["target"] = np.inf
+
+
+def fill_requests(
+    state: State, scenario: Scenario, keys: PageKeys, group: NDArray[np.int64], caching: bool
+) -> None:
+    """Set the requests, and whom each turn waits for."""
+    requests, r = state.requests, state.arrays["r"]
+    n = len(requests)
+    if n == 0:
+        return
+    values: dict[str, Any] = {
+        "arrival": requests.arrival_ns,
+        "prompt": requests.prompt_tokens,
+        "output": requests.output_tokens,
+        "tokens": requests.prompt_tokens,
+        "key_offset": keys.offsets,
+        "keys": keys.counts if caching else 0,
+        "part_offset": keys.part_offsets,
+        "parts": keys.part_counts,
+        "priority": requests.priority,
+        "group": group,
+        "think": requests.think_ns,
+    }
+    for name, value in values.items():
+        r[name][:n] = value
+    for name in ("row", "first", "last", "admitted", "wait_from", "child", "sibling", "next"):
+        r[name] = -1
+    if scenario.workload.pacing == "think_times":
+        for row in range(n - 1, -1, -1):
+            parent = int(requests.parent[row])
+            if parent >= 0 and requests.think_ns[row] >= 0:
+                r["sibling"][row] = r["child"][parent]
+                r["child"][parent] = row
