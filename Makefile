@@ -8,7 +8,7 @@ SUITE ?= tests
 # Holds for the environment that builds vsim too; old pips know only the first name.
 PINNED := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 
-.PHONY: run test check bench schema clean types
+.PHONY: run test check bench schema readme clean types
 run: $(STAMP)
 	$(BIN)/vsim run scenarios/quickstart.yaml --out out/quickstart
 
@@ -25,6 +25,13 @@ bench: $(STAMP)
 
 schema: $(STAMP)
 	$(BIN)/vsim schema > scenarios/scenario.schema.json
+
+# The quickstart's output in README.md, which a test holds against a fresh run.
+readme: run
+	$(BIN)/vsim run scenarios/quickstart.yaml --out out/quickstart > out/quickstart.txt
+	awk '/^```text/ { print; while ((getline line < "out/quickstart.txt") > 0) { \
+	    sub(/ +$$/, "", line); print line }; skip = 1; next } /^```$$/ { skip = 0 } !skip' \
+	    README.md > README.md.tmp && mv README.md.tmp README.md
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

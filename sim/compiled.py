@@ -6,7 +6,9 @@ So the cache folder's name holds a hash of every kernel source: any change start
 
 import hashlib
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +17,8 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 from numba.core import config
+
+_KEPT_DAYS = 30
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -31,12 +35,23 @@ def _sources_hash() -> str:
     return digest.hexdigest()[:16]
 
 
+def _remove_unused(base: str) -> None:
+    """Remove the caches of other versions of the kernels that no run has used for a month."""
+    for name in os.listdir(base):
+        path = os.path.join(base, name)
+        if time.time() - os.stat(path).st_mtime > _KEPT_DAYS * 86_400:
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def _cache_folder() -> str:
     """Choose a folder that can be written: the user's cache, else a temporary one."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     folder = os.path.join(base, "vsim", "kernels", _sources_hash())
     try:
-        os.makedirs(folder, exist_ok=True)
+        if not os.path.isdir(folder):
+            os.makedirs(folder)
+            _remove_unused(os.path.dirname(folder))
+        os.utime(folder)  # so that it counts as used
         if os.access(folder, os.W_OK):
             return folder
     except OSError:

@@ -19,6 +19,8 @@ Summary = dict[str, Any]
 
 QUANTILES = (50, 90, 99)
 STEP_BOUNDS = ("compute", "hbm", "lower_tier")
+HOW_IT_WAS_RUN = frozenset({"fast_steps", "simpy_events", "arithmetic_ns"})
+"""Counters that tell how the engine worked, or that have a figure of their own."""
 _NS_PER_S = 1e9
 _NS_PER_MS = 1e6
 
@@ -305,5 +307,5 @@ def summarise(
         "compute_busy_share": _share(engine.counters.get("arithmetic_ns", 0), simulated),
         "time_share": shares,
         "step": _mean_step(engine),
-        "counters": dict(engine.counters),
+        "counters": {k: v for k, v in engine.counters.items() if k not in HOW_IT_WAS_RUN},
     }

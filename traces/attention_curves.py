@@ -14,7 +14,7 @@ SPARSITIES = (0.6, 0.8, 0.9)
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 QUANTILES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8)
 DISTANCES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-CACHE_SHARES = (0.1, 0.25, 0.5)
+CACHE_SHARES = (0.15, 0.25, 0.35, 0.5)
 
 
 def curves_of(trace: AttentionTrace) -> dict[str, list[float]]:
@@ -26,9 +26,10 @@ def curves_of(trace: AttentionTrace) -> dict[str, list[float]]:
         `mass`: attention mass on the heaviest SHARES of a row's pages.
         `near`, `sinks`: share of steps that select the pages at DISTANCES from the newest, and the
             first pages; at 80 % sparsity as `popularity`.
-        `lru 80 %`: hit ratio of LRU over pages, its capacity CACHE_SHARES of all pages.
+        `lru 80 %`: hit ratio of LRU over pages, its capacity CACHE_SHARES of the context's pages.
     """
     prompt_pages = -(-trace.prompt_tokens // trace.page_tokens)
+    context_pages = -(-(trace.prompt_tokens + trace.steps) // trace.page_tokens)
     found: dict[str, list[float]] = {}
     for sparsity in SPARSITIES:
         reads = select(trace, TopShare(sparsity))
@@ -37,7 +38,11 @@ def curves_of(trace: AttentionTrace) -> dict[str, list[float]]:
         lags = [lag for lag in LAGS if lag < trace.steps]
         label = f"{100 * sparsity:g} %"
         found[f"overlap {label}"] = [float(overlap(inner, lag).mean()) for lag in lags]
-        found[f"lru {label}"] = [lru_hit_ratio(reads, share) for share in CACHE_SHARES]
+        found[f"lru {label}"] = [
+            # of the whole context: a generated trace lists only the pages that it keeps
+            lru_hit_ratio(reads, int(share * sets.shape[1] * context_pages))
+            for share in CACHE_SHARES
+        ]
         if sparsity == 0.8:
             often = np.sort(inner.mean(axis=0), axis=-1)[:, ::-1].mean(axis=0)
             at = [int(q * len(often)) for q in QUANTILES]
@@ -63,9 +68,8 @@ def _mass_on_top(trace: AttentionTrace) -> list[float]:
     return [float(x) for x in total / len(trace)]
 
 
-def lru_hit_ratio(reads: PageReads, share: float) -> float:
-    """Replay reads through an LRU that holds a share of all pages and starts empty."""
-    capacity = max(1, int(share * reads.n_pages))
+def lru_hit_ratio(reads: PageReads, capacity: int) -> float:
+    """Replay reads one by one through an LRU that holds `capacity` pages and starts empty."""
     held: OrderedDict[int, None] = OrderedDict()
     hits = 0
     pages: NDArray[np.int32] = reads.pages

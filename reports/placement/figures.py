@@ -48,6 +48,12 @@ def speed_up(case: Case, policy: str) -> float:
     return float(case["policies"]["static"]["time_s"]) / float(case["policies"][policy]["time_s"])
 
 
+def over_unlimited(case: Case, policy: str) -> float:
+    """A policy's time over that of HBM without a limit."""
+    unlimited = float(case["policies"]["unlimited-hbm"]["time_s"])
+    return float(case["policies"][policy]["time_s"]) / unlimited
+
+
 def reachable(case: Case) -> float:
     """The speed-up over static that no policy exceeds."""
     return float(case["policies"]["static"]["time_s"]) / float(case["bound_s"])
@@ -119,8 +125,7 @@ def figure_variation(canvas: Canvas) -> None:
     shown = ["static", "lru", "learned", "window-share", "belady", "lp-rounding"]
     for axis, (name, title) in zip(axes, names, strict=True):
         found = cases(name)
-        lines(axis, found, "sparsity", shown,
-              lambda c, p: c["policies"][p]["time_s"] / c["policies"]["unlimited-hbm"]["time_s"])  # fmt: skip
+        lines(axis, found, "sparsity", shown, over_unlimited)
         axis.axhline(1, color="k", lw=0.6)
         axis.set_yscale("log")
         axis.set_title(f"variation {title}", fontsize=9)
@@ -199,13 +204,14 @@ def figure_shares(canvas: Canvas) -> None:
         axes[2].set_yscale("log")
     axes[2].set_title("time over the bound of 4 KiB pages", fontsize=9)
     for axis in axes:
-        axis.legend(fontsize=6)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize=6)
     canvas.save(figure, "shares")
 
 
 def figure_error(canvas: Canvas) -> None:
     """Belady with wrong predictions."""
-    found = cases("prediction-error")
+    found = cases("prediction-error-standard")
     if not found:
         return
     case = found[0]

@@ -22,7 +22,7 @@ for recording in traces/recorded/*.arrow; do
 done
 bound long-10 $S/long_context.yaml
 bound long-12.5 $S/long_context.yaml --hbm-bandwidth 6.25TB/s
-bound long-weights $S/long_context.yaml --weights 375MB
+bound long-weights $S/long_context.yaml --weights 188MB
 bound long-share $S/long_context.yaml --sparsity 0.8 --hbm-share '[0.1, 0.2, 0.3, 0.4, 0.5]'
 bound long-free $S/long_context.yaml --start free
 for variation in 0.3 1 3; do
@@ -36,7 +36,10 @@ done
 for factor in 1 4 16 64 256 512; do
   bound "page-$factor" $S/page_size.yaml --set page_factor=$factor
 done
-bound prediction-error $S/prediction_error.yaml
+for recording in standard lookups; do
+  bound "prediction-error-$recording" $S/prediction_error.yaml \
+    --attention traces/recorded/$recording.arrow
+done
 bound exclusive-duplex $S/prediction_error.yaml --set memory.exclusive=true \
   --set 'policies=[static, lru, learned, page-oracle, window-share, belady]'
 bound exclusive-simplex $S/prediction_error.yaml --set memory.exclusive=true \

@@ -25,6 +25,7 @@ from vsim.sim.engine.entry import (
 from vsim.sim.engine.layout import CONTROL, FAILED, IDLE, LOG_FULL, NEVER, RELEASED
 from vsim.sim.engine.simulated import FLOWS, STEPS, TIMERS, At
 from vsim.sim.engine.state import State
+from vsim.traces.faults import refuse
 
 Progress = Callable[[int, int], None]
 
@@ -185,10 +186,15 @@ class FastRun:
 
 
 def check_policies(state: State) -> None:
-    """Raise what a user's policy did wrong."""
+    """Raise what a user's policy did wrong. For a run that `failed`."""
     for holder in state.holders:
         holder.check()
-    raise RuntimeError("an eviction policy found no victim although there are pages to evict")
+    message = f"found no page of {state.tier_names[state.control['failed'] - 1]} to evict"
+    if state.holders:
+        names = " or ".join(sorted({holder.name for holder in state.holders}))
+        message += " although some are not in use; return a page for which evictable(page) holds"
+        refuse(names, message, place="victim")
+    raise RuntimeError(f"an eviction policy {message}")
 
 
 def drive(state: State, backend: Backend, progress: Progress | None = None) -> int:

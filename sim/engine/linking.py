@@ -7,7 +7,7 @@ from numba import cfunc
 
 from vsim.sim.engine import room
 from vsim.sim.engine.layout import TABLE
-from vsim.sim.engine.pointers import table_reader
+from vsim.sim.engine.pointers import COMPILED, table_reader
 from vsim.sim.eviction import dispatch
 
 world = table_reader(TABLE)
@@ -48,13 +48,17 @@ def _reclaim(address: int, _: int, __: int, ___: int) -> int:
     return 0
 
 
+_FUNCTIONS = (_insert, _hit, _release, _remove, _victim, _make_room, _reclaim)
+
+
 @cache
 def _compiled() -> dict[str, Any]:
     compile_function = cfunc("int64(int64, int64, int64, int64)", cache=True, error_model="numpy")
-    functions = (_insert, _hit, _release, _remove, _victim, _make_room, _reclaim)
-    return {f"call{function.__name__}": compile_function(function) for function in functions}
+    return {f"call{function.__name__}": compile_function(function) for function in _FUNCTIONS}
 
 
 def call_addresses() -> dict[str, int]:
     """Compile the functions, or load them from the cache; addresses by control field."""
+    if not COMPILED:
+        return {f"call{function.__name__}": id(function) for function in _FUNCTIONS}
     return {name: function.address for name, function in _compiled().items()}

@@ -4,16 +4,19 @@ Handing forty arrays from kernel to kernel costs more than the kernels do. So th
 lie in a table, and kernels pass on the table's address. `w.name[i]` is then a load of the array's
 address and an access without bounds check or reference count. Arrays of records give records,
 whose fields can be read and set: `w.slot[i].key = 3`. The arrays' owner must outlive the call.
+
+With NUMBA_DISABLE_JIT=1 the same kernels run as Python, see `plain_table`.
 """
 
 import operator
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.core.typing.templates import (
     AbstractTemplate,
     AttributeTemplate,
@@ -31,6 +34,10 @@ from numba.extending import (
 )
 from numba.np import numpy_support
 
+from vsim.sim.engine.plain_table import PlainTable, call_object
+
+COMPILED = not getattr(config, "DISABLE_JIT")  # noqa: B009 - numba adds it at run time
+
 
 class Table(types.Type):
     """The type of a table of arrays.
@@ -41,6 +48,7 @@ class Table(types.Type):
     """
 
     def __init__(self, name: str, fields: tuple[tuple[str, "np.dtype[Any]"], ...]) -> None:
+        self.dtypes = dict(fields)
         self.places = {field: place for place, (field, _) in enumerate(fields)}
         self.elements = {field: numpy_support.from_dtype(dtype) for field, dtype in fields}
         super().__init__(name=f"Table({name}, {fields})")
@@ -174,6 +182,8 @@ def _strides(context: Any, builder: Any, elements: Elements, value: Any) -> Any:
 
 def table_reader(table: Table) -> Any:
     """Return the intrinsic that takes an address (int64) for a pointer to such a table."""
+    if not COMPILED:
+        return partial(PlainTable, table.dtypes)
 
     @intrinsic
     def at_address(_: Any, address: Any) -> Any:
@@ -199,9 +209,10 @@ def _call_address(_: Any, address: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     return types.int64(*[types.int64] * 5), codegen
 
 
-call_address: Any = _call_address
+call_address: Any = _call_address if COMPILED else call_object
 
 
 def addresses(arrays: Mapping[str, "np.ndarray[Any, Any]"]) -> "np.ndarray[Any, Any]":
-    """Return the table of the arrays' addresses, int64, in the mapping's order."""
-    return np.array([array.ctypes.data for array in arrays.values()], np.int64)
+    """Return the table of the arrays' addresses, int64, in the mapping's order; lengths behind."""
+    places = [array.ctypes.data for array in arrays.values()]
+    return np.array(places + [array.size for array in arrays.values()], np.int64)

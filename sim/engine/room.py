@@ -31,7 +31,7 @@ def evict_one(w: World, tier: int) -> None:
     """
     slot = victim(w, tier)
     if slot < 0:
-        w.c[0].failed = 1
+        w.c[0].failed = tier + 1
         w.t[tier].idle = 0  # ends every search; the run stops before the next step
         return
     w.t[tier].idle -= 1

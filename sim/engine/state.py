@@ -75,10 +75,11 @@ class State:
             needs["op_pages"] = (
                 int(control["operation_pages"]) + int(control["op_page_reserve"]) + 1
             )
-        for name, need in needs.items():
+        short = [name for name, need in needs.items() if self.arrays[name].size <= need]
+        for name in short:
             old = self.arrays[name]
-            if old.size <= need:
-                new = np.zeros(max(2 * old.size, 2 * need), old.dtype)
-                new[: old.size] = old
-                self.arrays[name] = new
-        self.refresh()
+            new = np.zeros(max(2 * old.size, 2 * needs[name]), old.dtype)
+            new[: old.size] = old
+            self.arrays[name] = new
+        if short:
+            self.refresh()

@@ -9,7 +9,7 @@ from vsim.sim.bounds.lp import Bound, bound
 from vsim.sim.bounds.windows import WindowedBound, bound_in_windows
 from vsim.sim.placement.case import Case, Placement
 from vsim.sim.placement.cost import Cost
-from vsim.sim.placement.policies import policies, rounded, solved_for_rounding, with_errors
+from vsim.sim.placement.policies import policies, rounded, solved_for_rounding, studies
 from vsim.sim.placement.predictors import PREDICTORS
 from vsim.sim.placement.static import unlimited_hbm
 
@@ -89,7 +89,7 @@ class Comparison:
 
 def policy_names() -> tuple[str, ...]:
     """Every name that `compare` knows."""
-    return (UNLIMITED, *policies(), *with_errors(), ROUNDING)
+    return (UNLIMITED, *policies(), *studies(), ROUNDING)
 
 
 def usual_names(case: Case) -> tuple[str, ...]:
@@ -124,7 +124,7 @@ def compare(
     """
     tell = progress or (lambda name: None)
     wanted = usual_names(case) if names is None else tuple(names)
-    known: Mapping[str, Any] = {**policies(), **with_errors()}
+    known: Mapping[str, Any] = {**policies(), **studies()}
     tell("bound")
     rounding: Bound | None = None
     solved: Bound | WindowedBound

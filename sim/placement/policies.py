@@ -9,6 +9,7 @@ from vsim.sim.placement.belady import belady
 from vsim.sim.placement.case import Case, Placement
 from vsim.sim.placement.clock import clock
 from vsim.sim.placement.interval_annealing import interval_annealing
+from vsim.sim.placement.lookahead import lookahead
 from vsim.sim.placement.lp_rounding import grouped_mip, lp_rounding
 from vsim.sim.placement.lru import lru
 from vsim.sim.placement.page_oracle import page_oracle
@@ -74,11 +75,20 @@ def rounded(case: Case, solved: Bound, *, mip_s: float, seed: int = 0) -> Placem
     return Placement("lp-rounding", found.schedule, True)
 
 
-def with_errors() -> Mapping[str, Run]:
-    """Belady with 10 to 100 % of its predictions wrong, by name."""
-    return MappingProxyType(
-        {f"belady-error-{percent}": _mistaken(percent) for percent in (10, 25, 50, 75, 100)}
-    )
+def studies() -> Mapping[str, Run]:
+    """Policies that a table shows only if asked: how much, and how rightly, one must foresee.
+
+    belady-error-N: Belady with N % of its predictions wrong. lookahead-N: knows N steps.
+    """
+    found = {f"belady-error-{percent}": _mistaken(percent) for percent in (10, 25, 50, 75, 100)}
+    return MappingProxyType({**found, **{f"lookahead-{n}": _foreseeing(n) for n in (1, 2, 4, 8)}})
+
+
+def _foreseeing(steps: int) -> Run:
+    def decide(case: Case) -> Schedule:
+        return lookahead(case.reads, case.tiers, case.resident(), steps)
+
+    return _plain(f"lookahead-{steps}", decide, oracle=True)
 
 
 def _mistaken(percent: int) -> Run:

@@ -106,7 +106,7 @@ def by_hand() -> EngineResult:
         },
         token_ns_reserved=200,
         token_ns_used=150,
-        counters={"steps": 4},
+        counters={"steps": 4, "arithmetic_ns": 9_000_000},
         simulated_ns=60 * ms,
         operations=None,
     )

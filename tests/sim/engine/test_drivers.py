@@ -10,7 +10,7 @@ from vsim.sim.engine.run import collect, run_engine
 from .conftest import CheckedBackend, assert_same, check_state
 from .worlds import World, draw_world
 
-SEEDS = range(60)
+SEEDS = range(96)
 
 
 def run_checked(world: World) -> EngineResult:

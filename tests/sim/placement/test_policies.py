@@ -11,9 +11,10 @@ from vsim.sim.bounds.lp import bound
 from vsim.sim.placement.belady import belady
 from vsim.sim.placement.case import Case
 from vsim.sim.placement.cost import exact_seconds
+from vsim.sim.placement.lookahead import lookahead
 from vsim.sim.placement.lru import lru
 from vsim.sim.placement.page_oracle import page_oracle
-from vsim.sim.placement.policies import policies, rounded, solved_for_rounding, with_errors
+from vsim.sim.placement.policies import policies, rounded, solved_for_rounding, studies
 from vsim.sim.placement.retention import Seen
 from vsim.sim.placement.schedule import Schedule
 from vsim.sim.placement.synthetic import reads_of_sets, synthetic_reads
@@ -63,7 +64,7 @@ def mass_of(reads: PageReads) -> Seen:
 def test_no_policy_is_below_the_bound(case: Case, seed: int) -> None:
     """All policies, starts and cost models; the evaluator refuses what does not fit."""
     solved = solved_for_rounding(case)
-    runs = {**policies(), **with_errors()}
+    runs = {**policies(), **studies()}
     found = [runs[n](case, seed) for n in runs if n != "interval-annealing"]
     found.append(rounded(case, solved, mip_s=0.0))
     for placement in found:
@@ -263,3 +264,15 @@ def test_a_predictor_of_mass_needs_mass() -> None:
     case = Case(synthetic_reads(20, 5, 0.5, seed=1), TwoTiers(10.0, 1.0, 5))
     with pytest.raises(ValueError, match="follows attention mass"):
         policies()["learned"](case, 0)
+
+
+def test_knowing_more_steps_hits_more_and_knowing_all_of_them_hits_as_often_as_belady() -> None:
+    case = Case(synthetic_reads(200, 60, 0.8, seed=9), TwoTiers(10.0, 1.0, 50))
+    resident = case.resident()
+    hits = [
+        int(case.cost(lookahead(case.reads, case.tiers, resident, n)).hits.sum())
+        for n in (0, 1, 4, 60)
+    ]
+    assert hits[0] < hits[1] < hits[2]
+    most = int(case.cost(belady(case.reads, case.tiers, resident)).hits.sum())
+    assert hits[3] == most

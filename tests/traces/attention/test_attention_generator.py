@@ -139,3 +139,14 @@ def test_a_file_without_profiles_is_refused(tmp_path: Path) -> None:
     path.write_text('{"heads": [{"layer": 1}]}')
     with pytest.raises(InputError, match=r"holds no head profiles"):
         read_profiles(path)
+
+
+def test_lru_hits_by_hand() -> None:
+    from vsim.traces.attention_curves import lru_hit_ratio
+
+    reads = select(generate(GeneratorSpec(320, 20, heads=1, kept=1.0), [STILL]), TopShare(0.0))
+    pages = [page for step in range(20) for page in range((320 + step) // 16 + 1)]
+    assert reads.pages.tolist() == pages
+    # room for all: every page misses once; room for fewer than a round: each returns too late
+    assert lru_hit_ratio(reads, 22) == 1 - 22 / len(pages)
+    assert lru_hit_ratio(reads, 15) == 0
