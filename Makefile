@@ -13,13 +13,14 @@ run: $(STAMP)
 	$(BIN)/vsim run scenarios/quickstart.yaml --out out/quickstart
 
 test: $(STAMP) check
-	$(BIN)/pytest $(SUITE) --benchmark-disable -p no:cacheprovider
+	$(BIN)/pytest $(SUITE) --ignore=tests/benchmarks -p no:cacheprovider
 
 check: $(STAMP) types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Benchmarks are no tests: they do large work, and their figures want a quiet machine.
 bench: $(STAMP)
 	$(BIN)/pytest tests/benchmarks --benchmark-only --benchmark-columns=min,median,ops
 
