@@ -107,14 +107,17 @@ def optimum(
     cost[z] = 1.0
     kind = np.zeros(len(upper), np.int64)
     kind[:cells] = 1 if integral else 0
-    result = milp(
-        cost,
-        integrality=kind,
-        bounds=Bounds(0, upper),
-        constraints=LinearConstraint(matrix, lb=np.array(lower)),
-        options={"mip_rel_gap": 0.0},
-    )
-    if result.x is None or result.status != 0:
+    for presolve in (True, False):  # HiGHS's presolve ends some trivial cases with "Solve error"
+        result = milp(
+            cost,
+            integrality=kind,
+            bounds=Bounds(0, upper),
+            constraints=LinearConstraint(matrix, lb=np.array(lower)),
+            options={"mip_rel_gap": 0.0, "presolve": presolve},
+        )
+        if result.x is not None and result.status == 0:
+            break
+    else:
         raise RuntimeError(f"the exact program was not solved: {result.message}")
     resident = np.asarray(result.x[:cells]).reshape(n, steps) > 0.5
     return Optimum(

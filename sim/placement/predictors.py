@@ -1,7 +1,7 @@
 """The predictors that ship, with their parameters frozen.
 
-`learned` was searched for on the recordings `standard`, `lookups` and `source_code` at a sparsity
-of 80 % (see `learning.py`); the recordings `agent`, `dialogue` and `retrieval`, and all other
+The weights of `learned` were tuned by hand-run searches on the recordings `standard`, `lookups` and
+`source_code` at a sparsity of 80 % (`learning.py` is a search of the same kind); the recordings `agent`, `dialogue` and `retrieval`, and all other
 sparsities, took no part in it.
 """
 
