@@ -86,6 +86,12 @@ class Canvas:
         print(path.relative_to(HERE.parent.parent))
 
 
+def legend_below(figure: Any, axis: Any) -> None:
+    """One legend under all axes, where it hides nothing."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=7)
+
+
 def lines(axis: Any, found: Sequence[Case], x: str, policies: Sequence[str], value: Any) -> None:
     """One line a policy over the cases."""
     for policy in policies:
@@ -111,7 +117,7 @@ def figure_speed_up(canvas: Canvas) -> None:
         axis.set_title(title, fontsize=9)
         axis.set_xlabel("sparsity", fontsize=8)
         axis.set_ylim(bottom=0)
-    axes[0].legend(fontsize=7)
+    legend_below(figure, axes[0])
     canvas.save(figure, "speed_up")
 
 
@@ -130,7 +136,7 @@ def figure_variation(canvas: Canvas) -> None:
         axis.set_yscale("log")
         axis.set_title(f"variation {title}", fontsize=9)
         axis.set_xlabel("sparsity", fontsize=8)
-    axes[0].legend(fontsize=7)
+    legend_below(figure, axes[0])
     canvas.save(figure, "variation")
 
 
@@ -145,7 +151,7 @@ def figure_hits(canvas: Canvas) -> None:
     lines(axes[1], found, "sparsity", shown[1:], lambda c, p: 100 * (over_bound(c, p) - 1))
     axes[0].set_title("HBM hit ratio", fontsize=9)
     axes[1].set_title("time above the certified bound, %", fontsize=9)
-    axes[0].legend(fontsize=7)
+    legend_below(figure, axes[0])
     for axis in axes:
         axis.set_xlabel("sparsity", fontsize=8)
     canvas.save(figure, "hits")
@@ -172,7 +178,7 @@ def figure_recordings(canvas: Canvas) -> None:
         labels = [name.removeprefix("recorded-") for name in names]
         axis.set_xticks(range(len(names)), labels, rotation=30, fontsize=7)
         axis.set_title(f"sparsity {sparsity:.0%}", fontsize=9)
-    axes[0].legend(fontsize=6)
+    legend_below(figure, axes[0])
     canvas.save(figure, "recordings")
 
 
@@ -224,7 +230,7 @@ def figure_error(canvas: Canvas) -> None:
     axes[0].set_xlabel("wrong predictions, %", fontsize=8)
     axes[0].set_title("time over the bound", fontsize=9)
     axes[0].set_yscale("log")
-    axes[0].legend(fontsize=7)
+    legend_below(figure, axes[0])
     canvas.save(figure, "prediction_error")
 
 
