@@ -1,8 +1,8 @@
 """The predictors that ship, with their parameters frozen.
 
 The weights of `learned` were tuned by hand-run searches on the recordings `standard`, `lookups` and
-`source_code` at a sparsity of 80 % (`learning.py` is a search of the same kind); the recordings `agent`, `dialogue` and `retrieval`, and all other
-sparsities, took no part in it.
+`source_code` at a sparsity of 80 % (`learning.py` is a search of the same kind); the recordings
+`agent`, `dialogue` and `retrieval`, and all other sparsities, took no part in it.
 """
 
 from collections.abc import Mapping

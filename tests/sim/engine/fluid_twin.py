@@ -9,8 +9,6 @@ from vsim.sim.machine import Machine
 
 from .wires import Copy
 
-_HALF_NS = Fraction(1, 2)
-
 
 @dataclass
 class _Flow:
@@ -75,33 +73,40 @@ def _fair_rates(flows: Sequence[_Flow]) -> list[Fraction]:
     return [rate for rate in rates if rate is not None]
 
 
-def arrivals(machine: Machine, tiers: Sequence[str], copies: Sequence[Copy]) -> list[int]:
-    """When each copy arrives: re-rated whenever one starts or is through, in whole nanoseconds."""
+def arrivals(machine: Machine, copies: Sequence[Copy], slack_ns: Fraction) -> list[int]:
+    """When each copy arrives: re-rated whenever one starts or is through, in whole nanoseconds.
+
+    Whenever one is through or arrives, so is any that has no more than the slack to go.
+    """
     waiting = sorted(range(len(copies)), key=lambda serial: copies[serial].start_ns)
     flows: list[_Flow] = []
     found = [0] * len(copies)
     now = 0
     while waiting or flows:
         rates = _fair_rates(flows)
-        next_ends = [
-            now + math.ceil(flow.left / rate * 10**9)
+        through = [
+            now + max(0, math.ceil(flow.left / rate * 10**9))
             for flow, rate in zip(flows, rates, strict=True)
         ]
         starts = [copies[serial].start_ns for serial in waiting[:1]]
-        then = min(next_ends + starts)
+        arriving = [time for time in found if time > now]
+        then = min(through + starts + arriving)
         for flow, rate in zip(flows, rates, strict=True):
             flow.left -= rate * (then - now) / 10**9
+        now = then
+        if then in starts:  # comes before what is through at the same time
+            while waiting and copies[waiting[0]].start_ns == now:
+                serial = waiting.pop(0)
+                copy = copies[serial]
+                takes = _takes(machine, copy.source, copy.target)[0]
+                flows.append(_Flow(serial, Fraction(copy.size_bytes), takes))
+            continue
         kept = []
         for flow, rate in zip(flows, rates, strict=True):
-            if flow.left <= rate * _HALF_NS / 10**9:
+            if flow.left <= rate * slack_ns / 10**9:
                 copy = copies[flow.serial]
-                found[flow.serial] = then + _takes(machine, copy.source, copy.target)[1]
+                found[flow.serial] = now + _takes(machine, copy.source, copy.target)[1]
             else:
                 kept.append(flow)
-        flows, now = kept, then
-        while waiting and copies[waiting[0]].start_ns == now:
-            serial = waiting.pop(0)
-            copy = copies[serial]
-            takes = _takes(machine, copy.source, copy.target)[0]
-            flows.append(_Flow(serial, Fraction(copy.size_bytes), takes))
+        flows = kept
     return found

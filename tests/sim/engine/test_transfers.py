@@ -141,6 +141,7 @@ def test_transfers_on_ways_of_their_own_do_not_meet() -> None:
     assert found == [LATENCY_NS + 1_000, 40]
 
 
+MILLIONTH = Fraction(1, 10**6)
 PATHS = [(a, b) for a in TIERS for b in TIERS if a != b]
 
 
@@ -159,4 +160,7 @@ PATHS = [(a, b) for a in TIERS for b in TIERS if a != b]
 )
 def test_any_transfers_arrive_as_an_exact_simulation_in_fractions_says(copies: list[Copy]) -> None:
     machine = round_machine({"hbm": ("hbm", 12 * GB, 12 * GB, 0)})
-    assert ends(server(machine), *copies) == arrivals(machine, TIERS, copies)
+    # the engine's slack is half a nanosecond; a transfer just as far from its end may go either way
+    half = Fraction(1, 2)
+    expected = [arrivals(machine, copies, half + off) for off in (-MILLIONTH, MILLIONTH)]
+    assert ends(server(machine), *copies) in expected
