@@ -67,7 +67,7 @@ CONTROL = _record(
     "prefetched "
     "prefetch_used unstuck through_skipped flow_events stalls peak_running "
     "time_arithmetic time_launch time_communication time_compute time_weights time_kv "
-    "time_lower time_vmm "
+    "time_vmm "
     "time_idle time_idle_transfers time_idle_capacity "
     "reserved_high reserved_low used_high used_low held_tokens used_tokens budget_left "
     "lower_attends batch_prompt batch_step "
@@ -81,7 +81,7 @@ COST = _record(
     "kv_written window_share "
     "exponent attend_weight map_ns unmap_ns "
     # the step under way
-    "compute_ns body_left body_time speed weight_share fixed_ns",
+    "compute_ns body_left body_time speed weight_share",
 )
 
 TIER = _record(
