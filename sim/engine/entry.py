@@ -1,5 +1,7 @@
 """Where Python enters the kernels: with the address of the world's table of arrays."""
 
+from typing import Any
+
 from numba import types
 
 from vsim.sim.compiled import borrowing_kernel
@@ -20,9 +22,13 @@ def compile_kernels() -> None:
     """Compile what a fast run calls, or load it from the cache, so that no run's time holds it."""
     call_addresses()
     time, flag = types.int64, types.boolean
-    enter_advance.compile((time, time, flag, time))  # type: ignore[attr-defined] # a dispatcher
-    enter_flow_event.compile((time, time))  # type: ignore[attr-defined]
-    enter_arrive.compile((time, time, time, time))  # type: ignore[attr-defined]
+    entries: tuple[tuple[Any, tuple[Any, ...]], ...] = (
+        (enter_advance, (time, time, flag, time)),
+        (enter_flow_event, (time, time)),
+        (enter_arrive, (time, time, time, time)),
+    )
+    for dispatcher, arguments in entries:
+        dispatcher.compile(arguments)
 
 
 @borrowing_kernel

@@ -64,11 +64,9 @@ CONTROL = _record(
     "steps exceptions operations operation_pages "
     # counters
     "completed rejected fast_steps swapped recomputed swap_refused copy_on_write promoted "
-    "prefetched "
-    "prefetch_used unstuck through_skipped flow_events stalls peak_running "
+    "prefetched prefetch_used unstuck through_skipped flow_events stalls peak_running "
     "time_arithmetic time_launch time_communication time_compute time_weights time_kv "
-    "time_vmm "
-    "time_idle time_idle_transfers time_idle_capacity "
+    "time_vmm time_idle time_idle_transfers time_idle_capacity "
     "reserved_high reserved_low used_high used_low held_tokens used_tokens budget_left "
     "lower_attends batch_prompt batch_step "
     "running_ns failed",

@@ -70,8 +70,3 @@ def text_lines(path: str | Path) -> Iterator[str]:
             refuse(str(path), "its gzip data are cut off; copy the file again, whole")
         except (gzip.BadGzipFile, zlib.error) as error:
             refuse(str(path), f"its gzip data are damaged ({error}); copy the file again")
-
-
-def whole_text(path: str | Path) -> str:
-    """Return a file's text. Raises InputError as `text_lines` does."""
-    return "".join(text_lines(path))
