@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vsim.sim.compiled import kernel
-from vsim.sim.placement.lru import BALANCE_GAIN
 from vsim.sim.placement.schedule import Schedule
+from vsim.sim.placement.sharing import share_reads
 from vsim.sim.placement.two_tiers import Bools, TwoTiers
 from vsim.traces.page_reads import PageReads
 
@@ -20,18 +20,16 @@ def clock(
 
     for each step t:
         set the bits of the pages t read from HBM
-        balanced: the room in use follows the two bandwidths as in LRU
         for each page that t streamed in:
-            while the room is full: move the hand on, clearing bits, to a page with its bit clear
+            while HBM is full: move the hand on, clearing bits, to a page with its bit clear
             that t did not read; evict it. After two turns without one: stop
             keep the page in that slot from t + 1 on, bit clear
+
+    Balanced: reads are shared with the slow tier in the end (`sharing.py`).
     """
-    gain = BALANCE_GAIN if balanced else 0.0
-    page, first, last, n = _clock(
-        reads.offsets, reads.pages, resident, tiers.hbm_pages,
-        tiers.ratio(), gain, tiers.weight_bytes / reads.page_bytes,
-    )  # fmt: skip
-    return Schedule.of(page[:n], first[:n], last[:n])
+    page, first, last, n = _clock(reads.offsets, reads.pages, resident, tiers.hbm_pages)
+    schedule = Schedule.of(page[:n], first[:n], last[:n])
+    return share_reads(reads, tiers, schedule) if balanced else schedule
 
 
 @kernel
@@ -40,14 +38,10 @@ def _clock(
     pages: Int32s,
     resident: Bools,
     hbm_pages: int,
-    ratio: float,
-    gain: float,
-    weight_pages: float,
 ) -> tuple[Int32s, Int32s, Int32s, int]:
     steps = len(offsets) - 1
     n_pages = len(resident)
     slot = np.full(hbm_pages + 1, -1, np.int32)
-    room, fill = hbm_pages, 1.0
     since = np.full(n_pages, -1, np.int32)
     referenced = np.zeros(n_pages, np.bool_)
     last_read = np.full(n_pages, -1, np.int32)
@@ -77,14 +71,10 @@ def _clock(
                 referenced[p] = True
         if t + 1 == steps or hbm_pages == 0:
             continue
-        if gain > 0.0:
-            slower = misses * ratio > hi - lo - misses + weight_pages
-            fill = min(max(fill + gain * (slower - 1.0 / (1.0 + ratio)), 0.0), 1.0)
-            room = int(hbm_pages * fill)
         turns = 0  # slots passed in this step without an eviction
         for j in range(misses):
             p = missed[j]
-            while used >= room and used > 0:
+            while used >= hbm_pages and used > 0:
                 q = slot[hand]
                 while turns < 2 * used and (referenced[q] or last_read[q] >= t):
                     referenced[q] = False
@@ -103,7 +93,7 @@ def _clock(
                 slot[hand] = slot[used]
                 if hand == used:
                     hand = 0
-            if used >= room:
+            if used >= hbm_pages:
                 break
             slot[used] = slot[hand]
             slot[hand] = p

@@ -5,33 +5,28 @@ import numpy.typing as npt
 
 from vsim.sim.compiled import kernel
 from vsim.sim.placement.schedule import Schedule
+from vsim.sim.placement.sharing import share_reads
 from vsim.sim.placement.two_tiers import Bools, TwoTiers
 from vsim.traces.page_reads import PageReads
 
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
 
-BALANCE_GAIN = 0.02
-
 
 def lru(reads: PageReads, tiers: TwoTiers, resident: Bools, *, balanced: bool = False) -> Schedule:
     """Keep every page that was streamed in, in the place of the page not read for longest.
 
     for each step t:
-        balanced: grow the room in use by 2 % · B1/(B1+B2) of HBM if the slow tier took longer at
-            t, shrink it by 2 % · B2/(B1+B2) if HBM did (a page too few costs 1/B2, too many 1/B1)
         for each page that t read from the slow tier:
             if HBM is full: evict the page with the oldest last read, if it is older than t
             keep the page from t + 1 on
 
-    The queue of pages by last read is the trace itself: a read is live while it is its page's last.
+    Balanced: reads are shared with the slow tier in the end (`sharing.py`). The queue of pages by
+    last read is the trace itself: a read is live while it is its page's last.
     """
-    gain = BALANCE_GAIN if balanced else 0.0
-    page, first, last, n = _lru(
-        reads.offsets, reads.pages, resident, tiers.hbm_pages,
-        tiers.ratio(), gain, tiers.weight_bytes / reads.page_bytes,
-    )  # fmt: skip
-    return Schedule.of(page[:n], first[:n], last[:n])
+    page, first, last, n = _lru(reads.offsets, reads.pages, resident, tiers.hbm_pages)
+    schedule = Schedule.of(page[:n], first[:n], last[:n])
+    return share_reads(reads, tiers, schedule) if balanced else schedule
 
 
 @kernel
@@ -40,9 +35,6 @@ def _lru(
     pages: Int32s,
     resident: Bools,
     hbm_pages: int,
-    ratio: float,
-    gain: float,
-    weight_pages: float,
 ) -> tuple[Int32s, Int32s, Int32s, int]:
     steps = len(offsets) - 1
     n_pages = len(resident)
@@ -61,7 +53,6 @@ def _lru(
     missed = np.empty(n_pages, np.int32)
     unread = 0  # pages before this one were in HBM at the start and are read or evicted
     queue, queue_step = np.int64(0), 0
-    room, fill = hbm_pages, 1.0
     for t in range(steps):
         misses = 0
         lo, hi = offsets[t], offsets[t + 1]
@@ -73,12 +64,8 @@ def _lru(
             misses += since[p] < 0
         if t + 1 == steps:
             break
-        if gain > 0.0:
-            slower = misses * ratio > hi - lo - misses + weight_pages
-            fill = min(max(fill + gain * (slower - 1.0 / (1.0 + ratio)), 0.0), 1.0)
-            room = int(hbm_pages * fill)
         for j in range(misses):
-            while used >= room and used > 0:
+            while used >= hbm_pages and used > 0:
                 while unread < n_pages and (since[unread] != 0 or last[unread] >= 0):
                     unread += 1
                 if unread < n_pages:
@@ -102,7 +89,7 @@ def _lru(
                 n += 1
                 since[victim] = -1
                 used -= 1
-            if used >= room:
+            if used >= hbm_pages:
                 break
             since[missed[j]] = t + 1
             used += 1

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from vsim.sim.bounds.lp import Bound, bound
@@ -9,7 +10,6 @@ from vsim.sim.placement.belady import belady
 from vsim.sim.placement.case import Case, Placement
 from vsim.sim.placement.clock import clock
 from vsim.sim.placement.interval_annealing import interval_annealing
-from vsim.sim.placement.lookahead import lookahead
 from vsim.sim.placement.lp_rounding import grouped_mip, lp_rounding
 from vsim.sim.placement.lru import lru
 from vsim.sim.placement.page_oracle import page_oracle
@@ -57,7 +57,7 @@ def predicted(name: str, predictor: Predictor, retention: Retention) -> Run:
             "prefetched_pages": float(kept.prefetches),
             "planner_s_per_step": kept.planner_s_per_step,
         }
-        return Placement(name, kept.schedule, False, facts)
+        return Placement(name, kept.schedule, retention.foresight > 0, facts)
 
     return run
 
@@ -78,17 +78,16 @@ def rounded(case: Case, solved: Bound, *, mip_s: float, seed: int = 0) -> Placem
 def studies() -> Mapping[str, Run]:
     """Policies that a table shows only if asked: how much, and how rightly, one must foresee.
 
-    belady-error-N: Belady with N % of its predictions wrong. lookahead-N: knows N steps.
+    belady-error-N: Belady with N % of its predictions wrong. lookahead-N: `learned`, but it knows
+    what the next N steps read.
     """
     found = {f"belady-error-{percent}": _mistaken(percent) for percent in (10, 25, 50, 75, 100)}
     return MappingProxyType({**found, **{f"lookahead-{n}": _foreseeing(n) for n in (1, 2, 4, 8)}})
 
 
 def _foreseeing(steps: int) -> Run:
-    def decide(case: Case) -> Schedule:
-        return lookahead(case.reads, case.tiers, case.resident(), steps)
-
-    return _plain(f"lookahead-{steps}", decide, oracle=True)
+    predictor, retention = PREDICTORS["learned"]
+    return predicted(f"lookahead-{steps}", predictor, replace(retention, foresight=steps))
 
 
 def _mistaken(percent: int) -> Run:

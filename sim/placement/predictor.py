@@ -15,11 +15,12 @@ Kind = Literal["reads", "recency", "mass", "pressed", "place", "echo"]
 _KINDS: dict[str, int] = {
     "reads": 0, "recency": 1, "mass": 2, "pressed": 3, "place": 4, "echo": 5,
 }  # fmt: skip
+ECHO = _KINDS["echo"]
 WINDOW = 256
 """Past steps that an echo is looked for in."""
-HORIZON = 24
+HORIZON = 12
 """Steps after an echo that count as what comes next."""
-MATCHES = 3
+MATCHES = 8
 """Echoes that are averaged."""
 
 
@@ -31,12 +32,13 @@ class Feature:
     recency: x ← 1 if the page is read, else d·x.
     mass: x ← d·x + (1 − d)·m, with m = log2 of the page's attention mass over the least mass that
         was selected in its head, within −4..4 (−4 where none was recorded).
-    pressed: as reads, but only steps in which the slow tier took longer than HBM count: what those
-        read decides the time.
+    pressed: as reads, but steps count by their pressure, 0 to 1, which rises while the slow tier
+        serves from 85 to 115 % of its share of the reads: what those steps read decides the time.
     place: x ← d·x + (1 − d)·h, with h the share of heads that read their page at the same place of
         the context: heads follow each other.
-    echo: x ← mean of d^j, where the page was first read j ≤ 24 steps after a past step like this
-        one, over the three past steps most like it: text repeats itself, and what it attends to.
+    echo: x ← mean of d^j times that step's pressure, where the page was first read j ≤ 12 steps
+        after a past step like this one, over the eight past steps most like it: text repeats
+        itself, and what it attends to.
     """
 
     kind: Kind
@@ -79,7 +81,7 @@ def update_traces(
     decays: Floats,
     read: npt.NDArray[np.bool_],
     mass: Floats,
-    pressed: bool,
+    pressure: float,
     place: npt.NDArray[np.int32],
     heads_at_place: Floats,
 ) -> None:
@@ -90,7 +92,7 @@ def update_traces(
         kinds, decays: of each feature.
         read: bool[pages], whether the step reads the page.
         mass: float64[pages], log2 of its mass over the least selected.
-        pressed: the slow tier took longer than HBM in this step.
+        pressure: 0 to 1, how much the slow tier was behind HBM in this step.
         place: int32[pages], a number for each place of each request's context.
         heads_at_place: float64[places], share of the heads that read their page there.
     """
@@ -107,9 +109,9 @@ def update_traces(
             for p in range(len(row)):
                 row[p] = d * row[p] + (1.0 - d) * mass[p]
         elif kinds[f] == 3:
-            if pressed:
-                for p in range(len(row)):
-                    row[p] = d * row[p] + (1.0 - d) * read[p]
+            rate = (1.0 - d) * pressure
+            for p in range(len(row)):
+                row[p] += rate * (read[p] - row[p])
         elif kinds[f] == 4:
             for p in range(len(row)):
                 row[p] = d * row[p] + (1.0 - d) * heads_at_place[place[p]]
@@ -142,6 +144,7 @@ def echo(
     pages: npt.NDArray[np.int32],
     t: int,
     similarity: Floats,
+    pressure: Floats,
     decay: float,
     row: Floats,
 ) -> None:
@@ -173,7 +176,7 @@ def echo(
                     p = pages[i]
                     if not counted[p]:
                         counted[p] = True
-                        row[p] += weight
+                        row[p] += weight * pressure[j]
             for i in range(offsets[match + 1], offsets[match + HORIZON + 1]):
                 counted[pages[i]] = False
 

@@ -7,8 +7,16 @@ import numpy as np
 import numpy.typing as npt
 
 from vsim.sim.compiled import kernel
-from vsim.sim.placement.predictor import Predictor, echo, match_steps, places, update_traces
+from vsim.sim.placement.predictor import (
+    ECHO,
+    Predictor,
+    echo,
+    match_steps,
+    places,
+    update_traces,
+)
 from vsim.sim.placement.schedule import Schedule
+from vsim.sim.placement.sharing import share_reads
 from vsim.sim.placement.two_tiers import Bools, TwoTiers
 from vsim.traces.page_reads import PageReads
 
@@ -18,6 +26,8 @@ Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
 
 LEAST_MASS = -4.0
+SURE = 1e6
+"""Above every score: the page is known to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +36,17 @@ class Retention:
 
     Attributes:
         hysteresis: added to the score of a page that is in HBM.
-        balance: leave out of HBM as many of the surest pages as the slow tier has time for.
+        balance: share reads of pages in HBM with the slow tier, so that both take equally long.
         prefetch: promote pages on the channel's idle time in a step.
         margin: how much better than the page it replaces a prefetched page must score.
+        foresight: steps ahead whose reads are known; only an oracle knows any.
     """
 
     hysteresis: float = 0.0
     balance: bool = False
     prefetch: bool = False
     margin: float = 0.0
+    foresight: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,13 +96,13 @@ def retain(
 
     for each step t:
         update the traces with what t reads, and the scores
-        prefetch: while the channel is idle at t: promote the best page that is neither in HBM nor
-            read by t, in place of the worst page in HBM that t does not read, if better by margin
-        rank the pages in HBM (score + hysteresis) and those streamed in
-        balance: bypass = the slow tier's share of the reads, B2/(B1+B2), less the misses that come
-            anyway: their mean and 1.34 standard deviations (one page too many on the slow tier
-            costs 1/B2, one too few 1/B1; for 10 : 1 that is the chance of 1 in 11)
-        leave out the best `bypass` pages, which are read nearly always, and keep the next k
+        prefetch: while the channel is idle at t, by the usual pressure: promote the best page that
+            is neither in HBM nor read by t, in place of the worst page in HBM that t does not read,
+            if better by margin
+        rank the pages in HBM (score + hysteresis) and those streamed in, and keep the best k
+
+    A foresight of n puts the pages that t + 1 reads first, then those of t + 2, … up to t + n. With
+    `balance`, reads are shared with the slow tier in the end (`sharing.py`).
 
     Args:
         reads, tiers, resident: the case.
@@ -106,17 +118,20 @@ def retain(
     if seen is None:
         seen = Seen(np.zeros(reads.steps + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, "f4"))
     began = time.perf_counter()
-    page, first, last, n, hits, prefetched, used = _retain(
+    stays, hits, prefetched, used = _retain(
         reads.offsets, reads.pages, reads.born, resident, tiers.hbm_pages, tiers.ratio(),
         tiers.weight_bytes / reads.page_bytes,
         predictor.kinds, predictor.decays, predictor.weights,
         *places(reads.request, reads.position),
         seen.offsets, seen.pages, seen.relative,
-        retention.hysteresis, retention.balance, retention.prefetch, retention.margin,
+        retention.hysteresis, retention.prefetch, retention.margin, retention.foresight,
     )  # fmt: skip
+    schedule = Schedule.of(*stays)
+    if retention.balance:
+        schedule = share_reads(reads, tiers, schedule)
     elapsed = time.perf_counter() - began
     return Kept(
-        schedule=Schedule.of(page[:n], first[:n], last[:n]),
+        schedule=schedule,
         predicted_reads=hits / max(reads.reads, 1),
         used_promotions=used / prefetched if prefetched else 1.0,
         prefetches=int(prefetched),
@@ -142,215 +157,237 @@ def _retain(
     seen_pages: Int32s,
     seen_relative: Float32s,
     hysteresis: float,
-    balance: bool,
     prefetch: bool,
     margin: float,
-) -> tuple[Int32s, Int32s, Int32s, int, int, int, int]:
+    foresight: int,
+) -> tuple[Int32s, int, int, int]:
+    """Carry out `retain`; returns int32[3, n], page, first and last of each stay, and counts."""
     steps = len(offsets) - 1
     n_pages = len(resident)
     traces = np.zeros((len(kinds), n_pages))
     score = np.zeros(n_pages)
     read = np.zeros(n_pages, np.bool_)
-    mass = np.full(n_pages, -4.0)
+    mass = np.full(n_pages, LEAST_MASS)
     similarity = np.zeros(steps)
-    echoes = False
-    for f in range(len(kinds)):
-        echoes = echoes or kinds[f] == 5
+    pressure = np.zeros(steps)
+    echoes = (kinds == ECHO).any()
     reading = np.zeros(len(heads))  # share of the heads that read each place
-    since = np.full(n_pages, -1, np.int32)
+    since = np.full(n_pages, -1, np.int32)  # first step of the page's stay in HBM
     waits = np.zeros(n_pages, np.bool_)  # prefetched and not read since
     members = np.empty(n_pages, np.int32)  # pages in HBM
+    missed = np.empty(n_pages, np.int32)
+    value = np.empty(n_pages)
     used = 0
     for p in range(n_pages):
         if resident[p]:
             since[p] = 0
             members[used] = p
             used += 1
-    size = n_pages + 4096
-    page_of = np.empty(size, np.int32)
-    first_of = np.empty(size, np.int32)
-    last_of = np.empty(size, np.int32)
+    stays = np.empty((3, n_pages + 4096), np.int32)
     n = 0
     hits, prefetched, fulfilled = 0, 0, 0
-    missed = np.empty(n_pages, np.int32)
-    value = np.empty(n_pages)
-    left_out = np.full(n_pages, -1, np.int32)  # the step for which the page was bypassed
-    mean, spread = 0.0, 0.0  # of the misses that were not chosen
-    noted = 0
+    usual = 0.0
     for t in range(steps):
         lo, hi = offsets[t], offsets[t + 1]
-        misses = 0
-        chosen = 0
+        misses, streamed = 0, 0  # streamed: misses and pages that t writes
+        reading[:] = 0.0
         for i in range(lo, hi):
             p = pages[i]
             read[p] = True
+            reading[place[p]] += 1.0 / heads[place[p]]
             if since[p] < 0:
-                missed[misses] = p
-                misses += 1
-                chosen += left_out[p] == t
+                missed[streamed] = p
+                streamed += 1
+                misses += born[p] < t
             elif waits[p]:
                 waits[p] = False
                 fulfilled += 1
         hits += hi - lo - misses
+        hbm = (weight_pages + hi - lo - misses) / ratio  # HBM's time, in pages of the channel
+        equal = (weight_pages + hi - lo) / (1.0 + ratio)
+        pressure[t] = min(max((misses / max(equal, 1.0) - 0.85) / 0.3, 0.0), 1.0)
+
         for i in range(seen_offsets[t], seen_offsets[t + 1]):
-            mass[seen_pages[i]] = min(max(seen_relative[i], -4.0), 4.0)
-        reading[:] = 0.0
-        for i in range(lo, hi):
-            reading[place[pages[i]]] += 1.0
-        for j in range(len(reading)):
-            reading[j] /= heads[j]
-        fast = (weight_pages + hi - lo - misses) / ratio
-        update_traces(traces, kinds, decays, read, mass, misses > fast, place, reading)
+            mass[seen_pages[i]] = min(max(seen_relative[i], LEAST_MASS), -LEAST_MASS)
+        update_traces(traces, kinds, decays, read, mass, pressure[t], place, reading)
+        for i in range(seen_offsets[t], seen_offsets[t + 1]):
+            mass[seen_pages[i]] = LEAST_MASS
         if echoes:
             match_steps(offsets, pages, t, read, similarity)
-        for f in range(len(kinds)):
-            if kinds[f] == 5:
-                echo(offsets, pages, t, similarity, decays[f], traces[f])
-        for i in range(seen_offsets[t], seen_offsets[t + 1]):
-            mass[seen_pages[i]] = -4.0
         score[:] = 0.0
         for f in range(len(kinds)):
-            w = weights[f]
+            if kinds[f] == ECHO:
+                echo(offsets, pages, t, similarity, pressure, decays[f], traces[f])
             for p in range(n_pages):
-                score[p] += w * traces[f, p]
+                score[p] += weights[f] * traces[f, p]
+        for j in range(min(foresight, steps - 1 - t), 0, -1):
+            for i in range(offsets[t + j], offsets[t + j + 1]):
+                score[pages[i]] = SURE + foresight - j
 
-        idle = int(fast - misses) if fast > misses else 0
+        usual = 0.9 * usual + 0.1 * pressure[t]
+        idle = int(usual * max(hbm - misses, 0.0))
         if prefetch and idle > 0 and t + 1 < steps:
-            if n + idle > size:
-                size = 2 * (size + idle)
-                page_of = np.concatenate((page_of[:n], np.empty(size - n, np.int32)))
-                first_of = np.concatenate((first_of[:n], np.empty(size - n, np.int32)))
-                last_of = np.concatenate((last_of[:n], np.empty(size - n, np.int32)))
-            # The best pages outside replace the worst inside, as many as gain by it.
-            m = 0
-            for p in range(n_pages):
-                if since[p] < 0 and not read[p] and born[p] < t:
-                    value[m] = -score[p]
-                    m += 1
-            outside = np.sort(value[:m])
-            m = 0
-            for j in range(used):
-                if not read[members[j]]:
-                    value[m] = score[members[j]]
-                    m += 1
-            inside = np.sort(value[:m])
-            free = room - used
-            moves = min(free, idle, len(outside))
-            while (
-                moves < min(idle, len(outside), free + len(inside))
-                and -outside[moves] > inside[moves - free] + margin
-            ):
-                moves += 1
-            leave = moves - free
-            if leave > 0:
-                worst = inside[leave - 1]
-                ties = leave
-                for v in inside[:leave]:
-                    ties -= v < worst
-                kept = 0
-                for j in range(used):
-                    p = members[j]
-                    leaves = not read[p] and score[p] <= worst
-                    if leaves and score[p] == worst:
-                        leaves = ties > 0
-                        ties -= 1
-                    if leaves:
-                        if since[p] < t:
-                            page_of[n] = p
-                            first_of[n] = since[p]
-                            last_of[n] = t - 1
-                            n += 1
-                        since[p] = -1
-                        waits[p] = False
-                        left_out[p] = t  # not to come back in the same step
-                    else:
-                        members[kept] = p
-                        kept += 1
-                used = kept
-            if moves > 0:
-                least = -outside[moves - 1]
-                ties = moves
-                for v in outside[:moves]:
-                    ties -= -v > least
-                for p in range(n_pages):
-                    if since[p] >= 0 or read[p] or born[p] >= t or left_out[p] == t:
-                        continue
-                    if score[p] > least or (score[p] == least and ties > 0):
-                        ties -= score[p] == least
-                        members[used] = p
-                        used += 1
-                        since[p] = t
-                        waits[p] = True
-                        prefetched += 1
-
+            stays = _with_room(stays, n, idle)
+            used, n, promotions = _prefetch(
+                t, idle, margin, score, read, born, room, since, waits, members, used, stays, n,
+                value,
+            )  # fmt: skip
+            prefetched += promotions
         for i in range(lo, hi):
             read[pages[i]] = False
-        if t + 1 == steps:
-            break
-        bypass = 0
-        if balance:
-            noted += 1
-            rate = max(1.0 / noted, 0.1)
-            off = misses - chosen - mean
-            mean += rate * off
-            spread += rate * (off * off - spread)
-            share = (weight_pages + hi - lo) / (1.0 + ratio)
-            bypass = max(int(share - mean - 1.34 * np.sqrt(spread)), 0)
-        total = used + misses
-        for j in range(used):
-            value[j] = score[members[j]] + hysteresis
-        for j in range(misses):
-            value[used + j] = score[missed[j]]
-        bypass = min(bypass, total)
-        limit = min(room + bypass, total)
-        ranked = np.sort(value[:total])
-        least = ranked[total - limit] if limit > 0 else np.inf
-        most = ranked[total - bypass] if bypass > 0 else np.inf
-        # How many of those that tie at the two ends belong to them.
-        ties = limit
-        top_ties = bypass
-        for j in range(total):
-            ties -= value[j] > least
-            top_ties -= value[j] > most
-        if n + used > size:
-            size = 2 * (size + used)
-            page_of = np.concatenate((page_of[:n], np.empty(size - n, np.int32)))
-            first_of = np.concatenate((first_of[:n], np.empty(size - n, np.int32)))
-            last_of = np.concatenate((last_of[:n], np.empty(size - n, np.int32)))
+        if t + 1 < steps:
+            stays = _with_room(stays, n, used)
+            used, n = _keep_best(
+                t, hysteresis, score, room, missed[:streamed], since, waits, members, used, stays,
+                n, value,
+            )  # fmt: skip
+    stays = _with_room(stays, n, used)
+    for j in range(used):
+        p = members[j]
+        stays[0, n], stays[1, n], stays[2, n] = p, since[p], steps - 1
+        n += 1
+    return stays[:, :n], hits, prefetched, fulfilled
+
+
+@kernel
+def _with_room(stays: Int32s, n: int, more: int) -> Int32s:
+    """Return `stays`, or a larger copy, in which `more` follow the first n."""
+    if n + more <= stays.shape[1]:
+        return stays
+    grown = np.empty((3, 2 * (n + more)), np.int32)
+    grown[:, :n] = stays[:, :n]
+    return grown
+
+
+@kernel
+def _prefetch(
+    t: int,
+    idle: int,
+    margin: float,
+    score: Floats,
+    read: Bools,
+    born: Int32s,
+    room: int,
+    since: Int32s,
+    waits: Bools,
+    members: Int32s,
+    used: int,
+    stays: Int32s,
+    n: int,
+    value: Floats,
+) -> tuple[int, int, int]:
+    """Let the best pages outside replace the worst inside, as many as gain by it and as are idle.
+
+    Returns how many pages are in HBM, how many stays have ended, and how many were promoted.
+    """
+    m = 0
+    for p in range(len(score)):
+        if since[p] < 0 and not read[p] and born[p] < t:
+            value[m] = -score[p]
+            m += 1
+    outside = np.sort(value[:m])
+    m = 0
+    for j in range(used):
+        if not read[members[j]]:
+            value[m] = score[members[j]]
+            m += 1
+    inside = np.sort(value[:m])
+    free = room - used
+    moves = min(free, idle, len(outside))
+    while (
+        moves < min(idle, len(outside), free + len(inside))
+        and -outside[moves] > inside[moves - free] + margin
+    ):
+        moves += 1
+    if moves == 0:
+        return used, n, 0
+    # Whom to promote, before anybody leaves. Of those that tie at the edge, the first pages.
+    least = -outside[moves - 1]
+    ties = moves
+    for j in range(moves):
+        ties -= -outside[j] > least
+    promoted = np.empty(moves, np.int32)
+    m = 0
+    for p in range(len(score)):
+        if since[p] >= 0 or read[p] or born[p] >= t:
+            continue
+        if score[p] > least or (score[p] == least and ties > 0):
+            ties -= score[p] == least
+            promoted[m] = p
+            m += 1
+    leave = moves - free
+    if leave > 0:
+        worst = inside[leave - 1]
+        ties = leave
+        for j in range(leave):
+            ties -= inside[j] < worst
         kept = 0
-        for j in range(total):
-            p = members[j] if j < used else missed[j - used]
-            stays = value[j] > least
-            if value[j] == least and ties > 0:
-                stays = True
+        for j in range(used):
+            p = members[j]
+            leaves = not read[p] and score[p] <= worst
+            if leaves and score[p] == worst:
+                leaves = ties > 0
                 ties -= 1
-            if stays and (value[j] > most or (value[j] == most and top_ties > 0)):
-                top_ties -= value[j] == most
-                left_out[p] = t + 1
-                stays = False
-            if stays:
-                if j >= used:
-                    since[p] = t + 1
-                members[kept] = p
-                kept += 1
-            elif j < used:
-                page_of[n] = p
-                first_of[n] = since[p]
-                last_of[n] = t
+            if leaves:
+                stays[0, n], stays[1, n], stays[2, n] = p, since[p], t - 1
                 n += 1
                 since[p] = -1
                 waits[p] = False
+            else:
+                members[kept] = p
+                kept += 1
         used = kept
-    total = n + used
-    page_all = np.empty(total, np.int32)
-    first_all = np.empty(total, np.int32)
-    last_all = np.empty(total, np.int32)
-    page_all[:n] = page_of[:n]
-    first_all[:n] = first_of[:n]
-    last_all[:n] = last_of[:n]
+    for j in range(moves):
+        members[used] = promoted[j]
+        used += 1
+        since[promoted[j]] = t
+        waits[promoted[j]] = True
+    return used, n, moves
+
+
+@kernel
+def _keep_best(
+    t: int,
+    hysteresis: float,
+    score: Floats,
+    room: int,
+    missed: Int32s,
+    since: Int32s,
+    waits: Bools,
+    members: Int32s,
+    used: int,
+    stays: Int32s,
+    n: int,
+    value: Floats,
+) -> tuple[int, int]:
+    """Keep the best of the pages in HBM and those streamed in; return their number and `n`."""
+    total = used + len(missed)
     for j in range(used):
-        p = members[j]
-        page_all[n + j] = p
-        first_all[n + j] = since[p]
-        last_all[n + j] = steps - 1
-    return page_all, first_all, last_all, total, hits, prefetched, fulfilled
+        value[j] = score[members[j]] + hysteresis
+    for j in range(len(missed)):
+        value[used + j] = score[missed[j]]
+    limit = min(room, total)
+    least = np.inf
+    if limit > 0:
+        least = np.partition(value[:total], total - limit)[total - limit]
+    ties = limit  # how many of those that tie at the edge stay
+    for j in range(total):
+        ties -= value[j] > least
+    kept = 0
+    for j in range(total):
+        p = members[j] if j < used else missed[j - used]
+        stays_on = value[j] > least
+        if value[j] == least and ties > 0:
+            stays_on = True
+            ties -= 1
+        if stays_on:
+            if j >= used:
+                since[p] = t + 1
+            members[kept] = p
+            kept += 1
+        elif j < used:
+            stays[0, n], stays[1, n], stays[2, n] = p, since[p], t
+            n += 1
+            since[p] = -1
+            waits[p] = False
+    return kept, n

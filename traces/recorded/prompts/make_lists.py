@@ -174,8 +174,8 @@ def notes(random: Random, sentences: int, hidden: int, questions: int) -> str:
 
 def main(folder: Path) -> None:
     """Write both texts."""
-    (folder / "lookups.txt").write_text(orders(Random(11), 100, 60))
-    (folder / "retrieval.txt").write_text(notes(Random(12), 165, 8, 55))
+    (folder / "lookups.txt").write_text(orders(Random(11), 112, 60))
+    (folder / "retrieval.txt").write_text(notes(Random(12), 225, 8, 55))
 
 
 if __name__ == "__main__":
