@@ -95,14 +95,53 @@ def _cache(summary: Mapping[str, Any]) -> Text:
     )
 
 
+def _placement(summary: Mapping[str, Any]) -> Sequence[Text]:
+    """Say where a placement's page reads were served, and how far it is from the best."""
+    placed = summary["placement"]
+    certificate = placed["certificate"]
+    knows = "oracle: it knows the future" if placed["oracle"] else "online"
+    first = Text.assemble(
+        "placement ",
+        (placed["policy"], "bold"),
+        f" ({knows}): {_percent(placed['hit_ratio'])} of page reads from HBM, "
+        f"{_bytes(placed['moved_bytes'])} moved",
+    )
+    aside = ""
+    if certificate["launch_and_communication_s"] > 0:
+        aside = f"; {_gap(placed['body_gap'])} without launch and communication"
+    return (
+        first,
+        Text(
+            f"certified: its decode steps take {_gap(placed['gap'])} more than "
+            f"{_seconds(placed['bound_s'])}, which no placement on these tiers can beat{aside} "
+            f"({certificate['solver']}, {_digits(summary['bound_wall_s'])} s)"
+        ),
+    )
+
+
+def _seconds(value: float) -> str:
+    """Print simulated seconds with four significant digits."""
+    number, unit = (value, "s") if value >= 1 else (1000 * value, "ms")
+    return f"{number:,.0f} {unit}" if number >= 1000 else f"{number:#.4g} {unit}"
+
+
+def _gap(share: float) -> str:
+    """Print how far above the best, with two digits more where it is less than one percent."""
+    return _percent(share) if share >= 0.01 else f"{100 * share:.3f}%"
+
+
 def _tiers(summary: Mapping[str, Any]) -> Table:
-    table = _table("tier", "capacity", "peak", "mean", "read", "written", "hit share", "evicted")
-    for tier in summary["tiers"]:
-        sizes = ("capacity", "peak", "mean", "read", "written")
+    sizes = ("capacity", "peak", "mean", "read", "written")
+    placed = summary.get("placement")
+    table = _table("tier", *sizes, "page reads" if placed else "hit share", "evicted")
+    for index, tier in enumerate(summary["tiers"]):
+        share = tier["hit_share"]
+        if placed:
+            share = placed["hit_ratio"] if index == 0 else 1 - placed["hit_ratio"]
         table.add_row(
             tier["name"],
             *(_bytes(tier[f"{size}_bytes"]) for size in sizes),
-            _percent(tier["hit_share"]),
+            _percent(share),
             f"{tier['evicted_pages']:,} pages",
         )
     return table
@@ -162,7 +201,8 @@ def show_summary(
     console.print()
     console.print(_latencies(summary))
     console.print()
-    console.print(_cache(summary))
+    for line in _placement(summary) if "placement" in summary else (_cache(summary),):
+        console.print(line)
     console.print()
     console.print(_tiers(summary))
     if summary["links"]:

@@ -5,7 +5,7 @@ to do nothing is no fault. Each rule yields the place of a field and what to wri
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,7 +99,7 @@ def refuse_what_cannot_act(case: Case) -> None:
     Raises:
         InputError: one fault a setting, `scenario` as its file and the field as its place.
     """
-    found = list(_tiers_exist(case))
+    found = list(tiers_exist(case.scenario, case.machine))
     if not found:
         rules = (
             _capacities,
@@ -111,24 +111,32 @@ def refuse_what_cannot_act(case: Case) -> None:
             _mapped_pages,
             _scheduling,
             _trace_settings,
+            _attention_settings,
             _reclaim,
         )
         found = [each for rule in rules for each in rule(case)]
-    if found:
-        raise InputError(
-            Fault("scenario", message, place=".".join(map(str, place))) for place, message in found
-        )
+    refuse_all(found)
 
 
-def _tiers_exist(case: Case) -> Found:
-    names = [tier.name for tier in case.machine.tiers]
-    hbm = case.machine.hbm.name
+def refuse_all(found: Iterable[tuple[Place, str]]) -> None:
+    """Raise one InputError that holds every fault found, if there is any."""
+    faults = [
+        Fault("scenario", message, place=".".join(map(str, place))) for place, message in found
+    ]
+    if faults:
+        raise InputError(faults)
+
+
+def tiers_exist(scenario: Scenario, machine: Machine) -> Found:
+    """Tiers that the machine lacks, that are listed twice, or that are not where they belong."""
+    names = [tier.name for tier in machine.tiers]
+    hbm = machine.hbm.name
     seen: set[str] = set()
-    for index, tier in enumerate(case.scenario.tiers):
+    for index, tier in enumerate(scenario.tiers):
         place = ("tiers", index, "tier")
         if tier.tier not in names:
-            machine = case.machine.name
-            yield place, f"{machine} has no tier '{tier.tier}'{suggestion(tier.tier, names)}"
+            message = f"has no tier '{tier.tier}'{suggestion(tier.tier, names)}"
+            yield place, f"{machine.name} {message}"
         elif tier.tier in seen:
             yield place, f"'{tier.tier}' is listed above already; remove one of them"
         elif (tier.tier == hbm) != (index == 0):
@@ -354,6 +362,16 @@ def _trace_settings(case: Case) -> Found:
     for field in case.written("prefix_caching"):
         if case.engine.prefix_caching and not case.has_prefixes:
             yield ("engine", field), "does nothing: the trace has no prefix ids; write false"
+
+
+def _attention_settings(case: Case) -> Found:
+    why = "does nothing: the workload has no attention trace"
+    for field in ("selection", "steps"):
+        if field in case.scenario.workload.model_fields_set:
+            yield ("workload", field), f"{why}; remove it"
+    if "placement" in case.scenario.model_fields_set:
+        message = f"{why}; remove it, or write engine.placement for where pages are born"
+        yield ("placement",), message
 
 
 def _reclaim(case: Case) -> Found:

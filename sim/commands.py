@@ -22,7 +22,7 @@ def register(app: typer.Typer, show: Show | None = None) -> None:
         scenario: Annotated[str, typer.Argument(help="Scenario file (YAML).")],
         trace: Annotated[
             str | None,
-            typer.Option(help="Take the requests from this trace instead of the scenario's."),
+            typer.Option(help="Take the requests, or the attention, from this trace instead."),
         ] = None,
         set_: Annotated[
             list[str] | None,

@@ -43,8 +43,8 @@ class RunFacts:
         weight_bytes: bytes of all weights on all GPUs.
         block_tokens: tokens of a block.
         page_tokens: tokens of a page.
-        batching: continuous or static.
-        placement: where new pages are born.
+        batching: continuous, static, or lockstep for recorded attention.
+        placement: where new pages are born, or which policy places those of recorded attention.
         max_running_requests: requests in the batch at most.
         prefix_caching: whether prefix hits could be found at all.
         tier_bytes_per_s: each tier's read and write bandwidth, HBM first; empty if not known.

@@ -33,7 +33,7 @@ from vsim.traces.requests import Requests
 SUMMARY = "summary.json"
 REQUESTS, STEPS, OPERATIONS = "requests.arrow", "steps.arrow", "operations.arrow"
 FILES = frozenset({SUMMARY, REQUESTS, STEPS, OPERATIONS})
-WALL_CLOCK_KEYS = ("engine_wall_s", "write_wall_s")
+WALL_CLOCK_KEYS = ("engine_wall_s", "bound_wall_s", "write_wall_s")
 """Keys of summary.json that differ from run to run; all other bytes of a result are the same."""
 
 
@@ -97,7 +97,21 @@ def make_result(
         engine_wall_s: from the parsed trace in memory to complete results in memory.
         machine: what it ran on.
     """
-    facts = RunFacts(
+    summary = summarise(
+        run_facts(scenario, machine, cost, requests), requests, engine, engine_wall_s
+    )
+    return result_of({**summary, "verdict": verdict(summary)}, requests, engine)
+
+
+def result_of(summary: Mapping[str, Any], requests: Requests, engine: EngineResult) -> Result:
+    """Put a summary and the tables of what happened together."""
+    tables = requests_table(requests, engine), steps_table(engine)
+    return Result(summary, *tables, engine.operations)
+
+
+def run_facts(scenario: Scenario, machine: Machine, cost: StepCost, requests: Requests) -> RunFacts:
+    """What a summary says about a run besides what happened in it."""
+    return RunFacts(
         scenario=scenario.name,
         description=scenario.description,
         seed=scenario.seed,
@@ -120,13 +134,6 @@ def make_result(
             and requests.prefix_ids.size > 0
         ),
         tier_bytes_per_s=_tier_bandwidths(scenario, machine, cost),
-    )
-    summary = summarise(facts, requests, engine, engine_wall_s)
-    return Result(
-        {**summary, "verdict": verdict(summary)},
-        requests_table(requests, engine),
-        steps_table(engine),
-        engine.operations,
     )
 
 

@@ -11,6 +11,7 @@ from vsim.sim.scenario import Scenario
 from vsim.sim.simulate import simulate
 from vsim.sim.workload import read_trace
 from vsim.sim.yaml_input import YamlDocument, read_yaml
+from vsim.traces.arrow_io import kind_of
 from vsim.traces.faults import Fault, InputError
 
 Progress = Callable[[int, int], None]
@@ -24,7 +25,7 @@ def run_scenario(
 
     Args:
         path: the scenario file.
-        trace: a trace to use instead of what the scenario names.
+        trace: a trace of requests or of attention to use instead of what the scenario names.
         overrides: `key=value`, on top of the file.
         out: a folder to write to, new or a former result.
 
@@ -36,7 +37,9 @@ def run_scenario(
     document = read_yaml(path, overrides)
     scenario = document.validate(Scenario)
     requests = None
-    if trace is not None:
+    if trace is not None and kind_of(trace) == "attention":
+        scenario = scenario.with_attention(str(Path(trace).absolute()))
+    elif trace is not None:
         scenario = scenario.with_trace(str(Path(trace).absolute()))
         requests = read_trace(trace, scenario.seed)
     try:

@@ -8,7 +8,7 @@ the model and the trace.
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -16,6 +16,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -25,6 +26,9 @@ from vsim.sim.yaml_input import Bytes, load_yaml
 from vsim.traces.synth import SynthSpec
 
 Name = Annotated[str, Field(min_length=1)]
+
+DEFAULT_PLACEMENT = "ewma-reads-balanced"
+"""An online policy that needs no attention mass."""
 
 
 class _Section(BaseModel):
@@ -49,14 +53,56 @@ def _read_synth(value: object) -> object:
         raise FieldsError((place, message) for place, message, _ in found) from None
 
 
+def _several(value: object) -> object:
+    """One value stands for a list of one."""
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+_ONE_NAME = {"type": "string", "minLength": 1}
+Names = Annotated[
+    tuple[Name, ...],
+    BeforeValidator(_several),
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [_ONE_NAME, {"type": "array", "items": _ONE_NAME, "minItems": 1}]}),
+]
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class PageSelection(_Section):
+    """Which of the pages that a trace of attention recorded a step reads."""
+
+    kind: Literal["top-share", "top-mass", "window", "dense"] = "top-share"
+    """`top-share`: the pages with the highest score, a fixed share. `top-mass`: as few as reach a
+    share of the mass. `window`: sinks and the newest pages. `dense`: all."""
+    score: Name | None = None
+    """The score that `top-share` and `top-mass` rank by: `mass` (the default) or `quest`."""
+    sparsity: float | None = Field(default=None, ge=0, lt=1)
+    """Share of the pages that `top-share` leaves out. Left out: 0.8."""
+    mass_share: Share | None = None
+    """Share of the mass that `top-mass` reaches."""
+    sinks: int | None = Field(default=None, ge=0)
+    """First pages that `window` always reads."""
+    window: int | None = Field(default=None, ge=1)
+    """Newest pages that `window` always reads."""
+
+
 class Workload(_Section):
-    """The requests that arrive: a trace, or a drawn workload."""
+    """The requests that arrive: a trace, a drawn workload, or recorded attention."""
 
     trace: Name | None = None
     """A trace file: Arrow of kind requests, or any format that `vsim trace import` reads.
     A relative path starts at the scenario file's folder."""
     synth: Annotated[SynthSpec | None, BeforeValidator(_read_synth)] = None
-    """A workload drawn from the scenario's seed. Exactly one of `trace` and `synth` is given."""
+    """A workload drawn from the scenario's seed."""
+    attention: Names | None = None
+    """One or several traces of attention (Arrow). Each is one request that arrives at 0; after
+    their prompts they decode side by side, and each layer and KV head reads the pages that
+    `selection` takes from the trace, wherever `placement` has them. A relative path starts at the
+    scenario file's folder. Exactly one of `trace`, `synth` and `attention` is given."""
+    selection: PageSelection = PageSelection()
+    """Which of the recorded pages a step reads. Only with `attention`."""
+    steps: int | None = Field(default=None, ge=1)
+    """Only the first so many decode steps of `attention`. Left out: all."""
     rate_scale: float = Field(default=1.0, gt=0)
     """Requests arrive this many times faster than the trace says."""
     requests: int | None = Field(default=None, ge=1)
@@ -67,9 +113,11 @@ class Workload(_Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.trace is None) == (self.synth is None):
-            found = "neither" if self.trace is None else "both"
-            raise ValueError(f"{found} of trace and synth is given; write exactly one of them")
+        sources = ("trace", "synth", "attention")
+        given = [name for name in sources if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = f"{' and '.join(given)} are given" if given else "none is given"
+            raise ValueError(f"{found}; write exactly one of trace, synth and attention")
         return self
 
 
@@ -188,13 +236,25 @@ class Scenario(_Section):
     """The server."""
     tiers: tuple[TierSettings, ...] = Field(min_length=1)
     """The memories, HBM first, then downwards."""
+    placement: Name = DEFAULT_PLACEMENT
+    """Which pages HBM holds in a run of recorded attention: a placement policy of `vsim bound` by
+    name, such as static, lru-balanced, learned-prefetch or belady. Only with
+    `workload.attention`."""
     output: OutputSettings = OutputSettings()
     """What is recorded."""
 
     def with_trace(self, path: str) -> "Scenario":
         """Return this scenario with its requests read from `path` instead of what it names."""
-        kept = {key: getattr(self.workload, key) for key in self.workload.model_fields_set}
-        workload = Workload(**(kept | {"trace": path, "synth": None}))
+        return self._with_source(trace=path)
+
+    def with_attention(self, path: str) -> "Scenario":
+        """Return this scenario with the recorded attention of `path` instead of what it names."""
+        return self._with_source(attention=(path,))
+
+    def _with_source(self, **source: Any) -> "Scenario":
+        written = self.workload.model_fields_set - {"trace", "synth", "attention"}
+        kept = {key: getattr(self.workload, key) for key in written}
+        workload = Workload(**(kept | source))
         return self.model_copy(update={"workload": workload})
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from time import perf_counter
 
 from vsim.sim.applicability import Case, refuse_what_cannot_act
+from vsim.sim.attention_run.run import run_attention
 from vsim.sim.engine.entry import compile_kernels
 from vsim.sim.engine.run import Mode, run_engine
 from vsim.sim.engine.setup import build_state
@@ -35,7 +36,7 @@ def simulate(
     Args:
         scenario: what to run.
         requests: a trace to use instead of what the scenario names.
-        progress: called now and then while the simulation runs.
+        progress: called now and then while the simulation runs; not in a run of recorded attention.
         base: the folder at which the scenario's relative paths start.
         mode: how the engine is given time; all ways give the same result, see `run_engine`.
 
@@ -55,6 +56,8 @@ def simulate(
         weights=scenario.precision.weights,
         kv=scenario.precision.kv,
     )
+    if requests is None and scenario.workload.attention is not None:
+        return run_attention(scenario, machine, model, cost, Path(base))
     if requests is None:
         requests = load_requests(scenario, base)
     requests = shape_requests(scenario, requests)

@@ -106,6 +106,8 @@ def _hbm(summary: Mapping[str, Any]) -> tuple[str, str]:
     relief = f"twice the HBM bandwidth saves at most {_percent((weights + kv) / 2)} of the time"
     if kv >= weights:
         relief += "; kv: fp8 halves the KV read"
+    elif "placement" in summary:
+        relief += "; more traces in workload.attention share each read of the weights"
     elif summary["concurrent_requests"]["peak"] >= summary["engine"]["max_running_requests"]:
         relief += "; a larger max_running_requests shares each read of the weights among more"
     else:
@@ -152,10 +154,19 @@ def _lower_tier(summary: Mapping[str, Any], part: str) -> tuple[str, str, str]:
         f"bandwidth to {tier}",
         f"{_percent(share)} of the time steps wait for pages attended in place in {tier}; "
         f"the {way} is in use {_percent(busy)} of the time",
-        f"twice of it saves at most {_percent(share / 2)} of the time; "
-        "or fewer pages there: "
-        + ("" if summary["engine"]["placement"] == "balanced" else "placement: balanced, ")
-        + "access: promote, or fewer requests at a time",
+        f"twice of it saves at most {_percent(share / 2)} of the time; or fewer pages there: "
+        + _fewer_pages_below(summary),
+    )
+
+
+def _fewer_pages_below(summary: Mapping[str, Any]) -> str:
+    if "placement" in summary:
+        gap = summary["placement"]["gap"]
+        saved = _percent(gap / (1 + gap))
+        return f"more capacity in HBM, or another placement (at most {saved} of the decode time)"
+    balanced = summary["engine"]["placement"] == "balanced"
+    return ("" if balanced else "placement: balanced, ") + (
+        "access: promote, or fewer requests at a time"
     )
 
 

@@ -48,7 +48,7 @@ def load_requests(scenario: Scenario, base: Path | str = ".") -> Requests:
             message = f"there is no file {path}; write its path, or name another with --trace"
             refuse("scenario", message, place="workload.trace")
         return read_trace(path, scenario.seed)
-    assert workload.synth is not None  # the one or the other, see Workload
+    assert workload.synth is not None  # recorded attention has a run of its own
     return synthesise(workload.synth.model_copy(update={"seed": scenario.seed}))
 
 

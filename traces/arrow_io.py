@@ -131,6 +131,19 @@ def is_arrow(path: str | Path) -> bool:
         return False
 
 
+def kind_of(path: str | Path) -> str | None:
+    """Return the kind that an Arrow trace says it is; None where a file says nothing of it."""
+    if not is_arrow(path):
+        return None
+    try:
+        with pa.OSFile(str(path), "rb") as source:
+            metadata = pa.ipc.open_file(source).schema.metadata or {}
+    except (pa.ArrowException, OSError):
+        return None
+    kind = metadata.get(b"vsim.kind")
+    return None if kind is None else kind.decode("utf-8", "replace")
+
+
 def _load(path: str | Path) -> pa.Table:
     name = str(path)
     try:

@@ -17,10 +17,11 @@ from vsim.sim.scenario import load_scenario
 from vsim.sim.simulate import simulate
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
-DRAWN = sorted(set(FOLDER.glob("*.yaml")) - {FOLDER / "mooncake_offload.yaml"})
+RECORDED = FOLDER / "recorded_attention.yaml"
+DRAWN = sorted(set(FOLDER.glob("*.yaml")) - {FOLDER / "mooncake_offload.yaml", RECORDED})
 EXPECTED = {
     "quickstart", "mooncake_offload", "azure_chat", "agentic_sessions", "long_context_128k",
-    "gh200_lpddr", "h200_nvlink_peer", "cxl_expander", "network_store",
+    "gh200_lpddr", "h200_nvlink_peer", "cxl_expander", "network_store", "recorded_attention",
 }  # fmt: skip
 QUICKSTART = FOLDER / "quickstart.yaml"
 
@@ -41,6 +42,18 @@ def test_a_scenario_runs_and_serves_every_request(path: Path) -> None:
     assert summary["requests"] == {"submitted": 250, "completed": 250, "rejected": 0}
     assert len(summary["tiers"]) == len(scenario.tiers)
     assert summary["throughput"]["output_tokens_per_s"] > 0
+    assert sum(summary["time_share"].values()) == pytest.approx(1)
+
+
+def test_recorded_attention_runs_above_its_bound_and_uses_both_tiers() -> None:
+    summary = simulate(load_scenario(RECORDED, ["workload.steps=40"]), base=FOLDER).summary
+    assert summary["requests"]["completed"] == summary["requests"]["submitted"] == 2
+    assert summary["placement"]["decode_s"] > summary["placement"]["bound_s"] > 0
+    assert 0.5 < summary["placement"]["hit_ratio"] < 1
+    for tier in summary["tiers"]:
+        assert 0 < tier["mean_bytes"] <= tier["peak_bytes"] <= tier["capacity_bytes"]
+        assert tier["read_bytes"] > 0
+        assert tier["written_bytes"] > 0
     assert sum(summary["time_share"].values()) == pytest.approx(1)
 
 

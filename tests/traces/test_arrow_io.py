@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from vsim.traces.arrow_io import Provenance, metadata_of, read_table, write_table
+from vsim.traces.arrow_io import Provenance, kind_of, metadata_of, read_table, write_table
 from vsim.traces.faults import InputError
 from vsim.traces.requests import Requests, write_requests
 from vsim.traces.schema import SCHEMAS, schema_of
@@ -281,3 +281,20 @@ def test_what_is_no_arrow_file_says_how_to_make_one(tmp_path: Path) -> None:
         read_table(tmp_path / "t.arrow")
     with pytest.raises(InputError, match=r"no\.arrow: cannot be read: No such file"):
         read_table(tmp_path / "no.arrow")
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_the_kind_is_told_without_reading_the_rows(tmp_path: Path, kind: str) -> None:
+    assert kind_of(written(tmp_path / "t.arrow", kind, ROWS[kind])) == kind
+
+
+def test_a_file_that_says_nothing_of_its_kind_has_none(tmp_path: Path) -> None:
+    whole = written(tmp_path / "t.arrow", "attention", ROWS["attention"]).read_bytes()
+    (tmp_path / "cut.arrow").write_bytes(whole[:300])
+    (tmp_path / "words.txt").write_text("a,b")
+    with pa.OSFile(str(tmp_path / "plain.arrow"), "wb") as sink:
+        table = pa.table({"a": [1]})
+        with pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+    for name in ("cut.arrow", "words.txt", "plain.arrow", "none.arrow"):
+        assert kind_of(tmp_path / name) is None

@@ -1,0 +1,123 @@
+"""`certify_decode`: a time that no placement's decode steps can beat, proven for a run's formula.
+
+**Claim.** Let a policy place pages on the same two tiers, start from any pages of the prompts in
+HBM, and serve the same reads. Then its T decode steps take, in whole nanoseconds, no less than
+
+    F + ⌊max(L, C)⌋
+
+where F is the launch and communication of all steps, C the time of all their FLOPs, and L the
+certified bound of `vsim.sim.bounds.certificate` for these reads, with w = weights and KV written
+as pinned traffic of HBM, over free choice at the start.
+
+**Proof.** A step takes F_t + max(C_t, z_t) with z_t = ‖(hbm_t, slow_t)‖_p (`work.py`). F_t and C_t
+follow from the tokens and the reads, so every policy pays the same. A step's promotions and
+demotions run within its body, so none of them overlaps F_t, and a policy's total is at least
+Σ F_t + max(Σ z_t, Σ C_t). Now hbm_t = (w + hits·page)/B1 with the same w in every step, since every
+step computes as many tokens; and slow_t ≥ (misses + promotions)·page/B2, since B2 is the least
+bandwidth on the way up and copies down only add to the resources they share with it. On a channel
+that is called simplex one resource carries both ways at B2 or less, so there also slow_t ≥
+(misses + promotions + v_t)·page/B2 with the pages v_t that every policy writes through. That is
+the step time of the certificate's claim, so Σ z_t ≥ L. Rounding w down lowers L only. A body is
+rounded up to whole nanoseconds, less 1e-6 of one against floating-point noise. That and the noise
+of bodies under a second are less than 2e-6 of a nanosecond a step, so under one nanosecond for each
+500,000 steps, which are taken off; and an integer that is above X − 1 is at least ⌊X⌋. ∎
+
+F may be added because this run's formula has transfers in a step's body only. Where transfers go
+on while a step is launched, as on the engine's flows, L + F would be no bound, and L alone is one.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from vsim.sim.attention_run.work import Timed, Work
+from vsim.sim.bounds.lp import Bound, bound
+from vsim.sim.bounds.windows import WindowedBound, bound_in_windows
+from vsim.sim.placement.case import Case
+from vsim.sim.placement.comparison import LONG_STEPS
+from vsim.sim.step_cost import StepCost
+
+_STEPS_PER_NS = 500_000  # over which rounding bodies takes less than a nanosecond off them
+_NS_PER_S = 10**9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Certified:
+    """How far a run's decode steps are from what no placement can beat.
+
+    Attributes:
+        solved: the certified bound on Σ z_t, with its solver.
+        fixed_ns: F.
+        compute_ns: C, rounded down.
+        decode_ns: what the run's decode steps took.
+        steps: how many there were.
+    """
+
+    solved: Bound | WindowedBound
+    fixed_ns: int
+    compute_ns: int
+    decode_ns: int
+    steps: int
+
+    @property
+    def body_ns(self) -> int:
+        """⌊max(L, C)⌋: what the bodies of the steps take at least."""
+        memory_ns = math.floor(self.solved.certificate.exact_s * _NS_PER_S)
+        return max(memory_ns, self.compute_ns) - self.steps // _STEPS_PER_NS
+
+    @property
+    def bound_ns(self) -> int:
+        """What no placement's decode steps can beat."""
+        return self.fixed_ns + self.body_ns
+
+    @property
+    def gap(self) -> float:
+        """By how much the run's decode steps take longer, relative."""
+        return self.decode_ns / max(self.bound_ns, 1) - 1
+
+    @property
+    def body_gap(self) -> float:
+        """The same for the bodies alone: without launch and communication."""
+        return (self.decode_ns - self.fixed_ns) / max(self.body_ns, 1) - 1
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for summary.json; seconds of simulated time."""
+        return {
+            "decode_s": self.decode_ns / _NS_PER_S,
+            "bound_s": self.bound_ns / _NS_PER_S,
+            "gap": self.gap,
+            "body_gap": self.body_gap,
+            "certificate": {
+                "bodies_s": self.solved.bound_s,
+                "launch_and_communication_s": self.fixed_ns / _NS_PER_S,
+                "arithmetic_s": self.compute_ns / _NS_PER_S,
+                "solver": self.solved.solver,
+                "lp_s": self.solved.lp_s,
+                "gap_to_lp": self.solved.gap_to_lp,
+                "rounds": self.solved.rounds,
+            },
+        }
+
+
+def certify_decode(case: Case, work: Work, times: Timed, cost: StepCost) -> Certified:
+    """Bound the decode steps of any placement and compare those of this run.
+
+    Args:
+        case: what was placed; its start is not used, any will do.
+        work: what the decode steps did.
+        times: how long they took.
+        cost: what a step costs.
+    """
+    anywhere = replace(case, start="free").may_start_resident()
+    if case.reads.steps >= LONG_STEPS:
+        solved: Bound | WindowedBound = bound_in_windows(case.reads, case.tiers, anywhere)
+    else:
+        solved = bound(case.reads, case.tiers, anywhere)
+    compute_s = math.fsum(work.flops) / cost.flops_per_s
+    return Certified(
+        solved=solved,
+        fixed_ns=int((times.launch_ns + times.communication_ns).sum()),
+        compute_ns=math.floor(compute_s * _NS_PER_S * (1 - 1e-12)),
+        decode_ns=int(times.step_ns.sum()),
+        steps=case.reads.steps,
+    )

@@ -1,0 +1,83 @@
+"""`Memory`: what HBM and the tier under it take for a step's bytes, from the machine's figures."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vsim.sim.engine.topology import Topology
+from vsim.sim.placement.two_tiers import TwoTiers
+from vsim.sim.step_cost import StepCost
+
+Floats = npt.NDArray[np.float64]
+Int64s = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Memory:
+    """Two tiers that a step reads at once.
+
+    Attributes:
+        hbm_read_bytes_per_s, hbm_write_bytes_per_s: HBM.
+        slow_read_bytes_per_s: of the slower tier, or of the link to it if that is less.
+        up_s_per_byte, down_s_per_byte: float64[resources], what a byte read from the slower tier,
+            and one written to it, takes of each of its resources: its own memory, each direction
+            of a link on the way, what links share. HBM's own time is counted apart.
+    """
+
+    hbm_read_bytes_per_s: float
+    hbm_write_bytes_per_s: float
+    slow_read_bytes_per_s: float
+    up_s_per_byte: Floats
+    down_s_per_byte: Floats
+
+    @staticmethod
+    def of(net: Topology, cost: StepCost) -> "Memory":
+        """Take them from a topology of two tiers, HBM first."""
+        paths, attend = 4, 4 + 1
+        below_hbm = net.use[paths] == 0  # what reading HBM itself does not take
+        return Memory(
+            hbm_read_bytes_per_s=cost.hbm_read_bytes_per_s,
+            hbm_write_bytes_per_s=cost.hbm_write_bytes_per_s,
+            slow_read_bytes_per_s=float(net.read_bytes_per_s[1]),
+            up_s_per_byte=net.use[attend][below_hbm],
+            down_s_per_byte=net.use[1][below_hbm],
+        )
+
+    def slow_s(self, up_bytes: Int64s, down_bytes: Int64s) -> Floats:
+        """float64[T]: the time of the busiest resource, when both ways run at once."""
+        taken = np.multiply.outer(up_bytes, self.up_s_per_byte)
+        taken += np.multiply.outer(down_bytes, self.down_s_per_byte)
+        busiest: Floats = taken.max(axis=1)
+        return busiest
+
+    @property
+    def duplex(self) -> bool:
+        """Whether writes to the slower tier do not slow the reads down that limit it.
+
+        False only if one resource carries both and limits both, so that the time of the slower
+        tier is at least (up + down) / slow_read_bytes_per_s. True is always safe for a bound.
+        """
+        slowest = self.up_s_per_byte == self.up_s_per_byte.max()
+        return not bool((self.down_s_per_byte >= self.up_s_per_byte)[slowest].any())
+
+    def two_tiers(
+        self, *, hbm_pages: int, pinned_bytes: float, exclusive: bool, norm: float
+    ) -> TwoTiers:
+        """The same memory as placement policies and the bound see it.
+
+        Args:
+            hbm_pages: pages that HBM holds.
+            pinned_bytes: HBM's traffic of every step beside pages, rounded down.
+            exclusive: whether a page is in one tier only.
+            norm: p of the step time.
+        """
+        return TwoTiers(
+            hbm_bytes_per_s=self.hbm_read_bytes_per_s,
+            slow_bytes_per_s=self.slow_read_bytes_per_s,
+            hbm_pages=hbm_pages,
+            weight_bytes=int(pinned_bytes),
+            exclusive=exclusive,
+            duplex=self.duplex,
+            norm=norm,
+        )
