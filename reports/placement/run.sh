@@ -40,10 +40,13 @@ for recording in standard lookups; do
   bound "prediction-error-$recording" $S/prediction_error.yaml \
     --attention traces/recorded/$recording.arrow
 done
+STACK='policies=[static, lru, ewma-reads, learned, window-share, belady, price-guided,
+  path-annealing]'
 bound exclusive-duplex $S/prediction_error.yaml --set memory.exclusive=true \
-  --set 'policies=[static, lru, learned, page-oracle, window-share, belady]'
+  --set "$(echo $STACK)"
 bound exclusive-simplex $S/prediction_error.yaml --set memory.exclusive=true \
-  --set memory.duplex=false \
-  --set 'policies=[static, lru, learned, page-oracle, window-share, belady]'
+  --set memory.duplex=false --set "$(echo $STACK)"
+bound three-tiers $S/three_tiers.yaml
+bound three-tiers-exclusive $S/three_tiers.yaml --set memory.exclusive=true
 bound layers $S/prediction_error.yaml --set time_per=layer \
   --set 'policies=[static, lru, ewma-reads-balanced, belady, interval-annealing]'

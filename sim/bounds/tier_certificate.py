@@ -1,91 +1,50 @@
-"""`certify_tiers`: a lower bound for any number of tiers, each page in exactly one of them.
+"""`certify_tiers`: a lower bound for any number of tiers, exclusive or inclusive.
 
 **Model.** Tier 0 is HBM; tier i holds at most k_i pages (None: any number) and reads at B_i. At
-each step a page is in one tier, where the step attends to it. A move from tier i to tier j before
-or during step t loads the channel of i upwards (if i > 0) and the channel of j downwards (if
-j > 0) by one page each; HBM itself takes no load from moves. A step takes the longest of its
-resources: HBM's reads, and each lower tier's reads and moves (duplex: upwards and downwards apart;
-simplex: their sum). A page is written in HBM and takes no room there in that step. Where pages are
-at the start is given for each page, or free.
+each step a page is in one tier, where the step attends to it; in the last, if only the copy that an
+inclusive last tier has of every page is there. What a move loads is `TierStack`'s rule. A step
+takes the longest of its resources: HBM's reads, and each lower tier's reads and moves (duplex:
+upwards and downwards apart; simplex: their sum). A page is written in HBM and takes no room there
+in that step. Where pages are at the start is given for each page, or free.
 
 **Claim.** Let r run over the resources. For every λ_{t,r} ≥ 0 with Σ_r λ_{t,r} ≤ 1 and μ_{t,i} ≥ 0
 
     L = Σ_pages min_path [ Σ_t price of its reads and moves at t + μ_{t, its tier at t} ]
-        − Σ_i k_i Σ_t μ_{t,i}  +  Σ_t λ_{t,HBM}·w / B_0
+        − Σ_i k_i Σ_t μ_{t,i}  +  Σ_t λ_{t,HBM}·w / B_0  +  Σ_t price of what t writes through
 
 is a lower bound on any policy's time, where one page on resource r at step t has the price
 λ_{t,r}·page / B_r, and the paths of a page are all sequences of tiers from its start or birth on.
 
 **Proof.** The longest of the resources' times is at least their combination by λ, so the time is at
 least the sum of all loads at their prices. Occupancies are at most k_i and μ ≥ 0, so subtracting
-Σ μ_{t,i}(k_i − o_{t,i}) ≥ 0 lowers it further. What remains is a sum over pages of the price of the
-path that each took, plus constants; each is at least the cheapest path, which the dynamic program
-over K states finds. Prices are rounded down to whole multiples of 2^−S s and the rest is exact. ∎
+Σ μ_{t,i}(k_i − o_{t,i}) ≥ 0 lowers it further. What a page's move from tier i to j loads at t
+depends on i, j and t, and, inclusive, on whether step t − 1 read or wrote the page: the trace says
+that, no policy does. So what remains is a sum over pages of the price of the path that each took,
+plus constants (weights, writes through); each is at least the cheapest path, and as its price adds
+up over pairs of neighbouring steps, the dynamic program over K states finds it. Prices are rounded
+down to whole multiples of 2^−S s and the rest is exact. ∎
+
+For a p-norm over the tiers' times, ‖x‖_p ≥ Σ α_i x_i whenever ‖α‖_q ≤ 1 with 1/p + 1/q = 1
+(Hölder), and a duplex channel's time is at least any mean of its two directions. So it is enough
+that the λ of each step, added up tier by tier, have the q-norm 1.
 """
 
 import math
-from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
 
 from vsim.sim.bounds.certificate import Certificate
+from vsim.sim.bounds.tier_stack import TierStack
 from vsim.sim.compiled import kernel
 from vsim.sim.placement.by_page import StepsByPage
+from vsim.sim.placement.cost import births
 from vsim.traces.page_reads import PageReads
 
 Floats = npt.NDArray[np.float64]
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
-
-FREE = -1
-"""Start of a page that may begin in any tier."""
-
-
-@dataclass(frozen=True, slots=True)
-class TierStack:
-    """Tiers from HBM down; the last must hold everything (None).
-
-    Attributes:
-        bytes_per_s: bandwidth of each tier, or of the channel to it.
-        pages: how many pages each holds, None for any number.
-        weight_bytes: pinned traffic of each step on HBM.
-        duplex: channels carry both directions at once.
-    """
-
-    bytes_per_s: tuple[float, ...]
-    pages: tuple[int | None, ...]
-    weight_bytes: int = 0
-    duplex: bool = True
-
-    def __post_init__(self) -> None:
-        if len(self.bytes_per_s) < 2 or len(self.bytes_per_s) != len(self.pages):
-            raise ValueError("two tiers or more, each with a bandwidth and a number of pages")
-        if not all(math.isfinite(b) and b > 0 for b in self.bytes_per_s):
-            raise ValueError("bandwidths must be finite and positive")
-        if self.pages[-1] is not None:
-            raise ValueError("the last tier must hold any number of pages (None)")
-        if any(k is None or k < 0 for k in self.pages[:-1]):
-            raise ValueError("tiers above the last hold 0 pages or more each")
-
-    @property
-    def tiers(self) -> int:
-        """K."""
-        return len(self.pages)
-
-    @property
-    def resources(self) -> int:
-        """HBM, then each lower tier's channel up and down, or both in one."""
-        return 1 + (self.tiers - 1) * (2 if self.duplex else 1)
-
-    def up(self, tier: int) -> int:
-        """The resource that reads a tier, or moves pages out of it upwards."""
-        return 0 if tier == 0 else 1 + (tier - 1) * (2 if self.duplex else 1)
-
-    def down(self, tier: int) -> int:
-        """The resource that moves pages into a lower tier."""
-        return self.up(tier) + (1 if self.duplex else 0)
 
 
 def certify_tiers(
@@ -112,30 +71,12 @@ def certify_tiers(
     page_s = [reads.page_bytes / b for b in stack.bytes_per_s]
     largest = 4 * sum(page_s) * steps + float(mu.sum())
     scale = 60 - math.frexp(largest)[1]
-    # Shares in 2^−53, so that their sum is exact; rounding down keeps it at most 1.
-    shares = np.floor(np.ldexp(np.minimum(lam, 1.0), 53)).astype(np.int64)
-    prices = np.zeros((steps, stack.resources), np.int64)
-    tier_of = [0] * stack.resources
-    for tier in range(1, tiers):
-        tier_of[stack.up(tier)] = tier_of[stack.down(tier)] = tier
-    unit = [
-        Fraction(2) ** scale * reads.page_bytes / Fraction(stack.bytes_per_s[tier])
-        for tier in tier_of
-    ]
-    for t, row in enumerate(shares.tolist()):
-        whole = max(sum(row), 2**53)
-        for r, share in enumerate(row):
-            prices[t, r] = share * unit[r].numerator // (unit[r].denominator * whole)
+    prices = _prices(lam, reads.page_bytes, stack, scale)
     room = np.zeros((steps, tiers), np.int64)
     room[:, :-1] = np.floor(np.ldexp(mu, scale))
 
-    read_price = np.stack([prices[:, stack.up(i)] for i in range(tiers)], axis=1)
-    move = np.zeros((steps, tiers, tiers), np.int64)
-    for i in range(tiers):
-        for j in range(tiers):
-            if i != j:
-                move[:, i, j] += prices[:, stack.up(i)] if i > 0 else 0
-                move[:, i, j] += prices[:, stack.down(j)] if j > 0 else 0
+    read_price = prices @ stack.reads().T
+    move = np.einsum("tr,fijr->ftij", prices, stack.moves())
     by_page = StepsByPage.of(reads)
     cheapest = _cheapest_paths(
         by_page.offsets, by_page.steps, reads.born, start.astype(np.int32), read_price, move, room
@@ -145,9 +86,45 @@ def certify_tiers(
         assert pages is not None
         total -= pages * sum(room[:, tier].tolist())
     total += Fraction(sum(prices[:, 0].tolist()) * stack.weight_bytes, reads.page_bytes)
+    written = stack.written_through(births(reads))
+    total += sum(
+        price * pages
+        for price, pages in zip(prices.ravel().tolist(), written.ravel().tolist(), strict=True)
+    )
     exact = total * Fraction(2) ** -scale
     rounded = float(exact)
     return Certificate(exact, math.nextafter(rounded, -math.inf) if rounded > exact else rounded)
+
+
+def _prices(lam: Floats, page_bytes: int, stack: TierStack, scale: int) -> Int64s:
+    """int64[T, resources]: the price of one page, in 2^−scale s, rounded down."""
+    # Shares in 2^−53, so that their sum is exact; rounding down keeps it at most 1.
+    shares = np.floor(np.ldexp(np.minimum(lam, 1.0), 53)).astype(np.int64)
+    tier_of = stack.tier_of()
+    unit = [Fraction(2) ** scale * page_bytes / Fraction(stack.bytes_per_s[i]) for i in tier_of]
+    whole = [max(sum(row), 2**53) for row in shares.tolist()]
+    if not math.isinf(stack.norm):
+        of_tier = tier_of[:, None] == np.arange(stack.tiers)
+        by_tier = (shares * 2.0**-53) @ of_tier
+        if stack.norm == 1:
+            length = by_tier.max(axis=1)
+        else:
+            # Divided by the largest, so that no power underflows.
+            dual, top = stack.norm / (stack.norm - 1), by_tier.max(axis=1, keepdims=True)
+            part = by_tier / np.where(top > 0, top, 1.0)
+            length = top[:, 0] * (part**dual).sum(axis=1) ** (1 / dual)
+        # 2^−40 is far more than the rounding of these few operations, and goes the safe way.
+        whole = [max(math.ceil(x * (1 + 2.0**-40) * 2**53), 1) for x in length.tolist()]
+    return np.array(
+        [
+            [
+                share * u.numerator // (u.denominator * all_)
+                for share, u in zip(row, unit, strict=True)
+            ]
+            for row, all_ in zip(shares.tolist(), whole, strict=True)
+        ],
+        np.int64,
+    )
 
 
 @kernel
@@ -171,9 +148,11 @@ def _cheapest_paths(
         at = offsets[p]
         end = offsets[p + 1]
         first = born[p] + 1
+        fresh = np.int64(0)  # 1: the step before read or wrote the page
         for i in range(tiers):
             here[i] = never
         if born[p] >= 0:
+            fresh = np.int64(1)
             here[0] = 0
             if at < end and read_steps[at] == born[p]:
                 here[0] = read_price[born[p], 0]
@@ -189,13 +168,14 @@ def _cheapest_paths(
                 best = never
                 for i in range(tiers):
                     if here[i] < never:
-                        best = min(best, here[i] + move[t, i, j])
+                        best = min(best, here[i] + move[fresh, t, i, j])
                 if best < never:
                     best += room[t, j]
                     if reads:
                         best += read_price[t, j]
                 next_[j] = best
             here[:] = next_
+            fresh = np.int64(reads)
             if reads:
                 at += 1
         best = never

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vsim.sim.bounds.tier_certificate import FREE, TierStack
+from vsim.sim.bounds.tier_stack import FREE, TierStack
 from vsim.sim.compiled import kernel
 from vsim.traces.page_reads import PageReads
 

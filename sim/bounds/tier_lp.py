@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from vsim.sim.bounds.certificate import Certificate
 from vsim.sim.bounds.highs import run_highs
-from vsim.sim.bounds.tier_certificate import TierStack, certify_tiers
+from vsim.sim.bounds.tier_certificate import certify_tiers
 from vsim.sim.bounds.tier_intervals import TierIntervals
 from vsim.sim.bounds.tier_paths import best_paths
+from vsim.sim.bounds.tier_stack import TierStack
 from vsim.traces.page_reads import PageReads
 
 Floats = npt.NDArray[np.float64]
@@ -93,11 +94,8 @@ class _PathProgram:
         steps, tiers, resources = reads.steps, stack.tiers, stack.resources
         self._second = stack.bytes_per_s[1] / reads.page_bytes
         # Time of one page on each resource, in pages of tier 1.
-        self._load = np.ones(resources)
-        for tier in range(tiers):
-            self._load[[stack.up(tier)] + ([stack.down(tier)] if tier else [])] = (
-                stack.bytes_per_s[1] / stack.bytes_per_s[tier]
-            )
+        self._load = stack.bytes_per_s[1] / np.array(stack.bytes_per_s)[stack.tier_of()]
+        self._moves = stack.moves()
         highs = self.highs = highspy.Highs()  # type: ignore[no-untyped-call]  # ships no types
         highs.setOptionValue("output_flag", False)
         highs.setOptionValue("threads", threads)
@@ -112,7 +110,8 @@ class _PathProgram:
         lower = np.zeros(self._group + n)
         upper = np.zeros(self._group + n)
         weight = stack.weight_bytes / reads.page_bytes
-        lower[0 : self._balance : resources] = weight * self._load[0]
+        lower[: self._balance] = (stack.written_through(groups.births) * self._load).ravel()
+        lower[0 : self._balance : resources] += weight * self._load[0]
         upper[: self._balance] = infinity
         lower[self._node : self._group : tiers] = -groups.births
         upper[self._node : self._group : tiers] = -groups.births
@@ -133,9 +132,10 @@ class _PathProgram:
         ids = np.arange(n)
         for i in range(tiers):
             for j in range(tiers):
-                mine = ids[self._may_start(i)]
-                first = np.maximum(groups.start[mine], -1) + 1
-                self._add_paths(mine, i, [(first, i, j)] if i != j else [], j)
+                for fresh in (False, True):
+                    mine = ids[self._may_start(i) & ((groups.start >= 0) == fresh)]
+                    first = np.maximum(groups.start[mine], -1) + 1
+                    self._add_paths(mine, i, [(first, i, j)] if i != j else [], j, fresh=fresh)
         self._known: set[tuple[int, ...]] = set()
 
     def solve(self) -> tuple[Floats, Floats, float]:
@@ -158,12 +158,7 @@ class _PathProgram:
         stack, groups, steps = self._stack, self._groups, self._steps
         tiers = stack.tiers
         price = self._lam * self._load
-        move = np.zeros((steps, tiers, tiers))
-        for i in range(tiers):
-            for j in range(tiers):
-                if i != j:
-                    move[:, i, j] += price[:, stack.up(i)] if i > 0 else 0
-                    move[:, i, j] += price[:, stack.down(j)] if j > 0 else 0
+        move = np.einsum("tr,fijr->ftij", price, self._moves)
         room = np.zeros((steps, tiers))
         room[:, :-1] = self._mu
         read = np.stack([price[:, stack.up(i)] for i in range(tiers)], axis=1)
@@ -184,7 +179,8 @@ class _PathProgram:
             if key in self._known:
                 continue
             self._known.add(key)
-            self._add_paths(np.array([g]), i, moves, j)
+            fresh = int(groups.start[g]) >= 0
+            self._add_paths(np.array([g]), i, moves, j, fresh=fresh)
             added += 1
         return added
 
@@ -195,9 +191,18 @@ class _PathProgram:
         return mask
 
     def _add_paths(
-        self, group: Int64s, source: int, moves: list[tuple[Int64s, int, int]], target: int
+        self,
+        group: Int64s,
+        source: int,
+        moves: list[tuple[Int64s, int, int]],
+        target: int,
+        *,
+        fresh: bool,
     ) -> None:
-        """Add one column a group: from `source` after its start, by the moves, to `target`."""
+        """Add one column a group: from `source` after its start, by the moves, to `target`.
+
+        `fresh`: the groups start with a read or a birth, not with the trace.
+        """
         if len(group) == 0:
             return
         stack, steps, groups = self._stack, self._steps, self._groups
@@ -218,10 +223,12 @@ class _PathProgram:
         for at, i, j in moves:
             self._hold(put, here, begin, at)
             fits = at < steps
-            if i > 0:
-                put(at * resources + stack.up(i), -self._load[stack.up(i)], fits)
-            if j > 0:
-                put(at * resources + stack.down(j), -self._load[stack.down(j)], fits)
+            for r in range(resources):
+                just_read = fresh & (at == s + 1)
+                pages = np.where(just_read, self._moves[1, i, j, r], self._moves[0, i, j, r])
+                if pages.any():
+                    rows.append(np.where(fits & (pages > 0), at * resources + r, -1))
+                    values.append(-self._load[r] * pages)
             here, begin = j, at
         self._hold(put, here, begin, e + 1)
         put(e * resources + stack.up(target), -self._load[stack.up(target)], inside)

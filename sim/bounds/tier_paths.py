@@ -21,7 +21,10 @@ def best_paths(
     tiers: int,
     tolerance: float,
 ) -> tuple[npt.NDArray[np.bool_], Int64s]:
-    """For each group the path of least reduced cost: its source tier, moves (step, from, to)."""
+    """For each group the path of least reduced cost: its source tier, moves (step, from, to).
+
+    `move` is float64[2, T, K, K]: prices of moves, and of those just after a read or a birth.
+    """
     steps = len(room)
     longest = 8  # moves that a path may have; a path with more waits for later rounds
     gain = np.zeros(len(start), np.bool_)
@@ -50,11 +53,12 @@ def best_paths(
         q = at
         for t in range(first, farthest + 1):
             if t < steps:
+                fresh = np.int64(s >= 0 and t == first)
                 for i in range(tiers):
                     for j in range(tiers):
                         best, by = np.inf, 0
                         for m in range(tiers):
-                            value = cost[i, m] + move[t, m, j]
+                            value = cost[i, m] + move[fresh, t, m, j]
                             if value < best:
                                 best, by = value, m
                         step_cost[i, j] = best + room[t, j]

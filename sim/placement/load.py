@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vsim.sim.bounds.tier_stack import TierStack
 from vsim.sim.placement.case import Case
 from vsim.sim.placement.reshape import (
     first_steps,
@@ -13,7 +14,13 @@ from vsim.sim.placement.reshape import (
     with_whole_context,
 )
 from vsim.sim.placement.retention import Seen
-from vsim.sim.placement.scenario import PlacementScenario, SelectionSettings
+from vsim.sim.placement.scenario import (
+    MemorySettings,
+    PlacementScenario,
+    SelectionSettings,
+    TierSettings,
+)
+from vsim.sim.placement.stack.case import StackCase
 from vsim.sim.placement.two_tiers import TwoTiers
 from vsim.traces.attention import AttentionTrace, read_attention
 from vsim.traces.attention_generator import GeneratorSpec, generate
@@ -41,6 +48,16 @@ class Point:
     """One case of a scenario. `sparsity` is None for a selection that is not by share."""
 
     case: Case
+    sparsity: float | None
+    hbm_share: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StackPoint:
+    """One case over several tiers. `sparsity` is None for a selection that is not by share."""
+
+    case: StackCase
+    tier_names: tuple[str, ...]
     sparsity: float | None
     hbm_share: float
 
@@ -85,17 +102,64 @@ def points(scenario: PlacementScenario, base: Path) -> Iterator[Point]:
     Raises:
         InputError: a trace or a setting is wrong.
     """
+    for sparsity, reads, seen in _selected(scenario, base):
+        for share in scenario.memory.hbm_share:
+            case = Case(reads, _tiers(scenario, reads, share), scenario.memory.start, seen)
+            if scenario.time_per == "layer":
+                case = case.by_layer()
+            yield Point(case, sparsity, share)
+
+
+def stack_points(scenario: PlacementScenario, base: Path) -> Iterator[StackPoint]:
+    """Make the cases of a scenario that lists its tiers, or whose two tiers are exclusive.
+
+    Args:
+        scenario: what to compare.
+        base: the folder that relative paths start at.
+
+    Raises:
+        InputError: a trace or a setting is wrong.
+    """
+    memory = scenario.memory
+    for sparsity, reads, seen in _selected(scenario, base):
+        for tiers in listed_tiers(memory):
+            shares = [tier.share for tier in tiers]
+            stack = TierStack(
+                bytes_per_s=tuple(tier.bandwidth for tier in tiers),
+                pages=tuple(None if s is None else int(s * reads.n_pages) for s in shares),
+                weight_bytes=memory.weights or 0,
+                duplex=memory.duplex,
+                exclusive=memory.exclusive,
+                norm=math.inf if memory.norm is None else memory.norm,
+            )
+            case = StackCase(reads, stack, memory.start, seen)
+            if scenario.time_per == "layer":
+                case = case.by_layer()
+            names = tuple(tier.tier for tier in tiers)
+            yield StackPoint(case, names, sparsity, shares[0] or 0.0)
+
+
+def listed_tiers(memory: MemorySettings) -> list[tuple[TierSettings, ...]]:
+    """The tiers of each case: those listed, or HBM with each of its shares before the slow tier."""
+    if memory.tiers is not None:
+        return [memory.tiers]
+    slow = TierSettings(tier=memory.slow_tier, bandwidth=memory.slow_bandwidth)
+    return [
+        (TierSettings(tier="hbm", bandwidth=memory.hbm_bandwidth, share=share), slow)
+        for share in memory.hbm_share
+    ]
+
+
+def _selected(
+    scenario: PlacementScenario, base: Path
+) -> Iterator[tuple[float | None, PageReads, Seen | None]]:
     chosen = selections(scenario.selection)
     traces = _traces(scenario, base)
     for sparsity, selection in chosen:
         reads, seen = _reads(scenario, traces, selection)
         if reads.reads == 0:
             raise InputError([Fault(traces[0].source, "has no page that a step reads")])
-        for share in scenario.memory.hbm_share:
-            case = Case(reads, _tiers(scenario, reads, share), scenario.memory.start, seen)
-            if scenario.time_per == "layer":
-                case = case.by_layer()
-            yield Point(case, sparsity, share)
+        yield sparsity, reads, seen
 
 
 def _traces(scenario: PlacementScenario, base: Path) -> list[AttentionTrace]:

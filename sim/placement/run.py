@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from vsim.sim.placement.load import Point, points
 from vsim.sim.placement.moves import operations
 from vsim.sim.placement.output import ScheduleFolder
 from vsim.sim.placement.scenario import PlacementScenario
+from vsim.sim.placement.stack.comparison import stack_policy_names
+from vsim.sim.placement.stack.run import run_stack
 from vsim.sim.placement.view import render
 from vsim.sim.yaml_input import YamlDocument, read_text
 from vsim.traces.arrow_io import Provenance, write_table
@@ -76,7 +78,12 @@ def run_bound(
 
 def _run(scenario: PlacementScenario, base: Path, out: str | None) -> list[dict[str, Any]]:
     folder = None if out is None else ScheduleFolder(out)
-    results: list[dict[str, Any]] = []
+    if scenario.memory.stacked:
+        results = run_stack(scenario, base, folder, _progress())
+        if folder is not None:
+            folder.finish(_document(results))
+        return results
+    results = []
     for point, found in _compared(scenario, base):
         print(render(point, found), end="\n\n")
         label = {"sparsity": point.sparsity, "hbm_share": point.hbm_share}
@@ -89,12 +96,7 @@ def _run(scenario: PlacementScenario, base: Path, out: str | None) -> list[dict[
 
 
 def _compared(scenario: PlacementScenario, base: Path) -> Iterator[tuple[Point, Comparison]]:
-    tell = None
-    if sys.stderr.isatty():
-
-        def tell(name: str) -> None:
-            print(f"\r\x1b[K{name} …", end="", file=sys.stderr, flush=True)
-
+    tell = _progress()
     for point in points(scenario, base):
         try:
             found = compare(
@@ -107,17 +109,34 @@ def _compared(scenario: PlacementScenario, base: Path) -> Iterator[tuple[Point, 
         except ValueError as error:  # a policy that needs what the trace does not have
             raise InputError([Fault("scenario", str(error), place="policies")]) from None
         if tell is not None:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            tell("")
         yield point, found
 
 
+def _progress() -> Callable[[str], None] | None:
+    """Show on a terminal what runs now; an empty name clears the line."""
+    if not sys.stderr.isatty():
+        return None
+
+    def tell(name: str) -> None:
+        print(f"\r\x1b[K{name} …" if name else "\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    return tell
+
+
 def _check_policies(document: YamlDocument, scenario: PlacementScenario) -> None:
-    known = policy_names()
-    faults = [
-        document.fault(("policies", at), f"{name!r} is no policy{suggestion(name, known)}")
-        for at, name in enumerate(scenario.policies or ())
-        if name not in known
-    ]
+    stacked = scenario.memory.stacked
+    known = stack_policy_names() if stacked else policy_names()
+    others = policy_names() if stacked else stack_policy_names()
+    faults: list[Fault] = []
+    for at, name in enumerate(scenario.policies or ()):
+        if name in known:
+            continue
+        message = f"{name!r} is no policy{suggestion(name, known)}"
+        if name in others:
+            kind = "two inclusive tiers" if stacked else "memory.tiers or exclusive tiers"
+            message = f"{name!r} is for {kind} only; write some of {', '.join(known)}"
+        faults.append(document.fault(("policies", at), message))
     if faults:
         raise InputError(faults)
 

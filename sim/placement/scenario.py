@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from vsim.sim.placement.two_tiers import Start
-from vsim.sim.yaml_input import Bandwidth, Bytes
+from vsim.sim.yaml_input import Bandwidth, Bytes, FieldsError
 
 Name = Annotated[str, Field(min_length=1)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -67,8 +67,26 @@ class SelectionSettings(_Section):
     """Newest pages that `window` always reads."""
 
 
+class TierSettings(_Section):
+    """One memory of several, from HBM down."""
+
+    tier: Name
+    """Its name, such as `hbm`, `peer`, `lpddr`, `host`."""
+    bandwidth: Bandwidth
+    """Bandwidth of the memory, or of the channel to it, each way."""
+    share: Share | None = None
+    """Share of all pages at the end of the decode that it holds. The last tier holds any number."""
+
+
+TWO_TIER_FIELDS = ("hbm_bandwidth", "slow_bandwidth", "slow_tier", "hbm_share")
+"""Settings of two tiers, which a list of tiers takes the place of."""
+
+
 class MemorySettings(_Section):
-    """The two tiers."""
+    """The tiers: two, or as many as are listed."""
+
+    tiers: Annotated[tuple[TierSettings, ...], Field(min_length=2)] | None = None
+    """The tiers from HBM down, in place of the four settings of two tiers."""
 
     hbm_bandwidth: Bandwidth = 5e12
     """Read bandwidth of HBM."""
@@ -90,6 +108,41 @@ class MemorySettings(_Section):
     start: Start = "first-fill"
     """Where pages are before the first step: `first-fill`, `empty`, or `free` choice."""
 
+    @property
+    def stacked(self) -> bool:
+        """Whether the policies over any number of tiers place the pages, with their own bound."""
+        return self.tiers is not None or self.exclusive
+
+    @model_validator(mode="after")
+    def _listed_tiers(self) -> Self:
+        if self.tiers is None:
+            return self
+        faults: list[tuple[tuple[str | int, ...], str]] = [
+            ((name,), "stands beside memory.tiers, which says the same; leave one of them out")
+            for name in TWO_TIER_FIELDS
+            if name in self.model_fields_set
+        ]
+        *above, last = self.tiers
+        names = [tier.tier for tier in self.tiers]
+        for at, tier in enumerate(self.tiers):
+            if tier.tier in names[:at]:
+                message = f"{tier.tier!r} is the name of another tier, too; write a different one"
+                faults.append((("tiers", at, "tier"), message))
+        for at, tier in enumerate(above):
+            if tier.share is None:
+                message = "has no share; write which share of all pages it holds, like share: 0.25"
+                faults.append((("tiers", at), message))
+        if last.share is not None:
+            message = "the last tier holds any number of pages; leave its share out"
+            faults.append((("tiers", len(above), "share"), message))
+        total = sum(tier.share or 0.0 for tier in above)
+        if total > 1 + 1e-9:
+            message = f"the shares above the last tier add up to {total:g}; write at most 1 in all"
+            faults.append((("tiers",), message))
+        if faults:
+            raise FieldsError(faults)
+        return self
+
 
 class PlacementScenario(_Section):
     """Recorded attention, a selection, a memory and the policies to compare."""
@@ -106,7 +159,7 @@ class PlacementScenario(_Section):
     selection: SelectionSettings = SelectionSettings(sparsity=(0.8,))
     """Which pages a step reads."""
     memory: MemorySettings = MemorySettings()
-    """The two tiers."""
+    """The tiers."""
     time_per: Literal["step", "layer"] = "step"
     """Add up times of steps, or of each layer of each step."""
     page_factor: int = Field(default=1, ge=1)
@@ -123,7 +176,10 @@ class PlacementScenario(_Section):
     """Seed of the policies that draw."""
 
     @model_validator(mode="after")
-    def _one_source(self) -> Self:
+    def _settings_agree(self) -> Self:
+        if self.memory.stacked and self.mip_seconds > 0:
+            message = "is for the rounding of two inclusive tiers; leave it out"
+            raise FieldsError([(("mip_seconds",), message)])
         if (self.attention is None) == (self.generate is None):
             found = "neither" if self.attention is None else "both"
             raise ValueError(f"{found} of attention and generate is given; write exactly one")

@@ -21,8 +21,8 @@ def render(point: Point, found: Comparison) -> str:
         f" ({point.hbm_share:.0%}); slow tier {format_bandwidth(tiers.slow_bytes_per_s)};"
         f" start {found.case.start}",
         "",
-        f"no policy takes less than {_seconds(found.bound.bound_s)}: {certificate},",
-        f"{gap}; by hand, no less than {_seconds(found.floors.capacity_s)}",
+        f"no policy takes less than {written_seconds(found.bound.bound_s)}: {certificate},",
+        f"{gap}; by hand, no less than {written_seconds(found.floors.capacity_s)}",
         "",
         f"{'policy':<24}{'time':>12}{'vs static':>11}{'HBM hits':>10}{'moved':>12}"
         f"{'above bound':>13}",
@@ -32,14 +32,15 @@ def render(point: Point, found: Comparison) -> str:
         speed = f"{static / row.cost.time_s:.2f}x" if static else "-"
         oracle = " *" if row.placement is None or row.placement.oracle else ""
         lines.append(
-            f"{row.name + oracle:<24}{_seconds(row.cost.time_s):>12}{speed:>11}"
+            f"{row.name + oracle:<24}{written_seconds(row.cost.time_s):>12}{speed:>11}"
             f"{row.cost.hit_ratio:>10.1%}{format_bytes(row.cost.moved_bytes):>12}{row.gap:>13.3%}"
         )
     lines += ["", "* knows the future, or has memory that is not there"]
     return "\n".join(lines)
 
 
-def _seconds(time_s: float) -> str:
+def written_seconds(time_s: float) -> str:
+    """Write a time in the largest unit that leaves a digit before the point."""
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if time_s >= scale:
             return f"{time_s / scale:.4g} {unit}"

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vsim.sim.bounds.exact import optimum
-from vsim.sim.bounds.tier_certificate import FREE, TierStack, certify_tiers
+from vsim.sim.bounds.tier_ascent import bound_stack
+from vsim.sim.bounds.tier_certificate import certify_tiers
 from vsim.sim.bounds.tier_lp import bound_tiers
+from vsim.sim.bounds.tier_stack import FREE, TierStack
 from vsim.sim.placement.synthetic import reads_of_sets
 from vsim.sim.placement.two_tiers import TwoTiers, may_start_resident
 from vsim.traces.page_reads import PageReads
@@ -35,6 +37,7 @@ def stacks(draw: st.DrawFn, pages: int) -> TierStack:
         pages=(*(draw(st.integers(0, pages)) for _ in range(tiers - 1)), None),
         weight_bytes=draw(st.integers(0, 8)),
         duplex=draw(st.booleans()),
+        exclusive=draw(st.booleans()),
     )
 
 
@@ -45,6 +48,7 @@ def set_at(reads: PageReads, step: int) -> set[int]:
 def best_by_enumeration(reads: PageReads, stack: TierStack, start: list[int]) -> Fraction:
     """The least time over all placements of all pages at all steps, in rationals."""
     options = []
+    last = stack.tiers - 1
     for p in range(reads.n_pages):
         free = range(max(int(reads.born[p]) + 1, 0), reads.steps)
         options.append(
@@ -67,6 +71,7 @@ def best_by_enumeration(reads: PageReads, stack: TierStack, start: list[int]) ->
                 before = path[t - 1] if t > 0 else (start[p] if start[p] != FREE else path[0])
                 if reads.born[p] == t:
                     load[0] += page_s[0] if p in set_at(reads, t) else 0
+                    load[stack.down(last)] += 0 if stack.exclusive else page_s[last]
                     continue
                 if reads.born[p] == t - 1 and reads.born[p] >= 0:
                     before = 0
@@ -75,8 +80,9 @@ def best_by_enumeration(reads: PageReads, stack: TierStack, start: list[int]) ->
                     continue
                 if p in set_at(reads, t):
                     load[stack.up(here)] += page_s[here]
-                if before != here:
-                    if before > 0:
+                if before != here and (stack.exclusive or here != last):
+                    on_gpu = t > 0 and (p in set_at(reads, t - 1) or reads.born[p] == t - 1)
+                    if before > 0 and (stack.exclusive or not on_gpu):
                         load[stack.up(before)] += page_s[before]
                     if here > 0:
                         load[stack.down(here)] += page_s[here]
@@ -107,6 +113,7 @@ def test_no_multipliers_certify_more_than_the_best_of_all_placements(data: st.Da
     where = np.array(start, np.int32)
     assert certify_tiers(lam, mu, reads, stack, where).exact_s <= best
     assert bound_tiers(reads, stack, where).certificate.exact_s <= best
+    assert bound_stack(reads, stack, where, evaluations=20).certificate.exact_s <= best
 
 
 @settings(max_examples=60, deadline=None)

@@ -203,3 +203,108 @@ def test_a_folder_of_something_else_is_left_alone(trace: str, tmp_path: Path) ->
     result = run("--attention", trace, "--policy", "lru", "--out", str(other))
     assert "did not write" in faults_of(result)[0]
     assert (other / "notes.txt").read_text() == "mine"
+
+
+THREE = (
+    "memory.tiers=[{tier: hbm, bandwidth: 5TB/s, share: 0.2},"
+    " {tier: peer, bandwidth: 400GB/s, share: 0.3}, {tier: host, bandwidth: 50GB/s}]"
+)
+
+
+@pytest.mark.parametrize(
+    "memory", [(THREE,), (THREE, "memory.exclusive=true"), ("memory.exclusive=true",)]
+)
+def test_any_number_of_tiers_has_the_table_the_json_and_the_schedules(
+    trace: str, tmp_path: Path, memory: tuple[str, ...]
+) -> None:
+    file, out = tmp_path / "o.json", tmp_path / "out"
+    more = [word for setting in memory for word in ("--set", setting)]
+    result = run("--attention", trace, *more, "--json", str(file), "--out", str(out))
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert max(map(len, result.output.splitlines())) <= 100
+    found = json.loads(file.read_text())
+    assert found == json.loads((out / "bound.json").read_text())
+    assert {"solver", "lp_s", "evaluations", "seconds"} == found["certificate"].keys()
+    names = [tier["tier"] for tier in found["case"]["tiers"]]
+    assert names == (["hbm", "peer", "host"] if THREE in memory else ["hbm", "host"])
+    assert found["case"]["tiers"][-1]["pages"] is None
+    assert {
+        "static", "lru", "lru-balanced", "ewma-reads", "ewma-mass", "learned", "belady",
+        "price-guided", "path-annealing",
+    } == found["policies"].keys()  # fmt: skip
+    for name, row in found["policies"].items():
+        assert name in result.output
+        assert row["time_s"] >= found["bound_s"] > 0
+        assert row["gap"] == pytest.approx(row["time_s"] / found["bound_s"] - 1)
+        assert row["hit_ratio"] == row["hit_ratios"]["hbm"]
+        assert sum(row["hit_ratios"].values()) == pytest.approx(1)
+        share = 20 if THREE in memory else 25
+        table = read_table(out / f"sparsity80-hbm{share}-{name}.arrow", "operations").to_pylist()
+        attended = sum(len(op["pages"]) for op in table if op["kind"] == "attend")
+        assert attended == found["case"]["reads"]
+        assert sum(op["bytes"] for op in table if op["kind"] == "copy") == row["moved_bytes"]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "memory.exclusive=true",
+        "memory.norm=4",
+        "memory.weights=1MB",
+        "memory.start=empty",
+        "memory.start=free",
+        "memory.tiers.0.bandwidth=1TB/s",
+        "memory.tiers.1.bandwidth=4TB/s",
+        "memory.tiers.2.bandwidth=200GB/s",
+        "memory.tiers.0.share=0.4",
+        "memory.tiers.1.share=0.1",
+        "time_per=layer",
+    ],
+)
+def test_every_setting_of_a_stack_changes_the_bound_or_a_time(
+    trace: str, tmp_path: Path, setting: str
+) -> None:
+    def outcome(*more: str) -> tuple[float, float]:
+        file = tmp_path / "o.json"
+        given = ("--set", THREE, *more, "--policy", "lru", "--json", str(file))
+        result = run("--attention", trace, *given)
+        assert result.exit_code == 0, (result.output, result.exception)
+        found = json.loads(file.read_text())
+        return found["bound_s"], found["policies"]["lru"]["time_s"]
+
+    assert outcome("--set", setting) != outcome()
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ([THREE, "memory.hbm_share=0.2"], ["--hbm-share: stands beside memory.tiers"]),
+        (
+            [THREE, "memory.hbm_bandwidth=5TB/s", "memory.slow_tier=host"],
+            ["--hbm-bandwidth: stands beside", "slow_tier: stands beside"],
+        ),
+        ([THREE, "memory.tiers.2.share=0.5"], ["the last tier holds any number of pages"]),
+        ([THREE, "memory.tiers.1.share=0.9"], ["add up to 1.1; write at most 1"]),
+        ([THREE, "memory.tiers.1.share=null"], ["has no share; write which share"]),
+        ([THREE, "memory.tiers.1.tier=hbm"], ["'hbm' is the name of another tier"]),
+        ([THREE, "memory.tiers.1.bandwidth=4GB"], ["'4GB' is not a bandwidth"]),
+        (["memory.tiers=[{tier: hbm, bandwidth: 5TB/s}]"], ["memory.tiers: "]),
+        ([THREE, "policies=[lp-rounding]"], ["'lp-rounding' is for two inclusive tiers only"]),
+        (["policies=[price-guided]"], ["'price-guided' is for memory.tiers or exclusive"]),
+        ([THREE, "policies=[window-share]"], ["policies: window-share places two tiers only"]),
+        ([THREE, "policies=[beladi]"], ["'beladi' is no policy (did you mean 'belady'?)"]),
+        ([THREE, "mip_seconds=2"], ["--mip-seconds: is for the rounding of two inclusive tiers"]),
+        (
+            [THREE, "page_factor=2", "policies=[ewma-mass]"],
+            ["policies: predictor mass follows attention mass; the trace has none"],
+        ),
+    ],
+)
+def test_a_wrong_stack_is_refused_field_by_field(
+    trace: str, settings: list[str], wanted: list[str]
+) -> None:
+    more = [word for setting in settings for word in ("--set", setting)]
+    found = faults_of(run("--attention", trace, *more))
+    assert len(found) == len(wanted)
+    for fault, text in zip(found, wanted, strict=True):
+        assert text in fault
