@@ -75,6 +75,17 @@ class Predictor:
 
 
 @kernel
+def pressure_of(slow: float, equal: float) -> float:
+    """How much a step waits for the slow tier, 0 to 1.
+
+    Args:
+        slow: the slow tier's time.
+        equal: the time if both tiers took equally long, in the same unit.
+    """
+    return min(max((slow / equal - 0.85) / 0.3, 0.0), 1.0) if equal > 0.0 else 0.0
+
+
+@kernel
 def update_traces(
     traces: Floats,
     kinds: Int64s,

@@ -13,6 +13,7 @@ from vsim.sim.placement.predictor import (
     echo,
     match_steps,
     places,
+    pressure_of,
     update_traces,
 )
 from vsim.sim.placement.schedule import Schedule
@@ -205,7 +206,7 @@ def _retain(
         hits += hi - lo - misses
         hbm = (weight_pages + hi - lo - misses) / ratio  # HBM's time, in pages of the channel
         equal = (weight_pages + hi - lo) / (1.0 + ratio)
-        pressure[t] = min(max((misses / max(equal, 1.0) - 0.85) / 0.3, 0.0), 1.0)
+        pressure[t] = pressure_of(float(misses), equal)
 
         for i in range(seen_offsets[t], seen_offsets[t + 1]):
             mass[seen_pages[i]] = min(max(seen_relative[i], LEAST_MASS), -LEAST_MASS)

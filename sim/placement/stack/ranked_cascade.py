@@ -4,8 +4,16 @@ import numpy as np
 import numpy.typing as npt
 
 from vsim.sim.compiled import kernel, wide
-from vsim.sim.placement.predictor import Predictor, echo, match_steps, places, update_traces
-from vsim.sim.placement.retention import Seen
+from vsim.sim.placement.predictor import (
+    ECHO,
+    Predictor,
+    echo,
+    match_steps,
+    places,
+    pressure_of,
+    update_traces,
+)
+from vsim.sim.placement.retention import LEAST_MASS, Seen
 from vsim.sim.placement.stack.cascade import mark_reads, served, settle
 from vsim.sim.placement.stack.case import StackCase
 from vsim.sim.placement.stack.schedule import TierSchedule
@@ -17,7 +25,6 @@ Int64s = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Float32s = npt.NDArray[np.float32]
 
-LEAST_MASS = -4.0
 HYSTERESIS = 0.02
 """How much better a page must score than one that it displaces, where the move is paid."""
 SIMPLEX_HYSTERESIS = 0.3
@@ -94,6 +101,8 @@ def _ranked_cascade(
     read = np.zeros(n, np.bool_)
     mass = np.full(n, LEAST_MASS)
     similarity = np.zeros(steps)
+    pressure = np.zeros(steps)
+    echoes = (kinds == ECHO).any()
     reading = np.zeros(len(heads))
     newborn = np.zeros(n, np.bool_)
     candidate = np.zeros(n, np.bool_)
@@ -114,32 +123,30 @@ def _ranked_cascade(
         for i in range(lo, hi):
             read[pages[i]] = True
         for i in range(seen_offsets[t], seen_offsets[t + 1]):
-            mass[seen_pages[i]] = min(max(seen_relative[i], -4.0), 4.0)
+            mass[seen_pages[i]] = min(max(seen_relative[i], LEAST_MASS), -LEAST_MASS)
         reading[:] = 0.0
         for i in range(lo, hi):
             reading[place[pages[i]]] += 1.0
         for j in range(len(reading)):
             reading[j] /= heads[j]
         longest_s = (count[0] + weight_pages) / pages_per_s[0]
-        pressed = False
+        lower_s = 0.0
         for i in range(1, last + 1):
-            mine_s = count[i] / pages_per_s[i]
-            pressed = pressed or mine_s > longest_s
-            longest_s = max(longest_s, mine_s)
-        update_traces(traces, kinds, decays, read, mass, pressed, place, reading)
-        echoes = False
-        for f in range(len(kinds)):
-            echoes = echoes or kinds[f] == 5
+            lower_s = max(lower_s, count[i] / pages_per_s[i])
+        longest_s = max(longest_s, lower_s)
+        equal_s = (hi - lo + weight_pages) / pages_per_s.sum()
+        pressure[t] = pressure_of(lower_s, equal_s)
+        update_traces(traces, kinds, decays, read, mass, pressure[t], place, reading)
         if echoes:
             match_steps(offsets, pages, t, read, similarity)
         score[:] = 0.0
         for f in range(len(kinds)):
-            if kinds[f] == 5:
-                echo(offsets, pages, t, similarity, decays[f], traces[f])
+            if kinds[f] == ECHO:
+                echo(offsets, pages, t, similarity, pressure, decays[f], traces[f])
             for p in range(n):
                 score[p] += weights[f] * traces[f, p]
         for i in range(seen_offsets[t], seen_offsets[t + 1]):
-            mass[seen_pages[i]] = -4.0
+            mass[seen_pages[i]] = LEAST_MASS
 
         # The share of the reads that the tiers below each one should serve, and what comes anyway.
         below, below_rate = 0.0, 0.0
