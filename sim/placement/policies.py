@@ -17,6 +17,7 @@ from vsim.sim.placement.predictor import Predictor
 from vsim.sim.placement.predictors import PREDICTORS
 from vsim.sim.placement.retention import Retention, retain
 from vsim.sim.placement.schedule import Schedule
+from vsim.sim.placement.sharing import share_reads
 from vsim.sim.placement.static import static_first_fill
 from vsim.sim.placement.window_share import window_share
 
@@ -119,6 +120,11 @@ def policies() -> Mapping[str, Run]:
     found["window-share"] = _window_share
     found["belady"] = _plain(
         "belady", lambda c: belady(c.reads, c.tiers, c.resident()), oracle=True
+    )
+    found["belady-balanced"] = _plain(
+        "belady-balanced",
+        lambda c: share_reads(c.reads, c.tiers, belady(c.reads, c.tiers, c.resident())),
+        oracle=True,
     )
     found["interval-annealing"] = _interval_annealing
     return MappingProxyType(found)

@@ -16,6 +16,8 @@ _KINDS: dict[str, int] = {
     "reads": 0, "recency": 1, "mass": 2, "pressed": 3, "place": 4, "echo": 5,
 }  # fmt: skip
 ECHO = _KINDS["echo"]
+LEAST_MASS = -4.0
+"""log2 of the mass over the least selected, where none was recorded; the most is its negative."""
 WINDOW = 256
 """Past steps that an echo is looked for in."""
 HORIZON = 12
@@ -83,6 +85,61 @@ def pressure_of(slow: float, equal: float) -> float:
         equal: the time if both tiers took equally long, in the same unit.
     """
     return min(max((slow / equal - 0.85) / 0.3, 0.0), 1.0) if equal > 0.0 else 0.0
+
+
+@kernel
+def rank_pages(
+    offsets: Int64s,
+    pages: npt.NDArray[np.int32],
+    t: int,
+    seen_offsets: Int64s,
+    seen_pages: npt.NDArray[np.int32],
+    seen_relative: npt.NDArray[np.float32],
+    place: npt.NDArray[np.int32],
+    heads: Floats,
+    kinds: Int64s,
+    decays: Floats,
+    weights: Floats,
+    read: npt.NDArray[np.bool_],
+    pressure: Floats,
+    mass: Floats,
+    reading: Floats,
+    similarity: Floats,
+    traces: Floats,
+    score: Floats,
+) -> None:
+    """Advance all traces by step t and score the pages anew.
+
+    Args:
+        offsets, pages: the reads of each step; none after t is used.
+        t: the step.
+        seen_offsets, seen_pages, seen_relative: attention mass, see `retention.Seen`.
+        place, heads: see `places`.
+        kinds, decays, weights: of each feature.
+        read: bool[pages], whether t reads the page.
+        pressure: float64[T], known up to t.
+        mass: float64[pages], LEAST_MASS between calls.
+        reading: float64[places], for use here.
+        similarity: float64[T], kept between calls.
+        traces: float64[features, pages], kept between calls.
+        score: float64[pages], the result.
+    """
+    reading[:] = 0.0
+    for i in range(offsets[t], offsets[t + 1]):
+        reading[place[pages[i]]] += 1.0 / heads[place[pages[i]]]
+    for i in range(seen_offsets[t], seen_offsets[t + 1]):
+        mass[seen_pages[i]] = min(max(seen_relative[i], LEAST_MASS), -LEAST_MASS)
+    update_traces(traces, kinds, decays, read, mass, pressure[t], place, reading)
+    for i in range(seen_offsets[t], seen_offsets[t + 1]):
+        mass[seen_pages[i]] = LEAST_MASS
+    if (kinds == ECHO).any():
+        match_steps(offsets, pages, t, read, similarity)
+    score[:] = 0.0
+    for f in range(len(kinds)):
+        if kinds[f] == ECHO:
+            echo(offsets, pages, t, similarity, pressure, decays[f], traces[f])
+        for p in range(len(score)):
+            score[p] += weights[f] * traces[f, p]
 
 
 @kernel

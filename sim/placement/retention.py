@@ -7,15 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vsim.sim.compiled import kernel
-from vsim.sim.placement.predictor import (
-    ECHO,
-    Predictor,
-    echo,
-    match_steps,
-    places,
-    pressure_of,
-    update_traces,
-)
+from vsim.sim.placement.predictor import LEAST_MASS, Predictor, places, pressure_of, rank_pages
 from vsim.sim.placement.schedule import Schedule
 from vsim.sim.placement.sharing import share_reads
 from vsim.sim.placement.two_tiers import Bools, TwoTiers
@@ -26,7 +18,6 @@ Float32s = npt.NDArray[np.float32]
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
 
-LEAST_MASS = -4.0
 SURE = 1e6
 """Above every score: the page is known to be read."""
 
@@ -171,8 +162,7 @@ def _retain(
     mass = np.full(n_pages, LEAST_MASS)
     similarity = np.zeros(steps)
     pressure = np.zeros(steps)
-    echoes = (kinds == ECHO).any()
-    reading = np.zeros(len(heads))  # share of the heads that read each place
+    reading = np.zeros(len(heads))
     since = np.full(n_pages, -1, np.int32)  # first step of the page's stay in HBM
     waits = np.zeros(n_pages, np.bool_)  # prefetched and not read since
     members = np.empty(n_pages, np.int32)  # pages in HBM
@@ -191,11 +181,9 @@ def _retain(
     for t in range(steps):
         lo, hi = offsets[t], offsets[t + 1]
         misses, streamed = 0, 0  # streamed: misses and pages that t writes
-        reading[:] = 0.0
         for i in range(lo, hi):
             p = pages[i]
             read[p] = True
-            reading[place[p]] += 1.0 / heads[place[p]]
             if since[p] < 0:
                 missed[streamed] = p
                 streamed += 1
@@ -207,20 +195,10 @@ def _retain(
         hbm = (weight_pages + hi - lo - misses) / ratio  # HBM's time, in pages of the channel
         equal = (weight_pages + hi - lo) / (1.0 + ratio)
         pressure[t] = pressure_of(float(misses), equal)
-
-        for i in range(seen_offsets[t], seen_offsets[t + 1]):
-            mass[seen_pages[i]] = min(max(seen_relative[i], LEAST_MASS), -LEAST_MASS)
-        update_traces(traces, kinds, decays, read, mass, pressure[t], place, reading)
-        for i in range(seen_offsets[t], seen_offsets[t + 1]):
-            mass[seen_pages[i]] = LEAST_MASS
-        if echoes:
-            match_steps(offsets, pages, t, read, similarity)
-        score[:] = 0.0
-        for f in range(len(kinds)):
-            if kinds[f] == ECHO:
-                echo(offsets, pages, t, similarity, pressure, decays[f], traces[f])
-            for p in range(n_pages):
-                score[p] += weights[f] * traces[f, p]
+        rank_pages(
+            offsets, pages, t, seen_offsets, seen_pages, seen_relative, place, heads,
+            kinds, decays, weights, read, pressure, mass, reading, similarity, traces, score,
+        )  # fmt: skip
         for j in range(min(foresight, steps - 1 - t), 0, -1):
             for i in range(offsets[t + j], offsets[t + j + 1]):
                 score[pages[i]] = SURE + foresight - j

@@ -4,16 +4,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vsim.sim.compiled import kernel, wide
-from vsim.sim.placement.predictor import (
-    ECHO,
-    Predictor,
-    echo,
-    match_steps,
-    places,
-    pressure_of,
-    update_traces,
-)
-from vsim.sim.placement.retention import LEAST_MASS, Seen
+from vsim.sim.placement.predictor import LEAST_MASS, Predictor, places, pressure_of, rank_pages
+from vsim.sim.placement.retention import Seen
 from vsim.sim.placement.stack.cascade import mark_reads, served, settle
 from vsim.sim.placement.stack.case import StackCase
 from vsim.sim.placement.stack.schedule import TierSchedule
@@ -102,7 +94,6 @@ def _ranked_cascade(
     mass = np.full(n, LEAST_MASS)
     similarity = np.zeros(steps)
     pressure = np.zeros(steps)
-    echoes = (kinds == ECHO).any()
     reading = np.zeros(len(heads))
     newborn = np.zeros(n, np.bool_)
     candidate = np.zeros(n, np.bool_)
@@ -122,13 +113,6 @@ def _ranked_cascade(
         served(offsets, pages, born, t, here, count)
         for i in range(lo, hi):
             read[pages[i]] = True
-        for i in range(seen_offsets[t], seen_offsets[t + 1]):
-            mass[seen_pages[i]] = min(max(seen_relative[i], LEAST_MASS), -LEAST_MASS)
-        reading[:] = 0.0
-        for i in range(lo, hi):
-            reading[place[pages[i]]] += 1.0
-        for j in range(len(reading)):
-            reading[j] /= heads[j]
         longest_s = (count[0] + weight_pages) / pages_per_s[0]
         lower_s = 0.0
         for i in range(1, last + 1):
@@ -136,17 +120,10 @@ def _ranked_cascade(
         longest_s = max(longest_s, lower_s)
         equal_s = (hi - lo + weight_pages) / pages_per_s.sum()
         pressure[t] = pressure_of(lower_s, equal_s)
-        update_traces(traces, kinds, decays, read, mass, pressure[t], place, reading)
-        if echoes:
-            match_steps(offsets, pages, t, read, similarity)
-        score[:] = 0.0
-        for f in range(len(kinds)):
-            if kinds[f] == ECHO:
-                echo(offsets, pages, t, similarity, pressure, decays[f], traces[f])
-            for p in range(n):
-                score[p] += weights[f] * traces[f, p]
-        for i in range(seen_offsets[t], seen_offsets[t + 1]):
-            mass[seen_pages[i]] = LEAST_MASS
+        rank_pages(
+            offsets, pages, t, seen_offsets, seen_pages, seen_relative, place, heads,
+            kinds, decays, weights, read, pressure, mass, reading, similarity, traces, score,
+        )  # fmt: skip
 
         # The share of the reads that the tiers below each one should serve, and what comes anyway.
         below, below_rate = 0.0, 0.0
