@@ -162,9 +162,9 @@ def figure_recordings(canvas: Canvas) -> None:
     names = sorted(path.stem for path in RESULTS.glob("recorded-*.json"))
     if not names:
         return
-    figure, axes = canvas.axes(3, "Time above the certified bound on the recordings, %")
+    figure, axes = canvas.axes(4, "Time above the certified bound on the recordings, %")
     shown = ["lru", "clock-balanced", "ewma-reads-balanced", "learned", "window-share", "belady"]
-    for axis, sparsity in zip(axes, (0.6, 0.8, 0.9), strict=True):
+    for axis, sparsity in zip(axes, (0.6, 0.7, 0.8, 0.9), strict=True):
         for at, policy in enumerate(shown):
             gaps = [
                 100 * (over_bound(case, policy) - 1)
@@ -216,21 +216,35 @@ def figure_shares(canvas: Canvas) -> None:
 
 
 def figure_error(canvas: Canvas) -> None:
-    """Belady with wrong predictions."""
+    """Belady with wrong predictions, and `learned` with knowledge of the next steps."""
     found = cases("prediction-error-standard")
     if not found:
         return
     case = found[0]
-    figure, axes = canvas.axes(1, "Belady with wrong predictions (standard, 80 %)")
+    figure, axes = canvas.axes(2, "What predictions are worth (80 % sparsity)")
     names = ["belady", *(f"belady-error-{n}" for n in (10, 25, 50, 75, 100))]
     axes[0].plot([0, 10, 25, 50, 75, 100], [over_bound(case, n) for n in names], marker="o",
                  color=COLOURS["belady"], label="belady")  # fmt: skip
     for name in ("static", "lru", "learned"):
         axes[0].axhline(over_bound(case, name), color=COLOURS[name], ls="--", label=name)
     axes[0].set_xlabel("wrong predictions, %", fontsize=8)
-    axes[0].set_title("time over the bound", fontsize=9)
+    axes[0].set_title("standard: time over the bound", fontsize=9)
     axes[0].set_yscale("log")
-    legend_below(figure, axes[0])
+    axes[0].legend(fontsize=7)
+    for recording, style in (("standard", "-"), ("lookups", "--")):
+        known = {"learned": 0, **{f"lookahead-{n}": n for n in (1, 2, 4, 8)}}
+        gaps = [
+            100 * (over_bound(c, name) - 1)
+            for c in cases(f"prediction-error-{recording}")
+            for name in known
+        ]
+        axes[1].plot(list(known.values()), gaps, style, marker="o", color=COLOURS["learned"],
+                     label=recording)  # fmt: skip
+    axes[1].axhline(10, color="k", lw=0.6, ls=":")
+    axes[1].set_ylim(bottom=0)
+    axes[1].set_xlabel("steps that learned knows ahead", fontsize=8)
+    axes[1].set_title("time above the bound, %", fontsize=9)
+    axes[1].legend(fontsize=7)
     canvas.save(figure, "prediction_error")
 
 
