@@ -12,6 +12,7 @@ from vsim.sim.placement.cost import Cost
 from vsim.sim.placement.policies import policies, rounded, solved_for_rounding, studies
 from vsim.sim.placement.predictors import PREDICTORS
 from vsim.sim.placement.static import unlimited_hbm
+from vsim.traces.page_reads import PageReads
 
 ROUNDING = "lp-rounding"
 UNLIMITED = "unlimited-hbm"
@@ -56,13 +57,7 @@ class Comparison:
                 "capacity_s": self.floors.capacity_s,
             },
             "case": {
-                "source": reads.source,
-                "steps": reads.steps,
-                "pages": reads.n_pages,
-                "prompt_pages": reads.prompt_pages,
-                "reads": reads.reads,
-                "page_bytes": reads.page_bytes,
-                "page_tokens": reads.page_tokens,
+                **reads_json(reads),
                 "hbm_pages": tiers.hbm_pages,
                 "hbm_bytes_per_s": tiers.hbm_bytes_per_s,
                 "slow_bytes_per_s": tiers.slow_bytes_per_s,
@@ -85,6 +80,19 @@ class Comparison:
                 for row in self.rows
             },
         }
+
+
+def reads_json(reads: PageReads) -> dict[str, Any]:
+    """What was read, as plain values."""
+    return {
+        "source": reads.source,
+        "steps": reads.steps,
+        "pages": reads.n_pages,
+        "prompt_pages": reads.prompt_pages,
+        "reads": reads.reads,
+        "page_bytes": reads.page_bytes,
+        "page_tokens": reads.page_tokens,
+    }
 
 
 def policy_names() -> tuple[str, ...]:

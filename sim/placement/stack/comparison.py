@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vsim.sim.bounds.tier_ascent import StackBound, bound_stack
+from vsim.sim.placement.comparison import reads_json
 from vsim.sim.placement.stack.case import StackCase, StackPlacement
 from vsim.sim.placement.stack.cost import StackCost
 from vsim.sim.placement.stack.policies import (
@@ -56,13 +57,7 @@ class StackComparison:
                 "seconds": self.bound.seconds,
             },
             "case": {
-                "source": reads.source,
-                "steps": reads.steps,
-                "pages": reads.n_pages,
-                "prompt_pages": reads.prompt_pages,
-                "reads": reads.reads,
-                "page_bytes": reads.page_bytes,
-                "page_tokens": reads.page_tokens,
+                **reads_json(reads),
                 "tiers": [
                     {"tier": name, "bytes_per_s": rate, "pages": pages}
                     for name, rate, pages in zip(
