@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 TYPES := build/types/vsim
 SUITE ?= tests
+JOBS ?= 2
 # Holds for the environment that builds vsim too; old pips know only the first name.
 PINNED := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 
@@ -13,7 +14,7 @@ run: $(STAMP)
 	$(BIN)/vsim run scenarios/quickstart.yaml --out out/quickstart
 
 test: $(STAMP) check
-	$(BIN)/pytest $(SUITE) --ignore=tests/benchmarks -p no:cacheprovider
+	$(BIN)/pytest $(SUITE) --ignore=tests/benchmarks -p no:cacheprovider -n $(JOBS)
 
 check: $(STAMP) types
 	$(BIN)/ruff check .

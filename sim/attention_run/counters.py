@@ -36,7 +36,8 @@ class History:
         capacity_pages: pages that each can hold.
         copied_bytes: KV that came to HBM by copies, promoted or kept after it was streamed in.
         arrived: pages that came to each tier after the prompts.
-        evicted: pages that left HBM before the end.
+        evicted: pages that left HBM before the end; one whose read the slower tier served in its
+            stead counts, since it is out of HBM for that step.
     """
 
     batch: Batch
