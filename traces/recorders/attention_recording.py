@@ -45,10 +45,13 @@ class Options:
     licence: str
 
 
+_SPARSITIES = (0.6, 0.7, 0.8, 0.9)
+
+
 def measured_selections(context_pages: int) -> tuple[Selection, ...]:
     """Choose what is measured on the model: sparsities by both scores, by mass, by place."""
     return (
-        *(TopShare(sparsity, score) for score in (MASS, QUEST) for sparsity in (0.6, 0.8, 0.9)),
+        *(TopShare(sparsity, score) for score in (MASS, QUEST) for sparsity in _SPARSITIES),
         TopMass(0.9),
         TopMass(0.95),
         # as many pages as 80 % sparsity reads, without looking at the attention
