@@ -4,8 +4,7 @@
 
 prints the weights that `predictors.py` holds (about half an hour on two cores). The measure is the
 policy's own time above the certified bound, since fitting how soon a page is read (by least
-squares, or by gradient-boosted trees on three times as many features) came out worse: most pages
-are easy, and only those at the edge of HBM decide.
+squares) came out worse: most pages are easy, and only those at the edge of HBM decide.
 """
 
 import multiprocessing
