@@ -22,10 +22,9 @@ from pydantic import (
 
 from vsim.sim.machine import Precision
 from vsim.sim.model_faults import FieldsError, explain
+from vsim.sim.page_selection import Name, PageSelection, Sparsity, several
 from vsim.sim.yaml_input import Bytes, load_yaml
 from vsim.traces.synth import SynthSpec
-
-Name = Annotated[str, Field(min_length=1)]
 
 DEFAULT_PLACEMENT = "ewma-reads-balanced"
 """An online policy that needs no attention mass."""
@@ -53,37 +52,20 @@ def _read_synth(value: object) -> object:
         raise FieldsError((place, message) for place, message, _ in found) from None
 
 
-def _several(value: object) -> object:
-    """One value stands for a list of one."""
-    return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-
 _ONE_NAME = {"type": "string", "minLength": 1}
 Names = Annotated[
     tuple[Name, ...],
-    BeforeValidator(_several),
+    BeforeValidator(several),
     Field(min_length=1),
     WithJsonSchema({"anyOf": [_ONE_NAME, {"type": "array", "items": _ONE_NAME, "minItems": 1}]}),
 ]
-Share = Annotated[float, Field(gt=0, le=1)]
 
 
-class PageSelection(_Section):
+class OneSelection(PageSelection):
     """Which of the pages that a trace of attention recorded a step reads."""
 
-    kind: Literal["top-share", "top-mass", "window", "dense"] = "top-share"
-    """`top-share`: the pages with the highest score, a fixed share. `top-mass`: as few as reach a
-    share of the mass. `window`: sinks and the newest pages. `dense`: all."""
-    score: Name | None = None
-    """The score that `top-share` and `top-mass` rank by: `mass` (the default) or `quest`."""
-    sparsity: float | None = Field(default=None, ge=0, lt=1)
+    sparsity: Sparsity | None = None
     """Share of the pages that `top-share` leaves out. Left out: 0.8."""
-    mass_share: Share | None = None
-    """Share of the mass that `top-mass` reaches."""
-    sinks: int | None = Field(default=None, ge=0)
-    """First pages that `window` always reads."""
-    window: int | None = Field(default=None, ge=1)
-    """Newest pages that `window` always reads."""
 
 
 class Workload(_Section):
@@ -99,7 +81,7 @@ class Workload(_Section):
     their prompts they decode side by side, and each layer and KV head reads the pages that
     `selection` takes from the trace, wherever `placement` has them. A relative path starts at the
     scenario file's folder. Exactly one of `trace`, `synth` and `attention` is given."""
-    selection: PageSelection = PageSelection()
+    selection: OneSelection = OneSelection()
     """Which of the recorded pages a step reads. Only with `attention`."""
     steps: int | None = Field(default=None, ge=1)
     """Only the first so many decode steps of `attention`. Left out: all."""

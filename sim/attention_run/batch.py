@@ -12,7 +12,7 @@ from vsim.sim.placement.load import selections
 from vsim.sim.placement.reshape import first_steps, side_by_side, with_whole_context
 from vsim.sim.placement.retention import Seen
 from vsim.sim.placement.scenario import SelectionSettings
-from vsim.sim.scenario import PageSelection, Workload
+from vsim.sim.scenario import OneSelection, Workload
 from vsim.traces.attention import AttentionTrace, read_attention
 from vsim.traces.faults import Fault, InputError
 from vsim.traces.page_reads import PageReads
@@ -144,7 +144,7 @@ def _first_steps(
     return reads, seen
 
 
-def page_selection(settings: PageSelection) -> Selection:
+def page_selection(settings: OneSelection) -> Selection:
     """Make a selection of its settings. Raises InputError for those that do not go together."""
     written = {key: getattr(settings, key) for key in settings.model_fields_set}
     if written.get("sparsity") is not None:

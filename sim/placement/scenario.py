@@ -4,22 +4,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from vsim.sim.page_selection import Name, PageSelection, Share, Sparsity, several
 from vsim.sim.placement.two_tiers import Start
 from vsim.sim.yaml_input import Bandwidth, Bytes, FieldsError
 
-Name = Annotated[str, Field(min_length=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Sparsity = Annotated[float, Field(ge=0, lt=1)]
-
-
-def _several(value: object) -> object:
-    """One value stands for a list of one."""
-    return tuple(value) if isinstance(value, list | tuple) else (value,)
-
-
-Shares = Annotated[tuple[Share, ...], BeforeValidator(_several), Field(min_length=1)]
-Sparsities = Annotated[tuple[Sparsity, ...], BeforeValidator(_several), Field(min_length=1)]
-Names = Annotated[tuple[Name, ...], BeforeValidator(_several), Field(min_length=1)]
+Shares = Annotated[tuple[Share, ...], BeforeValidator(several), Field(min_length=1)]
+Sparsities = Annotated[tuple[Sparsity, ...], BeforeValidator(several), Field(min_length=1)]
+Names = Annotated[tuple[Name, ...], BeforeValidator(several), Field(min_length=1)]
 
 
 class _Section(BaseModel):
@@ -49,22 +40,11 @@ class GenerateSettings(_Section):
     """Seed of the first request; the others follow."""
 
 
-class SelectionSettings(_Section):
+class SelectionSettings(PageSelection):
     """Which of the recorded pages a step reads."""
 
-    kind: Literal["top-share", "top-mass", "window", "dense"] = "top-share"
-    """`top-share`: the pages with the highest score, a fixed share. `top-mass`: as few as reach a
-    share of the mass. `window`: sinks and the newest pages. `dense`: all."""
-    score: Name | None = None
-    """The score that `top-share` and `top-mass` rank by: `mass` (the default) or `quest`."""
     sparsity: Sparsities | None = None
     """Share of the pages that `top-share` leaves out, one or several."""
-    mass_share: Share | None = None
-    """Share of the mass that `top-mass` reaches."""
-    sinks: int | None = Field(default=None, ge=0)
-    """First pages that `window` always reads."""
-    window: int | None = Field(default=None, ge=1)
-    """Newest pages that `window` always reads."""
 
 
 class TierSettings(_Section):

@@ -15,7 +15,7 @@ from vsim.sim.attention_run.placing import placements
 from vsim.sim.attention_run.rules import ENGINE_SETTINGS, WORKLOAD_SETTINGS
 from vsim.sim.metrics import Summary
 from vsim.sim.output import FILES, SUMMARY, WALL_CLOCK_KEYS
-from vsim.sim.scenario import DEFAULT_PLACEMENT, EngineSettings, PageSelection, Scenario, Workload
+from vsim.sim.scenario import DEFAULT_PLACEMENT, EngineSettings, OneSelection, Scenario, Workload
 from vsim.sim.simulate import simulate
 from vsim.sim.yaml_input import parse_yaml
 from vsim.traces.requests import write_requests
@@ -169,7 +169,7 @@ def test_every_setting_of_engine_and_workload_acts_or_is_refused() -> None:
     assert set(EngineSettings.model_fields) == acts | set(ENGINE_SETTINGS)
     sources = {"trace", "synth", "attention", "selection", "steps"}
     assert set(Workload.model_fields) == sources | set(WORKLOAD_SETTINGS)
-    assert set(PageSelection.model_fields) == {
+    assert set(OneSelection.model_fields) == {
         "kind", "score", "sparsity", "mass_share", "sinks", "window",
     }  # fmt: skip
 

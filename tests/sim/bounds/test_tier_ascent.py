@@ -79,7 +79,7 @@ def test_exclusive_tiers_are_bounded_within_a_hundredth_of_what_prices_can_prove
     found = bound_stack(reads, stack, where, evaluations=200).bound_s
     assert best * 0.99 < found <= best * (1 + 1e-7)
     # What groups of equal intervals prove is several times farther off.
-    assert bound_tiers(reads, stack, where).bound_s < best * 0.97
+    assert bound_tiers(reads, stack, where).bound_s < best * (0.95 if duplex else 0.82)
 
 
 def test_the_bound_of_a_stack_is_no_lower_than_that_of_its_first_tier_before_all_others() -> None:
