@@ -9,8 +9,7 @@ def main() -> None:
     """Run the command line; a fault in the input ends with exit code 2 and one line a fault."""
     import typer
 
-    from vsim.sim import bound_command
-    from vsim.sim import commands as sim_commands
+    from vsim.sim.commands import command_line as sim_commands
     from vsim.traces import commands as trace_commands
     from vsim.traces import record_command
     from vsim.traces.faults import InputError
@@ -24,7 +23,6 @@ def main() -> None:
         rich_markup_mode=None,
     )
     sim_commands.register(app, show=_show_summary)
-    bound_command.register(app)
     trace_commands.register(app)
     record_command.register(app)
     try:

@@ -9,8 +9,8 @@ import pytest
 import typer
 import vsim_app
 
-from vsim.sim import commands as sim_commands
-from vsim.sim.scenario import schema_text
+from vsim.sim.commands import command_line as sim_commands
+from vsim.sim.scenario.scenario import schema_text
 from vsim.traces import commands as trace_commands
 
 HEAVY = ("numpy", "pyarrow", "numba", "scipy", "simpy", "highspy", "yaml")

@@ -17,10 +17,10 @@ import vsim_app
 
 from vsim.reports.terminal import show_summary
 from vsim.sim.eviction.state import POLICIES
-from vsim.sim.machine import catalogue_names
-from vsim.sim.model import catalogue_names as model_names
-from vsim.sim.scenario import load_scenario
-from vsim.sim.simulate import simulate
+from vsim.sim.machine.loading import catalogue_names
+from vsim.sim.model.loading import catalogue_names as model_names
+from vsim.sim.scenario.scenario import load_scenario
+from vsim.sim.simulation import simulate
 from vsim.traces.importers.formats import FORMATS
 
 REPOSITORY = Path(__file__).parents[1]

@@ -91,7 +91,7 @@ def test_the_wheel_holds_every_module_and_its_data_and_nothing_else(built: Path)
         metadata = {Path(n).name for n in archive.namelist() if ".dist-info/" in n}
     assert names == shipped_files()
     assert {"METADATA", "entry_points.txt", "LICENSE"} <= metadata
-    assert any(name.endswith("catalogue/machines/h100.yaml") for name in names)
+    assert any(name.endswith("machine/catalogue/h100.yaml") for name in names)
     assert not any("recorded/" in name or name.startswith(("tests", "sim")) for name in names)
 
 
@@ -115,7 +115,8 @@ def test_an_installed_wheel_works_from_another_folder(built: Path, tmp_path: Pat
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
     code = (
-        "import vsim_app, vsim.sim.machine as machine, vsim.sim.model as model, sys\n"
+        "import sys, vsim_app\n"
+        "import vsim.sim.machine.loading as machine, vsim.sim.model.loading as model\n"
         "for module in (vsim_app, machine, model):\n"
         f"    assert module.__file__.startswith({str(installed)!r}), module.__file__\n"
         "for name in machine.catalogue_names():\n    machine.load_machine(name)\n"

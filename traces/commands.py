@@ -32,7 +32,8 @@ def info(
     from vsim.traces.faults import refuse
     from vsim.traces.info import describe_requests, describe_table
     from vsim.traces.info_view import print_requests, print_table
-    from vsim.traces.requests import read_requests, requests_from_table
+    from vsim.traces.reading import read_requests
+    from vsim.traces.requests import requests_from_table
 
     sizes = _sizes(cache_blocks)
     if is_arrow(file):
@@ -235,7 +236,7 @@ def synth(
 def check(file: _File) -> None:
     """Check a trace of any kind; exit code 2 and one line a fault where something is wrong."""
     from vsim.traces.arrow_io import is_arrow, metadata_of, read_table
-    from vsim.traces.requests import read_requests
+    from vsim.traces.reading import read_requests
 
     if is_arrow(file):
         table = read_table(file)

@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vsim.traces.arrow_arrays import coded, elements, integers, listed, lists
-from vsim.traces.arrow_io import Provenance, is_arrow, metadata_of, read_table, write_table
+from vsim.traces.arrow_io import Provenance, metadata_of, write_table
 from vsim.traces.schema import schema_of
 
 
@@ -139,16 +139,3 @@ def write_requests(requests: Requests, path: str | Path, licence: str = "not sta
     extra = {"block_tokens": str(requests.block_tokens)}
     provenance = Provenance(requests.source, licence, extra=extra)
     write_table(requests_table(requests), path, "requests", provenance)
-
-
-def read_requests(path: str | Path) -> Requests:
-    """Read a request trace: Arrow, or a foreign format that an importer knows by its content.
-
-    Raises:
-        InputError: naming file, and row and column or line, of each thing wrong.
-    """
-    if not is_arrow(path):
-        from vsim.traces.importers import import_requests
-
-        return import_requests(path).requests
-    return requests_from_table(read_table(path, "requests"), str(path))

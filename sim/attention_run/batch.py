@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from vsim.sim.applicability import refuse_all
-from vsim.sim.machine import Precision
-from vsim.sim.model import Model
+from vsim.sim.machine.machine import Precision
+from vsim.sim.model.model import Model
 from vsim.sim.placement.load import selections
 from vsim.sim.placement.reshape import first_steps, side_by_side, with_whole_context
 from vsim.sim.placement.retention import Seen
 from vsim.sim.placement.scenario import SelectionSettings
-from vsim.sim.scenario import OneSelection, Workload
+from vsim.sim.scenario.applicability import refuse_all
+from vsim.sim.scenario.scenario import OneSelection, Workload
 from vsim.traces.attention import AttentionTrace, read_attention
 from vsim.traces.faults import Fault, InputError
 from vsim.traces.page_reads import PageReads

@@ -35,7 +35,7 @@ from vsim.sim.bounds.lp import Bound, bound
 from vsim.sim.bounds.windows import WindowedBound, bound_in_windows
 from vsim.sim.placement.case import Case
 from vsim.sim.placement.comparison import LONG_STEPS
-from vsim.sim.step_cost import StepCost
+from vsim.sim.timing.step_cost import StepCost
 
 _STEPS_PER_NS = 500_000  # over which rounding bodies takes less than a nanosecond off them
 _NS_PER_S = 10**9

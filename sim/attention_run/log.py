@@ -11,7 +11,7 @@ from vsim.sim.attention_run.counters import History
 from vsim.sim.attention_run.occupancy import written_by
 from vsim.sim.placement.case import Case
 from vsim.sim.placement.moves import hits_of_reads, paid_promotions
-from vsim.sim.placement.schedule import Schedule
+from vsim.sim.schedules.schedule import Schedule
 from vsim.traces.arrow_arrays import listed
 from vsim.traces.schema import schema_of
 

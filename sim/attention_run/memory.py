@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vsim.sim.engine.topology import Topology
-from vsim.sim.placement.two_tiers import TwoTiers
-from vsim.sim.step_cost import StepCost
+from vsim.sim.schedules.two_tiers import TwoTiers
+from vsim.sim.timing.step_cost import StepCost
 
 Floats = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]

@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from vsim.sim.attention_run.batch import Batch
 from vsim.sim.attention_run.prefill import Chunks
-from vsim.sim.placement.cost import births
-from vsim.sim.placement.two_tiers import Bools
+from vsim.sim.schedules.cost import births
+from vsim.sim.schedules.two_tiers import Bools
 
 Int64s = npt.NDArray[np.int64]
 

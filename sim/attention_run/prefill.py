@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vsim.sim.attention_run.batch import Batch
-from vsim.sim.placement.two_tiers import Bools
+from vsim.sim.schedules.two_tiers import Bools
 
 Int64s = npt.NDArray[np.int64]
 

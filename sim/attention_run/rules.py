@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vsim.sim.applicability import Found, refuse_all, tiers_exist
 from vsim.sim.attention_run.batch import Batch
 from vsim.sim.attention_run.placing import placements
-from vsim.sim.machine import Machine
-from vsim.sim.model import Model
+from vsim.sim.machine.machine import Machine
+from vsim.sim.model.model import Model
 from vsim.sim.placement.comparison import UNLIMITED
-from vsim.sim.scenario import Scenario
-from vsim.sim.step_cost import StepCost
+from vsim.sim.scenario.applicability import Found, refuse_all, tiers_exist
+from vsim.sim.scenario.scenario import Scenario
+from vsim.sim.timing.step_cost import StepCost
 from vsim.traces.faults import suggestion
 from vsim.traces.units import format_bytes
 

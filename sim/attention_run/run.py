@@ -31,16 +31,16 @@ from vsim.sim.attention_run.work import (
 )
 from vsim.sim.engine.result import EngineResult
 from vsim.sim.engine.topology import topology
-from vsim.sim.machine import Machine
-from vsim.sim.metrics import summarise
-from vsim.sim.model import Model
-from vsim.sim.output import Result, result_of, run_facts
-from vsim.sim.parallel import check_peer
+from vsim.sim.machine.machine import Machine
+from vsim.sim.model.model import Model
+from vsim.sim.model.parallel import check_peer
 from vsim.sim.placement.case import Case, Placement
-from vsim.sim.placement.cost import Cost
-from vsim.sim.scenario import Scenario
-from vsim.sim.step_cost import StepCost
-from vsim.sim.verdict import verdict
+from vsim.sim.results.metrics import summarise
+from vsim.sim.results.output import Result, result_of, run_facts
+from vsim.sim.results.verdict import verdict
+from vsim.sim.scenario.scenario import Scenario
+from vsim.sim.schedules.cost import Cost
+from vsim.sim.timing.step_cost import StepCost
 
 
 @dataclass(frozen=True, slots=True, eq=False)

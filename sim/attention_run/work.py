@@ -18,10 +18,10 @@ import numpy.typing as npt
 from vsim.sim.attention_run.batch import Batch
 from vsim.sim.attention_run.memory import Memory
 from vsim.sim.attention_run.prefill import Chunks, SlowTokens
-from vsim.sim.model import expected_experts
-from vsim.sim.placement.cost import Cost, births
-from vsim.sim.placement.two_tiers import Bools
-from vsim.sim.step_cost import StepCost
+from vsim.sim.model.model import expected_experts
+from vsim.sim.schedules.cost import Cost, births
+from vsim.sim.schedules.two_tiers import Bools
+from vsim.sim.timing.step_cost import StepCost
 
 Floats = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 
-from vsim.sim.placement.cost import births
-from vsim.sim.placement.schedule import Schedule
-from vsim.sim.placement.two_tiers import Bools, TwoTiers
+from vsim.sim.schedules.cost import births
+from vsim.sim.schedules.schedule import Schedule
+from vsim.sim.schedules.two_tiers import Bools, TwoTiers
 from vsim.traces.page_reads import PageReads
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vsim.sim.placement.two_tiers import TwoTiers
+from vsim.sim.schedules.two_tiers import TwoTiers
 from vsim.traces.page_reads import PageReads
 
 

@@ -21,8 +21,8 @@ import numpy.typing as npt
 from vsim.sim.bounds.certificate import Certificate, certify
 from vsim.sim.bounds.highs import run_highs
 from vsim.sim.bounds.intervals import Intervals
-from vsim.sim.placement.cost import births
-from vsim.sim.placement.two_tiers import Bools, TwoTiers
+from vsim.sim.schedules.cost import births
+from vsim.sim.schedules.two_tiers import Bools, TwoTiers
 from vsim.traces.page_reads import PageReads
 
 Floats = npt.NDArray[np.float64]

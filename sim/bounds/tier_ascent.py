@@ -19,8 +19,8 @@ from vsim.sim.bounds.lp import bound
 from vsim.sim.bounds.tier_certificate import certify_tiers
 from vsim.sim.bounds.tier_lp import bound_tiers
 from vsim.sim.bounds.tier_slope import Slope
-from vsim.sim.bounds.tier_stack import TierStack
-from vsim.sim.placement.two_tiers import TwoTiers
+from vsim.sim.schedules.tier_stack import TierStack
+from vsim.sim.schedules.two_tiers import TwoTiers
 from vsim.traces.page_reads import PageReads
 
 Floats = npt.NDArray[np.float64]

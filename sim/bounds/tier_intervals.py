@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vsim.sim.bounds.tier_stack import FREE, TierStack
 from vsim.sim.compiled import kernel
+from vsim.sim.schedules.tier_stack import FREE, TierStack
 from vsim.traces.page_reads import PageReads
 
 Int32s = npt.NDArray[np.int32]

@@ -20,7 +20,7 @@ from vsim.sim.bounds.highs import run_highs
 from vsim.sim.bounds.tier_certificate import certify_tiers
 from vsim.sim.bounds.tier_intervals import TierIntervals
 from vsim.sim.bounds.tier_paths import best_paths
-from vsim.sim.bounds.tier_stack import TierStack
+from vsim.sim.schedules.tier_stack import TierStack
 from vsim.traces.page_reads import PageReads
 
 Floats = npt.NDArray[np.float64]

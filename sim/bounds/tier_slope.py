@@ -9,10 +9,10 @@ path x with probability ∝ exp(−cost_x/τ), by one pass over the steps forwar
 import numpy as np
 import numpy.typing as npt
 
-from vsim.sim.bounds.tier_stack import TierStack
 from vsim.sim.compiled import kernel
-from vsim.sim.placement.by_page import StepsByPage
-from vsim.sim.placement.cost import births
+from vsim.sim.schedules.by_page import StepsByPage
+from vsim.sim.schedules.cost import births
+from vsim.sim.schedules.tier_stack import TierStack
 from vsim.traces.page_reads import PageReads
 
 Floats = npt.NDArray[np.float64]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from vsim.sim.bounds.certificate import Certificate, certify
 from vsim.sim.bounds.lp import bound
-from vsim.sim.placement.two_tiers import Bools, TwoTiers
+from vsim.sim.schedules.two_tiers import Bools, TwoTiers
 from vsim.traces.page_reads import PageReads
 
 Floats = npt.NDArray[np.float64]

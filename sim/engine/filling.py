@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from vsim.sim.engine import layout
 from vsim.sim.engine.page_keys import PageKeys
 from vsim.sim.engine.state import State
-from vsim.sim.machine import Machine
-from vsim.sim.scenario import Scenario
-from vsim.sim.step_cost import StepCost
-from vsim.sim.vmm import vmm_cost_ns
+from vsim.sim.machine.machine import Machine
+from vsim.sim.machine.vmm import vmm_cost_ns
+from vsim.sim.scenario.scenario import Scenario
+from vsim.sim.timing.step_cost import StepCost
 
 
 def fill_control(

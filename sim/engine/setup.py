@@ -13,9 +13,9 @@ from vsim.sim.engine.state import State
 from vsim.sim.engine.topology import topology
 from vsim.sim.eviction.state import POLICIES, TierPolicy, make_state
 from vsim.sim.eviction.user import Holder, load
-from vsim.sim.machine import Machine
-from vsim.sim.scenario import Scenario
-from vsim.sim.step_cost import StepCost
+from vsim.sim.machine.machine import Machine
+from vsim.sim.scenario.scenario import Scenario
+from vsim.sim.timing.step_cost import StepCost
 from vsim.traces.requests import Requests
 
 _FLOWS = 1 << 14

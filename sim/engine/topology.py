@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vsim.sim.machine import Machine
-from vsim.sim.parallel import ServerLink, server_links
-from vsim.sim.step_cost import StepCost
+from vsim.sim.machine.machine import Machine
+from vsim.sim.model.parallel import ServerLink, server_links
+from vsim.sim.timing.step_cost import StepCost
 
 _DRAM = ("hbm", "peer", "lpddr", "host", "cxl")
 

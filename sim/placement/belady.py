@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vsim.sim.compiled import kernel
-from vsim.sim.placement.schedule import Schedule
-from vsim.sim.placement.two_tiers import Bools, TwoTiers
+from vsim.sim.schedules.schedule import Schedule
+from vsim.sim.schedules.two_tiers import Bools, TwoTiers
 from vsim.traces.page_reads import PageReads
 
 Int32s = npt.NDArray[np.int32]

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from vsim.sim.placement.cost import Cost, evaluate
 from vsim.sim.placement.retention import Seen
-from vsim.sim.placement.schedule import Schedule
-from vsim.sim.placement.two_tiers import Bools, Start, TwoTiers, may_start_resident
+from vsim.sim.schedules.cost import Cost, evaluate
+from vsim.sim.schedules.schedule import Schedule
+from vsim.sim.schedules.two_tiers import Bools, Start, TwoTiers, may_start_resident
 from vsim.traces.page_reads import PageReads
 
 

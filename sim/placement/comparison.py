@@ -8,10 +8,10 @@ from vsim.sim.bounds.floors import Floors, floors
 from vsim.sim.bounds.lp import Bound, bound
 from vsim.sim.bounds.windows import WindowedBound, bound_in_windows
 from vsim.sim.placement.case import Case, Placement
-from vsim.sim.placement.cost import Cost
 from vsim.sim.placement.policies import policies, rounded, solved_for_rounding, studies
 from vsim.sim.placement.predictors import PREDICTORS
 from vsim.sim.placement.static import unlimited_hbm
+from vsim.sim.schedules.cost import Cost
 from vsim.traces.page_reads import PageReads
 
 ROUNDING = "lp-rounding"

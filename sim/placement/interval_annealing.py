@@ -12,9 +12,9 @@ import numpy.typing as npt
 from vsim.sim.bounds.intervals import Intervals
 from vsim.sim.compiled import kernel
 from vsim.sim.placement.belady import belady
-from vsim.sim.placement.cost import births
-from vsim.sim.placement.schedule import Schedule
-from vsim.sim.placement.two_tiers import Bools, TwoTiers
+from vsim.sim.schedules.cost import births
+from vsim.sim.schedules.schedule import Schedule
+from vsim.sim.schedules.two_tiers import Bools, TwoTiers
 from vsim.traces.page_reads import PageReads
 
 Floats = npt.NDArray[np.float64]

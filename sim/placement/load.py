@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vsim.sim.bounds.tier_stack import TierStack
 from vsim.sim.placement.case import Case
 from vsim.sim.placement.reshape import (
     first_steps,
@@ -21,7 +20,8 @@ from vsim.sim.placement.scenario import (
     TierSettings,
 )
 from vsim.sim.placement.stack.case import StackCase
-from vsim.sim.placement.two_tiers import TwoTiers
+from vsim.sim.schedules.tier_stack import TierStack
+from vsim.sim.schedules.two_tiers import TwoTiers
 from vsim.traces.attention import AttentionTrace, read_attention
 from vsim.traces.attention_generator import GeneratorSpec, generate
 from vsim.traces.faults import Fault, InputError

@@ -8,8 +8,8 @@ import numpy.typing as npt
 from vsim.sim.bounds.intervals import Intervals
 from vsim.sim.bounds.lp import Bound, Columns, IntervalProgram
 from vsim.sim.placement.interval_annealing import Held, anneal
-from vsim.sim.placement.schedule import Schedule
-from vsim.sim.placement.two_tiers import TwoTiers
+from vsim.sim.schedules.schedule import Schedule
+from vsim.sim.schedules.two_tiers import TwoTiers
 from vsim.traces.page_reads import PageReads
 
 Floats = npt.NDArray[np.float64]

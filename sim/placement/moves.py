@@ -7,8 +7,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from vsim.sim.placement.case import Case
-from vsim.sim.placement.cost import Cost
-from vsim.sim.placement.schedule import Schedule
+from vsim.sim.schedules.cost import Cost
+from vsim.sim.schedules.schedule import Schedule
 from vsim.traces.arrow_arrays import listed
 
 Bools = npt.NDArray[np.bool_]

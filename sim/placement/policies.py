@@ -16,10 +16,10 @@ from vsim.sim.placement.page_oracle import page_oracle
 from vsim.sim.placement.predictor import Predictor
 from vsim.sim.placement.predictors import PREDICTORS
 from vsim.sim.placement.retention import Retention, retain
-from vsim.sim.placement.schedule import Schedule
 from vsim.sim.placement.sharing import share_reads
 from vsim.sim.placement.static import static_first_fill
 from vsim.sim.placement.window_share import window_share
+from vsim.sim.schedules.schedule import Schedule
 
 Run = Callable[[Case, int], Placement]
 

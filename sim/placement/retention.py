@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from vsim.sim.compiled import kernel
 from vsim.sim.placement.predictor import LEAST_MASS, Predictor, places, pressure_of, rank_pages
-from vsim.sim.placement.schedule import Schedule
 from vsim.sim.placement.sharing import share_reads
-from vsim.sim.placement.two_tiers import Bools, TwoTiers
+from vsim.sim.schedules.schedule import Schedule
+from vsim.sim.schedules.two_tiers import Bools, TwoTiers
 from vsim.traces.page_reads import PageReads
 
 Floats = npt.NDArray[np.float64]

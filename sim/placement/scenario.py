@@ -4,9 +4,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from vsim.sim.page_selection import Name, PageSelection, Share, Sparsity, several
-from vsim.sim.placement.two_tiers import Start
-from vsim.sim.yaml_input import Bandwidth, Bytes, FieldsError
+from vsim.sim.inputs.yaml_input import Bandwidth, Bytes, FieldsError
+from vsim.sim.scenario.page_selection import Name, PageSelection, Share, Sparsity, several
+from vsim.sim.schedules.two_tiers import Start
 
 Shares = Annotated[tuple[Share, ...], BeforeValidator(several), Field(min_length=1)]
 Sparsities = Annotated[tuple[Sparsity, ...], BeforeValidator(several), Field(min_length=1)]

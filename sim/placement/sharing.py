@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vsim.sim.compiled import kernel
-from vsim.sim.placement.cost import births
-from vsim.sim.placement.schedule import Schedule
-from vsim.sim.placement.two_tiers import TwoTiers
+from vsim.sim.schedules.cost import births
+from vsim.sim.schedules.schedule import Schedule
+from vsim.sim.schedules.two_tiers import TwoTiers
 from vsim.traces.page_reads import PageReads
 
 Floats = npt.NDArray[np.float64]

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from vsim.sim.placement.cost import Cost, evaluate
-from vsim.sim.placement.schedule import Schedule
-from vsim.sim.placement.two_tiers import Bools, TwoTiers
+from vsim.sim.schedules.cost import Cost, evaluate
+from vsim.sim.schedules.schedule import Schedule
+from vsim.sim.schedules.two_tiers import Bools, TwoTiers
 from vsim.traces.page_reads import PageReads
 
 

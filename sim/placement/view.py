@@ -1,14 +1,13 @@
 """A comparison as a table of text, at most 100 columns wide."""
 
 from vsim.sim.placement.comparison import Comparison
-from vsim.sim.placement.load import Point
 from vsim.traces.units import format_bandwidth, format_bytes
 
 
-def render(point: Point, found: Comparison) -> str:
+def render(found: Comparison, sparsity: float | None, hbm_share: float) -> str:
     """Say what was compared, the bound, and one row a policy."""
     reads, tiers = found.case.reads, found.case.tiers
-    sparsity = "" if point.sparsity is None else f", sparsity {point.sparsity:.0%}"
+    chosen = "" if sparsity is None else f", sparsity {sparsity:.0%}"
     certificate = f"certified in {found.bound.seconds:.2f} s by {found.bound.solver}"
     gap = "the LP of the whole trace was not solved"
     if found.bound.gap_to_lp is not None:
@@ -16,9 +15,9 @@ def render(point: Point, found: Comparison) -> str:
     lines = [
         f"{reads.source}",
         f"{reads.steps:,} steps, {reads.n_pages:,} pages of {reads.page_tokens} tokens"
-        f" ({format_bytes(reads.page_bytes)}), {reads.reads:,} reads{sparsity}",
+        f" ({format_bytes(reads.page_bytes)}), {reads.reads:,} reads{chosen}",
         f"HBM {format_bandwidth(tiers.hbm_bytes_per_s)}, {tiers.hbm_pages:,} pages"
-        f" ({point.hbm_share:.0%}); slow tier {format_bandwidth(tiers.slow_bytes_per_s)};"
+        f" ({hbm_share:.0%}); slow tier {format_bandwidth(tiers.slow_bytes_per_s)};"
         f" start {found.case.start}",
         "",
         f"no policy takes less than {written_seconds(found.bound.bound_s)}: {certificate},",

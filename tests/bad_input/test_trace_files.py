@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from vsim.traces.requests import read_requests, requests_table, write_requests
+from vsim.traces.reading import read_requests
+from vsim.traces.requests import requests_table, write_requests
 
 SCENARIO = """\
 name: a-scenario

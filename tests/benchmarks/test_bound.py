@@ -21,7 +21,7 @@ from vsim.sim.placement.case import Case
 from vsim.sim.placement.interval_annealing import interval_annealing
 from vsim.sim.placement.lru import lru
 from vsim.sim.placement.synthetic import synthetic_reads
-from vsim.sim.placement.two_tiers import TwoTiers
+from vsim.sim.schedules.two_tiers import TwoTiers
 
 
 @kernel

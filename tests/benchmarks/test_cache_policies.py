@@ -9,8 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from vsim.sim.cache_replay import replay
 from vsim.sim.compiled import kernel
+from vsim.sim.eviction.cache_replay import replay
 from vsim.sim.eviction.registry import ALGORITHMS
 
 OBJECTS, ACCESSES, CAPACITY = 1_000_000, 10_000_000, 100_000

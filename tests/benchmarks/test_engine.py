@@ -16,12 +16,12 @@ import simpy
 from vsim.sim.engine.entry import compile_kernels
 from vsim.sim.engine.run import run_engine
 from vsim.sim.engine.setup import build_state
-from vsim.sim.machine import load_machine
-from vsim.sim.model import load_model
-from vsim.sim.output import make_result
-from vsim.sim.scenario import Scenario, load_scenario
-from vsim.sim.step_cost import step_cost
-from vsim.sim.workload import load_requests
+from vsim.sim.machine.loading import load_machine
+from vsim.sim.model.loading import load_model
+from vsim.sim.results.output import make_result
+from vsim.sim.scenario.scenario import Scenario, load_scenario
+from vsim.sim.scenario.workload import load_requests
+from vsim.sim.timing.step_cost import step_cost
 from vsim.traces.importers import import_requests
 from vsim.traces.requests import Requests
 from vsim.traces.synth import SynthSpec, synthesise

@@ -12,7 +12,8 @@ import pytest
 from vsim.traces.importers import Imported, ImportOptions, import_requests
 from vsim.traces.info import describe_requests
 from vsim.traces.prefix_cache import lru_hits, lru_hits_plainly
-from vsim.traces.requests import read_requests, write_requests
+from vsim.traces.reading import read_requests
+from vsim.traces.requests import write_requests
 
 REPOSITORY = Path(__file__).parents[2]
 FOLDER = Path(os.environ.get("VSIM_TRACES") or REPOSITORY.parent / "shared" / "traces")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from vsim.sim.scenario import load_scenario
-from vsim.sim.simulate import simulate
+from vsim.sim.scenario.scenario import load_scenario
+from vsim.sim.simulation import simulate
 
 ROOT = Path(__file__).parents[2]
 TRACES = Path(os.environ.get("VSIM_TRACES", ROOT / ".." / "shared" / "traces"))

@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from vsim.sim.output import FILES, OPERATIONS, SUMMARY, WALL_CLOCK_KEYS, Result
-from vsim.sim.scenario import load_scenario
-from vsim.sim.simulate import simulate
+from vsim.sim.results.output import FILES, OPERATIONS, SUMMARY, WALL_CLOCK_KEYS, Result
+from vsim.sim.scenario.scenario import load_scenario
+from vsim.sim.simulation import simulate
 
 FOLDER = Path(__file__).parents[2] / "scenarios"
 RECORDED = FOLDER / "recorded_attention.yaml"

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from vsim.sim.eviction.state import POLICIES
-from vsim.sim.output import Result
-from vsim.sim.scenario import Scenario
-from vsim.sim.simulate import simulate
-from vsim.sim.yaml_input import parse_yaml
+from vsim.sim.inputs.yaml_input import parse_yaml
+from vsim.sim.results.output import Result
+from vsim.sim.scenario.scenario import Scenario
+from vsim.sim.simulation import simulate
 
 # Conversations that outgrow HBM and host memory, two tenants of different urgency.
 BASE = """\

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-import vsim.sim.catalogue
-from vsim.sim.scenario import Scenario
-from vsim.sim.simulate import simulate
-from vsim.sim.yaml_input import parse_yaml
+import vsim.sim.machine
+from vsim.sim.inputs.yaml_input import parse_yaml
+from vsim.sim.scenario.scenario import Scenario
+from vsim.sim.simulation import simulate
 
-H100 = (Path(vsim.sim.catalogue.__file__).parent / "machines" / "h100.yaml").read_text()
+H100 = (Path(vsim.sim.machine.__file__).parent / "catalogue" / "h100.yaml").read_text()
 BASE = """\
 name: bound
 workload:

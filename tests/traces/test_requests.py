@@ -11,13 +11,8 @@ from hypothesis import strategies as st
 
 from vsim.traces.arrow_io import read_table
 from vsim.traces.faults import InputError
-from vsim.traces.requests import (
-    Requests,
-    read_requests,
-    requests_from_table,
-    requests_table,
-    write_requests,
-)
+from vsim.traces.reading import read_requests
+from vsim.traces.requests import Requests, requests_from_table, requests_table, write_requests
 from vsim.traces.synth import SynthSpec, synthesise
 
 

@@ -13,7 +13,8 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from vsim.traces.arrow_io import Provenance, write_table
-from vsim.traces.requests import Requests, read_requests, write_requests
+from vsim.traces.reading import read_requests
+from vsim.traces.requests import Requests, write_requests
 from vsim.traces.schema import schema_of
 
 Vsim = Callable[..., Any]

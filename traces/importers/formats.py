@@ -49,6 +49,10 @@ _OPTIONS_OF: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
 )
 
 
+DRAWN_FORMATS: Final = frozenset({"agentic", "sharegpt"})
+"""Formats without arrival times, for which the import draws some."""
+
+
 def _refuse_idle(name: str, options: ImportOptions) -> None:
     """Refuse options that differ from their defaults but concern another format."""
     default = ImportOptions()

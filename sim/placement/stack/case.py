@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from vsim.sim.bounds.tier_stack import FREE, TierStack
 from vsim.sim.placement.retention import Seen
 from vsim.sim.placement.stack.cost import StackCost, evaluate_stack
 from vsim.sim.placement.stack.schedule import TierSchedule
-from vsim.sim.placement.two_tiers import Start, first_fill_order
+from vsim.sim.schedules.tier_stack import FREE, TierStack
+from vsim.sim.schedules.two_tiers import Start, first_fill_order
 from vsim.traces.page_reads import PageReads
 
 Int32s = npt.NDArray[np.int32]

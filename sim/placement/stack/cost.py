@@ -7,11 +7,11 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from vsim.sim.bounds.tier_stack import TierStack
 from vsim.sim.compiled import kernel
-from vsim.sim.placement.by_page import StepsByPage
-from vsim.sim.placement.cost import births
 from vsim.sim.placement.stack.schedule import TierSchedule
+from vsim.sim.schedules.by_page import StepsByPage
+from vsim.sim.schedules.cost import births
+from vsim.sim.schedules.tier_stack import TierStack
 from vsim.traces.page_reads import PageReads
 
 Int8s = npt.NDArray[np.int8]

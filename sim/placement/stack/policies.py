@@ -17,8 +17,8 @@ from vsim.sim.placement.stack.price_guided import price_guided
 from vsim.sim.placement.stack.ranked_cascade import ranked_cascade
 from vsim.sim.placement.stack.schedule import TierSchedule
 from vsim.sim.placement.stack.waterfall import waterfall
-from vsim.sim.placement.two_tiers import TwoTiers
 from vsim.sim.placement.window_share import window_share
+from vsim.sim.schedules.two_tiers import TwoTiers
 
 Run = Callable[[StackCase], StackPlacement]
 

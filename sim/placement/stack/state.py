@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vsim.sim.placement.by_page import StepsByPage
-from vsim.sim.placement.cost import births
 from vsim.sim.placement.stack.case import StackCase
 from vsim.sim.placement.stack.cost import count
 from vsim.sim.placement.stack.schedule import TierSchedule
+from vsim.sim.schedules.by_page import StepsByPage
+from vsim.sim.schedules.cost import births
 
 Int8s = npt.NDArray[np.int8]
 Int32s = npt.NDArray[np.int32]

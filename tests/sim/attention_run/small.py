@@ -14,11 +14,11 @@ import numpy as np
 from tests.sim.engine.round_machine import COST, round_machine
 
 from vsim.sim.attention_run.run import run_attention
-from vsim.sim.machine import Machine
-from vsim.sim.model import Model
-from vsim.sim.output import Result
-from vsim.sim.scenario import Scenario
-from vsim.sim.step_cost import StepCost
+from vsim.sim.machine.machine import Machine
+from vsim.sim.model.model import Model
+from vsim.sim.results.output import Result
+from vsim.sim.scenario.scenario import Scenario
+from vsim.sim.timing.step_cost import StepCost
 from vsim.traces.attention import AttentionTrace, write_attention
 
 PAGE_TOKENS, PAGE_BYTES, COLUMNS = 10, 2_560, 4

@@ -20,9 +20,9 @@ from vsim.sim.attention_run.placing import placements
 from vsim.sim.attention_run.work import decode_work, pinned_bytes, timed
 from vsim.sim.engine.topology import topology
 from vsim.sim.placement.case import Case
-from vsim.sim.placement.schedule import Schedule
-from vsim.sim.scenario import Workload
-from vsim.sim.step_cost import StepCost
+from vsim.sim.scenario.scenario import Workload
+from vsim.sim.schedules.schedule import Schedule
+from vsim.sim.timing.step_cost import StepCost
 
 from .small import MODEL, ROUND, run, trace, write
 

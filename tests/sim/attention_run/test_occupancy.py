@@ -13,7 +13,7 @@ from vsim.sim.attention_run.placing import placements
 from vsim.sim.attention_run.prefill import SlowTokens, chunks
 from vsim.sim.engine.topology import topology
 from vsim.sim.placement.case import Case
-from vsim.sim.scenario import Workload
+from vsim.sim.scenario.scenario import Workload
 
 from .small import COLUMNS, MODEL, PAGE_TOKENS, ROUND, trace, write
 

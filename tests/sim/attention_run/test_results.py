@@ -13,16 +13,22 @@ from vsim_app import main
 from vsim.reports.terminal import show_summary
 from vsim.sim.attention_run.placing import placements
 from vsim.sim.attention_run.rules import ENGINE_SETTINGS, WORKLOAD_SETTINGS
-from vsim.sim.metrics import Summary
-from vsim.sim.output import FILES, SUMMARY, WALL_CLOCK_KEYS
-from vsim.sim.scenario import DEFAULT_PLACEMENT, EngineSettings, OneSelection, Scenario, Workload
-from vsim.sim.simulate import simulate
-from vsim.sim.yaml_input import parse_yaml
+from vsim.sim.inputs.yaml_input import parse_yaml
+from vsim.sim.results.metrics import Summary
+from vsim.sim.results.output import FILES, SUMMARY, WALL_CLOCK_KEYS
+from vsim.sim.scenario.scenario import (
+    DEFAULT_PLACEMENT,
+    EngineSettings,
+    OneSelection,
+    Scenario,
+    Workload,
+)
+from vsim.sim.simulation import simulate
 from vsim.traces.requests import write_requests
 
 from .small import run, trace, write
 
-CATALOGUE = Path(__file__).parents[3] / "sim" / "catalogue" / "machines"
+CATALOGUE = Path(__file__).parents[3] / "sim" / "machine" / "catalogue"
 YAML = """\
 name: small
 seed: 3

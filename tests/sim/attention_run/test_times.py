@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from vsim.sim.attention_run.prefill import chunks
-from vsim.sim.output import Result
-from vsim.sim.step_cost import dense_time_ns
+from vsim.sim.results.output import Result
+from vsim.sim.timing.step_cost import dense_time_ns
 
 from .small import COLUMNS, PAGE_BYTES, ROUND, run, trace
 

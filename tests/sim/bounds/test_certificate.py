@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from vsim.sim.bounds.certificate import certify
 from vsim.sim.bounds.exact import optimum
 from vsim.sim.bounds.lp import bound
-from vsim.sim.placement.cost import evaluate, exact_seconds
 from vsim.sim.placement.synthetic import reads_of_sets
-from vsim.sim.placement.two_tiers import Start, TwoTiers, may_start_resident
+from vsim.sim.schedules.cost import evaluate, exact_seconds
+from vsim.sim.schedules.two_tiers import Start, TwoTiers, may_start_resident
 from vsim.traces.page_reads import PageReads
 
 

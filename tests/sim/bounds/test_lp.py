@@ -13,7 +13,7 @@ from vsim.sim.bounds.windows import bound_in_windows
 from vsim.sim.placement.case import Case
 from vsim.sim.placement.policies import rounded, solved_for_rounding
 from vsim.sim.placement.synthetic import reads_of_sets, synthetic_reads
-from vsim.sim.placement.two_tiers import TwoTiers
+from vsim.sim.schedules.two_tiers import TwoTiers
 
 CASE = Case(synthetic_reads(300, 200, 0.8, seed=3, born_every=7), TwoTiers(1e12, 1e11, 75))
 

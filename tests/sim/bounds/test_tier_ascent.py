@@ -13,9 +13,9 @@ from vsim.sim.bounds.tier_ascent import ascend, bound_stack
 from vsim.sim.bounds.tier_certificate import certify_tiers
 from vsim.sim.bounds.tier_lp import bound_tiers
 from vsim.sim.bounds.tier_slope import Slope
-from vsim.sim.bounds.tier_stack import FREE, TierStack
 from vsim.sim.placement.synthetic import reads_of_sets, synthetic_reads
-from vsim.sim.placement.two_tiers import TwoTiers, may_start_resident
+from vsim.sim.schedules.tier_stack import FREE, TierStack
+from vsim.sim.schedules.two_tiers import TwoTiers, may_start_resident
 
 STACK = TierStack((10.0, 3.0, 1.0), (4, 5, None), weight_bytes=20)
 

@@ -12,9 +12,9 @@ from vsim.sim.bounds.exact import optimum
 from vsim.sim.bounds.tier_ascent import bound_stack
 from vsim.sim.bounds.tier_certificate import certify_tiers
 from vsim.sim.bounds.tier_lp import bound_tiers
-from vsim.sim.bounds.tier_stack import FREE, TierStack
 from vsim.sim.placement.synthetic import reads_of_sets
-from vsim.sim.placement.two_tiers import TwoTiers, may_start_resident
+from vsim.sim.schedules.tier_stack import FREE, TierStack
+from vsim.sim.schedules.two_tiers import TwoTiers, may_start_resident
 from vsim.traces.page_reads import PageReads
 
 

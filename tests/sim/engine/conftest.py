@@ -11,10 +11,11 @@ from vsim.sim.engine.result import EngineResult
 from vsim.sim.engine.setup import build_state
 from vsim.sim.engine.simulated import SimulatedBackend
 from vsim.sim.engine.state import State
-from vsim.sim.machine import Machine, load_machine
-from vsim.sim.model import load_model
-from vsim.sim.scenario import Scenario
-from vsim.sim.step_cost import StepCost, step_cost
+from vsim.sim.machine.loading import load_machine
+from vsim.sim.machine.machine import Machine
+from vsim.sim.model.loading import load_model
+from vsim.sim.scenario.scenario import Scenario
+from vsim.sim.timing.step_cost import StepCost, step_cost
 from vsim.traces.requests import Requests
 
 

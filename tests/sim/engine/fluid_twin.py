@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from vsim.sim.machine import Machine
+from vsim.sim.machine.machine import Machine
 
 from .wires import Copy
 

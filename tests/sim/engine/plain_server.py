@@ -7,7 +7,7 @@ import math
 from collections import deque
 from dataclasses import dataclass, replace
 
-from vsim.sim.step_cost import StepCost, dense_time_ns
+from vsim.sim.timing.step_cost import StepCost, dense_time_ns
 from vsim.traces.requests import Requests
 
 

@@ -8,8 +8,8 @@ of 10 tokens is 10,000 B: 1,000 ns over the link from host memory, behind 5,000 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vsim.sim.machine import Machine
-from vsim.sim.step_cost import StepCost
+from vsim.sim.machine.machine import Machine
+from vsim.sim.timing.step_cost import StepCost
 
 GB = 10**9
 

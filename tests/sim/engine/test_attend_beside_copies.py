@@ -2,7 +2,7 @@
 
 import pytest
 
-from vsim.sim.step_cost import power_sum
+from vsim.sim.timing.step_cost import power_sum
 
 from .round_machine import COST, GB, LINKS, round_machine
 from .wires import Copy, Step, ends, server

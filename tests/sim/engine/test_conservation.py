@@ -10,10 +10,10 @@ import pytest
 
 from vsim.sim.engine.result import EngineResult
 from vsim.sim.engine.run import run_engine
-from vsim.sim.output import WALL_CLOCK_KEYS
-from vsim.sim.scenario import Scenario
-from vsim.sim.simulate import simulate
-from vsim.sim.yaml_input import parse_yaml
+from vsim.sim.inputs.yaml_input import parse_yaml
+from vsim.sim.results.output import WALL_CLOCK_KEYS
+from vsim.sim.scenario.scenario import Scenario
+from vsim.sim.simulation import simulate
 
 from .worlds import World, draw_world
 

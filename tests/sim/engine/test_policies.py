@@ -10,7 +10,7 @@ from vsim.sim.engine.result import EngineResult
 from vsim.sim.engine.run import run_engine
 from vsim.sim.engine.setup import build_state
 from vsim.sim.eviction.state import POLICIES
-from vsim.sim.scenario import Scenario
+from vsim.sim.scenario.scenario import Scenario
 from vsim.traces.faults import InputError
 
 from .conftest import assert_same

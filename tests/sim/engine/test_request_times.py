@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from vsim.sim.engine.result import EngineResult
 from vsim.sim.engine.run import run_engine
-from vsim.sim.machine import load_machine
-from vsim.sim.model import load_model
-from vsim.sim.step_cost import StepCost, dense_time_ns, step_cost
+from vsim.sim.machine.loading import load_machine
+from vsim.sim.model.loading import load_model
+from vsim.sim.timing.step_cost import StepCost, dense_time_ns, step_cost
 from vsim.traces.requests import Requests
 
 from .conftest import make_requests, make_state

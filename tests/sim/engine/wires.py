@@ -8,7 +8,7 @@ import numpy as np
 from vsim.sim.engine.backend import Operation
 from vsim.sim.engine.simulated import SimulatedBackend
 from vsim.sim.engine.state import State
-from vsim.sim.machine import Machine
+from vsim.sim.machine.machine import Machine
 
 from .conftest import make_requests, make_state
 from .round_machine import COST, round_machine

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from vsim.sim.engine.state import State
-from vsim.sim.machine import Machine, load_machine
-from vsim.sim.model import load_model
-from vsim.sim.step_cost import StepCost, step_cost
+from vsim.sim.machine.loading import load_machine
+from vsim.sim.machine.machine import Machine
+from vsim.sim.model.loading import load_model
+from vsim.sim.timing.step_cost import StepCost, step_cost
 from vsim.traces.requests import Requests
 
 from .conftest import make_requests, make_state

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vsim.sim.cache_replay import CacheResult, densify, replay, replay_prefixes
+from vsim.sim.eviction.cache_replay import CacheResult, densify, replay, replay_prefixes
 from vsim.sim.eviction.registry import ALGORITHMS
 from vsim.traces.faults import InputError
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vsim.sim.cache_replay import replay
+from vsim.sim.eviction.cache_replay import replay
 
 BELADY = [1, 2, 3, 4, 1, 2, 5, 1, 2, 3, 4, 5]  # Belady, Nelson, Shedler 1969
 COMPILES = settings(deadline=None, max_examples=200)

@@ -7,8 +7,8 @@ import textwrap
 import numpy as np
 import pytest
 
-from vsim.sim.cache_replay import replay
 from vsim.sim.eviction import dispatch
+from vsim.sim.eviction.cache_replay import replay
 from vsim.sim.eviction.state import TierPolicy, make_state
 from vsim.sim.eviction.user import Holder, load
 from vsim.traces.faults import InputError
@@ -142,7 +142,7 @@ def test_compiled_calls_of_a_user_policy_are_kept_for_the_next_run(policy, tmp_p
     script = f"""
 import numpy as np
 from pathlib import Path
-from vsim.sim.cache_replay import replay
+from vsim.sim.eviction.cache_replay import replay
 print(replay(np.arange(50) % 7, 5, "{module}:Lru", folder=Path({str(folder)!r})).hits)
 print(replay(np.arange(50) % 4, 5, "{module}:Lru", folder=Path({str(folder)!r})).hits)
 """

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from vsim.sim.placement.case import Case
-from vsim.sim.placement.cost import evaluate
 from vsim.sim.placement.moves import hits_of_reads, operations, paid_promotions
 from vsim.sim.placement.policies import policies
-from vsim.sim.placement.schedule import Schedule
 from vsim.sim.placement.synthetic import reads_of_sets, synthetic_reads
-from vsim.sim.placement.two_tiers import TwoTiers, first_fill_order
+from vsim.sim.schedules.cost import evaluate
+from vsim.sim.schedules.schedule import Schedule
+from vsim.sim.schedules.two_tiers import TwoTiers, first_fill_order
 
 READS = reads_of_sets([{0, 1}, {0, 1}, {1}, {0, 2}], [-1, -1, 2], 10)
 TIERS = TwoTiers(10.0, 1.0, 2)

@@ -6,12 +6,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vsim.sim.bounds.tier_stack import TierStack
 from vsim.sim.placement.stack.case import StackCase
 from vsim.sim.placement.stack.paths import occupy, replan
 from vsim.sim.placement.stack.schedule import TierSchedule
 from vsim.sim.placement.stack.state import PathState
 from vsim.sim.placement.synthetic import synthetic_reads
+from vsim.sim.schedules.tier_stack import TierStack
 
 
 @settings(max_examples=60, deadline=None)

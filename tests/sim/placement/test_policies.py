@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from vsim.sim.bounds.lp import bound
 from vsim.sim.placement.belady import belady
 from vsim.sim.placement.case import Case
-from vsim.sim.placement.cost import exact_seconds
 from vsim.sim.placement.lru import lru
 from vsim.sim.placement.page_oracle import page_oracle
 from vsim.sim.placement.policies import policies, rounded, solved_for_rounding, studies
 from vsim.sim.placement.predictor import Feature, Predictor
 from vsim.sim.placement.retention import Retention, Seen, retain
-from vsim.sim.placement.schedule import Schedule
 from vsim.sim.placement.synthetic import reads_of_sets, synthetic_reads
-from vsim.sim.placement.two_tiers import TwoTiers
 from vsim.sim.placement.window_share import window_share_schedule
+from vsim.sim.schedules.cost import exact_seconds
+from vsim.sim.schedules.schedule import Schedule
+from vsim.sim.schedules.two_tiers import TwoTiers
 from vsim.traces.page_reads import PageReads
 
 

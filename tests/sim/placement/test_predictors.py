@@ -17,7 +17,7 @@ from vsim.sim.placement.predictor import (
 )
 from vsim.sim.placement.retention import Retention, Seen, retain
 from vsim.sim.placement.synthetic import reads_of_sets, synthetic_reads
-from vsim.sim.placement.two_tiers import TwoTiers
+from vsim.sim.schedules.two_tiers import TwoTiers
 
 
 def test_traces_follow_their_definitions() -> None:

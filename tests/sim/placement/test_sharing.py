@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from vsim.sim.placement.case import Case
 from vsim.sim.placement.lru import lru
-from vsim.sim.placement.schedule import Schedule
 from vsim.sim.placement.sharing import share_reads
 from vsim.sim.placement.synthetic import reads_of_sets, synthetic_reads
-from vsim.sim.placement.two_tiers import TwoTiers
+from vsim.sim.schedules.schedule import Schedule
+from vsim.sim.schedules.two_tiers import TwoTiers
 
 
 @st.composite

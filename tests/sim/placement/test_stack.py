@@ -11,12 +11,10 @@ from hypothesis import strategies as st
 
 from vsim.sim.bounds.exact import optimum
 from vsim.sim.bounds.tier_ascent import StackBound, bound_stack
-from vsim.sim.bounds.tier_stack import TierStack
 from vsim.sim.placement.belady import belady
 from vsim.sim.placement.case import Case
 from vsim.sim.placement.lru import lru
 from vsim.sim.placement.retention import Seen
-from vsim.sim.placement.schedule import Schedule
 from vsim.sim.placement.stack.belady_cascade import belady_cascade
 from vsim.sim.placement.stack.case import StackCase, StackPlacement
 from vsim.sim.placement.stack.cost import exact_stack_seconds
@@ -34,7 +32,9 @@ from vsim.sim.placement.stack.ranked_cascade import ranked_cascade
 from vsim.sim.placement.stack.schedule import TierSchedule
 from vsim.sim.placement.stack.waterfall import waterfall
 from vsim.sim.placement.synthetic import reads_of_sets, synthetic_reads
-from vsim.sim.placement.two_tiers import TwoTiers
+from vsim.sim.schedules.schedule import Schedule
+from vsim.sim.schedules.tier_stack import TierStack
+from vsim.sim.schedules.two_tiers import TwoTiers
 from vsim.traces.page_reads import PageReads
 
 ONLINE = [name for name, run in stack_policies().items() if name != "belady"]

@@ -1,1 +1,0 @@
-"""Machines and models that ship with vsim, one YAML file each."""

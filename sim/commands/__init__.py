@@ -1,0 +1,1 @@
+"""The simulator's commands: what each does, and how it stands on the command line."""

@@ -1,0 +1,118 @@
+"""The `vsim run`, `vsim bound` and `vsim schema` commands."""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import typer
+
+Show = Callable[[Mapping[str, Any], str | None], None]
+"""Prints a summary, and the folder it was written to if there is one."""
+
+
+def register(app: typer.Typer, show: Show | None = None) -> None:
+    """Add the simulator's commands to the application.
+
+    Args:
+        app: the application.
+        show: how a summary is printed; left out, as JSON.
+    """
+
+    @app.command()
+    def run(
+        scenario: Annotated[str, typer.Argument(help="Scenario file (YAML).")],
+        trace: Annotated[
+            str | None,
+            typer.Option(help="Take the requests, or the attention, from this trace instead."),
+        ] = None,
+        set_: Annotated[
+            list[str] | None,
+            typer.Option("--set", metavar="KEY=VALUE", help="Override a field; may be repeated."),
+        ] = None,
+        out: Annotated[
+            str | None, typer.Option(help="Write summary.json and the tables to this folder.")
+        ] = None,
+    ) -> None:
+        """Simulate a scenario and print where the time went."""
+        from vsim.sim.commands.run import run_scenario
+
+        summary = run_scenario(scenario, trace=trace, overrides=set_ or (), out=out)
+        if show is None:
+            import json
+
+            typer.echo(json.dumps(summary, indent=1))
+        else:
+            show(summary, out)
+
+    @app.command()
+    def schema() -> None:
+        """Print the JSON schema of scenario files."""
+        from vsim.sim.scenario.scenario import schema_text
+
+        typer.echo(schema_text(), nl=False)
+
+    @app.command()
+    def bound(
+        scenario: Annotated[
+            str | None, typer.Argument(help="Placement scenario (YAML); or give --attention.")
+        ] = None,
+        attention: Annotated[
+            list[str] | None,
+            typer.Option(help="Attention trace (Arrow); several are decoded in one batch."),
+        ] = None,
+        hbm_share: Annotated[
+            str | None, typer.Option(help="Share of all pages that HBM holds [0.25].")
+        ] = None,
+        sparsity: Annotated[
+            str | None, typer.Option(help="Share of the pages that a step leaves out [0.8].")
+        ] = None,
+        hbm_bandwidth: Annotated[
+            str | None, typer.Option(help="Read bandwidth of HBM [5TB/s].")
+        ] = None,
+        slow_bandwidth: Annotated[
+            str | None, typer.Option(help="Bandwidth to the slow tier, each way [500GB/s].")
+        ] = None,
+        weights: Annotated[
+            str | None, typer.Option(help="HBM traffic of a step beside pages, such as 16GB [0].")
+        ] = None,
+        start: Annotated[
+            str | None, typer.Option(help="first-fill, empty or free [first-fill].")
+        ] = None,
+        policy: Annotated[
+            list[str] | None, typer.Option(help="Run this policy; may be repeated [all].")
+        ] = None,
+        mip_seconds: Annotated[
+            str | None,
+            typer.Option(help="Let the LP rounding search for whole pages this long [0]."),
+        ] = None,
+        set_: Annotated[
+            list[str] | None,
+            typer.Option("--set", metavar="KEY=VALUE", help="Override a field; may be repeated."),
+        ] = None,
+        json_: Annotated[
+            str | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON.")
+        ] = None,
+        out: Annotated[
+            str | None, typer.Option(help="Write each policy's schedule to this folder (Arrow).")
+        ] = None,
+    ) -> None:
+        """Compare placement policies with the best that any policy could do, with a proof."""
+        from vsim.sim.commands.bound import run_bound
+
+        fields = {
+            "memory.hbm_share": hbm_share,
+            "selection.sparsity": sparsity,
+            "memory.hbm_bandwidth": hbm_bandwidth,
+            "memory.slow_bandwidth": slow_bandwidth,
+            "memory.weights": weights,
+            "memory.start": start,
+            "mip_seconds": mip_seconds,
+        }
+        overrides = [f"{key}={value}" for key, value in fields.items() if value is not None]
+        run_bound(
+            scenario,
+            attention=attention or (),
+            policies=policy or (),
+            overrides=[*overrides, *(set_ or ())],
+            json_file=json_,
+            out=out,
+        )

@@ -1,0 +1,1 @@
+"""Reading YAML and explaining what is wrong in it, with places."""

@@ -1,0 +1,31 @@
+"""Machines by name or by path."""
+
+from pathlib import Path
+
+from vsim.sim.inputs.yaml_input import load_yaml
+from vsim.sim.machine.machine import Machine
+from vsim.traces.faults import refuse, suggestion
+
+
+def catalogue_names() -> list[str]:
+    """Name the machines that come with vsim."""
+    return sorted(path.stem for path in _catalogue().glob("*.yaml"))
+
+
+def load_machine(name_or_path: str | Path) -> Machine:
+    """Load a machine of the catalogue by name, or a user's own file by path.
+
+    Raises:
+        InputError: with every fault of the file, or the nearest name for an unknown one.
+    """
+    text = str(name_or_path)
+    if text in catalogue_names():
+        return load_yaml(_catalogue() / f"{text}.yaml", Machine)
+    if "/" in text or text.endswith((".yaml", ".yml")):
+        return load_yaml(text, Machine)
+    known = suggestion(text, catalogue_names())
+    refuse("machine", f"'{text}' is not in the catalogue{known}; write such a name or a .yaml path")
+
+
+def _catalogue() -> Path:
+    return Path(__file__).parent / "catalogue"

@@ -1,0 +1,118 @@
+"""What VMM calls cost: a table by tier kind, chunk size and number of chunks."""
+
+import math
+from collections.abc import Iterable
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from vsim.sim.inputs.model_faults import FieldsError
+from vsim.sim.inputs.yaml_input import Bytes, DurationNs
+from vsim.traces.faults import suggestion
+
+VmmCall = Literal["reserve", "create", "map", "set_access", "unmap", "release"]
+VMM_CALLS: tuple[VmmCall, ...] = ("reserve", "create", "map", "set_access", "unmap", "release")
+
+
+class VmmRow(BaseModel):
+    """What each call costs **a chunk**, for chunks of one size on one kind of tier."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    kind: Literal["hbm", "peer", "lpddr", "host", "cxl"]
+    """Where the chunks are."""
+    chunk: Bytes
+    """Size of one chunk."""
+    chunks: int = Field(1, ge=1)
+    """Chunks side by side, with one set_access over all of them."""
+    source: Literal["datasheet", "measurement", "assumption"]
+    """Where the row's figures are from."""
+    note: str = Field(min_length=1)
+    """A measurement's date, device and driver; the reason of an assumption."""
+    assumed: tuple[str, ...] = ()
+    """Calls of a measured row that were not measured, and stand in from another row."""
+    reserve: DurationNs
+    """Reserving the address range: once a range, however many chunks it holds."""
+    create: DurationNs
+    """Allocating the physical chunk."""
+    map: DurationNs
+    """Putting it under an address."""
+    set_access: DurationNs
+    """Allowing the GPU to use it."""
+    unmap: DurationNs
+    """Taking it from its address."""
+    release: DurationNs
+    """Freeing it."""
+
+    @model_validator(mode="after")
+    def _known_calls(self) -> Self:
+        faults = [
+            (("assumed", index), f"'{call}' is not a VMM call{suggestion(call, VMM_CALLS)}")
+            for index, call in enumerate(self.assumed)
+            if call not in VMM_CALLS
+        ]
+        if faults:
+            raise FieldsError(faults)
+        return self
+
+    def cost_ns(self, call: VmmCall) -> int:
+        """The cost of one call, a chunk."""
+        cost: int = getattr(self, call)
+        return cost
+
+
+def vmm_cost_ns(
+    rows: Iterable[VmmRow], kind: str, call: VmmCall, chunk_bytes: int, chunks: int = 1
+) -> float:
+    """Time of one call over `chunks` equal chunks side by side, in nanoseconds.
+
+    The cost a chunk is c(bytes) · r(chunks). c goes through the rows of one chunk, as a power law
+    between them (a straight line in logarithms); below the smallest chunk it stays, above the
+    largest it grows with the bytes. r is what a chunk costs among several against alone, likewise
+    interpolated, and constant beyond the largest number tabulated. A reserve is paid once a range.
+
+    Args:
+        rows: a machine's table.
+        kind: kind of tier that holds the chunks.
+        call: which call.
+        chunk_bytes: size of each chunk.
+        chunks: how many of them one range holds.
+
+    Raises:
+        KeyError: if the table has no row for this kind.
+    """
+    mine = [row for row in rows if row.kind == kind]
+    alone = {row.chunk: float(row.cost_ns(call)) for row in mine if row.chunks == 1}
+    if not alone:
+        raise KeyError(kind)
+    cost = _power_law(alone, chunk_bytes)
+    largest = max(alone)
+    if chunk_bytes > largest:
+        cost *= chunk_bytes / largest
+    if call == "reserve":
+        return cost
+    several = [row for row in mine if row.chunks > 1 and row.chunk in alone]
+    if several and chunks > 1:
+        nearest = min((row.chunk for row in several), key=lambda b: abs(math.log(b / chunk_bytes)))
+        ratios = {1: 1.0}
+        for row in several:
+            if row.chunk == nearest and alone[nearest] > 0:
+                ratios[row.chunks] = row.cost_ns(call) / alone[nearest]
+        cost *= _power_law(ratios, chunks)
+    return cost * chunks
+
+
+def _power_law(table: dict[int, float], at: int) -> float:
+    """Interpolate between tabulated points as a power law; beyond the ends, the end's value."""
+    points = sorted(table)
+    if at <= points[0]:
+        return table[points[0]]
+    if at >= points[-1]:
+        return table[points[-1]]
+    upper = next(index for index, point in enumerate(points) if point >= at)
+    low, high = points[upper - 1], points[upper]
+    share = math.log(at / low) / math.log(high / low)
+    first, last = table[low], table[high]
+    if first <= 0 or last <= 0:
+        return first + (last - first) * share
+    return math.exp(math.log(first) + share * math.log(last / first))

@@ -1,0 +1,179 @@
+"""Parallelism: how a model's layers, heads and KV lie on a server's GPUs."""
+
+from dataclasses import dataclass
+
+from vsim.sim.machine.machine import Link, Machine
+from vsim.sim.model.model import LatentAttention, Model
+from vsim.traces.faults import Fault, InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A model on `tensor` x `pipeline` GPUs.
+
+    Tensor parallelism splits each layer's heads and FFN columns over `tensor` GPUs. Pipeline
+    parallelism gives each of `pipeline` stages a run of layers, the first stages one more where
+    they do not divide evenly; the first stage also holds the embedding, the last the LM head.
+
+    Args:
+        tensor: GPUs that share each layer.
+        pipeline: stages.
+        stage_layers: layers of each stage.
+        kv_copies: how many times each token's KV is held, per layer. A GQA head goes to one GPU
+            while tensor <= kv_heads, beyond that each is held by tensor / kv_heads of them. An
+            MLA latent serves all heads, so every GPU of a stage holds a copy.
+    """
+
+    tensor: int
+    pipeline: int
+    stage_layers: tuple[int, ...]
+    kv_copies: int
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of the server."""
+        return self.tensor * self.pipeline
+
+    @property
+    def longest_stage(self) -> int:
+        """Layers of the stage that sets the pipeline's pace."""
+        return max(self.stage_layers)
+
+    @property
+    def imbalance(self) -> float:
+        """Longest stage over the mean one: 1 where layers divide evenly."""
+        return self.longest_stage * self.pipeline / sum(self.stage_layers)
+
+
+def lay_out(
+    machine: Machine, model: Model, tensor: int = 1, pipeline: int = 1, *, file: str = "scenario"
+) -> Layout:
+    """Lay a model out over GPUs.
+
+    Args:
+        machine: whose GPUs.
+        model: what is split.
+        tensor: GPUs that share each layer.
+        pipeline: stages.
+        file: the name that faults give.
+
+    Raises:
+        InputError: if the machine has too few GPUs, or heads or layers can't be split so.
+    """
+    faults = _faults(machine, model, tensor, pipeline)
+    if faults:
+        raise InputError(Fault(file, message, place=place) for place, message in faults)
+    each, more = divmod(model.layers, pipeline)
+    stages = tuple(each + (stage < more) for stage in range(pipeline))
+    if isinstance(model.attention, LatentAttention):
+        copies = tensor
+    else:
+        copies = max(1, tensor // model.kv_heads)
+    return Layout(tensor, pipeline, stages, copies)
+
+
+def _faults(machine: Machine, model: Model, tensor: int, pipeline: int) -> list[tuple[str, str]]:
+    faults: list[tuple[str, str]] = []
+    for place, degree in (("parallel.tensor", tensor), ("parallel.pipeline", pipeline)):
+        if degree < 1:
+            faults.append((place, f"{degree} is out of range; write a number of at least 1"))
+    if faults:
+        return faults
+    if tensor * pipeline > machine.gpu.count:
+        message = (
+            f"tensor {tensor} x pipeline {pipeline} needs {tensor * pipeline} GPUs and"
+            f" {machine.name} has {machine.gpu.count}; write degrees whose product is at most that"
+        )
+        faults.append(("parallel", message))
+    if model.heads % tensor:
+        message = f"{tensor} does not divide {model.name}'s {model.heads} heads; write a divisor"
+        faults.append(("parallel.tensor", message))
+    elif model.kv_heads % tensor and tensor % model.kv_heads:
+        message = (
+            f"{tensor} is neither a divisor nor a multiple of {model.name}'s {model.kv_heads}"
+            " KV heads; write one"
+        )
+        faults.append(("parallel.tensor", message))
+    widths = {model.ffn_hidden, model.moe.expert_hidden if model.moe else None} - {None}
+    for width in sorted(width for width in widths if width is not None and width % tensor):
+        message = f"{tensor} does not divide {model.name}'s FFN width {width}; write a divisor"
+        faults.append(("parallel.tensor", message))
+    if pipeline > model.layers:
+        message = f"{pipeline} is more than {model.name}'s {model.layers} layers; write fewer"
+        faults.append(("parallel.pipeline", message))
+    return faults
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLink:
+    """A link as one server has it: bandwidths in bytes per second, latency in nanoseconds.
+
+    Args:
+        name: `source-target`.
+        source: tier that `bytes_per_s` leads away from.
+        target: tier that `bytes_per_s` leads to.
+        bytes_per_s: from source to target.
+        reverse_bytes_per_s: from target to source.
+        latency_ns: of a transfer, in either direction.
+        group: name of the shared resource, or None.
+    """
+
+    name: str
+    source: str
+    target: str
+    bytes_per_s: float
+    reverse_bytes_per_s: float
+    latency_ns: int
+    group: str | None
+
+
+def server_links(machine: Machine, gpus: int) -> tuple[ServerLink, ...]:
+    """Give a server that uses `gpus` of a machine's GPUs its links, in the machine's order.
+
+    A machine's figure for a link that ends at HBM is the sum over its GPUs, so a server has
+    gpus / count of it. A link to a peer belongs to one GPU as it is; every other link serves the
+    whole machine.
+    """
+    return tuple(_server_link(machine, link, gpus) for link in machine.links)
+
+
+def _server_link(machine: Machine, link: Link, gpus: int) -> ServerLink:
+    kinds = {machine.tier(link.source).kind, machine.tier(link.target).kind}
+    share = gpus / machine.gpu.count if "hbm" in kinds and "peer" not in kinds else 1.0
+    return ServerLink(
+        name=link.name,
+        source=link.source,
+        target=link.target,
+        bytes_per_s=link.bandwidth.value * share,
+        reverse_bytes_per_s=link.reverse_bandwidth.value * share,
+        latency_ns=link.latency.value,
+        group=link.group,
+    )
+
+
+def check_peer(
+    machine: Machine, gpus: int, tiers: tuple[str, ...], *, file: str = "scenario"
+) -> None:
+    """Refuse a peer tier that no GPU is left free for.
+
+    Args:
+        machine: whose GPUs.
+        gpus: how many the server uses.
+        tiers: names of the tiers it uses.
+        file: the name that faults give.
+
+    Raises:
+        InputError: if a tier of kind peer is used and the server takes every GPU.
+    """
+    faults = [
+        Fault(
+            file,
+            f"'{name}' is the HBM of a GPU left free, and the server uses all {gpus}; leave this"
+            " tier out or lower parallel",
+            place=f"tiers.{index}.tier",
+        )
+        for index, name in enumerate(tiers)
+        if machine.tier(name).kind == "peer" and gpus >= machine.gpu.count
+    ]
+    if faults:
+        raise InputError(faults)

@@ -1,0 +1,1 @@
+"""What a run gives: metrics, verdict, tables, and the result folder."""

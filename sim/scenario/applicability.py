@@ -1,0 +1,387 @@
+"""Applicability: settings that can't act in a scenario are refused, with the reason.
+
+A setting counts as given only if it was written down (`model_fields_set`): a default that happens
+to do nothing is no fault. Each rule yields the place of a field and what to write instead.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vsim.sim.eviction.state import POLICIES
+from vsim.sim.eviction.user import load
+from vsim.sim.inputs.model_faults import Place
+from vsim.sim.machine.machine import Machine
+from vsim.sim.scenario.scenario import EngineSettings, Scenario, TierSettings
+from vsim.sim.timing.step_cost import StepCost
+from vsim.traces.faults import Fault, InputError, suggestion
+from vsim.traces.requests import Requests
+from vsim.traces.units import format_bytes
+
+Found = Iterator[tuple[Place, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A scenario with all that its settings are judged against.
+
+    Args:
+        scenario: the settings.
+        machine: the machine it names.
+        cost: what a step costs there; says how much HBM is left for KV.
+        requests: the trace it sees.
+        folder: where a user's own policy is sought first.
+    """
+
+    scenario: Scenario
+    machine: Machine
+    cost: StepCost
+    requests: Requests
+    folder: Path = Path()
+
+    @property
+    def engine(self) -> EngineSettings:
+        """The server's settings."""
+        return self.scenario.engine
+
+    @property
+    def has_prefixes(self) -> bool:
+        """Whether the trace says which prompts share a prefix."""
+        return self.requests.block_tokens > 0 and self.requests.prefix_ids.size > 0
+
+    @property
+    def caching(self) -> bool:
+        """Whether finished prompts' pages are kept, and so cached pages exist at all."""
+        static = self.engine.batching == "static"
+        return self.engine.prefix_caching and self.has_prefixes and not static
+
+    @property
+    def why_no_caching(self) -> str:
+        """The reason there are no cached pages."""
+        if self.engine.batching == "static":
+            return "static batching keeps no cached pages"
+        if not self.engine.prefix_caching:
+            return "prefix_caching is off"
+        return "the trace has no prefix ids, so nothing is cached"
+
+    @property
+    def lower(self) -> tuple[TierSettings, ...]:
+        """The tiers under HBM."""
+        return self.scenario.tiers[1:]
+
+    @property
+    def promotes(self) -> bool:
+        """Whether cached pages can ever be promoted."""
+        return self.caching and any(tier.access == "promote" for tier in self.lower)
+
+    @property
+    def swaps(self) -> bool:
+        """Whether preempted requests' pages move to a lower tier and back."""
+        static = self.engine.batching == "static"
+        return self.engine.preemption == "swap" and not static and len(self.lower) > 0
+
+    @property
+    def page_bytes(self) -> int:
+        """Bytes of a page over all of the server's GPUs."""
+        return self.engine.page_or_block_tokens * self.cost.kv_bytes_per_token
+
+    def written(self, *fields: str) -> Iterator[str]:
+        """Those of the engine's fields that were written down."""
+        return (field for field in fields if field in self.engine.model_fields_set)
+
+
+def refuse_what_cannot_act(case: Case) -> None:
+    """Check every setting against the machine, the model and the trace.
+
+    Raises:
+        InputError: one fault a setting, `scenario` as its file and the field as its place.
+    """
+    found = list(tiers_exist(case.scenario, case.machine))
+    if not found:
+        rules = (
+            _capacities,
+            _tier_settings,
+            _idle_tiers,
+            _static_batching,
+            _movement_settings,
+            _sizes,
+            _mapped_pages,
+            _scheduling,
+            _trace_settings,
+            _attention_settings,
+            _reclaim,
+        )
+        found = [each for rule in rules for each in rule(case)]
+    refuse_all(found)
+
+
+def refuse_all(found: Iterable[tuple[Place, str]]) -> None:
+    """Raise one InputError that holds every fault found, if there is any."""
+    faults = [
+        Fault("scenario", message, place=".".join(map(str, place))) for place, message in found
+    ]
+    if faults:
+        raise InputError(faults)
+
+
+def tiers_exist(scenario: Scenario, machine: Machine) -> Found:
+    """Tiers that the machine lacks, that are listed twice, or that are not where they belong."""
+    names = [tier.name for tier in machine.tiers]
+    hbm = machine.hbm.name
+    seen: set[str] = set()
+    for index, tier in enumerate(scenario.tiers):
+        place = ("tiers", index, "tier")
+        if tier.tier not in names:
+            message = f"has no tier '{tier.tier}'{suggestion(tier.tier, names)}"
+            yield place, f"{machine.name} {message}"
+        elif tier.tier in seen:
+            yield place, f"'{tier.tier}' is listed above already; remove one of them"
+        elif (tier.tier == hbm) != (index == 0):
+            yield place, f"the first tier must be '{hbm}', and only the first"
+        seen.add(tier.tier)
+
+
+def _capacities(case: Case) -> Found:
+    page = case.page_bytes
+    for index, tier in enumerate(case.scenario.tiers):
+        most = case.machine.tier(tier.tier).capacity.value
+        left = "it has"
+        if index == 0:
+            most = case.cost.kv_capacity_bytes
+            left = "the weights leave for KV"
+        capacity = most if tier.capacity is None else tier.capacity
+        place = ("tiers", index, "capacity")
+        if capacity > most:
+            yield place, f"{format_bytes(capacity)} is more than {left}: {format_bytes(most)}"
+        elif capacity < page:
+            yield (
+                place,
+                f"{format_bytes(capacity)} is less than one page of "
+                f"{case.engine.page_or_block_tokens} tokens, {format_bytes(page)}; write more",
+            )
+    yield from _smallest_request(case)
+
+
+def _smallest_request(case: Case) -> Found:
+    """Refuse room that not even one request fits; those that do not fit are rejected one by one."""
+    tokens = case.requests.prompt_tokens + case.requests.output_tokens
+    pages = -(-int(tokens.min()) // case.engine.page_or_block_tokens)
+    room = sum(
+        _capacity(case, index) // case.page_bytes
+        for index, tier in enumerate(case.scenario.tiers)
+        if index == 0 or (tier.access == "in_place" and case.engine.batching != "static")
+    )
+    if pages > room >= 1:
+        yield (
+            ("tiers", 0, "capacity"),
+            f"has room for {room} pages; the smallest request, {tokens.min()} tokens, needs "
+            f"{pages}: write at least {format_bytes(pages * case.page_bytes)}",
+        )
+
+
+def _capacity(case: Case, index: int) -> int:
+    """Bytes that a tier gives to KV."""
+    tier = case.scenario.tiers[index]
+    if tier.capacity is not None:
+        return tier.capacity
+    if index == 0:
+        return case.cost.kv_capacity_bytes
+    return case.machine.tier(tier.tier).capacity.value
+
+
+def _tier_settings(case: Case) -> Found:
+    for index, tier in enumerate(case.scenario.tiers):
+        written = tier.model_fields_set
+        if index == 0:
+            for field in ("access", "write"):
+                if field in written:
+                    message = "does nothing in HBM, the tier that kernels read; remove it"
+                    yield ("tiers", index, field), message
+        elif tier.access == "in_place" and not case.machine.tier(tier.tier).attend_in_place:
+            yield (
+                ("tiers", index, "access"),
+                f"a kernel can't read pages in {tier.tier} of {case.machine.name}; "
+                "write access: promote",
+            )
+        if not case.caching:
+            for field in ("eviction", "write"):
+                if field in written and not (index == 0 and field == "write"):
+                    message = f"does nothing: {case.why_no_caching}; remove it"
+                    yield ("tiers", index, field), message
+        if "eviction" in written:
+            yield from _eviction(case, index, tier.eviction)
+
+
+def _eviction(case: Case, index: int, name: str) -> Found:
+    place = ("tiers", index, "eviction")
+    if ":" in name:
+        try:
+            load(name, case.folder)
+        except InputError as error:
+            for fault in error.faults:
+                yield place, f"{fault.file} {fault.message}"
+    elif name not in POLICIES:
+        known = suggestion(name, POLICIES)
+        yield place, f"there is no policy '{name}'{known}; write one, or package.module:Class"
+    if name == "priority" and _priorities(case) == 1:
+        yield place, "does nothing: all of the trace's requests have one priority; write lru"
+
+
+def _priorities(case: Case) -> int:
+    return np.unique(case.requests.priority).size
+
+
+def _idle_tiers(case: Case) -> Found:
+    """A tier under HBM gets pages by eviction, by swap, or as room for new pages."""
+    if case.caching or case.swaps:
+        return
+    for index, tier in enumerate(case.lower, start=1):
+        place = ("tiers", index)
+        if tier.access == "promote":
+            yield (
+                place,
+                f"no page ever reaches {tier.tier}: {case.why_no_caching}, and no preempted page "
+                "is swapped; remove it"
+                + ("" if case.engine.batching == "static" else ", or write preemption: swap"),
+            )
+        elif case.engine.batching == "static" and case.engine.placement != "balanced":
+            message = f"no page ever reaches {tier.tier}: a static batch takes its room in HBM"
+            yield place, f"{message}; remove it, or write placement: balanced"
+
+
+def _static_batching(case: Case) -> Found:
+    if case.engine.batching != "static":
+        return
+    reasons = {
+        "chunked_prefill": "a batch's prompts are computed whole",
+        "token_budget": "a batch's prompts are computed whole",
+        "prefix_caching": "a padded batch shares no blocks",
+        "preemption": "a batch has room for its longest outputs from the start",
+        "max_loading_requests": "no request waits for pages",
+        "prefetch_requests": "no request waits for pages",
+    }
+    for field in case.written(*reasons):
+        yield ("engine", field), f"does nothing with batching: static: {reasons[field]}; remove it"
+
+
+def _movement_settings(case: Case) -> Found:
+    engine = case.engine
+    if engine.placement == "balanced" and not any(t.access == "in_place" for t in case.lower):
+        yield (
+            ("engine", "placement"),
+            "balanced needs a tier with access: in_place beside HBM; add one, or write hbm_first",
+        )
+    if engine.batching == "static":
+        return
+    if engine.preemption == "swap" and not case.lower:
+        yield ("engine", "preemption"), "swap needs a tier under HBM; add one, or write recompute"
+    if engine.prefetch_requests > 0 and not case.promotes:
+        why = "no tier is promoted from" if case.caching else case.why_no_caching
+        yield ("engine", "prefetch_requests"), f"does nothing: {why}; write 0"
+    for field in case.written("max_loading_requests"):
+        if not case.promotes and not case.swaps:
+            yield ("engine", field), "does nothing: no page is ever promoted; remove it"
+
+
+def _sizes(case: Case) -> Found:
+    block, page = case.engine.block_tokens, case.engine.page_or_block_tokens
+    if page % block:
+        yield (
+            ("engine", "page_tokens"),
+            f"{page} is no whole number of blocks of {block} tokens; write a multiple of {block}",
+        )
+        return
+    trace = case.requests.block_tokens
+    if page > block and len(list(case.written("block_tokens"))) > 0:
+        place = ("engine", "block_tokens")
+        if not case.caching:
+            yield place, f"does nothing beside page_tokens: {case.why_no_caching}; remove it"
+        elif trace % page == 0:
+            message = f"the trace's prefix blocks of {trace} tokens are whole pages"
+            yield place, f"does nothing beside page_tokens: {message}; remove it"
+        elif block < trace:
+            message = f"the trace's prefix blocks have {trace} tokens, none finer can match"
+            yield place, f"does nothing: {message}; write {trace}"
+    if not case.caching:
+        return
+    for field, size in (("block_tokens", block), ("page_tokens", page)):
+        if trace % size and size % trace and (field == "block_tokens" or size != block):
+            yield (
+                ("engine", field),
+                f"{size} neither divides the trace's prefix blocks of {trace} tokens nor is a "
+                f"multiple of them; write {math.gcd(size, trace)} or {trace}",
+            )
+
+
+def _mapped_pages(case: Case) -> Found:
+    if case.engine.movement != "mapped":
+        return
+    if not case.machine.vmm:
+        message = f"{case.machine.name} has no vmm table of what mapping costs; write paged"
+        yield ("engine", "movement"), message
+    per_gpu = case.page_bytes // case.cost.gpus
+    per_token = case.cost.kv_bytes_per_token // case.cost.gpus
+    for tier in case.scenario.tiers:
+        chunk = case.machine.tier(tier.tier).page_granularity.value
+        if per_gpu % chunk:
+            whole = math.lcm(chunk // math.gcd(chunk, per_token), case.engine.block_tokens)
+            yield (
+                ("engine", "page_tokens"),
+                f"a mapped page takes {per_gpu:,} B on each GPU, no whole number of {tier.tier}'s "
+                f"chunks of {format_bytes(chunk)}; write a multiple of {whole}",
+            )
+            return
+
+
+def _scheduling(case: Case) -> Found:
+    place = ("engine", "scheduler")
+    if case.engine.scheduler == "priority" and _priorities(case) == 1:
+        yield place, "does nothing: all of the trace's requests have one priority; write fcfs"
+    if case.engine.scheduler == "fair" and np.unique(case.requests.tenant).size == 1:
+        yield place, "does nothing: the trace has one tenant; write fcfs"
+
+
+def _trace_settings(case: Case) -> Found:
+    workload = case.scenario.workload
+    if workload.synth is not None and "seed" in workload.synth.model_fields_set:
+        message = "does nothing: the scenario's seed counts; write it at the top, as seed: 1"
+        yield ("workload", "synth", "seed"), message
+    if workload.pacing == "think_times" and not (case.requests.think_ns >= 0).any():
+        yield (
+            ("workload", "pacing"),
+            "think_times does nothing: the trace has none; write arrivals",
+        )
+    if workload.requests is not None and workload.requests > len(case.requests):
+        yield (
+            ("workload", "requests"),
+            f"{workload.requests} is more than the trace's {len(case.requests)}; remove it",
+        )
+    for field in case.written("prefix_caching"):
+        if case.engine.prefix_caching and not case.has_prefixes:
+            yield ("engine", field), "does nothing: the trace has no prefix ids; write false"
+
+
+def _attention_settings(case: Case) -> Found:
+    why = "does nothing: the workload has no attention trace"
+    for field in ("selection", "steps"):
+        if field in case.scenario.workload.model_fields_set:
+            yield ("workload", field), f"{why}; remove it"
+    if "placement" in case.scenario.model_fields_set:
+        message = f"{why}; remove it, or write engine.placement for where pages are born"
+        yield ("placement",), message
+
+
+def _reclaim(case: Case) -> Found:
+    engine = case.engine
+    for field in case.written("reclaim_low", "reclaim_high"):
+        if not case.caching:
+            yield ("engine", field), f"does nothing: {case.why_no_caching}; remove it"
+    if engine.reclaim_high < engine.reclaim_low:
+        yield (
+            ("engine", "reclaim_high"),
+            f"{engine.reclaim_high:g} is below reclaim_low, {engine.reclaim_low:g}; "
+            "write at least as much",
+        )

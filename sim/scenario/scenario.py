@@ -1,0 +1,260 @@
+"""Scenario: everything that decides a run, as a YAML file or as Python values.
+
+`load_scenario` reads a file; every class here can also be built by hand. A scenario that holds a
+setting that cannot act is refused by `vsim.sim.scenario.applicability`, not here: that needs the
+machine, the model and the trace.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+
+from vsim.sim.inputs.model_faults import FieldsError, explain
+from vsim.sim.inputs.yaml_input import Bytes, load_yaml
+from vsim.sim.machine.machine import Precision
+from vsim.sim.scenario.page_selection import Name, PageSelection, Sparsity, several
+from vsim.traces.synth import SynthSpec
+
+DEFAULT_PLACEMENT = "ewma-reads-balanced"
+"""An online policy that needs no attention mass."""
+
+
+class _Section(BaseModel):
+    """A part of a scenario: no unknown keys, no changes after it was built, no NaN."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+def _read_synth(value: object) -> object:
+    """Read a drawn workload as `vsim trace synth` does: lengths may be text, pairs or a mapping.
+
+    A file is otherwise read strictly, which leaves no room for these three forms.
+    """
+    if not isinstance(value, dict):
+        return value
+    try:
+        return SynthSpec.model_validate(value)
+    except ValidationError as error:
+        found = explain(error, value, SynthSpec)
+        raise FieldsError((place, message) for place, message, _ in found) from None
+
+
+_ONE_NAME = {"type": "string", "minLength": 1}
+Names = Annotated[
+    tuple[Name, ...],
+    BeforeValidator(several),
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [_ONE_NAME, {"type": "array", "items": _ONE_NAME, "minItems": 1}]}),
+]
+
+
+class OneSelection(PageSelection):
+    """Which of the pages that a trace of attention recorded a step reads."""
+
+    sparsity: Sparsity | None = None
+    """Share of the pages that `top-share` leaves out. Left out: 0.8."""
+
+
+class Workload(_Section):
+    """The requests that arrive: a trace, a drawn workload, or recorded attention."""
+
+    trace: Name | None = None
+    """A trace file: Arrow of kind requests, or any format that `vsim trace import` reads.
+    A relative path starts at the scenario file's folder."""
+    synth: Annotated[SynthSpec | None, BeforeValidator(_read_synth)] = None
+    """A workload drawn from the scenario's seed."""
+    attention: Names | None = None
+    """One or several traces of attention (Arrow). Each is one request that arrives at 0; after
+    their prompts they decode side by side, and each layer and KV head reads the pages that
+    `selection` takes from the trace, wherever `placement` has them. A relative path starts at the
+    scenario file's folder. Exactly one of `trace`, `synth` and `attention` is given."""
+    selection: OneSelection = OneSelection()
+    """Which of the recorded pages a step reads. Only with `attention`."""
+    steps: int | None = Field(default=None, ge=1)
+    """Only the first so many decode steps of `attention`. Left out: all."""
+    rate_scale: float = Field(default=1.0, gt=0)
+    """Requests arrive this many times faster than the trace says."""
+    requests: int | None = Field(default=None, ge=1)
+    """Only the first so many requests. Left out: all of them."""
+    pacing: Literal["arrivals", "think_times"] = "arrivals"
+    """`arrivals`: each request arrives at its time in the trace. `think_times`: a turn that
+    continues another arrives its think time after that turn's last token."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        sources = ("trace", "synth", "attention")
+        given = [name for name in sources if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = f"{' and '.join(given)} are given" if given else "none is given"
+            raise ValueError(f"{found}; write exactly one of trace, synth and attention")
+        return self
+
+
+class Parallel(_Section):
+    """How the model is spread over the machine's GPUs."""
+
+    tensor: int = Field(default=1, ge=1)
+    """GPUs that share each layer."""
+    pipeline: int = Field(default=1, ge=1)
+    """Groups of layers, each on its own GPUs."""
+
+
+class Precisions(_Section):
+    """How many bits the numbers have."""
+
+    weights: Precision = "bf16"
+    """Precision of the weights."""
+    kv: Precision = "bf16"
+    """Precision of the KV cache."""
+
+
+class EngineSettings(_Section):
+    """The server: batching, blocks, scheduling, and how pages move."""
+
+    batching: Literal["continuous", "static"] = "continuous"
+    """`continuous`: requests join and leave the batch at any step. `static`: a batch is padded to
+    its longest prompt and runs until its last request is done."""
+    max_running_requests: int = Field(default=256, ge=1)
+    """Requests in the batch at most."""
+    token_budget: int = Field(default=2048, ge=1)
+    """Tokens that one step computes at most, prefill and decode together."""
+    chunked_prefill: bool = True
+    """Spread a prompt's prefill over several steps when it exceeds the token budget."""
+    block_tokens: int = Field(default=16, ge=1, le=1 << 20)
+    """Tokens of a block: the unit of prefix matching."""
+    page_tokens: int | None = Field(default=None, ge=1, le=1 << 24)
+    """Tokens of a page: the unit of placement, a whole number of blocks. Left out: one block."""
+    prefix_caching: bool = True
+    """Keep the blocks of finished prompts and reuse them for equal prefixes."""
+    scheduler: Literal["fcfs", "priority", "fair"] = "fcfs"
+    """Who is admitted next: `fcfs` by arrival; `priority` by the request's priority, the lowest
+    number first; `fair` the tenant that was served the fewest tokens."""
+    preemption: Literal["recompute", "swap"] = "recompute"
+    """What happens to a preempted request's pages: dropped and computed again, or moved to the
+    tier below and back."""
+    max_loading_requests: int = Field(default=64, ge=1)
+    """Requests whose pages are on their way to HBM at once, at most."""
+    prefetch_requests: int = Field(default=0, ge=0)
+    """Waiting requests whose pages are promoted ahead of their turn."""
+    placement: Literal["hbm_first", "balanced"] = "hbm_first"
+    """Where new pages are born: in HBM, or spread over HBM and the tiers attended in place in
+    proportion to their bandwidth."""
+    movement: Literal["paged", "mapped"] = "paged"
+    """How a page changes tier. `paged`: copied into a slot of the other tier's pool. `mapped`:
+    another chunk is put under the same address, which costs VMM calls; a page is then a whole
+    number of the machine's chunks."""
+    reclaim_low: float = Field(default=0.02, ge=0, lt=1)
+    """Background reclaim starts when less than this share of a tier's pages is free."""
+    reclaim_high: float = Field(default=0.04, ge=0, lt=1)
+    """Background reclaim stops when this share of a tier's pages is free."""
+
+    @property
+    def page_or_block_tokens(self) -> int:
+        """Tokens of a page, whether or not it was written down."""
+        return self.block_tokens if self.page_tokens is None else self.page_tokens
+
+
+class TierSettings(_Section):
+    """One tier of the hierarchy."""
+
+    tier: Name
+    """The tier's name in the machine file."""
+    capacity: Bytes | None = None
+    """Bytes that KV pages may take here. Left out: all of the tier, in HBM what the weights
+    leave."""
+    eviction: Name = "lru"
+    """Which page leaves first: lru, clock, lfu, fifo, 2q, arc, sieve, s3-fifo, priority, cost, or
+    a class of your own as `package.module:Class`."""
+    access: Literal["promote", "in_place"] = "promote"
+    """`promote`: a page is copied to HBM before a step reads it. `in_place`: the kernel reads it
+    where it is. Not for HBM."""
+    write: Literal["back", "through"] = "back"
+    """`back`: a page is copied here when it is evicted above. `through`: as soon as it is
+    complete above. Not for HBM."""
+
+
+class OutputSettings(_Section):
+    """What a run records besides its summary."""
+
+    operations: Literal["none", "transfers", "all"] = "none"
+    """Rows of operations.arrow: none, the transfers between tiers, or every operation."""
+
+
+class Scenario(_Section):
+    """A run, completely described: workload, machine, model, engine, tiers."""
+
+    name: Name
+    """A short name, used in titles."""
+    description: str = ""
+    """What the scenario shows."""
+    seed: int = Field(default=0, ge=0, lt=1 << 63)
+    """Seed of every draw. The same scenario and seed give the same bytes."""
+    workload: Workload
+    """The requests."""
+    machine: Name
+    """A machine of the catalogue (`h100`), or the path of a machine file; a relative path starts
+    at the scenario file's folder."""
+    model: Name
+    """A model of the catalogue (`llama-3.1-8b`), or the path of a model file or of a Hugging Face
+    `config.json`; a relative path starts at the scenario file's folder."""
+    parallel: Parallel = Parallel()
+    """How the model is spread over GPUs."""
+    precision: Precisions = Precisions()
+    """Precision of weights and KV cache."""
+    engine: EngineSettings = EngineSettings()
+    """The server."""
+    tiers: tuple[TierSettings, ...] = Field(min_length=1)
+    """The memories, HBM first, then downwards."""
+    placement: Name = DEFAULT_PLACEMENT
+    """Which pages HBM holds in a run of recorded attention: a placement policy of `vsim bound` by
+    name, such as static, lru-balanced, learned-prefetch or belady. Only with
+    `workload.attention`."""
+    output: OutputSettings = OutputSettings()
+    """What is recorded."""
+
+    def with_trace(self, path: str) -> "Scenario":
+        """Return this scenario with its requests read from `path` instead of what it names."""
+        return self._with_source(trace=path)
+
+    def with_attention(self, path: str) -> "Scenario":
+        """Return this scenario with the recorded attention of `path` instead of what it names."""
+        return self._with_source(attention=(path,))
+
+    def _with_source(self, **source: Any) -> "Scenario":
+        written = self.workload.model_fields_set - {"trace", "synth", "attention"}
+        kept = {key: getattr(self.workload, key) for key in written}
+        workload = Workload(**(kept | source))
+        return self.model_copy(update={"workload": workload})
+
+
+def load_scenario(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
+    """Read a scenario file.
+
+    Args:
+        path: a YAML file.
+        overrides: `key=value` with a dotted key, as `--set` takes them.
+
+    Raises:
+        InputError: with every fault and its position.
+    """
+    return load_yaml(Path(path), Scenario, overrides)
+
+
+def schema_text() -> str:
+    """Return the JSON schema of scenario files, as editors read it."""
+    schema = Scenario.model_json_schema()
+    title = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return json.dumps(title | schema, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,1 @@
+"""Schedules of page placement: the memory they are for, what they hold when, what they cost."""

@@ -1,0 +1,184 @@
+"""A setting that can't act is refused; the same setting where it can act is not."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vsim.sim.machine.loading import load_machine
+from vsim.sim.model.loading import load_model
+from vsim.sim.scenario.applicability import Case, refuse_what_cannot_act
+from vsim.sim.scenario.scenario import Scenario
+from vsim.sim.timing.step_cost import step_cost
+from vsim.traces.faults import InputError
+from vsim.traces.requests import Requests
+
+GIB = 2**30
+HBM: dict[str, Any] = {"tier": "hbm", "capacity": 4 * GIB}
+HOST: dict[str, Any] = {"tier": "host", "capacity": 8 * GIB}
+NVME: dict[str, Any] = {"tier": "nvme", "capacity": 64 * GIB}
+
+
+def requests(**changes: Any) -> Requests:
+    """Four requests of 1,100 + 20 tokens with prefix blocks of 512 tokens."""
+    n = 4
+    fields: dict[str, Any] = {
+        "id": np.arange(n),
+        "arrival_ns": np.arange(n) * 10**9,
+        "prompt_tokens": np.full(n, 1100),
+        "output_tokens": np.full(n, 20),
+        "session": np.full(n, -1),
+        "parent": np.full(n, -1),
+        "think_ns": np.full(n, -1),
+        "tenant": np.zeros(n, np.int32),
+        "tenant_names": ("",),
+        "priority": np.zeros(n, np.int32),
+        "prefix_offsets": np.arange(n + 1) * 2,
+        "prefix_ids": np.array([1, 2] * n),
+        "block_tokens": 512,
+        "source": "by hand",
+    }
+    return Requests(**(fields | changes))
+
+
+NO_PREFIXES: dict[str, Any] = {
+    "prefix_offsets": np.zeros(5, np.int64),
+    "prefix_ids": np.zeros(0, np.int64),
+    "block_tokens": 0,
+}
+
+
+def places(
+    engine: dict[str, Any],
+    tiers: list[dict[str, Any]],
+    trace: dict[str, Any] | None = None,
+    workload: dict[str, Any] | None = None,
+    machine: str = "h100",
+) -> list[str | None]:
+    """The fields that are refused."""
+    scenario = Scenario.model_validate(
+        {
+            "name": "case",
+            "workload": {"trace": "a.arrow", **(workload or {})},
+            "machine": machine,
+            "model": "llama-3.1-8b",
+            "engine": engine,
+            "tiers": tiers,
+        }
+    )
+    described = load_machine(machine)
+    cost = step_cost(described, load_model("llama-3.1-8b"))
+    case = Case(scenario, described, cost, requests(**(trace or {})))
+    try:
+        refuse_what_cannot_act(case)
+    except InputError as error:
+        return [fault.place if fault.file == "scenario" else fault.file for fault in error.faults]
+    return []
+
+
+URGENT = {"priority": np.array([0, 1, 0, 1], np.int32)}
+TENANTS = {"tenant": np.array([0, 1, 0, 1], np.int32), "tenant_names": ("a", "b")}
+THINKING = {"parent": np.array([-1, 0, 1, 2]), "think_ns": np.array([-1, 5, 5, 5])}
+IN_PLACE = {**HOST, "access": "in_place"}
+OFF = {"prefix_caching": False}
+SWAP = {"prefix_caching": False, "preemption": "swap"}
+STATIC = {"batching": "static"}
+
+
+@pytest.mark.parametrize(
+    ("engine", "tiers", "trace"),
+    [
+        ({}, [HBM], {}),
+        ({}, [HBM, HOST, NVME], {}),
+        ({"prefix_caching": True}, [HBM], {}),
+        ({"page_tokens": 64}, [HBM, HOST], {}),
+        ({"block_tokens": 512}, [HBM], {}),
+        ({"block_tokens": 1024}, [HBM], {}),
+        ({"block_tokens": 512, "page_tokens": 1024}, [HBM], {}),
+        ({"page_tokens": 512, "movement": "mapped"}, [HBM, HOST], {}),
+        ({"page_tokens": 16, "movement": "mapped"}, [HBM, NVME], {}),
+        ({"prefetch_requests": 4, "max_loading_requests": 8}, [HBM, HOST], {}),
+        ({"placement": "balanced"}, [HBM, IN_PLACE], {}),
+        ({"scheduler": "priority"}, [HBM], URGENT),
+        ({"scheduler": "fair"}, [HBM], TENANTS),
+        ({"reclaim_low": 0.1, "reclaim_high": 0.1}, [HBM], {}),
+        (SWAP, [HBM, HOST], {}),
+        ({"preemption": "swap"}, [HBM, HOST], NO_PREFIXES),
+        ({**SWAP, "max_loading_requests": 2}, [HBM, IN_PLACE], {}),
+        (OFF, [HBM, IN_PLACE], {}),
+        (STATIC, [HBM], {}),
+        ({**STATIC, "max_running_requests": 8, "scheduler": "fair"}, [HBM], TENANTS),
+        ({**STATIC, "placement": "balanced"}, [HBM, IN_PLACE], {}),
+        ({}, [{**HBM, "eviction": "priority"}], URGENT),
+        ({}, [HBM, {**HOST, "eviction": "arc", "write": "through"}], {}),
+    ],
+)
+def test_settings_that_can_act_are_taken(
+    engine: dict[str, Any], tiers: list[dict[str, Any]], trace: dict[str, Any]
+) -> None:
+    assert places(engine, tiers, trace) == []
+
+
+@pytest.mark.parametrize(
+    ("engine", "tiers", "trace", "refused"),
+    [
+        ({}, [HBM, HBM], {}, ["tiers.1.tier"]),
+        ({}, [HOST, HBM], {}, ["tiers.0.tier", "tiers.1.tier"]),
+        ({}, [HBM, {"tier": "lpddr"}], {}, ["tiers.1.tier"]),
+        ({}, [{**HBM, "access": "promote", "write": "back"}], {},
+         ["tiers.0.access", "tiers.0.write"]),
+        ({}, [HBM, {**NVME, "access": "in_place"}], {}, ["tiers.1.access"]),
+        ({}, [{"tier": "hbm", "capacity": 70 * GIB}], {}, ["tiers.0.capacity"]),
+        ({}, [HBM, {"tier": "host", "capacity": 2 * 1024 * GIB}], {}, ["tiers.1.capacity"]),
+        ({}, [HBM, {"tier": "host", "capacity": 1024}], {}, ["tiers.1.capacity"]),
+        # 1,120 tokens are 70 pages of 2 MiB
+        ({}, [{"tier": "hbm", "capacity": 69 * 2**21}], {}, ["tiers.0.capacity"]),
+        ({"page_tokens": 24}, [HBM], {}, ["engine.page_tokens"]),
+        ({"block_tokens": 48}, [HBM], {}, ["engine.block_tokens"]),
+        ({"page_tokens": 48}, [HBM], {}, ["engine.page_tokens"]),
+        ({"block_tokens": 16, "page_tokens": 64}, [HBM], {}, ["engine.block_tokens"]),
+        ({"block_tokens": 256, "page_tokens": 1024}, [HBM], {}, ["engine.block_tokens"]),
+        ({**OFF, "block_tokens": 16, "page_tokens": 64}, [HBM], {}, ["engine.block_tokens"]),
+        ({"block_tokens": 8, "movement": "mapped"}, [HBM], {}, ["engine.page_tokens"]),
+        ({"prefetch_requests": 4}, [HBM], {}, ["engine.prefetch_requests"]),
+        ({"prefetch_requests": 4}, [HBM, IN_PLACE], {}, ["engine.prefetch_requests"]),
+        ({"max_loading_requests": 4}, [HBM], {}, ["engine.max_loading_requests"]),
+        ({"placement": "balanced"}, [HBM, HOST], {}, ["engine.placement"]),
+        ({"scheduler": "priority"}, [HBM], TENANTS, ["engine.scheduler"]),
+        ({"scheduler": "fair"}, [HBM], URGENT, ["engine.scheduler"]),
+        ({"preemption": "swap"}, [HBM], {}, ["engine.preemption"]),
+        ({"prefix_caching": True}, [HBM], NO_PREFIXES, ["engine.prefix_caching"]),
+        ({}, [HBM, HOST], NO_PREFIXES, ["tiers.1"]),
+        (OFF, [HBM, HOST], {}, ["tiers.1"]),
+        ({**OFF, "reclaim_low": 0.1, "reclaim_high": 0.2}, [HBM], {},
+         ["engine.reclaim_low", "engine.reclaim_high"]),
+        (SWAP, [HBM, {**HOST, "write": "through"}], {}, ["tiers.1.write"]),
+        (SWAP, [{**HBM, "eviction": "fifo"}, {**HOST, "eviction": "lru"}], {},
+         ["tiers.0.eviction", "tiers.1.eviction"]),
+        (STATIC, [HBM, HOST], {}, ["tiers.1"]),
+        (STATIC, [HBM, IN_PLACE], {}, ["tiers.1"]),
+        ({**STATIC, "token_budget": 512, "chunked_prefill": False}, [HBM], {},
+         ["engine.chunked_prefill", "engine.token_budget"]),
+        ({}, [{**HBM, "eviction": "priority"}], {}, ["tiers.0.eviction"]),
+        ({}, [{**HBM, "eviction": "no_such_module:Policy"}], {}, ["tiers.0.eviction"]),
+    ],
+)  # fmt: skip
+def test_settings_that_cannot_act_are_refused(
+    engine: dict[str, Any],
+    tiers: list[dict[str, Any]],
+    trace: dict[str, Any],
+    refused: list[str],
+) -> None:
+    assert places(engine, tiers, trace) == refused
+
+
+def test_a_workload_setting_needs_a_trace_that_it_can_act_on() -> None:
+    assert places({}, [HBM], workload={"pacing": "think_times"}) == ["workload.pacing"]
+    assert places({}, [HBM], THINKING, workload={"pacing": "think_times"}) == []
+    assert places({}, [HBM], workload={"requests": 5}) == ["workload.requests"]
+    assert places({}, [HBM], workload={"requests": 4}) == []
+
+
+def test_a_default_that_happens_to_do_nothing_is_no_fault() -> None:
+    assert places({}, [HBM], NO_PREFIXES) == []
+    assert places(STATIC, [HBM]) == []

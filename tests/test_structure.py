@@ -1,0 +1,109 @@
+"""The rooms of the project: who may import whom."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import vsim.sim
+from vsim.sim.placement.bounding import bound
+from vsim.sim.results.output import Result
+from vsim.sim.scenario.scenario import Scenario, load_scenario
+from vsim.sim.simulation import simulate
+
+REPOSITORY = Path(__file__).parents[1]
+PACKAGES = ("traces", "sim", "reports", "hwbackend")
+# From the top down; a room may import those after it.
+ROOMS = (
+    "commands", "simulation", "attention_run", "results", "placement", "bounds", "schedules",
+    "engine", "scenario", "eviction", "timing", "model", "machine", "inputs", "compiled",
+)  # fmt: skip
+
+
+def imports() -> dict[str, set[str]]:
+    """Every module of the project, and the project's modules that it imports."""
+    found: dict[str, set[str]] = {}
+    for package in PACKAGES:
+        for path in (REPOSITORY / package).rglob("*.py"):
+            parts = path.relative_to(REPOSITORY).with_suffix("").parts
+            found["vsim." + ".".join(p for p in parts if p != "__init__")] = set()
+    for name in found:
+        path = REPOSITORY.joinpath(*name.split(".")[1:])
+        file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if not file.exists():
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("vsim"):
+                for alias in node.names:
+                    inner = f"{node.module}.{alias.name}"
+                    found[name].add(inner if inner in found else str(node.module))
+            elif isinstance(node, ast.Import):
+                found[name] |= {a.name for a in node.names if a.name.startswith("vsim.")}
+    return {name: targets - {name} for name, targets in found.items()}
+
+
+def circles(graph: dict[str, set[str]]) -> Iterator[list[str]]:
+    """Paths that come back to where they started."""
+    done: set[str] = set()
+
+    def walk(name: str, path: list[str]) -> Iterator[list[str]]:
+        if name in path:
+            yield path[path.index(name) :]
+            return
+        if name in done:
+            return
+        for target in sorted(graph.get(name, ())):
+            yield from walk(target, [*path, name])
+        done.add(name)
+
+    for name in sorted(graph):
+        yield from walk(name, [])
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    graph = imports()
+    del graph["vsim.sim"]  # the package's front names modules for type checkers only
+    assert list(circles(graph)) == []
+
+
+def test_a_room_imports_only_rooms_under_it() -> None:
+    floor = {room: at for at, room in enumerate(ROOMS)}
+    wrong = [
+        f"{name} -> {target}"
+        for name, targets in imports().items()
+        for target in targets
+        if name.startswith("vsim.sim.")
+        and target.startswith("vsim.sim.")
+        and floor[target.split(".")[2]] < floor[name.split(".")[2]]
+    ]
+    assert wrong == []
+
+
+def test_packages_import_only_those_under_them() -> None:
+    allowed = {"traces": set(), "sim": {"traces"}, "reports": {"traces"},
+               "hwbackend": {"traces", "sim"}}  # fmt: skip
+    wrong = [
+        f"{name} -> {target}"
+        for name, targets in imports().items()
+        for target in targets
+        if target.split(".")[1] not in {*allowed[name.split(".")[1]], name.split(".")[1]}
+    ]
+    assert wrong == []
+
+
+def test_the_simulator_s_front_offers_its_functions_and_classes() -> None:
+    assert vsim.sim.simulate is simulate
+    assert vsim.sim.load_scenario is load_scenario
+    assert vsim.sim.Scenario is Scenario
+    assert vsim.sim.Result is Result
+    assert vsim.sim.bound is bound
+    assert set(vsim.sim.__all__) <= set(dir(vsim.sim))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        vsim.sim.nothing  # type: ignore[attr-defined]  # noqa: B018 - that is the test
+
+
+def test_no_module_of_the_front_bears_a_function_s_name() -> None:
+    for name in vsim.sim.__all__:
+        assert not (REPOSITORY / "sim" / name).exists()
+        assert not (REPOSITORY / "sim" / f"{name}.py").exists()

@@ -1,0 +1,24 @@
+"""Read a request trace, whatever format it is in."""
+
+from pathlib import Path
+
+from vsim.traces.arrow_io import is_arrow, read_table
+from vsim.traces.importers import ImportOptions, import_requests
+from vsim.traces.importers.formats import DRAWN_FORMATS, format_of
+from vsim.traces.requests import Requests, requests_from_table
+
+
+def read_requests(path: str | Path, seed: int = 0) -> Requests:
+    """Read a request trace: Arrow, or a foreign format that an importer knows by its content.
+
+    Args:
+        path: the file.
+        seed: draws what a format leaves open, such as arrivals.
+
+    Raises:
+        InputError: naming file, and row and column or line, of each thing wrong.
+    """
+    if is_arrow(path):
+        return requests_from_table(read_table(path, "requests"), str(path))
+    options = ImportOptions(seed=seed) if format_of(path) in DRAWN_FORMATS else ImportOptions()
+    return import_requests(path, options=options).requests
