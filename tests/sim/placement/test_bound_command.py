@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from vsim.sim.commands.bound import register
+from vsim.sim.commands.command_line import register
 from vsim.traces.arrow_io import read_table
 from vsim.traces.attention import AttentionTrace, write_attention
 from vsim.traces.faults import InputError
