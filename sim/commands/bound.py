@@ -25,10 +25,12 @@ from vsim.traces.writing import (
     folder_target,
     fresh_file,
     fresh_folder,
+    json_text,
+    marked,
 )
 
-SCHEDULES = FolderKind("schedules", "bound.json")
 RESULTS = "bound"
+SCHEDULES = FolderKind(RESULTS, "bound.json")
 OPTION_OF_FIELD = {
     "--set memory.hbm_share": "--hbm-share",
     "--set selection.sparsity": "--sparsity",
@@ -82,10 +84,13 @@ class _Outputs:
 
     def publish(self, results: Mapping[str, Any]) -> None:
         """Write the results; put neither output in its place before both are written."""
-        if self.json is not None:
-            self.json.write_json(results)
+        written = marked(RESULTS, results)
         if self.folder is not None:
-            self.folder.publish(results)
+            written = self.folder.write_summary(results)
+        if self.json is not None:
+            self.json.write_text(json_text(written))
+        if self.folder is not None:
+            self.folder.publish()
         if self.json is not None:
             self.json.publish()
 

@@ -66,7 +66,10 @@ class Result:
             if self.operations is not None:
                 provenance = Provenance(source=source)
                 put_table(self.operations, fresh.path / OPERATIONS, "operations", provenance)
-            return fresh.publish({**self.summary, "write_wall_s": perf_counter() - started})
+            wall_s = {"write_wall_s": perf_counter() - started}
+            written = fresh.write_summary({**self.summary, **wall_s})
+            fresh.publish()
+        return written
 
 
 def make_result(

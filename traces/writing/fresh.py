@@ -65,17 +65,14 @@ class FreshFile(_Fresh):
 class FreshFolder(_Fresh):
     """A folder of Arrow files that is being written, at `path`; it appears when it is published."""
 
-    def publish(self, summary: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the summary, and put the folder in its place.
+    def write_summary(self, summary: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the folder's JSON file, after all others: its mark lists them.
 
         Args:
-            summary: goes into the kind's JSON file, after a mark that lists the files beside it.
+            summary: goes into the file after the mark.
 
         Returns:
             The summary as written.
-
-        Raises:
-            InputError: what is there may not be replaced, or can't be.
         """
         kind = self.target.kind
         assert isinstance(kind, FolderKind)
@@ -85,11 +82,17 @@ class FreshFolder(_Fresh):
             assert found is not None, f"{path.name} carries no vsim.kind"
             files[path.name] = found
         written = marked(kind.name, summary, files)
-        file = self.path / kind.summary
-        with named(file):
-            file.write_text(json_text(written), encoding="utf-8")
-        self._move()
+        with named(self.path / kind.summary):
+            (self.path / kind.summary).write_text(json_text(written), encoding="utf-8")
         return written
+
+    def publish(self) -> None:
+        """Put the folder in its place.
+
+        Raises:
+            InputError: what is there may not be replaced, or can't be.
+        """
+        self._move()
 
 
 @contextmanager
@@ -118,7 +121,7 @@ def fresh_file(
 def fresh_folder(
     name: Name, kind: FolderKind, *, inputs: Iterable[Name] = (), option: str | None = None
 ) -> Iterator[FreshFolder]:
-    """Write a folder: write Arrow files in `fresh.path`, then `fresh.publish(summary)`.
+    """Write a folder: Arrow files in `fresh.path`, `fresh.write_summary(...)`, `fresh.publish()`.
 
     A block that ends without that leaves everything as it was. It may last as long as a run. See
     the package for the contract.

@@ -150,7 +150,7 @@ class Target:
         strange = not_written_here(folder, self.kind)
         if strange is not None:
             self.refuse(
-                f"is not a former result (it holds {strange}), so it is left alone; "
+                f"holds what this command did not write (it holds {strange}), and is left alone; "
                 "name a new folder"
             )
 
