@@ -126,11 +126,8 @@ class Target:
             return
         found = kind_written(self.path)
         if found != kind:
-            what = "was not written by vsim" if found is None else f"holds {found}"
-            self.refuse(
-                f"{what}, and would be replaced by {kind}; it is left alone: "
-                "name another file, or remove it first"
-            )
+            what = "what vsim did not write" if found is None else f"{found}, not {kind}"
+            self.refuse(f"holds {what}, and is left alone; name another file, or remove it first")
 
     def _check_folder(self, mode: int, kind: FolderKind) -> None:
         self._check_type(mode)
@@ -165,13 +162,13 @@ class Target:
             self.refuse("is write-protected; name another place, or lift the protection")
 
     def _refuse_link(self) -> NoReturn:
-        leads_to = os.readlink(self.path)
         try:
             special = _SPECIAL.get(stat.S_IFMT(os.stat(self.path).st_mode))
         except OSError:  # it leads nowhere, or round in a circle
             special = None
         if special is not None:
             self.refuse(f"leads to {special}; vsim writes whole files: name a regular one")
+        leads_to = os.path.realpath(self.path)
         self.refuse(
             f"is a symbolic link to {leads_to}, and links are not written through; "
             "name the place itself, or another"
