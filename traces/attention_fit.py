@@ -226,7 +226,7 @@ def write_profiles(profiles: Sequence[HeadProfile], file: FreshFile, source: str
     """Write profiles as JSON, a line a head, into a file of kind PROFILES; it is not published."""
     lines = ",\n".join(json.dumps(asdict(profile)) for profile in profiles)
     head = json.dumps(marked(PROFILES, {"source": source}))
-    file.write_text(f'{head[:-1]}, "heads": [\n{lines}\n]}}\n')
+    file.write(f'{head[:-1]}, "heads": [\n{lines}\n]}}\n')
 
 
 def _profile(head: dict[str, Any]) -> HeadProfile:

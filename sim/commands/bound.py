@@ -88,7 +88,7 @@ class _Outputs:
         if self.folder is not None:
             written = self.folder.write_summary(results)
         if self.json is not None:
-            self.json.write_text(json_text(written))
+            self.json.write(json_text(written))
         if self.folder is not None:
             self.folder.publish()
         if self.json is not None:

@@ -46,9 +46,9 @@ class FreshFile(_Fresh):
 
     def write_json(self, document: Mapping[str, Any]) -> None:
         """Write a JSON document, with the mark of its kind."""
-        self.write_text(json_text(marked(str(self.target.kind), document)))
+        self.write(json_text(marked(str(self.target.kind), document)))
 
-    def write_text(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """Write a text. One of JSON must begin with the mark of its kind, see `marked`."""
         with named(self.path):
             self.path.write_text(text, encoding="utf-8")

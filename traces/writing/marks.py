@@ -116,8 +116,12 @@ def _opened(path: Path) -> Iterator[BufferedReader | None]:
             yield None
             return
         raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        yield None
+        return
     with open(descriptor, "rb") as file:
-        yield file if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+        yield file
 
 
 def _is_arrow(file: BufferedReader) -> bool:

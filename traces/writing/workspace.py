@@ -154,6 +154,8 @@ def _make_parents(folder: Path) -> tuple[Path, ...]:
 
 def _remove(made: _Made) -> None:
     shutil.rmtree(made.folder, ignore_errors=True)
+    with suppress(OSError):
+        made.folder.rmdir()  # where the process may open no more files, which rmtree needs
     if made.lock >= 0:
         os.close(made.lock)
     _remove_empty(made.parents)
