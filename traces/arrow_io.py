@@ -12,7 +12,7 @@ import pyarrow as pa
 from vsim.traces.faults import Fault, InputError, refuse, suggestion
 from vsim.traces.schema import READABLE_VERSIONS, SCHEMA_VERSION, SCHEMAS, schema_of
 from vsim.traces.validation import faults_in
-from vsim.traces.writing import FreshFile, Name, fresh_file, named
+from vsim.traces.writing import FreshFile, Name, fresh_file, sink
 
 ARROW_MAGIC = b"ARROW1"
 
@@ -131,9 +131,8 @@ def put_table(
     table = table.replace_schema_metadata(_metadata(kind, provenance))
     options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=zstd_level))
     with (
-        named(path),
-        open(path, "wb") as sink,
-        pa.ipc.new_file(sink, table.schema, options=options) as writer,
+        sink(path) as file,
+        pa.ipc.new_file(file, table.schema, options=options) as writer,
     ):
         writer.write_table(table)
 

@@ -18,10 +18,11 @@ from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.timing.step_cost import StepCost
 from vsim.traces.arrow_io import Provenance, put_table
 from vsim.traces.requests import Requests
-from vsim.traces.writing import FolderKind, FreshFolder, folder_target, fresh_folder, named
+from vsim.traces.writing import FolderKind, FreshFolder, folder_target, fresh_folder, sink
 
 SUMMARY = "summary.json"
 REQUESTS, STEPS, OPERATIONS = "requests.arrow", "steps.arrow", "operations.arrow"
+FILES = frozenset({SUMMARY, REQUESTS, STEPS, OPERATIONS})
 RESULT = FolderKind("run", SUMMARY)
 WALL_CLOCK_KEYS = ("engine_wall_s", "bound_wall_s", "write_wall_s")
 """Keys of summary.json that differ from run to run; all other bytes of a result are the same."""
@@ -148,9 +149,8 @@ def _write_ipc(table: pa.Table, path: Path, kind: str, source: str) -> None:
     table = table.replace_schema_metadata(metadata).combine_chunks()
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with (
-        named(path),
-        open(path, "wb") as sink,
-        pa.ipc.new_file(sink, table.schema, options=options) as writer,
+        sink(path) as file,
+        pa.ipc.new_file(file, table.schema, options=options) as writer,
     ):
         writer.write_table(table)
 

@@ -1,6 +1,7 @@
 """From the beginning of a write to its end: whole or absent, one writer, nothing hidden."""
 
 import errno
+import fcntl
 import os
 import resource
 import subprocess
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from vsim.traces.faults import InputError
-from vsim.traces.writing import FreshFolder, fresh_file, fresh_folder
+from vsim.traces.writing import FreshFolder, fresh_file, fresh_folder, workspace
 
 from .written import BOTH, KIND, Put, Refused, begin, put_file, put_folder, rows_of, seen
 
@@ -212,3 +213,30 @@ def test_a_write_that_the_system_cuts_short_is_one_line(kind: str, tmp_path: Pat
 def test_an_error_about_another_file_is_not_the_output_s(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), fresh_file(tmp_path / "o.json", "curves"):
         (tmp_path / "input").read_text()
+
+
+@BOTH
+def test_a_folder_that_another_program_keeps_locked_is_one_line(
+    put: Put, tmp_path: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workspace, "_PATIENCE_S", 0.05)
+    lock = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    assert "out: cannot be written: Device or resource busy" in refused(put, tmp_path / "out")
+    os.close(lock)
+    put(tmp_path / "out")
+
+
+@BOTH
+def test_a_file_system_without_locks_takes_results_all_the_same(
+    put: Put, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(descriptor: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    left = tmp_path / ".out.vsim-0123456789abcdef"  # it may be at work: nobody can tell
+    left.mkdir()
+    for _ in range(2):
+        put(tmp_path / "out")
+    assert sorted(os.listdir(tmp_path)) == [left.name, "out"]

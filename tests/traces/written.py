@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from vsim.traces.writing import FolderKind, FreshFile, FreshFolder, fresh_file, fresh_folder, named
+from vsim.traces.writing import FolderKind, FreshFile, FreshFolder, fresh_file, fresh_folder, sink
 
 KIND = FolderKind("run", "summary.json")
 Seen = dict[str, tuple[int, object]]
@@ -41,8 +41,8 @@ def put_folder(place: Path | str, rows: int = 1, **more: object) -> None:
     with fresh_folder(place, KIND, **more) as fresh:  # type: ignore[arg-type] # inputs and option
         table = pa.table({"x": list(range(rows))}).replace_schema_metadata({"vsim.kind": "steps"})
         path = fresh.path / "steps.arrow"
-        with named(path), open(path, "wb") as sink, pa.ipc.new_file(sink, table.schema) as file:
-            file.write_table(table)
+        with sink(path) as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
         fresh.write_summary({"rows": rows})
         fresh.publish()
 

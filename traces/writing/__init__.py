@@ -16,11 +16,11 @@ The contract, for `fresh_file` and `fresh_folder` alike:
 - What the system refuses (a full disk, a read-only mount, a name too long) is one `InputError`.
 """
 
-from vsim.traces.writing.fresh import FreshFile, FreshFolder, fresh_file, fresh_folder, named
+from vsim.traces.writing.fresh import FreshFile, FreshFolder, fresh_file, fresh_folder, named, sink
 from vsim.traces.writing.marks import FolderKind, json_text, marked
 from vsim.traces.writing.target import Name, Target, check_apart, file_target, folder_target
 
 __all__ = (
     "FolderKind", "FreshFile", "FreshFolder", "Name", "Target", "check_apart", "file_target",
-    "folder_target", "fresh_file", "fresh_folder", "json_text", "marked", "named",
+    "folder_target", "fresh_file", "fresh_folder", "json_text", "marked", "named", "sink",
 )  # fmt: skip

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from io import BufferedWriter
 from pathlib import Path
 from typing import Any
 
@@ -142,12 +143,19 @@ def fresh_folder(
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
-    """Let an error of the system say which file it is about, as one from a write does not.
+def sink(path: Path) -> Iterator[BufferedWriter]:
+    """Open a file below `fresh.path`, or that of a fresh file itself, to write bytes into.
 
-    Whoever writes below `fresh.path` writes within this, so that a full disk becomes one line about
-    the target and not about whatever else was open.
+    Errors of the system say which file they are about, so that a full disk becomes one line about
+    the target, and not about whatever else is open.
     """
+    with named(path), open(path, "wb") as file:
+        yield file
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Let an error of the system say which file it is about, as one from a write does not."""
     try:
         yield
     except OSError as error:

@@ -85,7 +85,8 @@ def not_written_here(folder: Path, kind: FolderKind) -> str | None:
     if not names:
         return None
     if kind.summary not in names:
-        return f"no {kind.summary}"
+        other = [name for name in names if not name.endswith(".arrow")]
+        return other[0] if other else f"no {kind.summary}"
     with _opened(folder / kind.summary) as file:
         mark = None if file is None else _json_mark(file)
     if mark is None or mark["kind"] != kind.name:
