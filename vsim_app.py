@@ -1,18 +1,71 @@
-"""The `vsim` command: assembles the commands that each package owns."""
+"""The `vsim` command: assembles the commands that each package owns, and ends in order.
 
+Exit codes: 0 done, 1 a check failed or nobody read on, 2 the input is wrong, 128 and the signal's
+number where one stopped it, so 130 after Ctrl-C.
+"""
+
+import codecs
+import errno
+import io
+import os
+import signal
 import sys
-from collections.abc import Mapping
-from typing import Any
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any, NoReturn
+
+_STAND_INS = {"·": "|", "→": ">", "–": "-", "−": "-", "…": "...", "≤": "<=", "≥": ">=", "×": "x",
+              "µ": "u", "Σ": "sum", "━": "-"}  # fmt: skip
+"""What is printed where a terminal lacks a character; of one letter in tables, to stay aligned."""
+_STOPS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class _Stopped(BaseException):
+    """A signal came; no Exception, so that nothing takes it for a fault of its own."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
 
 
 def main() -> None:
     """Run the command line; a fault in the input ends with exit code 2 and one line a fault."""
+    codecs.register_error("vsim-stand-ins", _stand_in)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None where it is closed
+            stream.reconfigure(errors="vsim-stand-ins")
+    from vsim.traces.faults import InputError
+
+    try:
+        with _signals_stop():
+            _command_line()
+    except _Stopped as stopped:
+        _say(f"vsim: {_STOPS[signal.Signals(stopped.number)]}")
+        _end(128 + stopped.number)
+    except InputError as error:
+        for fault in error.faults:
+            _say(str(fault))
+        _end(2)
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 0
+        if code == 128 + signal.SIGINT:  # typer caught what was raised in place of a signal
+            _say(f"vsim: {_STOPS[signal.SIGINT]}")
+        _end(code)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _say(f"vsim: cannot write all of its output: {os.strerror(error.errno or 0)}")
+        _end(2)
+
+
+def _command_line() -> None:
     import typer
 
     from vsim.sim.commands import command_line as sim_commands
     from vsim.traces import commands as trace_commands
     from vsim.traces import record_command
-    from vsim.traces.faults import InputError
 
     app = typer.Typer(
         name="vsim",
@@ -25,18 +78,80 @@ def main() -> None:
     sim_commands.register(app, show=_show_summary)
     trace_commands.register(app)
     record_command.register(app)
-    try:
-        app()
-    except InputError as error:
-        for fault in error.faults:
-            print(fault, file=sys.stderr)
-        raise SystemExit(2) from None
+    app()
 
 
 def _show_summary(summary: Mapping[str, Any], out: str | None) -> None:
     from vsim.reports.terminal import show_summary
 
     show_summary(summary, out)
+
+
+def _say(line: str) -> None:
+    """Print a line on standard error; a name in it may hold what would break the line."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+    with suppress(OSError):  # nobody reads it
+        print(shown, file=sys.stderr, flush=True)
+
+
+def _end(code: int) -> NoReturn:
+    """Leave with an exit code, quietly where nobody reads what was printed."""
+    try:
+        if sys.stdout is not None:  # it is where the caller closed it
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+        code = code or 1
+    except OSError as error:
+        _discard_output()
+        _say(f"vsim: cannot write to standard output: {os.strerror(error.errno or 0)}")
+        code = 2
+    raise SystemExit(code)
+
+
+def _discard_output() -> None:
+    """Let Python flush what it still holds into nothing when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _stand_in(error: UnicodeError) -> tuple[str, int]:
+    """Print what reads well for a character that the terminal lacks, else its escape."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    shown = [_STAND_INS.get(c) or c.encode("ascii", "backslashreplace").decode() for c in lacking]
+    return "".join(shown), error.end
+
+
+@contextmanager
+def _signals_stop() -> Iterator[None]:
+    """Turn signals that would end the process at once into an exception while a block runs.
+
+    So that whoever holds something, a file half written, is told. What the caller of the process
+    set to be ignored stays ignored. Where compiled code makes another error of the exception, as
+    numba does, it is still the signal that ended the block.
+    """
+    came: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        came.append(number)
+        raise _Stopped(number)
+
+    main_thread = threading.current_thread() is threading.main_thread()
+    found = {number: signal.getsignal(number) for number in _STOPS if main_thread}
+    by_default = (signal.SIG_DFL, signal.default_int_handler)
+    ours = [number for number, handler in found.items() if handler in by_default]
+    for number in ours:
+        signal.signal(number, stop)
+    try:
+        yield
+    except Exception:
+        if came:
+            raise _Stopped(came[0]) from None
+        raise
+    finally:
+        for number in ours:
+            signal.signal(number, found[number])
 
 
 if __name__ == "__main__":

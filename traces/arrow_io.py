@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,6 +12,7 @@ import pyarrow as pa
 from vsim.traces.faults import Fault, InputError, refuse, suggestion
 from vsim.traces.schema import READABLE_VERSIONS, SCHEMA_VERSION, SCHEMAS, schema_of
 from vsim.traces.validation import faults_in
+from vsim.traces.writing import FreshFile, Name, fresh_file, sink
 
 ARROW_MAGIC = b"ARROW1"
 
@@ -83,36 +85,56 @@ def conform(table: pa.Table, kind: str) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
 
-def write_table(table: pa.Table, path: str | Path, kind: str, provenance: Provenance) -> None:
+def write_table(
+    table: pa.Table,
+    path: Name | FreshFile,
+    kind: str,
+    provenance: Provenance,
+    *,
+    zstd_level: int | None = None,
+) -> None:
     """Write a trace as an Arrow IPC file with zstd; a killed run leaves no half file.
 
     The same table and provenance give the same bytes.
 
     Args:
         table: columns of the kind's schema in any order, see `conform`.
-        path: the file to write; one that exists is replaced.
+        path: the file to write: new, empty, or one of the same kind that vsim wrote, which is
+            replaced. Or a file that the caller began before the work that led to the table.
         kind: a key of SCHEMAS.
         provenance: where the rows are from.
+        zstd_level: how hard to compress, 1 to 22; left out, as zstd does by itself.
 
     Raises:
         InputError: the file cannot be written there.
     """
-    target = Path(path)
+    begun = nullcontext(path) if isinstance(path, FreshFile) else fresh_file(path, kind)
+    with begun as fresh:
+        put_table(table, fresh.path, kind, provenance, zstd_level=zstd_level)
+        fresh.publish()
+
+
+def put_table(
+    table: pa.Table,
+    path: Path,
+    kind: str,
+    provenance: Provenance,
+    *,
+    zstd_level: int | None = None,
+) -> None:
+    """Write as `write_table` does, below the path of a fresh folder or file, and nowhere else.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     table = conform(table, kind).combine_chunks().unify_dictionaries()
     table = table.replace_schema_metadata(_metadata(kind, provenance))
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        options = pa.ipc.IpcWriteOptions(compression="zstd")
-        with (
-            open(temporary, "wb") as sink,
-            pa.ipc.new_file(sink, table.schema, options=options) as writer,
-        ):
-            writer.write_table(table)
-        os.replace(temporary, target)
-    except OSError as error:
-        refuse(str(path), f"cannot be written: {os.strerror(error.errno or 0)}; name another place")
-    finally:
-        temporary.unlink(missing_ok=True)
+    options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=zstd_level))
+    with (
+        sink(path) as file,
+        pa.ipc.new_file(file, table.schema, options=options) as writer,
+    ):
+        writer.write_table(table)
 
 
 def metadata_of(table: pa.Table) -> dict[str, str]:

@@ -5,7 +5,6 @@ the request's context, and each may carry scores: its attention mass (the mean o
 heads that share the KV head, so that a row sums to one) and further ones such as Quest's bound.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from vsim.traces.arrow_io import Provenance, metadata_of, read_table, write_tabl
 from vsim.traces.faults import Fault, InputError
 from vsim.traces.schema import is_score
 from vsim.traces.score_codes import LogScale
+from vsim.traces.writing import FreshFile, Name
 
 MASS = "mass"
 _SCORE = "score_"
@@ -91,8 +91,8 @@ class AttentionTrace:
         return np.where(step < 0, -1, step).astype(np.int32)
 
 
-def write_attention(trace: AttentionTrace, path: str | Path) -> None:
-    """Write a trace as an Arrow file of kind `attention`. Raises InputError if it cannot be."""
+def write_attention(trace: AttentionTrace, path: Name | FreshFile) -> None:
+    """Write a trace as an Arrow file, see `write_table`. Raises InputError if it can't be."""
     columns: dict[str, Any] = {
         "step": pa.array(trace.step),
         "request": pa.array(trace.request),
@@ -108,24 +108,8 @@ def write_attention(trace: AttentionTrace, path: str | Path) -> None:
         **{name: str(getattr(trace, name)) for name in _COUNTS},
     }
     provenance = Provenance(trace.source, trace.licence, machine=trace.machine, extra=extra)
-    write_table(pa.table(columns), path, "attention", provenance)
-    _pack(Path(path))
-
-
-def _pack(path: Path) -> None:
-    """Write a file again with zstd at its best: recordings are kept for good, and 15 % smaller."""
-    table = pa.ipc.open_file(pa.BufferReader(path.read_bytes())).read_all()
-    options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=_ZSTD_LEVEL))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with (
-            pa.OSFile(str(temporary), "wb") as sink,
-            pa.ipc.new_file(sink, table.schema, options=options) as writer,
-        ):
-            writer.write_table(table)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # zstd at its best: recordings are kept for good, and 15 % smaller
+    write_table(pa.table(columns), path, "attention", provenance, zstd_level=_ZSTD_LEVEL)
 
 
 def read_attention(path: str | Path) -> AttentionTrace:

@@ -12,7 +12,6 @@ Each head is described by the selection of its top 20 % of pages:
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +24,9 @@ from vsim.traces.attention import AttentionTrace
 from vsim.traces.faults import refuse
 from vsim.traces.page_reads import PageReads
 from vsim.traces.selection import TopShare, select
+from vsim.traces.writing import FreshFile, marked
+
+PROFILES = "head_profiles"
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -220,13 +222,11 @@ def fit(found: Sequence[HeadStatistics]) -> list[HeadProfile]:
     return profiles
 
 
-def write_profiles(profiles: Sequence[HeadProfile], path: Path, source: str) -> None:
-    """Write profiles as JSON, whole or not at all."""
+def write_profiles(profiles: Sequence[HeadProfile], file: FreshFile, source: str) -> None:
+    """Write profiles as JSON, a line a head, into a file of kind PROFILES; it is not published."""
     lines = ",\n".join(json.dumps(asdict(profile)) for profile in profiles)
-    text = f'{{"source": {json.dumps(source)}, "heads": [\n{lines}\n]}}\n'
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    head = json.dumps(marked(PROFILES, {"source": source}))
+    file.write(f'{head[:-1]}, "heads": [\n{lines}\n]}}\n')
 
 
 def _profile(head: dict[str, Any]) -> HeadProfile:

@@ -1,8 +1,7 @@
 """`vsim record fit`: fit head profiles to recordings, and hold what they draw against them."""
 
-import json
-import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -18,6 +17,7 @@ from vsim.traces.attention_curves import (
 )
 from vsim.traces.attention_fit import (
     LAGS,
+    PROFILES,
     HeadProfile,
     HeadStatistics,
     fit,
@@ -25,7 +25,9 @@ from vsim.traces.attention_fit import (
     write_profiles,
 )
 from vsim.traces.attention_generator import GeneratorSpec, generate
+from vsim.traces.writing import FreshFile, check_apart, file_target, fresh_file
 
+CURVES = "attention_curves"
 Curves = dict[str, list[float]]
 
 
@@ -33,12 +35,28 @@ def fit_recordings(recordings: Sequence[Path], out: Path, curves: Path | None) -
     """Fit profiles and write them; with `curves`, compare and write those as well.
 
     Raises:
-        InputError: a recording cannot be read.
+        InputError: a recording cannot be read, or an output not written.
     """
+    targets = [file_target(out, PROFILES, "--out")]
+    if curves is not None:
+        targets.append(file_target(curves, CURVES, "--curves"))
+    check_apart(targets)
+    with ExitStack() as stack:
+        file = stack.enter_context(fresh_file(out, PROFILES, inputs=recordings, option="--out"))
+        other = None
+        if curves is not None:
+            other = stack.enter_context(
+                fresh_file(curves, CURVES, inputs=recordings, option="--curves")
+            )
+        _fit(recordings, file, other)
+
+
+def _fit(recordings: Sequence[Path], out: FreshFile, curves: FreshFile | None) -> None:
     traces = [read_attention(path) for path in recordings]
     found = [statistics(trace) for trace in traces]
     profiles = fit(found)
     write_profiles(profiles, out, ", ".join(path.name for path in recordings))
+    out.publish()
     if curves is None:
         return
     compared: list[dict[str, str | Curves]] = [
@@ -59,10 +77,9 @@ def fit_recordings(recordings: Sequence[Path], out: Path, curves: Path | None) -
         "cache_shares": CACHE_SHARES,
         "recordings": compared,
     }
-    temporary = curves.with_name(f".{curves.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, curves)
-    Console().print(_table(compared))
+    curves.write_json(document)
+    curves.publish()
+    Console(markup=False).print(_table(compared))
 
 
 def spec_like(trace: AttentionTrace, profiles: Sequence[HeadProfile], seed: int) -> GeneratorSpec:

@@ -125,6 +125,7 @@ def import_(
     from vsim.traces.importers.columns import parse_columns
     from vsim.traces.importers.values import UNITS_NS
     from vsim.traces.requests import write_requests
+    from vsim.traces.writing import fresh_file
 
     faults = []
     if time_unit is not None and time_unit not in (*UNITS_NS, "iso"):
@@ -149,8 +150,9 @@ def import_(
         source=source,
         licence=licence,
     )
-    imported = import_requests(file, format, options)
-    write_requests(imported.requests, out, imported.licence)
+    with fresh_file(out, "requests", inputs=[file], option="--out") as fresh:
+        imported = import_requests(file, format, options)
+        write_requests(imported.requests, fresh, imported.licence)
     print(f"{out}: {len(imported.requests):,} requests from {imported.requests.source}")
     for note in imported.notes:
         print(f"  {note}")
@@ -205,6 +207,7 @@ def synth(
     from vsim.traces.requests import write_requests
     from vsim.traces.synth import synthesise
     from vsim.traces.synth_options import spec_from_options
+    from vsim.traces.writing import fresh_file
 
     spec = spec_from_options(
         {
@@ -228,8 +231,9 @@ def synth(
         },
         tenant or [],
     )  # fmt: skip
-    made = synthesise(spec)
-    write_requests(made, out)
+    with fresh_file(out, "requests", option="--out") as fresh:
+        made = synthesise(spec)
+        write_requests(made, fresh)
     print(f"{out}: {len(made):,} requests over {made.arrival_ns[-1] / 1e9:,.0f} s")
 
 

@@ -148,5 +148,8 @@ def register(app: typer.Typer) -> None:
         except ValueError as error:
             refuse("vsim record generate", str(error))
         from vsim.traces.attention import write_attention
+        from vsim.traces.writing import fresh_file
 
-        write_attention(draw(spec, read_profiles(profiles)), out)
+        inputs = [] if profiles is None else [profiles]
+        with fresh_file(out, "attention", inputs=inputs, option="--out") as fresh:
+            write_attention(draw(spec, read_profiles(profiles)), fresh)

@@ -1,7 +1,6 @@
 """Requests: an arrival-ordered request trace in memory, as flat arrays."""
 
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from vsim.traces.arrow_arrays import coded, elements, integers, listed, lists
 from vsim.traces.arrow_io import Provenance, metadata_of, write_table
 from vsim.traces.schema import schema_of
+from vsim.traces.writing import FreshFile, Name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,8 +134,8 @@ def requests_from_table(table: pa.Table, file: str) -> Requests:
     )
 
 
-def write_requests(requests: Requests, path: str | Path, licence: str = "not stated") -> None:
-    """Write requests as an Arrow trace. Raises InputError where the file cannot be written."""
+def write_requests(requests: Requests, path: Name | FreshFile, licence: str = "not stated") -> None:
+    """Write requests as an Arrow trace, see `write_table`. Raises InputError if it can't be."""
     extra = {"block_tokens": str(requests.block_tokens)}
     provenance = Provenance(requests.source, licence, extra=extra)
     write_table(requests_table(requests), path, "requests", provenance)

@@ -1,7 +1,6 @@
-"""Draw recorded curves beside generated ones: python figure.py curves.json fit.png (matplotlib)."""
+"""Draw the recorded curves of curves.json beside the generated ones, as fit.png (matplotlib)."""
 
 import json
-import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -61,4 +60,5 @@ def draw(curves: dict[str, Any], target: Path) -> None:
 
 
 if __name__ == "__main__":
-    draw(json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2]))
+    here = Path(__file__).parent
+    draw(json.loads((here / "curves.json").read_text()), here / "fit.png")

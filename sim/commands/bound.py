@@ -3,20 +3,34 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vsim.sim.commands.schedule_folder import ScheduleFolder
 from vsim.sim.inputs.yaml_input import YamlDocument, read_text
 from vsim.sim.placement.bounding import BoundedCase, bounded_cases
 from vsim.sim.placement.comparison import policy_names
 from vsim.sim.placement.scenario import PlacementScenario
 from vsim.sim.placement.stack.comparison import stack_policy_names
-from vsim.traces.arrow_io import Provenance, write_table
+from vsim.traces.arrow_io import Provenance, put_table
 from vsim.traces.faults import Fault, InputError, refuse, suggestion
+from vsim.traces.writing import (
+    FolderKind,
+    FreshFile,
+    FreshFolder,
+    check_apart,
+    file_target,
+    folder_target,
+    fresh_file,
+    fresh_folder,
+    json_text,
+    marked,
+)
 
+RESULTS = "bound"
+SCHEDULES = FolderKind(RESULTS, "bound.json")
 OPTION_OF_FIELD = {
     "--set memory.hbm_share": "--hbm-share",
     "--set selection.sparsity": "--sparsity",
@@ -50,6 +64,63 @@ def run_bound(
     Raises:
         InputError: with every fault found.
     """
+    given = [*attention] if scenario is None else [scenario, *attention]
+    with _outputs(json_file, out, given) as outputs:  # before the work: no run is for nothing
+        _compare(scenario, attention, policies, overrides, outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outputs:
+    """What is being written: the results as JSON, a folder of schedules, both or none."""
+
+    json: FreshFile | None
+    folder: FreshFolder | None
+
+    def protect(self, inputs: Sequence[Path]) -> None:
+        """Refuse outputs that are inputs, once the scenario has named those."""
+        for each in (self.json, self.folder):
+            if each is not None:
+                each.protect(inputs)
+
+    def publish(self, results: Mapping[str, Any]) -> None:
+        """Write the results; put neither output in its place before both are written."""
+        written = marked(RESULTS, results)
+        if self.folder is not None:
+            written = self.folder.write_summary(results)
+        if self.json is not None:
+            self.json.write(json_text(written))
+        if self.folder is not None:
+            self.folder.publish()
+        if self.json is not None:
+            self.json.publish()
+
+
+@contextmanager
+def _outputs(json_file: str | None, out: str | None, inputs: Sequence[str]) -> Iterator[_Outputs]:
+    if json_file is not None and out is not None:
+        check_apart(
+            [folder_target(out, SCHEDULES, "--out"), file_target(json_file, RESULTS, "--json")]
+        )
+    with ExitStack() as stack:
+        file, folder = None, None
+        if json_file is not None:
+            file = stack.enter_context(
+                fresh_file(json_file, RESULTS, inputs=inputs, option="--json")
+            )
+        if out is not None:
+            folder = stack.enter_context(
+                fresh_folder(out, SCHEDULES, inputs=inputs, option="--out")
+            )
+        yield _Outputs(file, folder)
+
+
+def _compare(
+    scenario: str | None,
+    attention: Sequence[str],
+    policies: Sequence[str],
+    overrides: Sequence[str],
+    outputs: _Outputs,
+) -> None:
     if scenario is None and not attention:
         refuse("vsim bound", "names no attention trace; write a scenario or --attention T.arrow")
     text, file = "policies: null", "--attention"
@@ -66,24 +137,28 @@ def run_bound(
         document = YamlDocument(text, file, settings)
         described = document.validate(PlacementScenario)
         _check_policies(document, described)
-        results = _run(described, Path(scenario).parent if scenario else Path(), out)
+        base = Path(scenario).parent if scenario else Path()
+        outputs.protect([base / name for name in described.attention or ()])
+        results = []
+        for case in bounded_cases(described, base=base, progress=_progress()):
+            _show(case.text(), outputs)
+            results.append(case.as_json())
+            if outputs.folder is not None:
+                _write_schedules(outputs.folder, case)
     except InputError as error:
         raise InputError(_as_options(fault, document) for fault in error.faults) from None
-    if json_file is not None:
-        _write_json(results, json_file)
+    # one case stands at the top; several are listed
+    outputs.publish(results[0] if len(results) == 1 else {"cases": results})
 
 
-def _run(scenario: PlacementScenario, base: Path, out: str | None) -> list[dict[str, Any]]:
-    folder = None if out is None else ScheduleFolder(out)
-    results = []
-    for case in bounded_cases(scenario, base=base, progress=_progress()):
-        print(case.text(), end="\n\n")
-        results.append(case.as_json())
-        if folder is not None:
-            _write_schedules(folder, case)
-    if folder is not None:
-        folder.finish(_document(results))
-    return results
+def _show(text: str, outputs: _Outputs) -> None:
+    """Print a case. Files that were asked for are still written where nobody reads on."""
+    try:
+        print(text, end="\n\n", flush=True)
+    except BrokenPipeError:
+        if outputs.json is None and outputs.folder is None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _progress() -> Callable[[str], None] | None:
@@ -121,29 +196,12 @@ def _as_options(fault: Fault, document: YamlDocument | None) -> Fault:
     return replace(fault, file=OPTION_OF_FIELD.get(fault.file, fault.file))
 
 
-def _write_schedules(folder: ScheduleFolder, case: BoundedCase) -> None:
-    parts = [f"hbm{case.hbm_share * 100:g}"]
+def _write_schedules(folder: FreshFolder, case: BoundedCase) -> None:
+    # to 15 digits, so that no two cases have one name
+    parts = [f"hbm{case.hbm_share * 100:.15g}"]
     if case.sparsity is not None:
-        parts.insert(0, f"sparsity{case.sparsity * 100:g}")
+        parts.insert(0, f"sparsity{case.sparsity * 100:.15g}")
     for policy, table in case.schedules():
         source = f"placement of {case.comparison.case.reads.source} by {policy}"
         name = "-".join([*parts, policy]) + ".arrow"
-        write_table(table, folder.path / name, "operations", Provenance(source))
-
-
-def _document(results: list[dict[str, Any]]) -> str:
-    """One case stands at the top; several are listed under `cases`."""
-    content = results[0] if len(results) == 1 else {"cases": results}
-    return json.dumps(content, indent=1, allow_nan=False) + "\n"
-
-
-def _write_json(results: list[dict[str, Any]], file: str) -> None:
-    target = Path(file)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(_document(results))
-        os.replace(temporary, target)
-    except OSError as error:
-        refuse(file, f"cannot be written: {os.strerror(error.errno or 0)}; name another place")
-    finally:
-        temporary.unlink(missing_ok=True)
+        put_table(table, folder.path / name, "operations", Provenance(source))

@@ -2,17 +2,18 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from vsim.sim.inputs.yaml_input import YamlDocument, read_yaml
-from vsim.sim.results.output import check_target
+from vsim.sim.results.output import RESULT, Result
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.simulation import simulate
 from vsim.traces.arrow_io import kind_of
 from vsim.traces.faults import Fault, InputError
 from vsim.traces.reading import read_requests
+from vsim.traces.writing import FreshFolder, fresh_folder
 
 Progress = Callable[[int, int], None]
 """Is told how many requests are done, and of how many."""
@@ -32,24 +33,43 @@ def run_scenario(
     Raises:
         InputError: with every fault, each at its position in the file where it has one.
     """
-    if out is not None:
-        check_target(out)
+    given = [path] if trace is None else [path, trace]
+    folder = (
+        nullcontext() if out is None else fresh_folder(out, RESULT, inputs=given, option="--out")
+    )
+    with folder as fresh:  # begun before the work, so that no run is lost to a wrong name
+        result = _simulated(path, trace, overrides, fresh)
+        return result.summary if fresh is None else result.write(fresh)
+
+
+def _simulated(
+    path: str, trace: str | None, overrides: Sequence[str], fresh: FreshFolder | None
+) -> Result:
     document = read_yaml(path, overrides)
     scenario = document.validate(Scenario)
+    if fresh is not None:
+        fresh.protect(_files_of(scenario, Path(path).parent))
     requests = None
     if trace is not None and kind_of(trace) == "attention":
         scenario = scenario.with_attention(str(Path(trace).absolute()))
     elif trace is not None:
         scenario = scenario.with_trace(str(Path(trace).absolute()))
         requests = read_requests(trace, scenario.seed)
+    base = Path(path).parent
     try:
         with _progress() as progress:
-            result = simulate(
-                scenario, requests=requests, progress=progress, base=Path(path).parent
-            )
+            return simulate(scenario, requests=requests, progress=progress, base=base)
     except InputError as error:
         raise InputError(_located(fault, document) for fault in error.faults) from None
-    return result.summary if out is None else result.write(out)
+
+
+def _files_of(scenario: Scenario, base: Path) -> Iterator[Path]:
+    """Every file that a scenario names; a name out of a catalogue is none."""
+    workload = scenario.workload
+    traces = () if workload.trace is None else (workload.trace,)
+    for name in (*traces, *(workload.attention or ()), scenario.machine, scenario.model):
+        if (base / name).is_file():
+            yield base / name
 
 
 def _located(fault: Fault, document: YamlDocument) -> Fault:

@@ -3,11 +3,15 @@
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from vsim.traces.faults import InputError
 from vsim.traces.requests import Requests
+
+from .written import Put, Refused, seen
 
 
 @dataclass(frozen=True)
@@ -56,3 +60,19 @@ def requests() -> Requests:
         block_tokens=16,
         source="a test",
     )
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> Refused:
+    """Try to write where it must be refused; nothing may have changed."""
+
+    def attempt(put: Put, *arguments: object, **more: object) -> str:
+        before = seen(tmp_path)
+        with pytest.raises(InputError) as caught:
+            put(*arguments, **more)
+        assert seen(tmp_path) == before
+        (fault,) = caught.value.faults
+        assert "\n" not in str(fault)
+        return str(fault)
+
+    return attempt

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from vsim.traces.recorders.recording import (
 )
 from vsim.traces.recorders.selection_cost import SelectionCost, selection_costs
 from vsim.traces.selection import Selection, SlidingWindow, TopMass, TopShare
+from vsim.traces.writing import FreshFile, check_apart, file_target, fresh_file
+
+COSTS = "selection_costs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,26 @@ def measured_selections(context_pages: int) -> tuple[Selection, ...]:
 def record_attention(options: Options) -> None:
     """Record and write; see `register` for the options. Raises InputError."""
     _check(options)
-    console = Console(stderr=True)
+    inputs = [path for path in (options.prompt, options.weights, Path(options.model)) if path]
+    targets = [file_target(options.out, "attention", "--out")]
+    if options.cost is not None:
+        targets.append(file_target(options.cost, COSTS, "--cost"))
+    check_apart(targets)
+    with ExitStack() as stack:  # before the work: a recording takes minutes
+        out = stack.enter_context(
+            fresh_file(options.out, "attention", inputs=inputs, option="--out")
+        )
+        cost = None
+        if options.cost is not None:
+            cost = stack.enter_context(
+                fresh_file(options.cost, COSTS, inputs=inputs, option="--cost")
+            )
+        _record(options, out, cost)
+
+
+def _record(options: Options, out: FreshFile, cost: FreshFile | None) -> None:
+    # names are printed as they are: brackets in one are no markup
+    console = Console(stderr=True, markup=False)
     model = _load(options)
     prompt, follow = _tokens(options, model)
     with console.status("reading the prompt") as status:
@@ -85,19 +108,23 @@ def record_attention(options: Options) -> None:
             licence=options.licence,
             facts=_facts(options, model),
         )
-        write_attention(trace, options.out)
+        write_attention(trace, out)
     console.print(
         f"{options.out}: {len(prompt)} prompt tokens, {trace.steps} steps, {len(trace)} rows, "
         f"{os.path.getsize(options.out) / 1e6:.2f} MB"
     )
-    if options.cost is not None:
-        _measure(options, model, decode, trace, console)
+    if cost is not None:
+        _measure(options, cost, model, decode, trace, console)
 
 
 def _measure(
-    options: Options, model: Model, decode: Decode, trace: AttentionTrace, console: Console
+    options: Options,
+    cost: FreshFile,
+    model: Model,
+    decode: Decode,
+    trace: AttentionTrace,
+    console: Console,
 ) -> None:
-    assert options.cost is not None
     start = time.perf_counter()
     with console.status("measuring what selections cost") as status:
         costs = selection_costs(
@@ -107,7 +134,7 @@ def _measure(
             progress=lambda name: status.update(f"measured {name}"),
         )
     losses = [] if options.floats else code_losses(trace, decode, compared_selections(trace))
-    _write_costs(options, model, decode, costs, losses)
+    _write_costs(options, cost, model, decode, costs, losses)
     console.print(f"{options.cost}: {len(costs)} selections, {time.perf_counter() - start:.0f} s")
 
 
@@ -180,24 +207,20 @@ def _facts(options: Options, model: Model) -> dict[str, str]:
 
 def _write_costs(
     options: Options,
+    cost: FreshFile,
     model: Model,
     decode: Decode,
     costs: list[SelectionCost],
     losses: list[CodeLoss],
 ) -> None:
-    assert options.cost is not None
     document = {
         "recording": options.out.name,
         "model": model.shape.name,
         "prompt_tokens": len(decode.prompt),
         "steps": len(decode.output),
         "page_tokens": decode.page_tokens,
-        "selections": [asdict(cost) for cost in costs],
+        "selections": [asdict(each) for each in costs],
         "codes": [asdict(loss) for loss in losses],
     }
-    temporary = options.cost.with_name(f".{options.cost.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, options.cost)
-    finally:
-        temporary.unlink(missing_ok=True)
+    cost.write_json(document)
+    cost.publish()

@@ -1,9 +1,5 @@
-"""Write the two prompts that are drawn from a seed: a list with look-ups, and hidden notes.
+"""Write the two prompts here that are drawn from a seed: a list with look-ups, and hidden notes."""
 
-python traces/recorded/prompts/make_lists.py FOLDER
-"""
-
-import sys
 from pathlib import Path
 from random import Random
 
@@ -179,4 +175,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(__file__).parent)
