@@ -91,13 +91,15 @@ def partial_page(w: World, request: int, hit: int) -> int:
 
 @borrowing_kernel
 def shared_parts(w: World, request: int, hit: int) -> int:
-    """How many parts of the next page some page in HBM already holds."""
+    """How many parts of the next page some page in HBM already holds; one token is left over."""
     ratio = w.c[0].part_ratio
     first = w.r[request].part_offset + hit * ratio
     end = w.r[request].part_offset + w.r[request].parts
     key = w.part_page[w.parts[first]]
+    wanted = (w.r[request].tokens - 1 - hit * w.c[0].page_tokens) // w.c[0].part_tokens
+    wanted = min(wanted, ratio - 1)
     n = 0
-    while n < ratio - 1 and first + n < end:
+    while n < wanted and first + n < end:
         other = w.part_page[w.parts[first + n]]
         if other < 0 or (other != key and w.at[other * w.c[0].tiers] < 0):
             break
@@ -168,8 +170,6 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
             partial = partial_page(w, request, hit)
             if partial >= 0:
                 shared = shared_parts(w, request, hit) * w.c[0].part_tokens
-                if hit * page_tokens + shared >= w.r[request].tokens:
-                    shared = 0
         done = hit * page_tokens + shared
         tokens = w.r[request].tokens - done
         if tokens > budget and w.c[0].chunked:
@@ -199,15 +199,14 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
         return REFUSED
     w.r[request].row = row
     end_wait(w, request, now)
-    # what a preempted request finds again is its own, and no hit
-    first_look = w.r[request].looked == 0
-    w.r[request].looked = 1
+    known = w.r[request].furthest  # what a preempted request finds again is its own, and no hit
     for i in range(hit):
         slot = w.table[base + i]
         tier = tier_of(w, slot)
-        if first_look:
-            w.t[tier].hit_tokens += page_tokens
-            w.hit[request * tiers + tier] += page_tokens
+        found = min(page_tokens, (i + 1) * page_tokens - known)
+        if found > 0:
+            w.t[tier].hit_tokens += found
+            w.hit[request * tiers + tier] += found
         if tier > 0:
             if w.t[tier].in_place:
                 w.low[row * tiers + tier] += 1
@@ -220,8 +219,7 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
     w.r[request].held = hit
     w.c[0].vmm_maps += hit
     w.r[request].computed = hit * page_tokens
-    if first_look:
-        w.r[request].hit_tokens = hit * page_tokens
+    w.r[request].hit_tokens += max(hit * page_tokens - known, 0)
     if loads:
         w.c[0].promoted += to_load
         w.wait[2 * PROMOTION] += to_load
@@ -232,10 +230,11 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
         return LOADS
     if shared > 0 and append_page(w, request):
         w.r[request].computed += shared
-        if first_look:
-            w.r[request].hit_tokens += shared
-            w.t[0].hit_tokens += shared
-            w.hit[request * tiers] += shared
+        found = min(shared, w.r[request].computed - known)
+        if found > 0:
+            w.r[request].hit_tokens += found
+            w.t[0].hit_tokens += found
+            w.hit[request * tiers] += found
         w.c[0].copied_tokens += shared
         w.c[0].copy_on_write += 1
     return RUNS

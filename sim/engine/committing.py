@@ -2,6 +2,7 @@
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.admission import finish_loading
+from vsim.sim.engine.calls import reclaim
 from vsim.sim.engine.demand import account_pages, account_step, log_step
 from vsim.sim.engine.fluid import start_flow
 from vsim.sim.engine.layout import ATTEND, COMPUTE, COPY, DONE, FAIR, INBOUND, World
@@ -39,6 +40,8 @@ def commit(w: World, now: int) -> None:
         before = w.r[request].computed
         computed = before + share
         w.r[request].computed = computed
+        if before < w.r[request].furthest:
+            w.c[0].recomputed_tokens += min(computed, w.r[request].furthest) - before
         if w.c[0].caching and share > 0:
             publish_pages(w, request, before // page_tokens, computed // page_tokens)
         if w.c[0].scheduler == FAIR and share > 0:
@@ -209,6 +212,8 @@ def deliver_all(w: World, now: int) -> None:
     for i in range(w.c[0].done):
         deliver(w, i, now)
     w.c[0].done = 0
+    if w.c[0].waits:
+        reclaim(w)  # pages that waited for a slot below
     finish_loading(w, now)
     for path in range(w.c[0].paths):
         close_copy(w, path, w.c[0].page_bytes)

@@ -28,22 +28,43 @@ def tier_of(w: World, slot: int) -> int:
 
 @borrowing_inline
 def page_key(w: World, request: int, page: int) -> int:
-    """The key of a request's full page `page`, which stands for its whole prefix."""
+    """The key of a request's full page `page`, which stands for its whole prefix.
+
+    The trace names its first pages; what lies behind them is nobody else's.
+    """
+    if page >= w.r[request].named:
+        return int(w.r[request].fresh_key + page - w.r[request].named)
     ratio = w.c[0].key_ratio
     if ratio == 1:
         return int(w.ids[w.r[request].key_offset + page])
     return int(w.ids[w.r[request].key_offset + page // ratio] * ratio + page % ratio)
 
 
+@borrowing_kernel
+def fresh_slot(w: World, tier: int) -> int:
+    """A slot that was never used. So memory is touched as far as a tier is used, not its size."""
+    fresh = w.t[tier].fresh
+    if fresh == w.t[tier].slots:
+        w.c[0].overflowed = 1  # setup reserved too few: the run fails at its end
+        fresh -= 1
+    w.t[tier].fresh = fresh + 1
+    slot = w.t[tier].base + fresh
+    w.s[slot].key = -1
+    return int(slot)
+
+
 @borrowing_inline
 def take_free(w: World, tier: int) -> int:
-    """Take a slot that is known to be free."""
+    """Take a slot that is known to be free: the one given back last, else one never used yet."""
     left = w.t[tier].free - 1
     w.t[tier].free = left
     used = w.t[tier].capacity - left
     if used > w.t[tier].peak:
         w.t[tier].peak = used
-    return int(w.free[w.t[tier].base + left])
+    if w.t[tier].recycled > 0:
+        w.t[tier].recycled -= 1
+        return int(w.free[w.t[tier].base + w.t[tier].recycled])
+    return fresh_slot(w, tier)
 
 
 @borrowing_inline
@@ -51,7 +72,8 @@ def give_free(w: World, tier: int, slot: int) -> None:
     """Return a slot whose contents nobody needs."""
     w.s[slot].key = -1
     w.s[slot].flags = 0
-    w.free[w.t[tier].base + w.t[tier].free] = slot
+    w.free[w.t[tier].base + w.t[tier].recycled] = slot
+    w.t[tier].recycled += 1
     w.t[tier].free += 1
 
 
@@ -232,8 +254,9 @@ def publish_page(w: World, request: int, page: int) -> None:
     index_slot(w, tier, slot, key)
     n_parts = w.c[0].part_ratio
     if n_parts > 1:
-        first = w.r[request].part_offset + page * n_parts
-        for i in range(first, first + n_parts - 1):
+        offset = w.r[request].part_offset
+        first = offset + page * n_parts
+        for i in range(first, min(first + n_parts - 1, offset + w.r[request].parts)):
             w.part_page[w.parts[i]] = key
     write_through(w, tier, slot, key)
 

@@ -157,8 +157,7 @@ def preempt(w: World, request: int) -> None:
         w.r[request].swapped = 1
         w.c[0].swapped += 1
     else:
-        release_pages(w, request)
-        w.r[request].computed = 0
+        forget_computed(w, request)
         w.c[0].recomputed += 1
     push_front(w, request)
 
@@ -312,7 +311,14 @@ def give_back(w: World, request: int) -> None:
     """Take a request's pages from it; it computes again what it does not find again."""
     w.c[0].unstuck += 1
     w.r[request].wait_from = -1
+    forget_computed(w, request)
+
+
+@borrowing_inline
+def forget_computed(w: World, request: int) -> None:
+    """Take a request's pages; what it computes once more is counted as recomputed."""
     release_pages(w, request)
+    w.r[request].furthest = max(w.r[request].furthest, w.r[request].computed)
     w.r[request].computed = 0
 
 
