@@ -134,7 +134,9 @@ def publish_pages(w: World, request: int, first: int, end: int) -> None:
         w.c[0].blocked = 0  # the waiting head may hit them
         w.c[0].prefetch_idle = 0
         for page in range(first, end):
-            publish_page(w, request, page)
+            # whole or, where blocks are finer, in part
+            if publish_page(w, request, page) == w.c[0].refused_key or w.c[0].part_ratio > 1:
+                w.c[0].refused = -1
 
 
 @borrowing_kernel
@@ -166,7 +168,7 @@ def end_batch(w: World) -> None:
 @borrowing_kernel
 def deliver(w: World, i: int, now: int) -> None:
     """A transfer has arrived: its pages can be read, and its sources are no longer needed."""
-    target = w.done[i].first
+    target = wide(w.done[i].first)
     target_tier = tier_of(w, target)
     log = w.c[0].log_transfers
     at = w.c[0].operation_pages
@@ -176,7 +178,7 @@ def deliver(w: World, i: int, now: int) -> None:
         w.op[o].serial = w.done[i].serial
         w.op[o].step = w.done[i].step
         w.op[o].kind = COPY
-        w.op[o].source = tier_of(w, w.s[target].source)
+        w.op[o].source = tier_of(w, wide(w.s[target].source))
         w.op[o].target = target_tier
         w.op[o].bytes = w.done[i].bytes
         w.op[o].submit = w.done[i].submit
@@ -188,8 +190,8 @@ def deliver(w: World, i: int, now: int) -> None:
         w.c[0].operation_pages = at + 2 * count
     k = 0
     while target >= 0:
-        following = w.s[target].chain
-        source = w.s[target].source
+        following = wide(w.s[target].chain)
+        source = wide(w.s[target].source)
         source_tier = tier_of(w, source)
         w.s[target].flags &= ~INBOUND
         if log:
@@ -197,7 +199,7 @@ def deliver(w: World, i: int, now: int) -> None:
             w.op_pages[at + count + k] = target
             k += 1
         if w.s[target].key >= 0 and source_tier < target_tier:
-            write_through(w, target_tier, target, w.s[target].key)
+            write_through(w, target_tier, target, wide(w.s[target].key))
         unpin(w, target_tier, target)
         unpin(w, source_tier, source)
         target = following

@@ -56,6 +56,7 @@ CONTROL = _record(
     # where the run stands
     "now previous_end in_flight step_start step_fixed_end step_end running ready_head ready "
     "loading waiting free_rows blocked prefetch_idle out pending released "
+    "refused refused_key refused_need refused_hbm "
     "next_flow flow_time flows done flow_serial last_account fail_cause idle_from "
     "idle_cause "
     "step_tokens step_prefill step_context step_sampled step_bound step_no step_windowed "
@@ -69,7 +70,7 @@ CONTROL = _record(
     "peak_running time_arithmetic time_launch time_communication time_compute time_weights time_kv "
     "time_vmm time_idle time_idle_transfers time_idle_capacity "
     "reserved_high reserved_low used_high used_low held_tokens used_tokens budget_left "
-    "lower_attends waits batch_prompt batch_step "
+    "lower_attends waits ranked batch_prompt batch_step "
     "running_ns failed overflowed",
 )
 
@@ -102,7 +103,7 @@ REQUEST = _record(
 
 GROUP = _record("i8", "head tail waiting service running")
 
-SLOT = _record("i8", "key flags source chain priority depth")
+SLOT = _record("i4", "key flags source chain priority depth")
 
 PATH = _record("i8", "exists active latency first last pages")
 PATH_RATE = _record("f8", "service rate target bytes")

@@ -129,9 +129,9 @@ def _dense(ids: Int64s) -> tuple[Int32s, int]:
         seen = np.zeros(top, np.bool_)
         seen[ids] = True
         number = np.cumsum(seen, dtype=np.int32) - 1
-        return number[ids].astype(np.int32), int(seen.sum())
+        return number[ids], int(seen.sum())
     distinct, dense = np.unique(ids, return_inverse=True)
-    return dense.astype(np.int32), len(distinct)
+    return dense.astype(np.int32, copy=False), len(distinct)
 
 
 def _chains(requests: Requests, dense: Int32s) -> tuple[Int64s, Int64s]:

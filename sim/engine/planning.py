@@ -8,6 +8,7 @@ from vsim.sim.engine.admission import (
     chunk_tokens,
     end_wait,
     prefetch,
+    still_refused,
     swap_in,
     wait_for_pages,
 )
@@ -183,7 +184,7 @@ def swap_out(w: World, request: int) -> bool:
         slot = w.table[base + i]
         if tier_of(w, slot) != 0 or w.ref[slot] != 1 or w.s[slot].flags & INBOUND:
             continue
-        key = w.s[slot].key
+        key = wide(w.s[slot].key)
         if key >= 0:
             below = copy_below(w, key)
             if below >= 0:
@@ -253,6 +254,9 @@ def admit_requests(w: World, now: int) -> None:
         elif w.c[0].waiting > 0:
             group = next_group(w)
             request = w.g[group].head
+            if still_refused(w, request):
+                w.c[0].blocked = 1
+                return
             got = (
                 swap_in(w, request, now) if w.r[request].swapped else admit(w, request, budget, now)
             )

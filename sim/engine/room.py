@@ -1,6 +1,6 @@
 """Making room: eviction, write-back to the tier below, and each tier's share of free pages."""
 
-from vsim.sim.compiled import borrowing_inline, borrowing_kernel
+from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.calls import victim
 from vsim.sim.engine.layout import CAPACITY, DEFERRED, LEAVING, WRITE_BACK, World
 from vsim.sim.engine.pages import (
@@ -52,7 +52,7 @@ def evict_one(w: World, tier: int) -> None:
             below < 0
             or w.t[below].free > 0
             or w.t[below].idle == 0
-            or held_elsewhere(w, w.s[w.t[level].chosen].key, level)
+            or held_elsewhere(w, wide(w.s[w.t[level].chosen].key), level)
         ):
             break
         level = below
@@ -69,7 +69,7 @@ def leave(w: World, tier: int, slot: int) -> None:
     Where no other tier holds it and the one below has no slot, it is dropped, or it waits for a
     slot if that tier asks for it and something is under way that will free one.
     """
-    key = w.s[slot].key
+    key = wide(w.s[slot].key)
     if not held_elsewhere(w, key, tier):
         below = w.t[tier].next_tier
         if below >= 0 and w.t[below].free > 0 and not flows_are_full(w):
@@ -102,7 +102,7 @@ def write_below(w: World, tier: int, slot: int) -> None:
     target = take_free(w, below)
     inherit(w, slot, target)
     w.ref[target] = 1
-    index_slot(w, below, target, w.s[slot].key)
+    index_slot(w, below, target, wide(w.s[slot].key))
     schedule_copy(w, tier, slot, below, target)
 
 
@@ -132,7 +132,7 @@ def write_deferred(w: World) -> None:
             evict_one(w, below)
         while w.t[tier].deferred > 0:
             slot = w.t[tier].deferred_first
-            key = w.s[slot].key
+            key = wide(w.s[slot].key)
             stays = w.s[slot].flags & LEAVING == 0
             written = not stays and not held_elsewhere(w, key, tier)
             room = w.t[below].free > 0 and not flows_are_full(w)
