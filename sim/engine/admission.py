@@ -19,6 +19,7 @@ from vsim.sim.engine.pages import (
     close_copy,
     flows_are_full,
     hbm,
+    hbm_within_reach,
     index_slot,
     inherit,
     page_key,
@@ -51,6 +52,34 @@ def wait_for_pages(w: World, request: int, now: int) -> None:
     if w.r[request].wait_from < 0:
         w.r[request].wait_from = now
         w.r[request].wait_cause = w.c[0].fail_cause
+
+
+@borrowing_inline
+def remember_refusal(w: World, request: int, key: int, need: int, loads: bool) -> None:
+    """Note why a request was refused, so that its prefix need not be looked up before that changes.
+
+    Args:
+        w: the world.
+        request: who was refused.
+        key: of the first page of its prefix that was not found; -1 if all were.
+        need: pages that it needs; -1 where too many requests were loading.
+        loads: whether it has to load pages, for which only HBM counts.
+    """
+    w.c[0].refused = request
+    w.c[0].refused_key = key
+    w.c[0].refused_need = need
+    w.c[0].refused_hbm = loads
+
+
+@borrowing_kernel
+def still_refused(w: World, request: int) -> bool:
+    """Whether a request was refused before and nothing has changed that could help it."""
+    if w.c[0].refused != request or w.c[0].running == 0:
+        return False
+    if w.c[0].refused_need < 0:
+        return bool(w.c[0].loading >= w.c[0].max_loading or flows_are_full(w))
+    reach = hbm_within_reach(w) if w.c[0].refused_hbm else pages_within_reach(w)
+    return bool(reach < w.c[0].refused_need)
 
 
 @borrowing_inline
@@ -91,13 +120,15 @@ def partial_page(w: World, request: int, hit: int) -> int:
 
 @borrowing_kernel
 def shared_parts(w: World, request: int, hit: int) -> int:
-    """How many parts of the next page some page in HBM already holds."""
+    """How many parts of the next page some page in HBM already holds; one token is left over."""
     ratio = w.c[0].part_ratio
     first = w.r[request].part_offset + hit * ratio
     end = w.r[request].part_offset + w.r[request].parts
     key = w.part_page[w.parts[first]]
+    wanted = (w.r[request].tokens - 1 - hit * w.c[0].page_tokens) // w.c[0].part_tokens
+    wanted = min(wanted, ratio - 1)
     n = 0
-    while n < ratio - 1 and first + n < end:
+    while n < wanted and first + n < end:
         other = w.part_page[w.parts[first + n]]
         if other < 0 or (other != key and w.at[other * w.c[0].tiers] < 0):
             break
@@ -127,17 +158,22 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
     if w.c[0].caching:
         limit = (w.r[request].tokens - 1) // page_tokens
         limit = min(limit, w.r[request].keys)
+    row = w.rows[w.c[0].free_rows - 1]  # taken below, if the request comes in
+    base = row * w.c[0].row_pages
     hit = wide(0)
     to_load = wide(0)
     in_flight = 0
     in_hbm = 0
     idle = 0
+    missed = wide(-1)
     while hit < limit:
         key = page_key(w, request, hit)
         tier = find(w, key)
         if tier < 0:
+            missed = key
             break
         slot = w.at[key * tiers + tier]
+        w.table[base + hit] = slot
         if tier == 0:
             in_hbm += 1
             if within_reach_itself(w, slot):
@@ -160,16 +196,15 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
     if loads:
         if w.c[0].loading >= w.c[0].max_loading or flows_are_full(w):
             w.c[0].blocked = 1
+            remember_refusal(w, request, missed, -1, loads)
             return REFUSED
         need = to_load
-        within_reach = w.t[0].free + w.t[0].idle + w.t[0].leaving
+        within_reach = hbm_within_reach(w)
     else:
         if w.c[0].part_ratio > 1 and w.c[0].caching:
             partial = partial_page(w, request, hit)
             if partial >= 0:
                 shared = shared_parts(w, request, hit) * w.c[0].part_tokens
-                if hit * page_tokens + shared >= w.r[request].tokens:
-                    shared = 0
         done = hit * page_tokens + shared
         tokens = w.r[request].tokens - done
         if tokens > budget and w.c[0].chunked:
@@ -179,17 +214,14 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
     if within_reach - idle < need:
         w.c[0].fail_cause = CAPACITY
         wait_for_pages(w, request, now)
+        remember_refusal(w, request, missed, need, loads)
         return REFUSED
     w.c[0].free_rows -= 1
-    row = w.rows[w.c[0].free_rows]
-    base = row * w.c[0].row_pages
     for i in range(hit):
-        key = page_key(w, request, i)
-        tier = find(w, key)
-        slot = w.at[key * tiers + tier]
+        slot = w.table[base + i]
+        tier = tier_of(w, slot)
         pin(w, tier, slot)
         on_hit(w, tier, slot)
-        w.table[base + i] = slot
     if (loads or not (w.c[0].spill or w.c[0].balanced)) and not make_room(w, hbm(), need):
         for i in range(hit - 1, -1, -1):
             slot = w.table[base + i]
@@ -198,16 +230,16 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
         wait_for_pages(w, request, now)
         return REFUSED
     w.r[request].row = row
+    w.c[0].refused = -1
     end_wait(w, request, now)
-    # what a preempted request finds again is its own, and no hit
-    first_look = w.r[request].looked == 0
-    w.r[request].looked = 1
+    known = w.r[request].furthest  # what a preempted request finds again is its own, and no hit
     for i in range(hit):
         slot = w.table[base + i]
         tier = tier_of(w, slot)
-        if first_look:
-            w.t[tier].hit_tokens += page_tokens
-            w.hit[request * tiers + tier] += page_tokens
+        found = min(page_tokens, (i + 1) * page_tokens - known)
+        if found > 0:
+            w.t[tier].hit_tokens += found
+            w.hit[request * tiers + tier] += found
         if tier > 0:
             if w.t[tier].in_place:
                 w.low[row * tiers + tier] += 1
@@ -220,8 +252,7 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
     w.r[request].held = hit
     w.c[0].vmm_maps += hit
     w.r[request].computed = hit * page_tokens
-    if first_look:
-        w.r[request].hit_tokens = hit * page_tokens
+    w.r[request].hit_tokens += max(hit * page_tokens - known, 0)
     if loads:
         w.c[0].promoted += to_load
         w.wait[2 * PROMOTION] += to_load
@@ -232,10 +263,11 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
         return LOADS
     if shared > 0 and append_page(w, request):
         w.r[request].computed += shared
-        if first_look:
-            w.r[request].hit_tokens += shared
-            w.t[0].hit_tokens += shared
-            w.hit[request * tiers] += shared
+        found = min(shared, w.r[request].computed - known)
+        if found > 0:
+            w.r[request].hit_tokens += found
+            w.t[0].hit_tokens += found
+            w.hit[request * tiers] += found
         w.c[0].copied_tokens += shared
         w.c[0].copy_on_write += 1
     return RUNS
@@ -247,7 +279,7 @@ def promote(w: World, tier: int, source: int) -> int:
     target = take_free(w, hbm())
     inherit(w, source, target)
     w.ref[target] = 1
-    key = w.s[source].key
+    key = wide(w.s[source].key)
     if key >= 0:
         index_slot(w, hbm(), target, key)
     schedule_copy(w, tier, source, hbm(), target)
@@ -281,7 +313,7 @@ def swap_in(w: World, request: int, now: int) -> int:
     if w.c[0].loading >= w.c[0].max_loading or flows_are_full(w):
         w.c[0].blocked = 1
         return REFUSED
-    if w.t[0].free + w.t[0].idle + w.t[0].leaving < need:
+    if hbm_within_reach(w) < need:
         w.c[0].fail_cause = CAPACITY
         wait_for_pages(w, request, now)
         return REFUSED
@@ -296,7 +328,7 @@ def swap_in(w: World, request: int, now: int) -> int:
         tier = tier_of(w, slot)
         if tier == 0:
             continue
-        key = w.s[slot].key
+        key = wide(w.s[slot].key)
         if key >= 0 and w.at[key * tiers] >= 0:
             there = w.at[key * tiers]
             pin(w, hbm(), there)

@@ -1,31 +1,55 @@
-"""Calls by address, from the engine's kernels to the eviction policies and to making room.
+"""Calls from the engine's kernels to the eviction policies and to making room.
 
 All policies together are as much code as the engine. Linked into every kernel that may evict a
-page they would be compiled a dozen times; called through C function pointers they are compiled
-once. `linking` makes the functions and gives their addresses.
+page they would be compiled a dozen times; called by address, through C function pointers, they are
+compiled once. `linking` makes the functions and gives their addresses.
+
+LRU, the default, is done in place, and parks pages as soon as they are in use: those are never a
+victim, and their release puts them at the most recent end, wherever they were before.
 """
 
-from vsim.sim.compiled import borrowing_inline
+from vsim.sim.compiled import borrowing_inline, wide
 from vsim.sim.engine.layout import World
 from vsim.sim.engine.pointers import call_address
+from vsim.sim.eviction.lists import link_before, unlink
+from vsim.sim.eviction.state import LRU, PARKED
 
 
 @borrowing_inline
-def on_insert(w: World, tier: int, slot: int, rank: int) -> None:
-    """A page became findable; see `vsim.sim.eviction.dispatch.on_insert`."""
-    call_address(w.c[0].call_insert, w.c[0].address, tier, slot, rank)
+def on_insert(w: World, tier: int, slot: int) -> None:
+    """A page in use became findable; see `vsim.sim.eviction.dispatch.on_insert`."""
+    if w.policy[tier].kind == LRU:
+        w.policy[tier].count += 1
+        w.policy[tier].parked += 1
+        w.mark[slot] = PARKED
+    else:
+        call_address(w.c[0].call_insert, w.c[0].address, tier, slot, 0)
 
 
 @borrowing_inline
 def on_hit(w: World, tier: int, slot: int) -> None:
-    """A page was found; see `vsim.sim.eviction.dispatch.on_hit`."""
-    call_address(w.c[0].call_hit, w.c[0].address, tier, slot, 0)
+    """A page was found, and is in use now; see `vsim.sim.eviction.dispatch.on_hit`."""
+    if w.policy[tier].kind == LRU:
+        if w.mark[slot] != PARKED:
+            w.policy[tier].parked += 1
+            w.mark[slot] = PARKED
+            unlink(w.links, slot)
+    else:
+        call_address(w.c[0].call_hit, w.c[0].address, tier, slot, 0)
 
 
 @borrowing_inline
 def on_release(w: World, tier: int, slot: int) -> None:
     """A page's last user left; see `vsim.sim.eviction.dispatch.on_release`."""
-    call_address(w.c[0].call_release, w.c[0].address, tier, slot, 0)
+    if w.policy[tier].kind == LRU:
+        if w.mark[slot] == PARKED:
+            w.policy[tier].parked -= 1
+            w.mark[slot] = 0
+        else:
+            unlink(w.links, slot)
+        link_before(w.links, w.policy[tier].sentinel, slot)
+    else:
+        call_address(w.c[0].call_release, w.c[0].address, tier, slot, 0)
 
 
 @borrowing_inline
@@ -37,6 +61,12 @@ def on_remove(w: World, tier: int, slot: int) -> None:
 @borrowing_inline
 def victim(w: World, tier: int) -> int:
     """The page to evict, or -1; see `vsim.sim.eviction.dispatch.victim`."""
+    if w.policy[tier].kind == LRU:
+        slot = wide(w.links[w.policy[tier].sentinel].next)
+        if slot < w.c[0].slots and w.ref[slot] == 0:
+            w.policy[tier].count -= 1
+            unlink(w.links, slot)
+            return slot
     return int(call_address(w.c[0].call_victim, w.c[0].address, tier, 0, 0))
 
 

@@ -2,6 +2,7 @@
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.admission import finish_loading
+from vsim.sim.engine.calls import reclaim
 from vsim.sim.engine.demand import account_pages, account_step, log_step
 from vsim.sim.engine.fluid import start_flow
 from vsim.sim.engine.layout import ATTEND, COMPUTE, COPY, DONE, FAIR, INBOUND, World
@@ -39,6 +40,8 @@ def commit(w: World, now: int) -> None:
         before = w.r[request].computed
         computed = before + share
         w.r[request].computed = computed
+        if before < w.r[request].furthest:
+            w.c[0].recomputed_tokens += min(computed, w.r[request].furthest) - before
         if w.c[0].caching and share > 0:
             publish_pages(w, request, before // page_tokens, computed // page_tokens)
         if w.c[0].scheduler == FAIR and share > 0:
@@ -131,7 +134,9 @@ def publish_pages(w: World, request: int, first: int, end: int) -> None:
         w.c[0].blocked = 0  # the waiting head may hit them
         w.c[0].prefetch_idle = 0
         for page in range(first, end):
-            publish_page(w, request, page)
+            # whole or, where blocks are finer, in part
+            if publish_page(w, request, page) == w.c[0].refused_key or w.c[0].part_ratio > 1:
+                w.c[0].refused = -1
 
 
 @borrowing_kernel
@@ -163,7 +168,7 @@ def end_batch(w: World) -> None:
 @borrowing_kernel
 def deliver(w: World, i: int, now: int) -> None:
     """A transfer has arrived: its pages can be read, and its sources are no longer needed."""
-    target = w.done[i].first
+    target = wide(w.done[i].first)
     target_tier = tier_of(w, target)
     log = w.c[0].log_transfers
     at = w.c[0].operation_pages
@@ -173,7 +178,7 @@ def deliver(w: World, i: int, now: int) -> None:
         w.op[o].serial = w.done[i].serial
         w.op[o].step = w.done[i].step
         w.op[o].kind = COPY
-        w.op[o].source = tier_of(w, w.s[target].source)
+        w.op[o].source = tier_of(w, wide(w.s[target].source))
         w.op[o].target = target_tier
         w.op[o].bytes = w.done[i].bytes
         w.op[o].submit = w.done[i].submit
@@ -185,8 +190,8 @@ def deliver(w: World, i: int, now: int) -> None:
         w.c[0].operation_pages = at + 2 * count
     k = 0
     while target >= 0:
-        following = w.s[target].chain
-        source = w.s[target].source
+        following = wide(w.s[target].chain)
+        source = wide(w.s[target].source)
         source_tier = tier_of(w, source)
         w.s[target].flags &= ~INBOUND
         if log:
@@ -194,7 +199,7 @@ def deliver(w: World, i: int, now: int) -> None:
             w.op_pages[at + count + k] = target
             k += 1
         if w.s[target].key >= 0 and source_tier < target_tier:
-            write_through(w, target_tier, target, w.s[target].key)
+            write_through(w, target_tier, target, wide(w.s[target].key))
         unpin(w, target_tier, target)
         unpin(w, source_tier, source)
         target = following
@@ -209,6 +214,8 @@ def deliver_all(w: World, now: int) -> None:
     for i in range(w.c[0].done):
         deliver(w, i, now)
     w.c[0].done = 0
+    if w.c[0].waits:
+        reclaim(w)  # pages that waited for a slot below
     finish_loading(w, now)
     for path in range(w.c[0].paths):
         close_copy(w, path, w.c[0].page_bytes)

@@ -20,6 +20,16 @@ def windowed_pairs(computed: int, tokens: int, window: int) -> int:
     return below * computed + below * (below + 1) // 2 + (tokens - below) * window
 
 
+@borrowing_inline
+def power_sum(w: World, longest: float) -> float:
+    """(Σ t^p)^(1/p) over the tiers' times, scaled by the longest so that no power underflows."""
+    total = 0.0
+    for tier in range(w.c[0].tiers):
+        own = w.tc[tier].step_bytes / w.tc[tier].read_bytes_per_s
+        total += (own / longest) ** w.x[0].exponent
+    return float(longest * total ** (1.0 / w.x[0].exponent))
+
+
 @borrowing_kernel
 def step_demand(w: World) -> float:
     """Bytes of each tier and the step's body when alone, ns (design of the machine model).
@@ -57,19 +67,16 @@ def step_demand(w: World) -> float:
     kv += w.c[0].copied_tokens * (w.x[0].kv_read + w.x[0].kv_write)
     w.tc[0].step_bytes = weights + kv
     w.x[0].weight_share = weights / (weights + kv)
-    exponent = w.x[0].exponent
     longest = 0.0
-    total = 0.0
     slowest = 0
     for tier in range(w.c[0].tiers):
-        if w.tc[tier].step_bytes > 0.0:
-            own = w.tc[tier].step_bytes / w.tc[tier].read_bytes_per_s
-            if own > longest:
-                longest = own
-                slowest = tier
-            if exponent < math.inf:
-                total += own**exponent
-    memory = longest if exponent == math.inf else total ** (1.0 / exponent)
+        own = w.tc[tier].step_bytes / w.tc[tier].read_bytes_per_s
+        if own > longest:
+            longest = own
+            slowest = tier
+    memory = longest
+    if w.x[0].exponent < math.inf:
+        memory = power_sum(w, longest)
     body = memory
     w.c[0].step_bound = HBM_BOUND if slowest == 0 else LOWER_BOUND + slowest - 1
     if compute > memory:

@@ -62,8 +62,11 @@ def fill_control(
         "log_steps": scenario.output.operations == "all",
         "shared_route": sum(in_place) > 1,
         "lower_attends": any(in_place),
+        "ranked": any(tier.eviction in ("priority", "cost") for tier in scenario.tiers),
+        "waits": any(tier.backlog == "wait" for tier in scenario.tiers),
         "think": scenario.workload.pacing == "think_times",
         "previous_end": -1,
+        "refused": -1,
         "next_flow": layout.NEVER,
         "free_rows": rows,
         "idle_from": 0,
@@ -123,18 +126,17 @@ def fill_tiers(state: State, scenario: Scenario, slots: tuple[int, ...]) -> None
     base = 0
     for i, (tier, size) in enumerate(zip(scenario.tiers, slots, strict=True)):
         t = state.arrays["t"][i]
-        t["base"], t["capacity"], t["free"] = base, size, size
-        if size == state.capacity_pages[i]:
-            t["low"] = int(size * engine.reclaim_low)
-            t["high"] = max(int(size * engine.reclaim_high), int(t["low"]))
+        pages = state.capacity_pages[i]
+        t["base"], t["slots"], t["capacity"], t["free"] = base, size, pages, pages
+        t["low"] = int(pages * engine.reclaim_low)
+        t["high"] = max(int(pages * engine.reclaim_high), int(t["low"]))
         t["in_place"] = i > 0 and tier.access == "in_place"
         t["through"] = i > 0 and tier.write == "through"
+        t["waits"] = i > 0 and tier.backlog == "wait"
         t["next_tier"] = i + 1 if i + 1 < count else -1
         state.arrays["tc"]["read_bytes_per_s"][i] = state.topology.read_bytes_per_s[i]
         state.arrays["tc"]["write_bytes_per_s"][i] = state.topology.write_bytes_per_s[i]
-        state.arrays["free"][base : base + size] = np.arange(base + size - 1, base - 1, -1)
         base += size
-    state.arrays["s"]["key"] = -1
     latency = state.topology.latency_ns
     state.arrays["p"]["exists"] = latency >= 0
     state.arrays["p"]["latency"] = np.maximum(latency, 0)
@@ -156,6 +158,8 @@ def fill_requests(
         "tokens": requests.prompt_tokens,
         "key_offset": keys.offsets,
         "keys": keys.counts if caching else 0,
+        "named": keys.named,
+        "fresh_key": keys.fresh,
         "part_offset": keys.part_offsets,
         "parts": keys.part_counts,
         "priority": requests.priority,

@@ -23,6 +23,7 @@ FAILED = -4  # a user's policy gave no page to evict
 INBOUND = 1  # its contents are still on their way
 LEAVING = 2  # being written to another tier; free when that ends, unless somebody comes back to it
 PREFETCHED = 4  # promoted ahead of any request, not used since
+DEFERRED = 8  # leaving, as soon as the tier below has a slot for it
 
 # Request states.
 UNBORN, WAITING, LOADING, RUNNING, DONE, REJECTED = 0, 1, 2, 3, 4, 5
@@ -55,6 +56,7 @@ CONTROL = _record(
     # where the run stands
     "now previous_end in_flight step_start step_fixed_end step_end running ready_head ready "
     "loading waiting free_rows blocked prefetch_idle out pending released "
+    "refused refused_key refused_need refused_hbm "
     "next_flow flow_time flows done flow_serial last_account fail_cause idle_from "
     "idle_cause "
     "step_tokens step_prefill step_context step_sampled step_bound step_no step_windowed "
@@ -64,12 +66,12 @@ CONTROL = _record(
     "steps exceptions operations operation_pages "
     # counters
     "completed rejected fast_steps swapped recomputed swap_refused copy_on_write promoted "
-    "prefetched prefetch_used unstuck through_skipped flow_events stalls peak_running "
-    "time_arithmetic time_launch time_communication time_compute time_weights time_kv "
+    "prefetched prefetch_used unstuck through_skipped recomputed_tokens flow_events stalls "
+    "peak_running time_arithmetic time_launch time_communication time_compute time_weights time_kv "
     "time_vmm time_idle time_idle_transfers time_idle_capacity "
     "reserved_high reserved_low used_high used_low held_tokens used_tokens budget_left "
-    "lower_attends batch_prompt batch_step "
-    "running_ns failed",
+    "lower_attends waits ranked batch_prompt batch_step "
+    "running_ns failed overflowed",
 )
 
 COST = _record(
@@ -84,7 +86,8 @@ COST = _record(
 
 TIER = _record(
     "i8",
-    "base capacity free idle leaving low high in_place through peak page_ns_high page_ns_low "
+    "base capacity slots fresh recycled free idle leaving low high in_place through waits chosen "
+    "deferred deferred_first deferred_last peak page_ns_high page_ns_low "
     "hit_tokens inserted "
     "evicted dropped next_tier allocated attend_tokens bound_ns",
 )
@@ -94,12 +97,13 @@ REQUEST = _record(
     "i8",
     "arrival prompt output key_offset keys part_offset parts tokens generated computed row held "
     "scan first last admitted hit_tokens faults fault_wait preemptions state group "
-    "next wait_from wait_cause load_from load_cause swapped child sibling think priority looked",
+    "next wait_from wait_cause load_from load_cause swapped child sibling think priority "
+    "named fresh_key furthest",
 )
 
 GROUP = _record("i8", "head tail waiting service running")
 
-SLOT = _record("i8", "key flags source chain priority depth")
+SLOT = _record("i4", "key flags source chain priority depth")
 
 PATH = _record("i8", "exists active latency first last pages")
 PATH_RATE = _record("f8", "service rate target bytes")
@@ -125,7 +129,7 @@ class World:
     g: Any  # GROUP, a record a scheduling class
     s: Any  # SLOT, a record a page slot, tier after tier
     ref: Any  # slots: who uses the slot, transfers included
-    free: Any  # slots: each tier's stack of free slots, in its own range
+    free: Any  # slots: each tier's stack of slots that were used and are free, in its own range
     at: Any  # keys * tiers: the slot that holds a key in a tier
     ids: Any  # the requests' page keys, one after another (coarse, see key_ratio)
     parts: Any  # the requests' prefix parts finer than a page

@@ -5,17 +5,27 @@ from typing import Any
 
 from numba import cfunc
 
+from vsim.sim.compiled import wide
 from vsim.sim.engine import room
 from vsim.sim.engine.layout import TABLE
 from vsim.sim.engine.pointers import COMPILED, table_reader
 from vsim.sim.eviction import dispatch
+from vsim.sim.eviction.state import PRIORITY
 
 world = table_reader(TABLE)
 
 
-def _insert(address: int, tier: int, slot: int, rank: int) -> int:
+def _insert(address: int, tier: int, slot: int, _: int) -> int:
+    """Insert by what `priority` and `cost` order pages by: the lowest rank goes first.
+
+    A lower priority number is more urgent. The cost of losing a page grows with the context it
+    stands behind: attention over all of it is what computing the page again takes.
+    """
     w = world(address)
-    dispatch.on_insert(w, tier, slot, w.s[slot].key, rank)
+    rank = wide(w.s[slot].depth)
+    if w.policy[tier].kind == PRIORITY:
+        rank = wide(-w.s[slot].priority)
+    dispatch.on_insert(w, tier, slot, wide(w.s[slot].key), rank)
     return 0
 
 

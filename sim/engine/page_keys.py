@@ -6,11 +6,12 @@ block). Where blocks are finer than pages, a prompt that diverges inside a page 
 before that point by copy-on-write.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vsim.traces.faults import refuse
 from vsim.traces.requests import Requests
 
 Int32s = NDArray[np.int32]
@@ -26,8 +27,10 @@ class PageKeys:
         ratio: pages that one id of `ids` expands into.
         ids: int32, ids from 0 without gaps; a page's key is id * ratio + its place in the id.
         offsets: int64[n], where each request's ids start.
-        counts: int64[n], full pages with a key, pages of the output included where a later turn
-            shows what they hold.
+        counts: int64[n], full pages with a key.
+        named: int64[n], how many of them the trace names, pages of the output included where a
+            later turn shows what they hold. The others are the request's own.
+        fresh: int64[n], the key of a request's first page of its own; the next ones follow.
         part_tokens: tokens of a part, the unit of copy-on-write.
         part_ratio: parts of a page; 1 when blocks are no finer than pages.
         parts: int32, ids of parts from 0 without gaps.
@@ -41,6 +44,8 @@ class PageKeys:
     ids: Int32s
     offsets: Int64s
     counts: Int64s
+    named: Int64s
+    fresh: Int64s
     part_tokens: int
     part_ratio: int
     parts: Int32s
@@ -49,20 +54,45 @@ class PageKeys:
     part_counts: Int64s
 
 
-def page_keys(requests: Requests, page_tokens: int, block_tokens: int) -> PageKeys:
+def page_keys(
+    requests: Requests, page_tokens: int, block_tokens: int, *, answers: bool = False
+) -> PageKeys:
     """Work out the keys.
+
+    A server that caches keeps what it computes, whether or not anybody asks for it again: with
+    `answers`, full pages that the trace does not name have keys that no other request has. So what
+    is in a cache never depends on requests that are yet to come.
 
     Args:
         requests: with prefix ids or without.
         page_tokens: tokens of a page.
         block_tokens: tokens of the engine's block, a divisor of page_tokens.
+        answers: give keys to pages that the trace does not name.
 
     Raises:
         ValueError: the trace's block is neither a multiple nor a divisor of the page.
+        InputError: more pages than 32 bits can number.
     """
     unit = requests.block_tokens
     if unit == 0 or requests.prefix_ids.size == 0:
         return _no_keys(len(requests))
+    named = _named_keys(requests, page_tokens, block_tokens)
+    if not answers:
+        return named
+    # of the last token of an answer no KV is ever computed
+    full = (requests.prompt_tokens + requests.output_tokens - 1) // page_tokens
+    own = np.maximum(full - named.counts, 0)
+    fresh = named.keys + np.cumsum(own) - own
+    keys = int(named.keys + own.sum())
+    if keys >= 2**31:
+        message = f"{keys:,} pages of {page_tokens} tokens are more than 2^31; write larger pages"
+        refuse("scenario", message, place="engine.page_tokens")
+    return replace(named, keys=keys, counts=named.counts + own, fresh=fresh)
+
+
+def _named_keys(requests: Requests, page_tokens: int, block_tokens: int) -> PageKeys:
+    """Keys of the pages that the trace names."""
+    unit = requests.block_tokens
     dense, distinct = _dense(requests.prefix_ids)
     offsets, blocks = _chains(requests, dense)
     if unit % page_tokens == 0:
@@ -71,8 +101,8 @@ def page_keys(requests: Requests, page_tokens: int, block_tokens: int) -> PageKe
         zeros = np.zeros(len(requests), np.int64)
         return PageKeys(
             keys=distinct * ratio, ratio=ratio, ids=dense, offsets=offsets, counts=blocks * ratio,
-            part_tokens=page_tokens, part_ratio=1, parts=none, part_ids=0, part_offsets=zeros,
-            part_counts=zeros,
+            named=blocks * ratio, fresh=zeros, part_tokens=page_tokens, part_ratio=1, parts=none,
+            part_ids=0, part_offsets=zeros, part_counts=zeros,
         )  # fmt: skip
     if page_tokens % unit:
         raise ValueError(f"pages of {page_tokens} tokens and blocks of {unit} do not nest")
@@ -80,7 +110,8 @@ def page_keys(requests: Requests, page_tokens: int, block_tokens: int) -> PageKe
     part_tokens = max(block_tokens, unit)
     parts, part_offsets, part_counts, part_ids = _every(dense, offsets, blocks, part_tokens // unit)
     return PageKeys(
-        keys=keys, ratio=1, ids=ids, offsets=id_offsets, counts=counts, part_tokens=part_tokens,
+        keys=keys, ratio=1, ids=ids, offsets=id_offsets, counts=counts, named=counts,
+        fresh=np.zeros(len(requests), np.int64), part_tokens=part_tokens,
         part_ratio=page_tokens // part_tokens, parts=parts, part_ids=part_ids,
         part_offsets=part_offsets, part_counts=part_counts,
     )  # fmt: skip
@@ -88,7 +119,7 @@ def page_keys(requests: Requests, page_tokens: int, block_tokens: int) -> PageKe
 
 def _no_keys(n: int) -> PageKeys:
     none, zeros = np.zeros(1, np.int32), np.zeros(n, np.int64)
-    return PageKeys(0, 1, none, zeros, zeros, 1, 1, none, 0, zeros, zeros)
+    return PageKeys(0, 1, none, zeros, zeros, zeros, zeros, 1, 1, none, 0, zeros, zeros)
 
 
 def _dense(ids: Int64s) -> tuple[Int32s, int]:
@@ -98,9 +129,9 @@ def _dense(ids: Int64s) -> tuple[Int32s, int]:
         seen = np.zeros(top, np.bool_)
         seen[ids] = True
         number = np.cumsum(seen, dtype=np.int32) - 1
-        return number[ids].astype(np.int32), int(seen.sum())
+        return number[ids], int(seen.sum())
     distinct, dense = np.unique(ids, return_inverse=True)
-    return dense.astype(np.int32), len(distinct)
+    return dense.astype(np.int32, copy=False), len(distinct)
 
 
 def _chains(requests: Requests, dense: Int32s) -> tuple[Int64s, Int64s]:

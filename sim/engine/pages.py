@@ -8,7 +8,6 @@ from vsim.sim.engine.layout import (
     PREFETCHED,
     World,
 )
-from vsim.sim.eviction.state import PRIORITY
 
 
 @borrowing_inline
@@ -28,22 +27,43 @@ def tier_of(w: World, slot: int) -> int:
 
 @borrowing_inline
 def page_key(w: World, request: int, page: int) -> int:
-    """The key of a request's full page `page`, which stands for its whole prefix."""
+    """The key of a request's full page `page`, which stands for its whole prefix.
+
+    The trace names its first pages; what lies behind them is nobody else's.
+    """
+    if page >= w.r[request].named:
+        return int(w.r[request].fresh_key + page - w.r[request].named)
     ratio = w.c[0].key_ratio
     if ratio == 1:
         return int(w.ids[w.r[request].key_offset + page])
     return int(w.ids[w.r[request].key_offset + page // ratio] * ratio + page % ratio)
 
 
+@borrowing_kernel
+def fresh_slot(w: World, tier: int) -> int:
+    """A slot that was never used. So memory is touched as far as a tier is used, not its size."""
+    fresh = w.t[tier].fresh
+    if fresh == w.t[tier].slots:
+        w.c[0].overflowed = 1  # setup reserved too few: the run fails at its end
+        fresh -= 1
+    w.t[tier].fresh = fresh + 1
+    slot = w.t[tier].base + fresh
+    w.s[slot].key = -1
+    return int(slot)
+
+
 @borrowing_inline
 def take_free(w: World, tier: int) -> int:
-    """Take a slot that is known to be free."""
+    """Take a slot that is known to be free: the one given back last, else one never used yet."""
     left = w.t[tier].free - 1
     w.t[tier].free = left
     used = w.t[tier].capacity - left
     if used > w.t[tier].peak:
         w.t[tier].peak = used
-    return int(w.free[w.t[tier].base + left])
+    if w.t[tier].recycled > 0:
+        w.t[tier].recycled -= 1
+        return int(w.free[w.t[tier].base + w.t[tier].recycled])
+    return fresh_slot(w, tier)
 
 
 @borrowing_inline
@@ -51,20 +71,9 @@ def give_free(w: World, tier: int, slot: int) -> None:
     """Return a slot whose contents nobody needs."""
     w.s[slot].key = -1
     w.s[slot].flags = 0
-    w.free[w.t[tier].base + w.t[tier].free] = slot
+    w.free[w.t[tier].base + w.t[tier].recycled] = slot
+    w.t[tier].recycled += 1
     w.t[tier].free += 1
-
-
-@borrowing_inline
-def rank_of(w: World, tier: int, slot: int) -> int:
-    """What `priority` and `cost` eviction order pages by: lowest goes first.
-
-    A lower priority number is more urgent. The cost of losing a page grows with the context it
-    stands behind: attention over all of it is what computing the page again takes.
-    """
-    if w.policy[tier].kind == PRIORITY:
-        return int(-w.s[slot].priority)
-    return int(w.s[slot].depth)
 
 
 @borrowing_kernel
@@ -73,14 +82,15 @@ def index_slot(w: World, tier: int, slot: int, key: int) -> None:
     w.s[slot].key = key
     w.at[key * w.c[0].tiers + tier] = slot
     w.t[tier].inserted += 1
-    on_insert(w, tier, slot, rank_of(w, tier, slot))
+    on_insert(w, tier, slot)
 
 
 @borrowing_inline
 def inherit(w: World, source: int, target: int) -> None:
-    """A copy is worth what its original is."""
-    w.s[target].priority = w.s[source].priority
-    w.s[target].depth = w.s[source].depth
+    """A copy is worth what its original is, where a policy asks for that."""
+    if w.c[0].ranked:
+        w.s[target].priority = w.s[source].priority
+        w.s[target].depth = w.s[source].depth
 
 
 @borrowing_kernel
@@ -89,7 +99,7 @@ def pin(w: World, tier: int, slot: int) -> None:
     if w.s[slot].flags & LEAVING:
         w.s[slot].flags &= ~LEAVING
         w.t[tier].leaving -= 1
-        on_insert(w, tier, slot, rank_of(w, tier, slot))
+        on_insert(w, tier, slot)
     elif w.ref[slot] == 0:
         w.t[tier].idle -= 1
     if w.s[slot].flags & PREFETCHED:
@@ -104,7 +114,7 @@ def unpin(w: World, tier: int, slot: int) -> None:
     w.ref[slot] -= 1
     if w.ref[slot] > 0:
         return
-    key = w.s[slot].key
+    key = wide(w.s[slot].key)
     if key < 0:
         if w.s[slot].flags & LEAVING:
             w.t[tier].leaving -= 1
@@ -159,6 +169,9 @@ def close_copy(w: World, path: int, page_bytes: int) -> None:
 @borrowing_kernel
 def new_page(w: World) -> int:
     """A slot for new KV: HBM first or by bandwidth, then tiers attended in place; -1: none."""
+    if w.t[0].free > 0 and not w.c[0].balanced:
+        w.t[0].allocated += 1
+        return take_free(w, hbm())
     if w.c[0].balanced:
         best = wide(-1)
         cost = 0.0
@@ -184,10 +197,16 @@ def new_page(w: World) -> int:
     return -1
 
 
+@borrowing_inline
+def hbm_within_reach(w: World) -> int:
+    """Pages of HBM that could be had without waiting for a running request to end."""
+    return int(w.t[0].free + w.t[0].idle + w.t[0].leaving)
+
+
 @borrowing_kernel
 def pages_within_reach(w: World) -> int:
     """Pages that new KV could take without waiting for a running request to end."""
-    n = w.t[0].free + w.t[0].idle + w.t[0].leaving
+    n = hbm_within_reach(w)
     if w.c[0].spill or w.c[0].balanced:
         for tier in range(1, w.c[0].tiers):
             if w.t[tier].in_place:
@@ -219,23 +238,29 @@ def append_page(w: World, request: int) -> bool:
 
 
 @borrowing_kernel
-def publish_page(w: World, request: int, page: int) -> None:
-    """A page is complete: let others find it, and write it through where a tier asks for that."""
+def publish_page(w: World, request: int, page: int) -> int:
+    """A page is complete: let others find it, and write it through where a tier asks for that.
+
+    Returns its key.
+    """
     key = page_key(w, request, page)
     row = w.r[request].row
     slot = w.table[row * w.c[0].row_pages + page]
     tier = tier_of(w, slot)
     if w.at[key * w.c[0].tiers + tier] >= 0 or w.s[slot].key >= 0:
-        return
-    w.s[slot].priority = w.r[request].priority
-    w.s[slot].depth = page + 1
+        return key
+    if w.c[0].ranked:
+        w.s[slot].priority = w.r[request].priority
+        w.s[slot].depth = page + 1
     index_slot(w, tier, slot, key)
     n_parts = w.c[0].part_ratio
     if n_parts > 1:
-        first = w.r[request].part_offset + page * n_parts
-        for i in range(first, first + n_parts - 1):
+        offset = w.r[request].part_offset
+        first = offset + page * n_parts
+        for i in range(first, min(first + n_parts - 1, offset + w.r[request].parts)):
             w.part_page[w.parts[i]] = key
     write_through(w, tier, slot, key)
+    return key
 
 
 @borrowing_kernel

@@ -8,6 +8,7 @@ from vsim.sim.engine.admission import (
     chunk_tokens,
     end_wait,
     prefetch,
+    still_refused,
     swap_in,
     wait_for_pages,
 )
@@ -157,8 +158,7 @@ def preempt(w: World, request: int) -> None:
         w.r[request].swapped = 1
         w.c[0].swapped += 1
     else:
-        release_pages(w, request)
-        w.r[request].computed = 0
+        forget_computed(w, request)
         w.c[0].recomputed += 1
     push_front(w, request)
 
@@ -184,7 +184,7 @@ def swap_out(w: World, request: int) -> bool:
         slot = w.table[base + i]
         if tier_of(w, slot) != 0 or w.ref[slot] != 1 or w.s[slot].flags & INBOUND:
             continue
-        key = w.s[slot].key
+        key = wide(w.s[slot].key)
         if key >= 0:
             below = copy_below(w, key)
             if below >= 0:
@@ -254,6 +254,9 @@ def admit_requests(w: World, now: int) -> None:
         elif w.c[0].waiting > 0:
             group = next_group(w)
             request = w.g[group].head
+            if still_refused(w, request):
+                w.c[0].blocked = 1
+                return
             got = (
                 swap_in(w, request, now) if w.r[request].swapped else admit(w, request, budget, now)
             )
@@ -312,7 +315,14 @@ def give_back(w: World, request: int) -> None:
     """Take a request's pages from it; it computes again what it does not find again."""
     w.c[0].unstuck += 1
     w.r[request].wait_from = -1
+    forget_computed(w, request)
+
+
+@borrowing_inline
+def forget_computed(w: World, request: int) -> None:
+    """Take a request's pages; what it computes once more is counted as recomputed."""
     release_pages(w, request)
+    w.r[request].furthest = max(w.r[request].furthest, w.r[request].computed)
     w.r[request].computed = 0
 
 

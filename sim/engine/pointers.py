@@ -87,7 +87,10 @@ def _array_of(context: Any, builder: Any, table: Table, value: Any, name: str) -
     pointer = ir.IntType(8).as_pointer()
     addresses = builder.bitcast(value, pointer.as_pointer())
     place = ir.Constant(ir.IntType(64), table.places[name])
-    return builder.load(builder.gep(addresses, [place]))
+    address = builder.load(builder.gep(addresses, [place]))
+    # arrays move between calls only, so a store to one of them can't change where another one lies
+    address.set_metadata("invariant.load", builder.module.add_metadata([]))
+    return address
 
 
 def _element(context: Any, builder: Any, elements: Elements, base: Any, index: Any) -> Any:

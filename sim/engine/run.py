@@ -35,6 +35,8 @@ def run_engine(state: State, progress: Progress | None = None, mode: Mode = "fas
     for holder in state.holders:
         holder.check()
     control = state.control
+    if control["overflowed"]:
+        raise RuntimeError("the engine needed more page slots than setup reserved")
     if control["completed"] + control["rejected"] != len(state.requests):
         if control["failed"]:
             check_policies(state)
@@ -67,6 +69,7 @@ def collect(state: State, end: int, events: int) -> EngineResult:
             "prefetch_used",
             "swapped",
             "recomputed",
+            "recomputed_tokens",
             "swap_refused",
             "through_skipped",
             "peak_running",

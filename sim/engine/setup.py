@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from vsim.sim.engine import layout
 from vsim.sim.engine.filling import fill_control, fill_cost, fill_requests, fill_tiers
-from vsim.sim.engine.page_keys import PageKeys, page_keys
+from vsim.sim.engine.page_keys import page_keys
 from vsim.sim.engine.state import State
 from vsim.sim.engine.topology import topology
 from vsim.sim.eviction.state import POLICIES, TierPolicy, make_state
@@ -16,9 +16,11 @@ from vsim.sim.eviction.user import Holder, load
 from vsim.sim.machine.machine import Machine
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.timing.step_cost import StepCost
+from vsim.traces.faults import refuse
 from vsim.traces.requests import Requests
 
 _FLOWS = 1 << 14
+_MOST_SLOTS = 2**31 - 64  # with the policies' sentinels still 32 bits
 _FIRST_STEPS = 1 << 16
 _FIRST_OPERATIONS = 1 << 12
 
@@ -47,18 +49,18 @@ def build_state(
     page_bytes = page_tokens * cost.kv_bytes_per_token
     static = engine.batching == "static"
     caching = engine.prefix_caching and requests.block_tokens > 0 and not static
-    keys = page_keys(requests, page_tokens, engine.block_tokens)
+    keys = page_keys(requests, page_tokens, engine.block_tokens, answers=caching)
     names = tuple(tier.tier for tier in scenario.tiers)
     net = topology(machine, cost, names)
     capacity = _capacities(scenario, machine, cost, page_bytes)
-    slots = _slots(scenario, capacity, keys if caching else None)
     longest = _longest(requests, page_tokens, static)
     rows = engine.max_running_requests + engine.max_loading_requests + 8
     if engine.preemption == "swap":
         rows += engine.max_running_requests
+    slots = _slots(capacity, keys.keys if caching else 0, rows, longest)
     groups, group_of = _groups(engine.scheduler, requests)
     n, count = len(requests), len(names)
-    policies, holders = _policies(scenario, slots, folder)
+    policies, holders = _policies(scenario, capacity, slots, folder)
     evictor = make_state(policies, max(keys.keys, 1))
     out_rows = (engine.max_loading_requests + engine.prefetch_requests + 4) * count + count**2
     resources = net.use.shape[1]
@@ -130,16 +132,26 @@ def _capacities(
     return tuple(pages)
 
 
-def _slots(scenario: Scenario, capacity: tuple[int, ...], keys: PageKeys | None) -> tuple[int, ...]:
-    """Slots to allocate: a tier that holds only copies needs no more than there can be."""
-    needed = (keys.keys if keys else 0) + 1
-    if scenario.engine.preemption == "swap":
-        needed += capacity[0]
-    slots = []
-    for i, tier in enumerate(scenario.tiers):
-        copies_only = i > 0 and tier.access == "promote"
-        slots.append(min(capacity[i], needed) if copies_only else capacity[i])
-    return tuple(slots)
+def _slots(capacity: tuple[int, ...], keys: int, rows: int, longest: int) -> tuple[int, ...]:
+    """Slots to reserve in each tier: what it can hold, or else the most that can be there at once.
+
+    A page is in a tier once for each key, and without a key as a part of a request that has a row,
+    or on its way out of there. Nothing that a run does depends on this number: memory is touched
+    only as far as slots are used.
+
+    Raises:
+        InputError: more slots than the engine can number.
+    """
+    most = keys + 2 * rows * longest
+    slots = tuple(min(pages, most) for pages in capacity)
+    if sum(slots) >= _MOST_SLOTS:
+        refuse(
+            "scenario",
+            f"{sum(slots):,} pages can be held at once, more than {_MOST_SLOTS:,}; "
+            "write larger pages, or smaller tiers",
+            place="engine.page_tokens",
+        )
+    return slots
 
 
 def _longest(requests: Requests, page_tokens: int, static: bool) -> int:
@@ -162,15 +174,16 @@ def _groups(scheduler: str, requests: Requests) -> tuple[int, NDArray[np.int64]]
 
 
 def _policies(
-    scenario: Scenario, slots: tuple[int, ...], folder: Path | None
+    scenario: Scenario, capacity: tuple[int, ...], slots: tuple[int, ...], folder: Path | None
 ) -> tuple[list[TierPolicy], list[Holder]]:
     policies: list[TierPolicy] = []
     holders: list[Holder] = []
-    for tier, size in zip(scenario.tiers, slots, strict=True):
+    for tier, pages, size in zip(scenario.tiers, capacity, slots, strict=True):
         if tier.eviction in POLICIES:
-            policies.append(TierPolicy(POLICIES[tier.eviction], max(size, 1)))
+            policy = TierPolicy(POLICIES[tier.eviction], max(pages, 1), slots=max(size, 1))
         else:
-            holder = Holder(tier.eviction, load(tier.eviction, folder), max(size, 1))
+            holder = Holder(tier.eviction, load(tier.eviction, folder), max(pages, 1))
             holders.append(holder)
-            policies.append(holder.tier_policy())
+            policy = holder.tier_policy(max(size, 1))
+        policies.append(policy)
     return policies, holders

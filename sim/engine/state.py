@@ -23,7 +23,7 @@ class State:
         requests: the trace.
         topology: links and resources.
         tier_names: HBM first.
-        capacity_pages: what each tier can hold; a tier that can never fill up has fewer slots.
+        capacity_pages: what each tier can hold; slots are reserved for what may ever be there.
         page_bytes: bytes of a page.
         holders: users' policies, kept alive.
     """

@@ -68,7 +68,7 @@ worth now."""
 POLICY = np.dtype(
     [
         ("kind", np.int64),
-        ("capacity", np.int64),  # slots of the tier
+        ("capacity", np.int64),  # pages that the tier holds
         ("first", np.int64),  # its first slot, and its first heap entry
         ("count", np.int64),  # pages resident, parked ones included
         ("parked", np.int64),
@@ -104,7 +104,8 @@ class Evictor(NamedTuple):
     Attributes:
         links: LINK[slots + sentinels], the queues of pages.
         mark: int32[slots], bits of a page: how often it was used, its queue, PARKED.
-        key: int32[slots], the key of the page in a slot; negative for a page that has none.
+        key: int32[slots], the key of the page in a slot; negative for a page that has none. It
+            says nothing of a slot that no page was inserted into yet.
         policy: POLICY[tiers].
         ghosts: GHOST[tiers with ghosts x (keys + sentinels)].
         worth: WORTH[slots], or empty when no tier needs it.
@@ -137,13 +138,20 @@ class TierPolicy:
 
     Args:
         kind: a value of POLICIES, or CUSTOM.
-        slots: how many pages the tier holds.
+        pages: how many pages the tier holds.
         callbacks: needed with CUSTOM, and only then.
+        slots: how many of them can ever be there at once; None: all.
     """
 
     kind: int
-    slots: int
+    pages: int
     callbacks: Callbacks | None = None
+    slots: int | None = None
+
+    @property
+    def reserved(self) -> int:
+        """Slots that the tier needs."""
+        return self.pages if self.slots is None else self.slots
 
 
 def make_state(tiers: Sequence[TierPolicy], n_keys: int) -> Evictor:
@@ -157,7 +165,7 @@ def make_state(tiers: Sequence[TierPolicy], n_keys: int) -> Evictor:
         ValueError: a tier without slots, an unknown kind, CUSTOM without callbacks, or more nodes
             than 32 bits number.
     """
-    n_slots = sum(tier.slots for tier in tiers)
+    n_slots = sum(tier.reserved for tier in tiers)
     ghost_tiers = sum(tier.kind in WITH_GHOSTS for tier in tiers)
     n_ghosts = ghost_tiers * (n_keys + SENTINELS)
     if max(n_slots + SENTINELS * len(tiers), n_ghosts) >= 2**31:
@@ -171,10 +179,10 @@ def make_state(tiers: Sequence[TierPolicy], n_keys: int) -> Evictor:
     for number, tier in enumerate(tiers):
         _check(tier)
         own = policy[number]
-        own["kind"], own["capacity"], own["first"] = tier.kind, tier.slots, first
+        own["kind"], own["capacity"], own["first"] = tier.kind, tier.pages, first
         own["sentinel"] = own["hand"] = n_slots + SENTINELS * number
         own["expected_key"] = -1
-        first += tier.slots
+        first += tier.reserved
         if tier.kind in WITH_GHOSTS:
             own["ghost_base"], own["ghost_sentinel"] = base, base + n_keys
             ends = np.arange(base + n_keys, base + n_keys + SENTINELS)
@@ -188,7 +196,7 @@ def make_state(tiers: Sequence[TierPolicy], n_keys: int) -> Evictor:
     return Evictor(
         links=links,
         mark=np.zeros(n_slots, np.int32),
-        key=np.full(n_slots, -1, np.int32),
+        key=np.zeros(n_slots, np.int32),
         policy=policy,
         ghosts=ghosts,
         worth=np.zeros(n_worth, WORTH),
@@ -197,8 +205,8 @@ def make_state(tiers: Sequence[TierPolicy], n_keys: int) -> Evictor:
 
 
 def _check(tier: TierPolicy) -> None:
-    if tier.slots < 1:
-        raise ValueError(f"a tier needs at least one slot, this one has {tier.slots}")
+    if tier.pages < 1 or tier.reserved < 1:
+        raise ValueError(f"a tier needs at least one slot, this one has {tier.reserved}")
     if tier.kind not in range(CUSTOM + 1):
         raise ValueError(f"{tier.kind} is no kind of policy")
     if (tier.kind == CUSTOM) != (tier.callbacks is not None):
@@ -208,8 +216,8 @@ def _check(tier: TierPolicy) -> None:
 def _set_limits(own: Any, tier: TierPolicy) -> None:
     """Set the queues' shares that the papers advise; each is at least one page."""
     if tier.kind == TWO_QUEUE:  # Johnson & Shasha 1994, section 4: Kin 25 %, Kout 50 %
-        own["limit_0"] = max(1, tier.slots // 4)
-        own["ghost_limit"] = max(1, tier.slots // 2)
+        own["limit_0"] = max(1, tier.pages // 4)
+        own["ghost_limit"] = max(1, tier.pages // 2)
     elif tier.kind == S3_FIFO:  # Yang et al. 2023, section 4: small 10 %, ghosts as many as main
-        own["limit_0"] = -(-tier.slots // 10)
-        own["limit_1"] = own["ghost_limit"] = tier.slots - own["limit_0"]
+        own["limit_0"] = -(-tier.pages // 10)
+        own["limit_1"] = own["ghost_limit"] = tier.pages - own["limit_0"]

@@ -93,17 +93,17 @@ class Holder:
     Args:
         name: `package.module:Class`, for messages.
         make: the class, as `load` gives it.
-        slots: the tier's.
+        pages: how many the tier holds.
     """
 
-    def __init__(self, name: str, make: Callable[[int], EvictionPolicy], slots: int) -> None:
+    def __init__(self, name: str, make: Callable[[int], EvictionPolicy], pages: int) -> None:
         self.name = name
-        self.slots = slots
+        self.pages = pages
         self.error: BaseException | None = None
         self._slot_of: dict[int, int] = {}
         self._page_of: dict[int, int] = {}
         try:
-            self._policy = make(slots)
+            self._policy = make(pages)
         except Exception as error:  # noqa: BLE001 - a user's class may raise anything
             self._explain(error, "__init__")
         prototype = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_int64] * 3)
@@ -115,13 +115,13 @@ class Holder:
             "victim": prototype(self._guard("victim", self._victim)),
         }
 
-    def tier_policy(self) -> TierPolicy:
+    def tier_policy(self, slots: int | None = None) -> TierPolicy:
         """Describe the policy for `make_state`; this object must outlive the state's use."""
         addresses = {
             name: ctypes.cast(function, ctypes.c_void_p).value or 0
             for name, function in self._functions.items()
         }
-        return TierPolicy(CUSTOM, self.slots, Callbacks(**addresses))
+        return TierPolicy(CUSTOM, self.pages, Callbacks(**addresses), slots)
 
     def check(self) -> None:
         """Raise an InputError that says what the user's code raised or did wrong, if it did."""

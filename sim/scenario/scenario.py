@@ -184,6 +184,10 @@ class TierSettings(_Section):
     write: Literal["back", "through"] = "back"
     """`back`: a page is copied here when it is evicted above. `through`: as soon as it is
     complete above. Not for HBM."""
+    backlog: Literal["drop", "wait"] = "drop"
+    """What becomes of a page evicted above while every page here is still in use or on its way:
+    `drop`: it is lost, as where a server's eviction never waits; `wait`: it stays above until there
+    is room, and whoever needs its place waits. Not for HBM."""
 
 
 class OutputSettings(_Section):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from vsim.sim.engine.backend import Completion, Operation
-from vsim.sim.engine.layout import INBOUND, LEAVING
+from vsim.sim.engine.layout import DEFERRED, INBOUND, LEAVING
 from vsim.sim.engine.result import EngineResult
 from vsim.sim.engine.setup import build_state
 from vsim.sim.engine.simulated import SimulatedBackend
@@ -114,17 +114,27 @@ def check_state(state: State) -> None:
                 users.append(np.array([target, source[target]]))
                 assert slots["flags"][target] & INBOUND
                 target = int(chain[target])
+    for tier in arrays["t"]:
+        waiting = int(tier["deferred_first"])
+        for _ in range(tier["deferred"]):
+            assert slots["flags"][waiting] & DEFERRED
+            users.append(np.array([waiting]))
+            waiting = int(chain[waiting])
     counted = np.bincount(np.concatenate([np.empty(0, np.int64), *users]), minlength=ref.size)
     np.testing.assert_array_equal(ref, counted, "reference counts are not their pages' users")
     at = arrays["at"].reshape(-1, tiers) if state.control["keys"] else np.empty((0, tiers))
     for number in range(tiers):
         tier = arrays["t"][number]
-        base, capacity, free = int(tier["base"]), int(tier["capacity"]), int(tier["free"])
-        assert 0 <= free <= capacity <= state.capacity_pages[number]
-        own = slice(base, base + capacity)
-        unused = np.zeros(capacity, bool)
-        unused[arrays["free"][base : base + free] - base] = True
-        assert unused.sum() == free, "a slot is free twice"
+        base, size, free = int(tier["base"]), int(tier["slots"]), int(tier["free"])
+        fresh, recycled = int(tier["fresh"]), int(tier["recycled"])
+        capacity = state.capacity_pages[number]
+        assert capacity - free == fresh - recycled, "a slot is lost"
+        assert 0 <= free <= capacity == tier["capacity"]
+        own = slice(base, base + fresh)  # those never used yet lie behind
+        assert (ref[base + fresh : base + size] == 0).all()
+        unused = np.zeros(fresh, bool)
+        unused[arrays["free"][base : base + recycled] - base] = True
+        assert unused.sum() == recycled, "a slot is free twice"
         key, used_by = slots["key"][own], ref[own]
         assert (used_by[unused] == 0).all()
         assert (key[unused] == -1).all()

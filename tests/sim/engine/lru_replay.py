@@ -1,9 +1,9 @@
 """An LRU cache of pages in plain Python, as the engine uses one when requests come one at a time.
 
 A request takes slots for all its pages: those it finds, which it holds while it runs, and those it
-computes. Pages that it fills, and whose contents the trace names, stay behind for others; its other
-pages are free when it ends. Release begins with the deepest page, so that of a prompt's pages the
-first ones stay longest.
+computes. Pages that it fills stay behind for others, also those that nobody will ask for; its last,
+partial page is free when it ends. Release begins with the deepest page, so that of a prompt's pages
+the first ones stay longest.
 """
 
 from collections import OrderedDict
@@ -36,6 +36,8 @@ def replay_lru(requests: Requests, capacity: int) -> list[int]:
         if -(-(prompt + output) // unit) > capacity:
             found.append(-1)
             continue
+        full = (prompt + output - 1) // unit
+        chain += [-1 - row * 10**6 - page for page in range(len(chain), full)]  # nobody else's
         hits = 0
         while hits < min(len(chain), (prompt - 1) // unit) and chain[hits] in cache:
             hits += 1

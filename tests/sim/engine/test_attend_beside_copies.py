@@ -57,6 +57,15 @@ def test_the_p_norm_runs_over_all_tiers() -> None:
         assert 0 <= end - power_sum(times, p) < 1
 
 
+@pytest.mark.parametrize("p", [1.0, 1 + 1e-9, 159.0, 160.0, 400.0, 1e4, 1e6, 1e12])
+@pytest.mark.parametrize("scale", [1e-2, 1.0, 1e4])
+def test_the_compiled_p_norm_is_the_plain_one_over_the_whole_range(p: float, scale: float) -> None:
+    step = Step(hbm=2e9 * scale, host=10**7 * scale, lpddr=5 * 10**8 * scale)
+    (end,) = ends(server(attend_exponent=p), step=step)
+    expected = power_sum([2e6 * scale, 1e6 * scale, 2e6 * scale], p)
+    assert end - expected == pytest.approx(0, abs=max(1.01, 1e-12 * expected))
+
+
 # A step and copies.
 
 

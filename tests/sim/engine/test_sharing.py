@@ -37,6 +37,16 @@ def test_prompts_that_part_inside_a_page_share_what_comes_before_by_copying() ->
     assert found.step_end_ns[1] - found.step_start_ns[1] == 2_000 + 85 + 25 + 2 * 20
 
 
+@pytest.mark.parametrize("prompt", [80, 70, 75, 79, 81])
+def test_a_prompt_that_ends_on_a_block_inside_a_page_hits_all_blocks_but_its_last_token_s(
+    prompt: int,
+) -> None:
+    chain = list(range(12))
+    requests = make_requests([0, 10**6], [125, prompt], [1, 1], [chain, chain[: prompt // 10]], 10)
+    found = run(requests, **PAGES_OF_40)
+    assert found.hit_tokens.tolist() == [0, (prompt - 1) // 10 * 10]
+
+
 def test_without_finer_blocks_only_whole_pages_are_shared() -> None:
     first, second = list(range(8)), [0, 1, 2, 3, 4, 5, 96, 97]
     requests = make_requests([0, 10**6], [85, 85], [1, 1], [first, second], 10)
@@ -77,7 +87,8 @@ def test_requests_side_by_side_share_the_pages_of_a_finished_prefill() -> None:
     found = run(requests)
     # The second arrives while the first computes, and finds it all in the step after.
     assert found.hit_tokens.tolist() == [0, 90, 90]
-    assert found.tiers[0].inserted_pages == 9
+    # 9 of the prompt, and of each the 3 that its answer fills: 124 of its tokens are computed
+    assert found.tiers[0].inserted_pages == 9 + 3 * 3
     # 13 pages each for 95 + 29 tokens, 9 of them shared
     assert found.tiers[0].peak_pages == 9 + 3 * 4
 

@@ -178,4 +178,6 @@ def draw_world(seed: int) -> World:
     }
     pacing = "think_times" if draw.random() < 0.4 else "arrivals"
     operations = "all" if draw.random() < 0.1 else "transfers"
+    for each in tiers[1:]:
+        each["backlog"] = str(draw.choice(["drop", "wait"]))
     return World(requests, tuple(tiers), found, cost, pacing, engine, operations)
