@@ -43,8 +43,7 @@ def seconds_of_pages(
 
     In floats, since pages of 2^40 bytes leave 64 bits with the eight millionth.
     """
-    found: Floats = (pinned_bytes + pages * float(page_bytes)) / bytes_per_s
-    return found
+    return np.asarray((pinned_bytes + pages * float(page_bytes)) / bytes_per_s, np.float64)
 
 
 def longest_seconds(time_s: float) -> Fraction:
