@@ -29,7 +29,7 @@ _COUNTS = {"page_tokens": 2**31 - 1, "page_bytes": 2**40, "prompt_tokens": 2**31
 """The counts that metadata says, and the largest that the arrays made of them hold."""
 _LARGEST = {"step": 2**24 - 1, "request": 2**31 - 1, "layer": 2**15 - 1, "kv_head": 2**15 - 1}
 """The same for columns: no request decodes more tokens, no page's layer is wider than 16 bits."""
-_BYTES_OF_ENTRY, _BYTES_OF_PAGE = 72, 192
+BYTES_OF_ENTRY, BYTES_OF_PAGE = 72, 192
 """Peak of a selection, measured: a page listed in a row, and a page of the whole context."""
 
 Int32s = NDArray[np.int32]
@@ -238,7 +238,7 @@ def _room(trace: AttentionTrace, file: str) -> list[Fault]:
     if listed > 2**31 - 1:
         message = f"has {listed:,} pages over {heads:,} heads; pages are numbered to {2**31 - 1:,}"
         return [Fault(file, message, place="column pages")]
-    needed = len(trace.pages) * _BYTES_OF_ENTRY + (listed + context) * _BYTES_OF_PAGE
+    needed = len(trace.pages) * BYTES_OF_ENTRY + (listed + context) * BYTES_OF_PAGE
     what = f"{context:,} pages of context and {heads:,} heads"
     fault = memory_fault(file, needed, what, "vsim.prompt_tokens")
     return [fault] if fault is not None else []
