@@ -1,6 +1,7 @@
 """The summary of a run for a terminal: what a person reads in ten seconds."""
 
 from collections.abc import Mapping, Sequence
+from decimal import ROUND_FLOOR, Context
 from typing import IO, Any
 
 from rich.console import Console
@@ -106,17 +107,22 @@ def _placement(summary: Mapping[str, Any]) -> Sequence[Text]:
         f" ({knows}): {_percent(placed['hit_ratio'])} of page reads from HBM, "
         f"{_bytes(placed['moved_bytes'])} moved",
     )
-    aside = ""
+    bound, aside = _seconds(_down(placed["bound_s"])), ""
     if certificate["launch_and_communication_s"] > 0:
         aside = f"; {_gap(placed['body_gap'])} without launch and communication"
     return (
         first,
         Text(
             f"certified: its decode steps take {_gap(placed['gap'])} more than "
-            f"{_seconds(placed['bound_s'])}, which no placement on these tiers can beat{aside} "
+            f"{bound}, which no placement on these tiers can beat{aside} "
             f"({certificate['solver']}, {_digits(summary['bound_wall_s'])} s)"
         ),
     )
+
+
+def _down(bound_s: float) -> float:
+    """Cut a bound after four digits: rounded to the nearest, what is shown could be above it."""
+    return float(Context(prec=4, rounding=ROUND_FLOOR).create_decimal(bound_s))
 
 
 def _seconds(value: float) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from vsim.traces.arrow_arrays import elements, integers, lists
 from vsim.traces.arrow_io import Provenance, metadata_of, read_table, write_table
 from vsim.traces.faults import Fault, InputError
+from vsim.traces.machine_memory import memory_fault
 from vsim.traces.schema import is_score
 from vsim.traces.score_codes import LogScale
 from vsim.traces.writing import FreshFile, Name
@@ -24,7 +25,12 @@ from vsim.traces.writing import FreshFile, Name
 MASS = "mass"
 _SCORE = "score_"
 _ZSTD_LEVEL = 19
-_COUNTS = ("page_tokens", "page_bytes", "prompt_tokens")
+_COUNTS = {"page_tokens": 2**31 - 1, "page_bytes": 2**40, "prompt_tokens": 2**31 - 1}
+"""The counts that metadata says, and the largest that the arrays made of them hold."""
+_LARGEST = {"step": 2**24 - 1, "request": 2**31 - 1, "layer": 2**15 - 1, "kv_head": 2**15 - 1}
+"""The same for columns: no request decodes more tokens, no page's layer is wider than 16 bits."""
+BYTES_OF_ENTRY, BYTES_OF_PAGE = 72, 192
+"""Peak of a selection, measured: a page listed in a row, and a page of the whole context."""
 
 Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]
@@ -88,7 +94,7 @@ class AttentionTrace:
     def born(self, pages: Int32s) -> Int32s:
         """Return the step that writes the first token of each page, −1 for pages of the prompt."""
         step = pages.astype(np.int64) * self.page_tokens - self.prompt_tokens
-        return np.where(step < 0, -1, step).astype(np.int32)
+        return np.clip(step, -1, 2**31 - 1).astype(np.int32)
 
 
 def write_attention(trace: AttentionTrace, path: Name | FreshFile) -> None:
@@ -116,14 +122,17 @@ def read_attention(path: str | Path) -> AttentionTrace:
     """Read a trace of kind `attention`.
 
     Raises:
-        InputError: the file is no valid trace of attention, or its metadata lacks a page's tokens
-            or bytes, the prompt's tokens or a scale.
+        InputError: the file is no valid trace of attention; its metadata lacks a page's tokens or
+            bytes, the prompt's tokens or a scale; a number in it is beyond what any model has; or a
+            selection from it would take more memory than there is.
     """
     file = str(path)
     table = read_table(path, "attention")
     metadata = metadata_of(table)
     faults: list[Fault] = []
     counts = {name: _count(metadata, name, file, faults) for name in _COUNTS}
+    keys = {name: integers(table.column(name)) for name in _LARGEST}
+    faults.extend(_too_large(keys, file))
     scores: dict[str, Scores] = {}
     scales: dict[str, LogScale] = {}
     for column in table.column_names:
@@ -139,12 +148,15 @@ def read_attention(path: str | Path) -> AttentionTrace:
                 faults.append(Fault(file, f"is missing, but {column} is uint8", place=place))
             except ValueError as error:
                 faults.append(Fault(file, str(error), place=place))
+        _check_kept(metadata, name, file, faults)
+    if faults:  # what is counted below may not be allocated, or not be the numbers that it says
+        raise InputError(faults)
     offsets, pages = lists(table.column("pages"))
     trace = AttentionTrace(
-        step=integers(table.column("step")),
-        request=integers(table.column("request")),
-        layer=integers(table.column("layer")).astype(np.int32),
-        kv_head=integers(table.column("kv_head")).astype(np.int32),
+        step=keys["step"],
+        request=keys["request"],
+        layer=keys["layer"].astype(np.int32),
+        kv_head=keys["kv_head"].astype(np.int32),
         offsets=offsets,
         pages=elements(pages),
         scores=scores,
@@ -155,7 +167,7 @@ def read_attention(path: str | Path) -> AttentionTrace:
         machine=metadata.get("machine"),
         facts=_facts(metadata, scales),
     )
-    faults.extend(_order(trace, file))
+    faults.extend(_order(trace, file) or _room(trace, file))
     if faults:
         raise InputError(faults)
     return trace
@@ -167,12 +179,53 @@ def _listed(offsets: Int64s, values: NDArray[Any]) -> Any:
 
 
 def _count(metadata: Mapping[str, str], name: str, file: str, faults: list[Fault]) -> int:
-    text = metadata.get(name)
-    if text is not None and text.isdecimal() and int(text) >= 1:
+    text, most = metadata.get(name), _COUNTS[name]
+    number = text is not None and text.isdecimal()
+    large = number and (len(text or "") > 40 or int(text or "") > most)
+    if text is not None and number and not large and int(text) >= 1:
         return int(text)
-    found = "is missing" if text is None else f"is {text!r}"
-    faults.append(Fault(file, f"{found}; write a number of 1 or more", place=f"vsim.{name}"))
+    found = "is missing" if text is None else f"is {text[:40]!r}"
+    wanted = f"at most {most}" if large else "a number of 1 or more"
+    faults.append(Fault(file, f"{found}; write {wanted}", place=f"vsim.{name}"))
     return 1
+
+
+def _check_kept(metadata: Mapping[str, str], name: str, file: str, faults: list[Fault]) -> None:
+    """Check the share of its pages that a score was kept of, if the metadata says one."""
+    text = metadata.get(f"{name}_kept", "1")
+    try:
+        good = 0 < float(text) <= 1
+    except ValueError:
+        good = False
+    if not good:
+        message = f"is {text[:40]!r}; write the share of the pages that are listed, like 0.6"
+        faults.append(Fault(file, message, place=f"vsim.{name}_kept"))
+
+
+def _too_large(keys: Mapping[str, Int64s], file: str) -> list[Fault]:
+    """Find numbers of steps, requests, layers or heads that no model reaches."""
+    found = []
+    for name, most in _LARGEST.items():
+        row = int(np.argmax(keys[name]))
+        if keys[name][row] > most:
+            message = f"is {keys[name][row]}; write at most {most}"
+            found.append(Fault(file, message, place=f"row {row}, column {name}"))
+    return found
+
+
+def _room(trace: AttentionTrace, file: str) -> list[Fault]:
+    """Say what a selection would take, if that is more than there is."""
+    context = (trace.prompt_tokens + trace.steps - 1) // trace.page_tokens + 1
+    named = np.stack([trace.request, trace.layer, trace.kv_head])
+    heads = np.unique(named, axis=1).shape[1]
+    listed = heads * (int(trace.pages.max(initial=0)) + 1)
+    if listed > 2**31 - 1:
+        message = f"has {listed:,} pages over {heads:,} heads; pages are numbered to {2**31 - 1:,}"
+        return [Fault(file, message, place="column pages")]
+    needed = len(trace.pages) * BYTES_OF_ENTRY + (listed + context) * BYTES_OF_PAGE
+    what = f"{context:,} pages of context and {heads:,} heads"
+    fault = memory_fault(file, needed, what, "vsim.prompt_tokens")
+    return [fault] if fault is not None else []
 
 
 def _facts(metadata: Mapping[str, str], scales: Mapping[str, LogScale]) -> dict[str, str]:

@@ -18,9 +18,22 @@ from numpy.typing import NDArray
 
 from vsim.traces.attention import MASS, AttentionTrace
 from vsim.traces.attention_fit import DECAYS, NEAR, HeadProfile, read_profiles
+from vsim.traces.faults import Fault
+from vsim.traces.machine_memory import memory_fault
 from vsim.traces.score_codes import LogScale
 
 F32 = NDArray[np.float32]
+
+MOST_TOKENS = 2**31 - 1
+"""Of a context: places in it are 32 bits wide."""
+MOST_HEADS = 2**15
+"""KV heads over all layers: a page's head is 16 bits wide."""
+MOST_ENTRIES = 2**31 - 1
+"""Pages that all rows of a trace list: offsets of an Arrow list are 32 bits wide."""
+_BYTES_OF_ENTRY = 24
+"""Peak of drawing and writing a trace, an entry: measured 7 and some 12, rounded up."""
+_BYTES_OF_PAGE = 128
+"""Beside it, a page of a head: its scores' parts while it is drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +63,34 @@ class GeneratorSpec:
     def __post_init__(self) -> None:
         if min(self.prompt_tokens, self.steps, self.heads, self.page_tokens, self.page_bytes) < 1:
             raise ValueError("prompt_tokens, steps, heads, page_tokens and page_bytes must be ≥ 1")
+        if self.heads > MOST_HEADS:
+            raise ValueError(f"heads is {self.heads}; write at most {MOST_HEADS}")
+        if self.prompt_tokens + self.steps > MOST_TOKENS:
+            tokens = self.prompt_tokens + self.steps
+            raise ValueError(f"prompt_tokens and steps are {tokens} in all; at most {MOST_TOKENS}")
         if not 0 < self.kept <= 1:
             raise ValueError(f"kept is {self.kept}; write a share such as 0.4")
         if not 0 <= self.variation <= 10:
             raise ValueError(f"variation is {self.variation}; write a number from 0 to 10")
+
+    @property
+    def pages(self) -> int:
+        """Pages of a head at the end."""
+        return (self.prompt_tokens + self.steps - 1) // self.page_tokens + 1
+
+    @property
+    def entries(self) -> int:
+        """About how many pages all rows list: as many as the mean of the first and the last row."""
+        first = self.prompt_tokens // self.page_tokens + 1
+        return int(self.heads * self.steps * (self.kept * (first + self.pages) / 2 + 1))
+
+    def fault(self, file: str) -> Fault | None:
+        """What speaks against drawing this trace and writing it to a file, if anything does."""
+        if self.entries > MOST_ENTRIES:
+            message = f"lists about {self.entries:,} pages in all rows; at most {MOST_ENTRIES:,}"
+            return Fault(file, f"{message}: write fewer tokens, heads or steps")
+        needed = self.entries * _BYTES_OF_ENTRY + self.pages * _BYTES_OF_PAGE
+        return memory_fault(file, needed, f"{self.entries:,} pages in all rows")
 
 
 def generate(spec: GeneratorSpec, profiles: Sequence[HeadProfile] | None = None) -> AttentionTrace:

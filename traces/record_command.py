@@ -139,7 +139,7 @@ def register(app: typer.Typer) -> None:
         from vsim.traces.attention_fit import read_profiles
         from vsim.traces.attention_generator import GeneratorSpec
         from vsim.traces.attention_generator import generate as draw
-        from vsim.traces.faults import refuse
+        from vsim.traces.faults import InputError, refuse
 
         try:
             spec = GeneratorSpec(
@@ -147,6 +147,9 @@ def register(app: typer.Typer) -> None:
             )
         except ValueError as error:
             refuse("vsim record generate", str(error))
+        fault = spec.fault("vsim record generate")
+        if fault is not None:
+            raise InputError([fault])
         from vsim.traces.attention import write_attention
         from vsim.traces.writing import fresh_file
 

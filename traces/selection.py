@@ -123,8 +123,11 @@ class SlidingWindow:
 
     def keep(self, scores: NDArray[np.float32] | None, place: Ints, newest: Ints) -> Bools:
         """Choose pages; see `select_pages`."""
-        last = newest[:, None]
-        return (place <= last) & ((place < self.sinks) | (place > last - self.window))
+        last, width = newest[:, None], place.shape[-1]
+        # More than there are pages is all of them, and may be more than 64 bits.
+        sinks, window = min(self.sinks, width), min(self.window, width)
+        chosen: Bools = (place <= last) & ((place < sinks) | (place > last - window))
+        return chosen
 
 
 Selection = Dense | TopShare | TopMass | SlidingWindow
@@ -258,19 +261,16 @@ def _keep(
 
 def _number(trace: AttentionTrace, row: Ints) -> tuple[NDArray[np.int32], PageReads]:
     """Number the pages over all requests, layers and heads, in that order and then by place."""
-    requests, request = np.unique(trace.request, return_inverse=True)
-    shape = (
-        len(requests),
-        int(trace.layer.max()) + 1,
-        int(trace.kv_head.max()) + 2,  # all heads, −1, come first
-        int(trace.pages.max()) + 1,
-    )
-    row_key = (request * shape[1] + trace.layer) * shape[2] + trace.kv_head + 1
-    key = row_key[row] * shape[3] + trace.pages
-    present = np.zeros(int(np.prod(shape)), np.bool_)
+    # Layers and heads may have any numbers, so only those that occur get room.
+    named = np.stack([trace.request, trace.layer, trace.kv_head])
+    owners, owner_of_row = np.unique(named, axis=1, return_inverse=True)
+    shape = owners.shape[1], int(trace.pages.max(initial=0)) + 1
+    key = owner_of_row[row] * shape[1] + trace.pages
+    present = np.zeros(shape[0] * shape[1], np.bool_)
     present[key] = True
     number = (np.cumsum(present, dtype=np.int32) - 1).astype(np.int32)[key]
-    owner, layer, head, position = np.unravel_index(np.flatnonzero(present), shape)
+    owner, position = np.unravel_index(np.flatnonzero(present), shape)
+    request, layer, head = owners[:, owner]
     born = trace.born(position.astype(np.int32))
     template = PageReads(
         offsets=np.zeros(1, np.int64),
@@ -281,8 +281,8 @@ def _number(trace: AttentionTrace, row: Ints) -> tuple[NDArray[np.int32], PageRe
         page_bytes=trace.page_bytes,
         page_tokens=trace.page_tokens,
         layer=layer.astype(np.int16),
-        kv_head=(head - 1).astype(np.int16),
-        request=requests[owner].astype(np.int32),
+        kv_head=head.astype(np.int16),
+        request=request.astype(np.int32),
         position=position.astype(np.int32),
         source=trace.source,
     )

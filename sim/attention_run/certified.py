@@ -3,11 +3,11 @@
 **Claim.** Let a policy place pages on the same two tiers, start from any pages of the prompts in
 HBM, and serve the same reads. Then its T decode steps take, in whole nanoseconds, no less than
 
-    F + ⌊max(L, C)⌋
+    F + ⌊max(L, C)⌋ − ⌊d⌋
 
-where F is the launch and communication of all steps, C the time of all their FLOPs, and L the
-certified bound of `vsim.sim.bounds.certificate` for these reads, with w = weights and KV written
-as pinned traffic of HBM, over free choice at the start.
+where F is the launch and communication of all steps, C the time of all their FLOPs, L the certified
+bound of `vsim.sim.bounds.certificate` for these reads, with w = weights and KV written as pinned
+traffic of HBM, over free choice at the start, and d what rounding steps to nanoseconds may hide.
 
 **Proof.** A step takes F_t + max(C_t, z_t) with z_t = ‖(hbm_t, slow_t)‖_p (`work.py`). F_t and C_t
 follow from the tokens and the reads, so every policy pays the same. A step's promotions and
@@ -18,9 +18,10 @@ bandwidth on the way up and copies down only add to the resources they share wit
 that is called simplex one resource carries both ways at B2 or less, so there also slow_t ≥
 (misses + promotions + v_t)·page/B2 with the pages v_t that every policy writes through. That is
 the step time of the certificate's claim, so Σ z_t ≥ L. Rounding w down lowers L only. A body is
-rounded up to whole nanoseconds, less 1e-6 of one against floating-point noise. That and the noise
-of bodies under a second are less than 2e-6 of a nanosecond a step, so under one nanosecond for each
-500,000 steps, which are taken off; and an integer that is above X − 1 is at least ⌊X⌋. ∎
+rounded up to whole nanoseconds, less 1e-6 of one against floating-point noise; and that noise is
+less than a share of 2^−46 of it (`schedules.step_time`). So with X = max(L, C) the bodies take, in
+whole nanoseconds, N ≥ X − d for d = T·10^−6 + X·2^−46; and N + ⌊d⌋ > X − 1, so N ≥ ⌊X⌋ − ⌊d⌋, which
+is what is claimed: d is less than one up to a million steps and nineteen hours. ∎
 
 F may be added because this run's formula has transfers in a step's body only. Where transfers go
 on while a step is launched, as on the engine's flows, L + F would be no bound, and L alone is one.
@@ -28,16 +29,19 @@ on while a step is launched, as on the engine's flows, L + F would be no bound, 
 
 import math
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 from vsim.sim.attention_run.work import Timed, Work
+from vsim.sim.bounds.false_certificate import refuse_false_certificate
 from vsim.sim.bounds.lp import Bound, bound
 from vsim.sim.bounds.windows import WindowedBound, bound_in_windows
 from vsim.sim.placement.case import Case
 from vsim.sim.placement.comparison import LONG_STEPS
+from vsim.sim.schedules.step_time import ROUNDING
 from vsim.sim.timing.step_cost import StepCost
 
-_STEPS_PER_NS = 500_000  # over which rounding bodies takes less than a nanosecond off them
+_STEPS_PER_NS = 1_000_000  # over which rounding bodies takes a nanosecond off them at most
 _NS_PER_S = 10**9
 
 
@@ -51,6 +55,9 @@ class Certified:
         compute_ns: C, rounded down.
         decode_ns: what the run's decode steps took.
         steps: how many there were.
+
+    Raises:
+        FalseCertificateError: the run took less than the bound.
     """
 
     solved: Bound | WindowedBound
@@ -59,11 +66,17 @@ class Certified:
     decode_ns: int
     steps: int
 
+    def __post_init__(self) -> None:
+        bound_s, decode_s = Fraction(self.bound_ns, _NS_PER_S), Fraction(self.decode_ns, _NS_PER_S)
+        what = "bound on a run's decode steps"
+        refuse_false_certificate(bound_s, {"the run's placement": decode_s}, what=what)
+
     @property
     def body_ns(self) -> int:
-        """⌊max(L, C)⌋: what the bodies of the steps take at least."""
-        memory_ns = math.floor(self.solved.certificate.exact_s * _NS_PER_S)
-        return max(memory_ns, self.compute_ns) - self.steps // _STEPS_PER_NS
+        """⌊max(L, C)⌋ − ⌊d⌋: what the bodies of the steps take at least."""
+        most_ns = max(self.solved.certificate.exact_s * _NS_PER_S, Fraction(self.compute_ns))
+        hidden_ns = Fraction(self.steps, _STEPS_PER_NS) + most_ns * ROUNDING
+        return math.floor(most_ns) - math.floor(hidden_ns)
 
     @property
     def bound_ns(self) -> int:
@@ -73,12 +86,12 @@ class Certified:
     @property
     def gap(self) -> float:
         """By how much the run's decode steps take longer, relative."""
-        return self.decode_ns / max(self.bound_ns, 1) - 1
+        return _above(self.decode_ns, self.bound_ns)
 
     @property
     def body_gap(self) -> float:
         """The same for the bodies alone: without launch and communication."""
-        return (self.decode_ns - self.fixed_ns) / max(self.body_ns, 1) - 1
+        return _above(self.decode_ns - self.fixed_ns, self.body_ns)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for summary.json; seconds of simulated time."""
@@ -99,6 +112,11 @@ class Certified:
         }
 
 
+def _above(time_ns: int, bound_ns: int) -> float:
+    """By how much a time is above its bound, relative; bodies may take no whole nanosecond."""
+    return max(time_ns, 1) / max(bound_ns, 1) - 1
+
+
 def certify_decode(case: Case, work: Work, times: Timed, cost: StepCost) -> Certified:
     """Bound the decode steps of any placement and compare those of this run.
 
@@ -107,6 +125,9 @@ def certify_decode(case: Case, work: Work, times: Timed, cost: StepCost) -> Cert
         work: what the decode steps did.
         times: how long they took.
         cost: what a step costs.
+
+    Raises:
+        FalseCertificateError: see `Certified`.
     """
     anywhere = replace(case, start="free").may_start_resident()
     if case.reads.steps >= LONG_STEPS:

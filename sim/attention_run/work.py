@@ -20,13 +20,18 @@ from vsim.sim.attention_run.memory import Memory
 from vsim.sim.attention_run.prefill import Chunks, SlowTokens
 from vsim.sim.model.model import expected_experts
 from vsim.sim.schedules.cost import Cost, births
+from vsim.sim.schedules.step_time import step_seconds
 from vsim.sim.schedules.two_tiers import Bools
 from vsim.sim.timing.step_cost import StepCost
+from vsim.traces.faults import refuse
 
 Floats = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
 
 COMPUTE, HBM, LOWER = range(3)
+
+_LONGEST_S = 2.0**62 / 1e9
+_YEAR_S = 365 * 86_400
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -181,13 +186,18 @@ def weights_of(work: Work, cost: StepCost) -> Floats:
 
 
 def timed(work: Work, cost: StepCost, memory: Memory) -> Timed:
-    """How long each step takes."""
+    """How long each step takes.
+
+    Raises:
+        InputError: all steps together take longer than 64 bits of nanoseconds can count.
+    """
     weights = weights_of(work, cost)
     hbm_bytes = weights + work.tokens * _written_as_read(cost) + work.hbm_kv_bytes
     hbm_s = hbm_bytes / memory.hbm_read_bytes_per_s
     slow_s = memory.slow_s(work.up_bytes, work.down_bytes)
-    memory_s = _norm(hbm_s, slow_s, cost.attend_exponent)
+    memory_s = step_seconds(np.stack([hbm_s, slow_s]), cost.attend_exponent)
     compute_s = work.flops / cost.flops_per_s
+    _refuse_ages(math.fsum(memory_s) + math.fsum(compute_s))
     body_ns = np.ceil(np.maximum(compute_s, memory_s) * 1e9 - 1e-6)
     bound = np.where(slow_s > hbm_s, LOWER, HBM)
     communication = cost.comm_fixed_ns + work.tokens * cost.comm_ns_per_token
@@ -201,11 +211,9 @@ def timed(work: Work, cost: StepCost, memory: Memory) -> Timed:
     )
 
 
-def _norm(a: Floats, b: Floats, exponent: float) -> Floats:
-    """(aᵖ + bᵖ)^(1/p), divided by the larger so that no power overflows."""
-    high = np.maximum(a, b)
-    if math.isinf(exponent):
-        return high
-    low = np.minimum(a, b) / np.where(high > 0, high, 1.0)
-    found: Floats = high * (1.0 + low**exponent) ** (1.0 / exponent)
-    return found
+def _refuse_ages(all_s: float) -> None:
+    if all_s >= _LONGEST_S:
+        message = (
+            f"this run's steps take {all_s / _YEAR_S:,.0f} years, more than its clock can count"
+        )
+        refuse("scenario", f"{message}; name a machine with faster memories", place="machine")

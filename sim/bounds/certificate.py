@@ -32,12 +32,16 @@ M(s+1..e), and the hit a_e. Otherwise it was promoted at τ with s < τ ≤ e, a
 a_e; for τ = e that is at least b_e. So every read costs at least c(s, e). ∎
 
 For a p-norm step time, (x^p + y^p)^(1/p) ≥ αx + βy whenever α^q + β^q ≤ 1 with 1/p + 1/q = 1
-(Hölder), so the prices may be scaled up by 1/‖(1−λ, λ)‖_q. The exclusive model only adds paid
-promotions and demotions to the same traffic, so L holds for it as well, and so do duplex channels.
+(Hölder), so the prices may be divided by any number that is no less than ‖(1−λ, λ)‖_q: that is at
+most 1, and `dual_norm` gives one that is proven. The exclusive model only adds paid promotions and
+demotions to the same traffic, so L holds for it as well, and so do duplex channels.
 
-**Arithmetic.** Prices are rounded down to whole multiples of 2^−S seconds, which keeps them valid
-prices (the inequality above only needs α + β ≤ 1), and everything after that is exact in integers,
-so the value returned is proven, not only computed. A solver only proposes λ and μ; none is trusted.
+**Arithmetic.** λ is a whole multiple of 2^−106. Prices are rationals of it, the page and the
+bandwidths, rounded down to whole multiples of 2^−S seconds, which keeps them valid prices (the
+inequality above only needs α and β small enough), and μ is rounded to such multiples, which makes
+it another μ ≥ 0. Everything after that is exact in integers, so the value returned is proven, not
+only computed. S is such that no sum leaves 64 bits: Σ μ, what the reads of one step cost and the
+longest chain of both stay below 2^62. A solver only proposes λ and μ; none is trusted.
 """
 
 import math
@@ -47,6 +51,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
+from vsim.sim.bounds.dual_norm import ONE, dual_length, whole_weight
 from vsim.sim.compiled import kernel
 from vsim.sim.schedules.cost import births
 from vsim.sim.schedules.two_tiers import Bools, TwoTiers
@@ -63,6 +68,13 @@ class Certificate:
 
     exact_s: Fraction
     bound_s: float
+
+    @staticmethod
+    def of(exact_s: Fraction) -> "Certificate":
+        """Round a proven bound down to a float."""
+        nearest = float(exact_s)
+        below = math.nextafter(nearest, -math.inf) if nearest > exact_s else nearest
+        return Certificate(exact_s, below)
 
 
 def certify(
@@ -83,15 +95,19 @@ def certify(
     steps = reads.steps
     if len(lam) != steps or len(mu) != steps:
         raise ValueError(f"lam and mu must have one entry for each of {steps} steps")
-    if not (np.isfinite(lam).all() and np.isfinite(mu).all() and (mu >= 0).all()):
+    if not (np.isfinite(lam).all() and np.isfinite(mu.sum()) and (mu >= 0).all()):
         raise ValueError("lam and mu must be finite and mu must not be negative")
-    # S such that no sum below leaves int64: all of μ, and one step's reads at the dearest price.
-    slow_s = reads.page_bytes / tiers.slow_bytes_per_s
-    fast_s = reads.page_bytes / tiers.hbm_bytes_per_s
+    shares = _shares(lam, tiers.norm)
+    page = reads.page_bytes
+    fast_s = Fraction(page) / Fraction(tiers.hbm_bytes_per_s)
+    slow_s = Fraction(page) / Fraction(tiers.slow_bytes_per_s)
+    # As floats these are off by a few parts in 10^16, and 2^60 is a quarter of what there is.
+    dearest = max(fast / length for fast, _, length in shares) * float(fast_s)
+    dearest += max(slow / length for _, slow, length in shares) * float(slow_s)
     at_most = max(1, int(reads.reads_per_step.max()))
-    largest = max(float(mu.sum()), 2 * (slow_s + fast_s) * at_most)
-    scale = 60 - math.frexp(largest)[1]
-    hbm_price, slow_price = _prices(lam, reads.page_bytes, tiers, scale)
+    scale = 60 - math.frexp(max(float(mu.sum()), 2 * dearest * at_most))[1]
+    hbm_price = _prices([(fast, length) for fast, _, length in shares], fast_s, scale)
+    slow_price = _prices([(slow, length) for _, slow, length in shares], slow_s, scale)
     capacity_price = np.floor(np.ldexp(mu, scale)).astype(np.int64)
 
     of_reads = sum(
@@ -101,37 +117,30 @@ def certify(
         ).tolist()
     )  # fmt: skip
     total = Fraction(of_reads - tiers.hbm_pages * sum(capacity_price.tolist()))
-    total += Fraction(sum(hbm_price.tolist()) * tiers.weight_bytes, reads.page_bytes)
+    total += Fraction(sum(hbm_price.tolist()) * tiers.weight_bytes, page)
     if not tiers.exclusive and not tiers.duplex:
         total += sum(
             b * v for b, v in zip(slow_price.tolist(), births(reads).tolist(), strict=True)
         )
-    exact = total * Fraction(2) ** -scale
-    rounded = float(exact)
-    return Certificate(exact, math.nextafter(rounded, -math.inf) if rounded > exact else rounded)
+    return Certificate.of(total * Fraction(2) ** -scale)
 
 
-def _prices(lam: Floats, page_bytes: int, tiers: TwoTiers, scale: int) -> tuple[Int64s, Int64s]:
-    """Prices of one page on HBM and on the channel, int64[T] each, in 2^−scale s, rounded down."""
-    unit = Fraction(2) ** (scale - 53)
-    fast = unit * page_bytes / Fraction(tiers.hbm_bytes_per_s)
-    slow = unit * page_bytes / Fraction(tiers.slow_bytes_per_s)
-    slow_weight = np.floor(np.ldexp(np.clip(lam, 0.0, 1.0), 53)).astype(np.int64)
-    fast_weight = 2**53 - slow_weight
-    if not math.isinf(tiers.norm):
-        # 2^−40 is far more than the rounding of these few operations, and goes the safe way.
-        weights = np.stack([fast_weight, slow_weight]) * 2.0**-53
-        if tiers.norm == 1:
-            length = weights.max(axis=0)
-        else:
-            dual = tiers.norm / (tiers.norm - 1)
-            length = (weights**dual).sum(axis=0) ** (1 / dual)
-        fast_weight, slow_weight = (weights * ((1 - 2.0**-40) * 2.0**53) / length).astype(np.int64)
-    prices = [
-        [weight * per_page.numerator // per_page.denominator for weight in weights_of.tolist()]
-        for weights_of, per_page in ((fast_weight, fast), (slow_weight, slow))
-    ]
-    return np.array(prices[0], np.int64), np.array(prices[1], np.int64)
+def _shares(lam: Floats, norm: float) -> list[tuple[int, int, int]]:
+    """(1−λ, λ, ‖·‖_q) of each step as whole numbers: the first two over the third are weights."""
+    known: dict[float, tuple[int, int, int]] = {}
+    for value in np.unique(lam).tolist():
+        slow = whole_weight(min(max(value, 0.0), 1.0))
+        known[value] = (ONE - slow, slow, dual_length((ONE - slow, slow), norm))
+    return [known[value] for value in lam.tolist()]
+
+
+def _prices(weights: list[tuple[int, int]], page_s: Fraction, scale: int) -> Int64s:
+    """int64[T]: weight · page_s of each step in 2^−scale s, rounded down."""
+    unit = Fraction(2) ** scale * page_s
+    return np.array(
+        [weight * unit.numerator // (unit.denominator * length) for weight, length in weights],
+        np.int64,
+    )
 
 
 @kernel

@@ -5,13 +5,17 @@ from typing import Any
 import highspy
 
 
+class NoOptimumError(RuntimeError):
+    """HiGHS ended without an optimum."""
+
+
 def run_highs(highs: Any) -> None:
     """Solve the model in `highs` to optimality.
 
     The interior-point method may end imprecise or stuck; the dual simplex then goes on.
 
     Raises:
-        RuntimeError: neither reached an optimum.
+        NoOptimumError: neither reached an optimum.
     """
     if highs.run() == highspy.HighsStatus.kError:
         # HiGHS keeps a thread's number of workers from its first solve and refuses another.
@@ -24,4 +28,4 @@ def run_highs(highs: Any) -> None:
     highs.run()
     highs.setOptionValue("solver", solver)
     if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
-        raise RuntimeError(f"HiGHS found no optimum: {highs.getModelStatus()}")
+        raise NoOptimumError(f"HiGHS found no optimum: {highs.getModelStatus()}")

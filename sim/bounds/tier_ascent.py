@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from vsim.sim.bounds.certificate import Certificate
+from vsim.sim.bounds.highs import NoOptimumError
 from vsim.sim.bounds.lp import bound
 from vsim.sim.bounds.tier_certificate import certify_tiers
 from vsim.sim.bounds.tier_lp import bound_tiers
@@ -37,8 +38,10 @@ class StackBound:
     Attributes:
         certificate: the bound.
         lam, mu: its multipliers, as `certify_tiers` takes them.
-        lp_s: the optimum of the linear program that it began with; of more than two tiers, over
-            the paths that it was given, so that its true one may be lower.
+        lp_s: where it began: for two tiers what `lp.Bound.lp_s` says of the inclusive program; for
+            more, the optimum under max() of the program over groups, over the paths that it was
+            given, if that proposed the better multipliers. No certificate is held against it: tiers
+            that are exclusive, or a p-norm, are bounded above it. None if no solver answered.
         evaluations: how often the slope was worked out.
         seconds: wall time.
     """
@@ -46,7 +49,7 @@ class StackBound:
     certificate: Certificate
     lam: Floats
     mu: Floats
-    lp_s: float
+    lp_s: float | None
     evaluations: int
     seconds: float
 
@@ -58,6 +61,8 @@ class StackBound:
     @property
     def solver(self) -> str:
         """What proposed the multipliers."""
+        if self.lp_s is None:
+            return "hand"
         return "ascent" if self.evaluations else "interior point"
 
 
@@ -95,7 +100,7 @@ def bound_stack(
 
 def _proposed(
     reads: PageReads, stack: TierStack, start: Int32s, threads: int
-) -> tuple[Floats, Floats, float]:
+) -> tuple[Floats, Floats, float | None]:
     """λ, μ and the optimum of a linear program, whichever certifies more."""
     two = TwoTiers(
         hbm_bytes_per_s=stack.bytes_per_s[0],
@@ -116,7 +121,10 @@ def _proposed(
         return lam, mu, merged.lp_s
     # The inclusive program proposes for exclusive tiers, too: their own takes many times longer.
     inclusive = replace(stack, exclusive=False)
-    grouped = bound_tiers(reads, inclusive, start, max_rounds=1, threads=threads)
+    try:
+        grouped = bound_tiers(reads, inclusive, start, max_rounds=1, threads=threads)
+    except NoOptimumError:
+        return lam, mu, merged.lp_s
     exact_s = certify_tiers(grouped.lam, grouped.mu, reads, stack, start).exact_s
     if exact_s > certify_tiers(lam, mu, reads, stack, start).exact_s:
         return grouped.lam, grouped.mu, grouped.relaxed_s
@@ -157,6 +165,9 @@ def ascend(
         )  # fmt: skip
         used += int(found.nfev)
         here = slope.split(found.x)
+        if not all(np.isfinite(part.sum()) for part in here):
+            here = lam, mu  # beyond floats, where tiers differ by many powers of ten
+            continue
         value = certify_tiers(*here, reads, stack, start).exact_s
         if value > best:
             best, (lam, mu) = value, here

@@ -21,12 +21,17 @@ least the sum of all loads at their prices. Occupancies are at most k_i and μ �
 depends on i, j and t, and, inclusive, on whether step t − 1 read or wrote the page: the trace says
 that, no policy does. So what remains is a sum over pages of the price of the path that each took,
 plus constants (weights, writes through); each is at least the cheapest path, and as its price adds
-up over pairs of neighbouring steps, the dynamic program over K states finds it. Prices are rounded
-down to whole multiples of 2^−S s and the rest is exact. ∎
+up over pairs of neighbouring steps, the dynamic program over K states finds it. ∎
 
 For a p-norm over the tiers' times, ‖x‖_p ≥ Σ α_i x_i whenever ‖α‖_q ≤ 1 with 1/p + 1/q = 1
 (Hölder), and a duplex channel's time is at least any mean of its two directions. So it is enough
-that the λ of each step, added up tier by tier, have the q-norm 1.
+that the λ of each step, added up tier by tier, have a q-norm of at most 1: they are divided by a
+number that is proven to be no less than it (`dual_norm`).
+
+**Arithmetic.** λ is rounded down to whole multiples of 2^−106, its prices to whole multiples of
+2^−S s, μ to such multiples as well; each stays what the claim asks for, and the rest is exact. S is
+such that no sum leaves 64 bits: a step of a path loads no resource more than twice, so a path costs
+at most twice all prices and once all μ, which together stay below 2^61.
 """
 
 import math
@@ -36,6 +41,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vsim.sim.bounds.certificate import Certificate
+from vsim.sim.bounds.dual_norm import ONE, dual_length, whole_weight
 from vsim.sim.compiled import kernel
 from vsim.sim.schedules.by_page import StepsByPage
 from vsim.sim.schedules.cost import births
@@ -66,12 +72,18 @@ def certify_tiers(
     if lam.shape != (steps, stack.resources) or mu.shape != (steps, tiers - 1):
         raise ValueError("lam must be [T, resources] and mu [T, tiers - 1]")
     for name, values in (("lam", lam), ("mu", mu)):
-        if not (np.isfinite(values).all() and (values >= 0).all()):
+        if not (np.isfinite(values.sum()) and (values >= 0).all()):
             raise ValueError(f"{name} must be finite and not negative")
-    page_s = [reads.page_bytes / b for b in stack.bytes_per_s]
-    largest = 4 * sum(page_s) * steps + float(mu.sum())
-    scale = 60 - math.frexp(largest)[1]
-    prices = _prices(lam, reads.page_bytes, stack, scale)
+    weights = _weights(lam, stack)
+    page_s = [Fraction(reads.page_bytes) / Fraction(stack.bytes_per_s[i]) for i in stack.tier_of()]
+    # As a float this is off by a few parts in 10^16 a step, and 2^60 is half of what there is.
+    all_prices = math.fsum(
+        weight / length * float(of_page)
+        for row, length in weights
+        for weight, of_page in zip(row, page_s, strict=True)
+    )
+    scale = 60 - math.frexp(2 * all_prices + float(mu.sum()))[1]
+    prices = _prices(weights, page_s, scale)
     room = np.zeros((steps, tiers), np.int64)
     room[:, :-1] = np.floor(np.ldexp(mu, scale))
 
@@ -91,37 +103,34 @@ def certify_tiers(
         price * pages
         for price, pages in zip(prices.ravel().tolist(), written.ravel().tolist(), strict=True)
     )
-    exact = total * Fraction(2) ** -scale
-    rounded = float(exact)
-    return Certificate(exact, math.nextafter(rounded, -math.inf) if rounded > exact else rounded)
+    return Certificate.of(total * Fraction(2) ** -scale)
 
 
-def _prices(lam: Floats, page_bytes: int, stack: TierStack, scale: int) -> Int64s:
+def _weights(lam: Floats, stack: TierStack) -> list[tuple[list[int], int]]:
+    """Each step's λ as whole numbers, and the number that they are to be divided by."""
+    tier_of = stack.tier_of().tolist()
+    found = []
+    for row in np.minimum(lam, 1.0).tolist():
+        whole = [whole_weight(share) for share in row]
+        by_tier = [0] * stack.tiers
+        for tier, weight in zip(tier_of, whole, strict=True):
+            by_tier[tier] += weight
+        length = dual_length(by_tier, stack.norm)
+        # Under max() weights that add up to less than 1 are left as they are.
+        found.append((whole, max(length, ONE) if math.isinf(stack.norm) else length))
+    return found
+
+
+def _prices(weights: list[tuple[list[int], int]], page_s: list[Fraction], scale: int) -> Int64s:
     """int64[T, resources]: the price of one page, in 2^−scale s, rounded down."""
-    # Shares in 2^−53, so that their sum is exact; rounding down keeps it at most 1.
-    shares = np.floor(np.ldexp(np.minimum(lam, 1.0), 53)).astype(np.int64)
-    tier_of = stack.tier_of()
-    unit = [Fraction(2) ** scale * page_bytes / Fraction(stack.bytes_per_s[i]) for i in tier_of]
-    whole = [max(sum(row), 2**53) for row in shares.tolist()]
-    if not math.isinf(stack.norm):
-        of_tier = tier_of[:, None] == np.arange(stack.tiers)
-        by_tier = (shares * 2.0**-53) @ of_tier
-        if stack.norm == 1:
-            length = by_tier.max(axis=1)
-        else:
-            # Divided by the largest, so that no power underflows.
-            dual, top = stack.norm / (stack.norm - 1), by_tier.max(axis=1, keepdims=True)
-            part = by_tier / np.where(top > 0, top, 1.0)
-            length = top[:, 0] * (part**dual).sum(axis=1) ** (1 / dual)
-        # 2^−40 is far more than the rounding of these few operations, and goes the safe way.
-        whole = [max(math.ceil(x * (1 + 2.0**-40) * 2**53), 1) for x in length.tolist()]
+    units = [Fraction(2) ** scale * of_page for of_page in page_s]
     return np.array(
         [
             [
-                share * u.numerator // (u.denominator * all_)
-                for share, u in zip(row, unit, strict=True)
+                weight * unit.numerator // (unit.denominator * length)
+                for weight, unit in zip(row, units, strict=True)
             ]
-            for row, all_ in zip(shares.tolist(), whole, strict=True)
+            for row, length in weights
         ],
         np.int64,
     )

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from vsim.sim.inputs.yaml_input import YamlDocument, read_text
+from vsim.sim.placement.applicability import refuse_what_cannot_act
 from vsim.sim.placement.bounding import BoundedCase, bounded_cases
-from vsim.sim.placement.comparison import policy_names
 from vsim.sim.placement.scenario import PlacementScenario
-from vsim.sim.placement.stack.comparison import stack_policy_names
 from vsim.traces.arrow_io import Provenance, put_table
-from vsim.traces.faults import Fault, InputError, refuse, suggestion
+from vsim.traces.faults import Fault, InputError, refuse
 from vsim.traces.writing import (
     FolderKind,
     FreshFile,
@@ -136,7 +135,7 @@ def _compare(
     try:
         document = YamlDocument(text, file, settings)
         described = document.validate(PlacementScenario)
-        _check_policies(document, described)
+        refuse_what_cannot_act(described)
         base = Path(scenario).parent if scenario else Path()
         outputs.protect([base / name for name in described.attention or ()])
         results = []
@@ -172,27 +171,11 @@ def _progress() -> Callable[[str], None] | None:
     return tell
 
 
-def _check_policies(document: YamlDocument, scenario: PlacementScenario) -> None:
-    stacked = scenario.memory.stacked
-    known = stack_policy_names() if stacked else policy_names()
-    others = policy_names() if stacked else stack_policy_names()
-    faults: list[Fault] = []
-    for at, name in enumerate(scenario.policies or ()):
-        if name in known:
-            continue
-        message = f"{name!r} is no policy{suggestion(name, known)}"
-        if name in others:
-            kind = "two inclusive tiers" if stacked else "memory.tiers or exclusive tiers"
-            message = f"{name!r} is for {kind} only; write some of {', '.join(known)}"
-        faults.append(document.fault(("policies", at), message))
-    if faults:
-        raise InputError(faults)
-
-
 def _as_options(fault: Fault, document: YamlDocument | None) -> Fault:
     """Give a fault its place in the scenario file, or the name of the option it was written as."""
     if fault.file == "scenario" and fault.place is not None and document is not None:
-        fault = document.fault(tuple(fault.place.split(".")), fault.message)
+        keys = (int(key) if key.isdecimal() else key for key in fault.place.split("."))
+        fault = document.fault(tuple(keys), fault.message)
     return replace(fault, file=OPTION_OF_FIELD.get(fault.file, fault.file))
 
 

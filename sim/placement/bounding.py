@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from vsim.sim.placement.applicability import refuse_what_cannot_act
 from vsim.sim.placement.comparison import Comparison, compare
 from vsim.sim.placement.load import points, stack_points
 from vsim.sim.placement.moves import operations
@@ -15,7 +16,6 @@ from vsim.sim.placement.stack.comparison import StackComparison, compare_stack
 from vsim.sim.placement.stack.operations import stack_operations
 from vsim.sim.placement.stack.view import render_stack
 from vsim.sim.placement.view import render
-from vsim.traces.faults import Fault, InputError
 
 Progress = Callable[[str], None]
 """Is told the name of what runs next, and nothing at the end of a case."""
@@ -30,12 +30,15 @@ class BoundedCase:
         sparsity: the share of pages that a step leaves out; None for a selection not by share.
         hbm_share: the share of all pages that HBM holds.
         slow_tier: the name of the lower of two tiers.
+        name, description: the scenario's.
     """
 
     comparison: Comparison | StackComparison
     sparsity: float | None
     hbm_share: float
     slow_tier: str
+    name: str = "placement"
+    description: str = ""
 
     @property
     def bound_s(self) -> float:
@@ -44,8 +47,16 @@ class BoundedCase:
 
     def as_json(self) -> dict[str, Any]:
         """The case and its results as plain values."""
-        label = {"sparsity": self.sparsity, "hbm_share": self.hbm_share}
-        return {**label, **self.comparison.as_json()}
+        label = {
+            "scenario": self.name,
+            "description": self.description,
+            "sparsity": self.sparsity,
+            "hbm_share": self.hbm_share,
+        }
+        found = {**label, **self.comparison.as_json()}
+        if isinstance(self.comparison, Comparison):
+            found["case"] = {**found["case"], "slow_tier": self.slow_tier}
+        return found
 
     def text(self) -> str:
         """A table of at most 100 columns."""
@@ -79,6 +90,7 @@ def bound(
 
     Raises:
         InputError: a trace, a setting or a policy does not fit.
+        FalseCertificateError: a policy took less than the bound: a bug in vsim.
     """
     return tuple(bounded_cases(scenario, base=base, progress=progress))
 
@@ -96,19 +108,16 @@ def bounded_cases(
 def _compared(
     scenario: PlacementScenario, base: Path, progress: Progress | None
 ) -> Iterator[BoundedCase]:
-    names, seed, slow = scenario.policies, scenario.seed, scenario.memory.slow_tier
-    try:
-        if scenario.memory.stacked:
-            for several in stack_points(scenario, base):
-                over = compare_stack(
-                    several.case, several.tier_names, names, seed=seed, progress=progress
-                )
-                yield BoundedCase(over, several.sparsity, several.hbm_share, slow)
-            return
-        for two in points(scenario, base):
-            found = compare(
-                two.case, names, seed=seed, mip_s=scenario.mip_seconds, progress=progress
+    refuse_what_cannot_act(scenario)
+    names, seed = scenario.policies, scenario.seed
+    told = (scenario.memory.slow_tier, scenario.name, scenario.description)
+    if scenario.memory.stacked:
+        for several in stack_points(scenario, base):
+            over = compare_stack(
+                several.case, several.tier_names, names, seed=seed, progress=progress
             )
-            yield BoundedCase(found, two.sparsity, two.hbm_share, slow)
-    except ValueError as error:  # a policy that needs what the trace does not have
-        raise InputError([Fault("scenario", str(error), place="policies")]) from None
+            yield BoundedCase(over, several.sparsity, several.hbm_share, *told)
+        return
+    for two in points(scenario, base):
+        found = compare(two.case, names, seed=seed, mip_s=scenario.mip_seconds, progress=progress)
+        yield BoundedCase(found, two.sparsity, two.hbm_share, *told)

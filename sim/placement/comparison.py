@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
+from vsim.sim.bounds.false_certificate import gap_above, refuse_false_certificate
 from vsim.sim.bounds.floors import Floors, floors
 from vsim.sim.bounds.lp import Bound, bound
 from vsim.sim.bounds.windows import WindowedBound, bound_in_windows
@@ -11,7 +13,7 @@ from vsim.sim.placement.case import Case, Placement
 from vsim.sim.placement.policies import policies, rounded, solved_for_rounding, studies
 from vsim.sim.placement.predictors import PREDICTORS
 from vsim.sim.placement.static import unlimited_hbm
-from vsim.sim.schedules.cost import Cost
+from vsim.sim.schedules.cost import Cost, no_less_seconds
 from vsim.traces.page_reads import PageReads
 
 ROUNDING = "lp-rounding"
@@ -22,22 +24,44 @@ LONG_STEPS = 3_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """One policy's result. `placement` is None for HBM without a limit, which is no placement."""
+    """One policy's result.
+
+    Attributes:
+        name: the policy.
+        placement: None for HBM without a limit, which is no placement.
+        cost: what it took.
+        no_less_s: a number that its true time is not above, see `no_less_seconds`.
+        gap: how far it is above the bound, relative.
+    """
 
     name: str
     placement: Placement | None
     cost: Cost
+    no_less_s: Fraction
     gap: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison:
-    """The bound of a case and the policies above it, best last as they were asked for."""
+    """The bound of a case and the policies above it, best last as they were asked for.
+
+    Raises:
+        FalseCertificateError: a policy took less than the bound, or than a floor.
+    """
 
     case: Case
     bound: Bound | WindowedBound
     floors: Floors
     rows: tuple[Row, ...]
+
+    def __post_init__(self) -> None:
+        held = {row.name: row.no_less_s for row in self.rows if row.placement is not None}
+        refuse_false_certificate(self.bound.certificate.exact_s, held)
+        for name, floor in (
+            ("bandwidth", self.floors.bandwidth_s),
+            ("room", self.floors.capacity_s),
+        ):
+            refuse_false_certificate(Fraction(floor), held, what=f"floor by {name}")
 
     def as_json(self) -> dict[str, Any]:
         """The whole comparison as plain values."""
@@ -129,6 +153,7 @@ def compare(
     Raises:
         KeyError: a name is not known.
         ValueError: a policy follows attention mass, and the case has none.
+        FalseCertificateError: see `Comparison`.
     """
     tell = progress or (lambda name: None)
     wanted = usual_names(case) if names is None else tuple(names)
@@ -144,17 +169,21 @@ def compare(
         )
     else:
         solved = bound(case.reads, case.tiers, case.may_start_resident(), threads=threads)
+    exact_s = solved.certificate.exact_s
     rows: list[Row] = []
+
+    def add(name: str, placement: Placement | None, cost: Cost) -> None:
+        no_less_s = no_less_seconds(case.reads, case.tiers, cost)
+        rows.append(Row(name, placement, cost, no_less_s, gap_above(exact_s, no_less_s)))
+
     for name in wanted:
         tell(name)
         if name == UNLIMITED:
-            cost = unlimited_hbm(case.reads, case.tiers)
-            rows.append(Row(name, None, cost, cost.time_s / solved.bound_s - 1))
+            add(name, None, unlimited_hbm(case.reads, case.tiers))
             continue
         if name == ROUNDING and rounding is not None:
             placement = rounded(case, rounding, mip_s=mip_s, seed=seed)
         else:
             placement = known[name](case, seed)
-        cost = case.cost(placement.schedule)
-        rows.append(Row(name, placement, cost, cost.time_s / solved.bound_s - 1))
+        add(name, placement, case.cost(placement.schedule))
     return Comparison(case, solved, floors(case.reads, case.tiers), tuple(rows))

@@ -5,6 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vsim.sim.placement.applicability import (
+    refuse_policies_without_mass,
+    refuse_what_no_write_feels,
+    refuse_what_reads_ignore,
+)
 from vsim.sim.placement.case import Case
 from vsim.sim.placement.reshape import (
     first_steps,
@@ -23,8 +28,9 @@ from vsim.sim.placement.stack.case import StackCase
 from vsim.sim.schedules.tier_stack import TierStack
 from vsim.sim.schedules.two_tiers import TwoTiers
 from vsim.traces.attention import AttentionTrace, read_attention
-from vsim.traces.attention_generator import GeneratorSpec, generate
+from vsim.traces.attention_generator import generate
 from vsim.traces.faults import Fault, InputError
+from vsim.traces.machine_memory import memory_fault
 from vsim.traces.page_reads import PageReads
 from vsim.traces.selection import (
     Dense,
@@ -41,6 +47,9 @@ SETTINGS_OF_KIND: Mapping[str, tuple[str, ...]] = {
     "window": ("sinks", "window"),
     "dense": (),
 }
+
+_BYTES_OF_CELL = 8
+"""Tables of a page at a step: two of a state, one of a schedule, and one of its copies."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -159,26 +168,31 @@ def _selected(
         reads, seen = _reads(scenario, traces, selection)
         if reads.reads == 0:
             raise InputError([Fault(traces[0].source, "has no page that a step reads")])
+        refuse_what_no_write_feels(scenario, reads)
+        if seen is None:
+            refuse_policies_without_mass(scenario)
+        if scenario.memory.stacked:
+            _refuse_table(reads)
         yield sparsity, reads, seen
+
+
+def _refuse_table(reads: PageReads) -> None:
+    """Policies over several tiers lay out where each page is at each step."""
+    needed = reads.n_pages * reads.steps * _BYTES_OF_CELL
+    what = f"{reads.n_pages:,} pages at {reads.steps:,} steps on several tiers"
+    fault = memory_fault("scenario", needed, what, "steps")
+    if fault is not None:
+        raise InputError([fault])
 
 
 def _traces(scenario: PlacementScenario, base: Path) -> list[AttentionTrace]:
     drawn = scenario.generate
     if drawn is None:
         return [read_attention(base / name) for name in scenario.attention or ()]
-    return [
-        generate(
-            GeneratorSpec(
-                prompt_tokens=drawn.prompt_tokens,
-                steps=drawn.steps,
-                heads=drawn.heads,
-                seed=drawn.seed + request,
-                kept=drawn.kept,
-                variation=drawn.variation,
-            )
-        )
-        for request in range(drawn.requests)
-    ]
+    fault = drawn.fault()
+    if fault is not None:
+        raise InputError([fault])
+    return [generate(drawn.spec(request)) for request in range(drawn.requests)]
 
 
 def _reads(
@@ -197,6 +211,7 @@ def _reads(
         reads, seen = side_by_side(parts, masses)
     except ValueError as error:
         raise InputError([Fault("scenario", str(error), place="attention")]) from None
+    refuse_what_reads_ignore(scenario, reads)
     if scenario.steps is not None:
         reads, seen = first_steps(reads, seen, scenario.steps)
     if scenario.page_factor > 1 or scenario.merge_heads:

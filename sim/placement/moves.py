@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from vsim.sim.placement.case import Case
+from vsim.sim.placement.operation_figures import bytes_of_pages, step_ends_ns
 from vsim.sim.schedules.cost import Cost
 from vsim.sim.schedules.schedule import Schedule
 from vsim.traces.arrow_arrays import listed
@@ -55,9 +56,11 @@ def operations(case: Case, schedule: Schedule, cost: Cost, slow_tier: str) -> pa
     rows, starts = np.unique(key, return_index=True)
     offsets = np.append(starts, len(key)).astype(np.int64)
     step, kind = rows // len(_KINDS), rows % len(_KINDS)
-    ends_ns = np.rint(np.cumsum(cost.step_s) * 1e9).astype(np.int64)
+    ends_ns = step_ends_ns(cost.step_s)
     starts_ns = np.concatenate([[0], ends_ns[:-1]])
-    moved = np.where((kind == _KEEP) | (kind == _EVICT), 0, np.diff(offsets) * reads.page_bytes)
+    moved = bytes_of_pages(
+        np.where((kind == _KEEP) | (kind == _EVICT), 0, np.diff(offsets)), reads.page_bytes
+    )
     source = _tier_of(kind, {_PROMOTE: slow_tier, _ATTEND_FAST: "hbm", _ATTEND_SLOW: slow_tier,
                              _KEEP: slow_tier, _DEMOTE: "hbm", _EVICT: "hbm"})  # fmt: skip
     target = _tier_of(kind, {_PROMOTE: "hbm", _KEEP: "hbm", _DEMOTE: slow_tier})

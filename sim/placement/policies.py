@@ -76,14 +76,30 @@ def rounded(case: Case, solved: Bound, *, mip_s: float, seed: int = 0) -> Placem
     return Placement("lp-rounding", found.schedule, True)
 
 
+ERRORS_PERCENT, FORESIGHTS = (10, 25, 50, 75, 100), (1, 2, 4, 8)
+"""The wrong predictions of `belady-error-N`, and the steps that `lookahead-N` knows."""
+
+DRAWING = frozenset(
+    {"window-share", "interval-annealing", "lp-rounding"}
+    | {f"belady-error-{percent}" for percent in ERRORS_PERCENT}
+)
+"""The policies that draw from the seed."""
+
+FOLLOWING_MASS = frozenset(
+    {name for name, (predictor, _) in PREDICTORS.items() if predictor.uses_mass}
+    | {f"lookahead-{steps}" for steps in FORESIGHTS}
+)
+"""The policies that follow attention mass."""
+
+
 def studies() -> Mapping[str, Run]:
     """Policies that a table shows only if asked: how much, and how rightly, one must foresee.
 
     belady-error-N: Belady with N % of its predictions wrong. lookahead-N: `learned`, but it knows
     what the next N steps read.
     """
-    found = {f"belady-error-{percent}": _mistaken(percent) for percent in (10, 25, 50, 75, 100)}
-    return MappingProxyType({**found, **{f"lookahead-{n}": _foreseeing(n) for n in (1, 2, 4, 8)}})
+    found = {f"belady-error-{percent}": _mistaken(percent) for percent in ERRORS_PERCENT}
+    return MappingProxyType({**found, **{f"lookahead-{n}": _foreseeing(n) for n in FORESIGHTS}})
 
 
 def _foreseeing(steps: int) -> Run:

@@ -122,10 +122,13 @@ def side_by_side(
 ) -> tuple[PageReads, Seen | None]:
     """Decode several requests in one batch, step by step, for as long as the shortest lasts.
 
-    Raises ValueError if their pages differ in bytes.
+    Raises ValueError if their pages differ in bytes, or are more than 32 bits can number.
     """
     if len({(part.page_bytes, part.page_tokens) for part in parts}) != 1:
         raise ValueError("requests of one batch must have pages of one size")
+    total = sum(part.n_pages for part in parts)
+    if total > 2**31 - 1:
+        raise ValueError(f"requests of one batch have {total:,} pages; at most {2**31 - 1:,}")
     if len(parts) == 1:
         return parts[0], seen[0]
     steps = min(part.steps for part in parts)

@@ -204,7 +204,7 @@ def _retain(
                 score[pages[i]] = SURE + foresight - j
 
         usual = 0.9 * usual + 0.1 * pressure[t]
-        idle = int(usual * max(hbm - misses, 0.0))
+        idle = int(min(usual * max(hbm - misses, 0.0), float(n_pages)))
         if prefetch and idle > 0 and t + 1 < steps:
             stays = _with_room(stays, n, idle)
             used, n, promotions = _prefetch(

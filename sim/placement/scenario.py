@@ -6,7 +6,18 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from vsim.sim.inputs.yaml_input import Bandwidth, Bytes, FieldsError
 from vsim.sim.scenario.page_selection import Name, PageSelection, Share, Sparsity, several
+from vsim.sim.schedules.tier_stack import MOST_TIERS
 from vsim.sim.schedules.two_tiers import Start
+from vsim.traces.attention import BYTES_OF_ENTRY, BYTES_OF_PAGE
+from vsim.traces.attention_generator import MOST_HEADS, MOST_TOKENS, GeneratorSpec
+from vsim.traces.faults import Fault
+from vsim.traces.machine_memory import memory_fault
+
+MOST_STEPS, MOST_REQUESTS = 2**24 - 1, 2**16
+MOST_SEED = 2**62
+"""Requests and restarts count up from a seed, and all of them fit 64 bits."""
+MemoryBandwidth = Annotated[Bandwidth, Field(ge=1, le=1e18)]
+"""From a byte a second to more than any memory has; times and their ratios stay numbers."""
 
 Shares = Annotated[tuple[Share, ...], BeforeValidator(several), Field(min_length=1)]
 Sparsities = Annotated[tuple[Sparsity, ...], BeforeValidator(several), Field(min_length=1)]
@@ -24,20 +35,47 @@ class _Section(BaseModel):
 class GenerateSettings(_Section):
     """Attention drawn from heads that were fitted to the recordings."""
 
-    prompt_tokens: int = Field(ge=1)
+    prompt_tokens: int = Field(ge=1, le=MOST_TOKENS)
     """Tokens of each request's context before the first step."""
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=1, le=MOST_STEPS)
     """Tokens decoded."""
-    requests: int = Field(default=1, ge=1)
+    requests: int = Field(default=1, ge=1, le=MOST_REQUESTS)
     """Requests in the batch, each with a seed of its own."""
-    heads: int = Field(default=90, ge=1)
+    heads: int = Field(default=90, ge=1, le=MOST_HEADS)
     """KV heads over all layers."""
     kept: Share = 0.6
     """Share of a row's pages that is drawn; a selection can read no more."""
     variation: float = Field(default=1.0, ge=0, le=10)
     """How fast attention moves: 1 as recorded, 0 never, 2 twice as fast."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of the first request; the others follow."""
+
+    def fault(self) -> Fault | None:
+        """What speaks against drawing this and selecting from it, if anything does."""
+        if self.prompt_tokens + self.steps > MOST_TOKENS:
+            message = f"prompt_tokens and steps are more than {MOST_TOKENS} together; write less"
+            return Fault("scenario", message, place="generate.prompt_tokens")
+        pages = self.requests * self.heads * self.spec(0).pages
+        entries = self.requests * self.spec(0).entries
+        if pages > MOST_TOKENS:
+            message = (
+                f"asks for {pages:,} pages, which are numbered to {MOST_TOKENS:,}; ask for less"
+            )
+            return Fault("scenario", message, place="generate")
+        needed = entries * BYTES_OF_ENTRY + pages * BYTES_OF_PAGE
+        what = f"{pages:,} pages, {entries:,} of them listed in all steps,"
+        return memory_fault("scenario", needed, what, "generate")
+
+    def spec(self, request: int) -> GeneratorSpec:
+        """What to draw for one of the requests."""
+        return GeneratorSpec(
+            prompt_tokens=self.prompt_tokens,
+            steps=self.steps,
+            heads=self.heads,
+            seed=self.seed + request,
+            kept=self.kept,
+            variation=self.variation,
+        )
 
 
 class SelectionSettings(PageSelection):
@@ -52,7 +90,7 @@ class TierSettings(_Section):
 
     tier: Name
     """Its name, such as `hbm`, `peer`, `lpddr`, `host`."""
-    bandwidth: Bandwidth
+    bandwidth: MemoryBandwidth
     """Bandwidth of the memory, or of the channel to it, each way."""
     share: Share | None = None
     """Share of all pages at the end of the decode that it holds. The last tier holds any number."""
@@ -65,12 +103,14 @@ TWO_TIER_FIELDS = ("hbm_bandwidth", "slow_bandwidth", "slow_tier", "hbm_share")
 class MemorySettings(_Section):
     """The tiers: two, or as many as are listed."""
 
-    tiers: Annotated[tuple[TierSettings, ...], Field(min_length=2)] | None = None
+    tiers: (
+        Annotated[tuple[TierSettings, ...], Field(min_length=2, max_length=MOST_TIERS)] | None
+    ) = None
     """The tiers from HBM down, in place of the four settings of two tiers."""
 
-    hbm_bandwidth: Bandwidth = 5e12
+    hbm_bandwidth: MemoryBandwidth = 5e12
     """Read bandwidth of HBM."""
-    slow_bandwidth: Bandwidth = 5e11
+    slow_bandwidth: MemoryBandwidth = 5e11
     """Bandwidth of the channel to the slow tier, each way."""
     slow_tier: Name = "host"
     """The slow tier's name in schedules."""
@@ -152,14 +192,11 @@ class PlacementScenario(_Section):
     """The policies to run. Left out: all of them."""
     mip_seconds: float = Field(default=0.0, ge=0)
     """How long the LP rounding may go on to search for whole pages. 0: not at all."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of the policies that draw."""
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:
-        if self.memory.stacked and self.mip_seconds > 0:
-            message = "is for the rounding of two inclusive tiers; leave it out"
-            raise FieldsError([(("mip_seconds",), message)])
         if (self.attention is None) == (self.generate is None):
             found = "neither" if self.attention is None else "both"
             raise ValueError(f"{found} of attention and generate is given; write exactly one")

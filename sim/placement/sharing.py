@@ -16,6 +16,9 @@ Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
 
 
+_ALL_HBM = 1e30
+
+
 def share_reads(reads: PageReads, tiers: TwoTiers, schedule: Schedule) -> Schedule:
     """Let the slow tier serve reads of pages in HBM while it would be done before HBM.
 
@@ -37,13 +40,23 @@ def share_reads(reads: PageReads, tiers: TwoTiers, schedule: Schedule) -> Schedu
     weight_pages = tiers.weight_bytes / reads.page_bytes
     written = np.zeros(reads.steps) if tiers.duplex else births(reads).astype(np.float64)
     order = np.argsort(schedule.first, kind="stable")
-    factor = 1.0 if math.isinf(tiers.norm) else tiers.ratio() ** (1 / (tiers.norm - 1))
     stays = _share(
         reads.offsets, reads.pages, reads.born, written,
         schedule.page[order], schedule.first[order], schedule.last[order],
-        tiers.ratio(), factor, weight_pages,
+        tiers.ratio(), _slow_share(tiers), weight_pages,
     )  # fmt: skip
     return Schedule.of(*stays)
+
+
+def _slow_share(tiers: TwoTiers) -> float:
+    """h / s of `share_reads`: (B1/B2)^(1/(p − 1)), and `_ALL_HBM` where that is more.
+
+    As p falls to 1 it leaves what floats hold, and the slow tier serves no read that it need not.
+    """
+    if math.isinf(tiers.norm):
+        return 1.0
+    exponent, ratio = 1 / (tiers.norm - 1), tiers.ratio()
+    return _ALL_HBM if exponent * math.log(ratio) > math.log(_ALL_HBM) else ratio**exponent
 
 
 @kernel
@@ -82,7 +95,8 @@ def _share(
         slow += hi - lo - hits - newborn
         fast = (weight_pages + hits + newborn) / ratio
         # The x of fast − x/ratio = factor·(slow + x).
-        shared = min(int((fast - factor * slow) * ratio / (1.0 + factor * ratio)), hits)
+        x = (fast - factor * slow) * ratio / (1.0 + factor * ratio)
+        shared = int(min(max(x, 0.0), float(hits)))  # before it is whole: it may not fit 64 bits
         if shared <= 0:
             continue
         passed = 0

@@ -1,5 +1,7 @@
 """A comparison as a table of text, at most 100 columns wide."""
 
+from decimal import ROUND_FLOOR, Context, Decimal
+
 from vsim.sim.placement.comparison import Comparison
 from vsim.traces.units import format_bandwidth, format_bytes
 
@@ -9,9 +11,6 @@ def render(found: Comparison, sparsity: float | None, hbm_share: float) -> str:
     reads, tiers = found.case.reads, found.case.tiers
     chosen = "" if sparsity is None else f", sparsity {sparsity:.0%}"
     certificate = f"certified in {found.bound.seconds:.2f} s by {found.bound.solver}"
-    gap = "the LP of the whole trace was not solved"
-    if found.bound.gap_to_lp is not None:
-        gap = f"{max(found.bound.gap_to_lp, 0.0):.1e} below the LP"
     lines = [
         f"{reads.source}",
         f"{reads.steps:,} steps, {reads.n_pages:,} pages of {reads.page_tokens} tokens"
@@ -20,8 +19,8 @@ def render(found: Comparison, sparsity: float | None, hbm_share: float) -> str:
         f" ({hbm_share:.0%}); slow tier {format_bandwidth(tiers.slow_bytes_per_s)};"
         f" start {found.case.start}",
         "",
-        f"no policy takes less than {written_seconds(found.bound.bound_s)}: {certificate},",
-        f"{gap}; by hand, no less than {written_seconds(found.floors.capacity_s)}",
+        f"no policy takes less than {written_bound(found.bound.bound_s)}: {certificate},",
+        f"{_beside_lp(found)}; by hand, no less than {written_bound(found.floors.capacity_s)}",
         "",
         f"{'policy':<24}{'time':>12}{'vs static':>11}{'HBM hits':>10}{'moved':>12}"
         f"{'above bound':>13}",
@@ -38,9 +37,32 @@ def render(found: Comparison, sparsity: float | None, hbm_share: float) -> str:
     return "\n".join(lines)
 
 
+def _beside_lp(found: Comparison) -> str:
+    """Where the certificate is beside the program that proposed its multipliers."""
+    gap = found.bound.gap_to_lp
+    if gap is None:
+        return "the LP of the whole trace was not solved"
+    if gap >= 0:
+        return f"{gap:.1e} below the LP"
+    return f"{-gap:.1e} above the LP, which was solved no more exactly"
+
+
+def written_bound(time_s: float) -> str:
+    """Write a time as `written_seconds` does, but none that is above it: a bound stays one."""
+    if time_s <= 0:
+        return written_seconds(time_s)
+    unit, scale = _unit(time_s)
+    down = Context(prec=4, rounding=ROUND_FLOOR)
+    return f"{down.multiply(Decimal(time_s), Decimal(round(1 / scale))):.4g} {unit}"
+
+
+def _unit(time_s: float) -> tuple[str, float]:
+    """The largest unit that leaves a digit before the point, and its seconds."""
+    units = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6))
+    return next((each for each in units if time_s >= each[1]), ("ns", 1e-9))
+
+
 def written_seconds(time_s: float) -> str:
     """Write a time in the largest unit that leaves a digit before the point."""
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if time_s >= scale:
-            return f"{time_s / scale:.4g} {unit}"
-    return f"{time_s / 1e-9:.4g} ns"
+    unit, scale = _unit(time_s)
+    return f"{time_s / scale:.4g} {unit}"

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from vsim.sim.compiled import kernel
 from vsim.sim.schedules.by_page import StepsByPage
 from vsim.sim.schedules.schedule import Schedule
+from vsim.sim.schedules.step_time import longest_seconds, seconds_of_pages, step_seconds
 from vsim.sim.schedules.two_tiers import Bools, TwoTiers
 from vsim.traces.page_reads import PageReads
 
@@ -125,15 +126,22 @@ def exact_seconds(reads: PageReads, tiers: TwoTiers, cost: Cost) -> Fraction:
     """The time of a schedule under max() as an exact rational, to compare with a bound."""
     fast, slow = Fraction(tiers.hbm_bytes_per_s), Fraction(tiers.slow_bytes_per_s)
     down = cost.demoted if tiers.exclusive else cost.demoted + births(reads)
-    total = Fraction(0)
-    for t in range(reads.steps):
-        up_pages, down_pages = int(cost.misses[t] + cost.promoted[t]), int(down[t])
-        channel = max(up_pages, down_pages) if tiers.duplex else up_pages + down_pages
-        total += max(
-            (tiers.weight_bytes + int(cost.hits[t]) * reads.page_bytes) / fast,
-            channel * reads.page_bytes / slow,
-        )
-    return total
+    channel = _channel_pages(tiers, cost.misses + cost.promoted, down)
+    # Both in the same unit, so that whole numbers are compared and added up.
+    of_fast = fast.denominator * slow.numerator
+    of_slow = slow.denominator * fast.numerator * reads.page_bytes
+    total = sum(
+        max((tiers.weight_bytes + hits * reads.page_bytes) * of_fast, pages * of_slow)
+        for hits, pages in zip(cost.hits.tolist(), channel.tolist(), strict=True)
+    )
+    return Fraction(total, fast.numerator * slow.numerator)
+
+
+def no_less_seconds(reads: PageReads, tiers: TwoTiers, cost: Cost) -> Fraction:
+    """A time that the schedule's true time is not above: exact under max(), else rounded up."""
+    if math.isinf(tiers.norm):
+        return exact_seconds(reads, tiers, cost)
+    return longest_seconds(cost.time_s)
 
 
 def births(reads: PageReads) -> Int64s:
@@ -142,18 +150,18 @@ def births(reads: PageReads) -> Int64s:
     return np.bincount(born, minlength=reads.steps)[: reads.steps].astype(np.int64)
 
 
+def _channel_pages(tiers: TwoTiers, up: Int64s, down: Int64s) -> Int64s:
+    """int64[T]: pages in the channel's busier direction, or in its only one."""
+    return np.maximum(up, down) if tiers.duplex else up + down
+
+
 def _step_seconds(
     tiers: TwoTiers, page_bytes: int, hits: Int64s, up: Int64s, down: Int64s
 ) -> Floats:
-    fast_s: Floats = (tiers.weight_bytes + hits * page_bytes) / tiers.hbm_bytes_per_s
-    channel = np.maximum(up, down) if tiers.duplex else up + down
-    slow_s: Floats = channel * page_bytes / tiers.slow_bytes_per_s
-    high = np.maximum(fast_s, slow_s)
-    if math.isinf(tiers.norm):
-        return high
-    # Divided by the larger one, so that no power overflows.
-    low = np.minimum(fast_s, slow_s) / np.where(high > 0, high, 1.0)
-    return high * (1.0 + low**tiers.norm) ** (1.0 / tiers.norm)
+    channel = _channel_pages(tiers, up, down)
+    fast_s = seconds_of_pages(hits, page_bytes, tiers.hbm_bytes_per_s, tiers.weight_bytes)
+    slow_s = seconds_of_pages(channel, page_bytes, tiers.slow_bytes_per_s)
+    return step_seconds(np.stack([fast_s, slow_s]), tiers.norm)
 
 
 @kernel

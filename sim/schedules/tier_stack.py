@@ -6,7 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from vsim.sim.schedules.two_tiers import LEAST_BYTES_PER_S, MOST_BYTES_PER_S
+
 Int64s = npt.NDArray[np.int64]
+
+MOST_TIERS = 16
+"""More than any machine has, and as many as a step's time is known to be exact for."""
 
 FREE = -1
 """Start of a page that may begin in any tier."""
@@ -52,8 +57,12 @@ class TierStack:
     def __post_init__(self) -> None:
         if len(self.bytes_per_s) < 2 or len(self.bytes_per_s) != len(self.pages):
             raise ValueError("two tiers or more, each with a bandwidth and a number of pages")
-        if not all(math.isfinite(b) and b > 0 for b in self.bytes_per_s):
-            raise ValueError("bandwidths must be finite and positive")
+        if self.tiers > MOST_TIERS:
+            raise ValueError(f"{self.tiers} tiers; at most {MOST_TIERS}")
+        if not all(LEAST_BYTES_PER_S <= b <= MOST_BYTES_PER_S for b in self.bytes_per_s):
+            raise ValueError(
+                f"bandwidths must be from {LEAST_BYTES_PER_S:g} to {MOST_BYTES_PER_S:g}"
+            )
         if self.pages[-1] is not None:
             raise ValueError("the last tier must hold any number of pages (None)")
         if any(k is None or k < 0 for k in self.pages[:-1]):

@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 from vsim.traces.page_reads import PageReads
 
+LEAST_BYTES_PER_S, MOST_BYTES_PER_S = 1e-30, 1e30
+"""Beyond any memory, and far within what floats hold of the times that follow."""
+
 Start = Literal["first-fill", "empty", "free"]
 Bools = npt.NDArray[np.bool_]
 
@@ -43,8 +46,9 @@ class TwoTiers:
     def __post_init__(self) -> None:
         for name in ("hbm_bytes_per_s", "slow_bytes_per_s"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be finite and positive, not {value}")
+            if not LEAST_BYTES_PER_S <= value <= MOST_BYTES_PER_S:
+                most = f"{LEAST_BYTES_PER_S:g} to {MOST_BYTES_PER_S:g}"
+                raise ValueError(f"{name} must be from {most}, not {value}")
         if self.hbm_pages < 0 or self.weight_bytes < 0:
             raise ValueError("hbm_pages and weight_bytes must not be negative")
         if not self.norm >= 1:

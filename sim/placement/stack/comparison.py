@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
+from vsim.sim.bounds.false_certificate import gap_above, refuse_false_certificate
 from vsim.sim.bounds.tier_ascent import StackBound, bound_stack
 from vsim.sim.placement.comparison import reads_json
 from vsim.sim.placement.stack.case import StackCase, StackPlacement
-from vsim.sim.placement.stack.cost import StackCost
+from vsim.sim.placement.stack.cost import StackCost, no_less_stack_seconds
 from vsim.sim.placement.stack.policies import (
     GUIDED,
     PATH_ANNEALING,
@@ -20,11 +22,20 @@ from vsim.sim.placement.stack.policies import (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StackRow:
-    """One policy's result."""
+    """One policy's result.
+
+    Attributes:
+        name: the policy.
+        placement: what it decided.
+        cost: what it took.
+        no_less_s: a number that its true time is not above, see `no_less_stack_seconds`.
+        gap: how far it is above the bound, relative.
+    """
 
     name: str
     placement: StackPlacement
     cost: StackCost
+    no_less_s: Fraction
     gap: float
 
 
@@ -37,12 +48,19 @@ class StackComparison:
         tier_names: of each tier, from HBM down.
         bound: the certified bound.
         rows: one a policy.
+
+    Raises:
+        FalseCertificateError: a policy took less than the bound.
     """
 
     case: StackCase
     tier_names: tuple[str, ...]
     bound: StackBound
     rows: tuple[StackRow, ...]
+
+    def __post_init__(self) -> None:
+        held = {row.name: row.no_less_s for row in self.rows}
+        refuse_false_certificate(self.bound.certificate.exact_s, held)
 
     def as_json(self) -> dict[str, Any]:
         """The whole comparison as plain values."""
@@ -119,6 +137,7 @@ def compare_stack(
     Raises:
         KeyError: a name is not known.
         ValueError: a policy follows attention mass, and the case has none.
+        FalseCertificateError: see `StackComparison`.
     """
     tell = progress or (lambda name: None)
     wanted = usual_stack_names(case) if names is None else tuple(names)
@@ -137,5 +156,7 @@ def compare_stack(
     rows = []
     for name in wanted:
         cost = case.cost(placed[name].schedule)
-        rows.append(StackRow(name, placed[name], cost, cost.time_s / solved.bound_s - 1))
+        no_less_s = no_less_stack_seconds(case.reads, case.stack, cost)
+        gap = gap_above(solved.certificate.exact_s, no_less_s)
+        rows.append(StackRow(name, placed[name], cost, no_less_s, gap))
     return StackComparison(case, tier_names, solved, tuple(rows))

@@ -11,6 +11,7 @@ from vsim.sim.compiled import kernel
 from vsim.sim.placement.stack.schedule import TierSchedule
 from vsim.sim.schedules.by_page import StepsByPage
 from vsim.sim.schedules.cost import births
+from vsim.sim.schedules.step_time import longest_seconds, seconds_of_pages, step_seconds
 from vsim.sim.schedules.tier_stack import TierStack
 from vsim.traces.page_reads import PageReads
 
@@ -102,36 +103,40 @@ def evaluate_stack(
             f"it has room for {stack.pages[tier]}"
         )
     loads += stack.written_through(births(reads))
-    step_s = step_seconds(stack, reads.page_bytes, loads)
+    step_s = stack_step_seconds(stack, reads.page_bytes, loads)
     return StackCost(math.fsum(step_s), step_s, hits, loads, moves, occupancy, reads.page_bytes)
 
 
 def exact_stack_seconds(reads: PageReads, stack: TierStack, cost: StackCost) -> Fraction:
     """The time of a schedule under max() as an exact rational, to compare with a bound."""
-    page_s = [Fraction(reads.page_bytes) / Fraction(stack.bytes_per_s[i]) for i in stack.tier_of()]
-    weights_s = Fraction(stack.weight_bytes) / Fraction(stack.bytes_per_s[0])
-    total = Fraction(0)
-    for row in cost.loads.tolist():
-        times = [pages * s for pages, s in zip(row, page_s, strict=True)]
-        times[0] += weights_s
-        total += max(times)
-    return total
+    rates = [Fraction(stack.bytes_per_s[i]) for i in stack.tier_of()]
+    # All in the same unit, so that whole numbers are compared and added up.
+    unit = math.lcm(*(rate.numerator for rate in rates))
+    of_byte = [unit // rate.numerator * rate.denominator for rate in rates]
+    of_page = [reads.page_bytes * byte for byte in of_byte]
+    weights = stack.weight_bytes * of_byte[0]
+    total = sum(
+        max(weights + row[0] * of_page[0], *map(int.__mul__, row[1:], of_page[1:]))
+        for row in cost.loads.tolist()
+    )
+    return Fraction(total, unit)
 
 
-def step_seconds(stack: TierStack, page_bytes: int, loads: Int64s) -> Floats:
+def no_less_stack_seconds(reads: PageReads, stack: TierStack, cost: StackCost) -> Fraction:
+    """A time that the schedule's true time is not above: exact under max(), else rounded up."""
+    if math.isinf(stack.norm):
+        return exact_stack_seconds(reads, stack, cost)
+    return longest_seconds(cost.time_s)
+
+
+def stack_step_seconds(stack: TierStack, page_bytes: int, loads: Int64s) -> Floats:
     """float64[T]: the time of each step from int64[T, resources], pages on each resource."""
-    times = [(stack.weight_bytes + loads[:, 0] * page_bytes) / stack.bytes_per_s[0]]
+    rates = stack.bytes_per_s
+    times = [seconds_of_pages(loads[:, 0], page_bytes, rates[0], stack.weight_bytes)]
     for tier in range(1, stack.tiers):
         channel = np.maximum(loads[:, stack.up(tier)], loads[:, stack.down(tier)])
-        times.append(channel * page_bytes / stack.bytes_per_s[tier])
-    every = np.stack(times)
-    high: Floats = every.max(axis=0)
-    if math.isinf(stack.norm):
-        return high
-    # Divided by the largest one, so that no power overflows.
-    part = every / np.where(high > 0, high, 1.0)
-    found: Floats = high * np.sum(part**stack.norm, axis=0) ** (1.0 / stack.norm)
-    return found
+        times.append(seconds_of_pages(channel, page_bytes, rates[tier]))
+    return step_seconds(np.stack(times), stack.norm)
 
 
 @kernel

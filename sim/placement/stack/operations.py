@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from vsim.sim.placement.operation_figures import bytes_of_pages, step_ends_ns
 from vsim.sim.placement.stack.case import StackCase
 from vsim.sim.placement.stack.cost import StackCost
 from vsim.sim.placement.stack.schedule import TierSchedule
@@ -51,7 +52,7 @@ def stack_operations(
     attend_of = ((step * len(_KINDS) + _ATTEND) * tiers + source) * tiers + source
     at = np.searchsorted(rows, attend_of)
     waits = (kind == _KEEP) & (rows[np.minimum(at, len(rows) - 1)] == attend_of)
-    ends_ns = np.rint(np.cumsum(cost.step_s) * 1e9).astype(np.int64)
+    ends_ns = step_ends_ns(cost.step_s)
     starts_ns = np.concatenate([[0], ends_ns[:-1]])
     return pa.table(
         {
@@ -61,7 +62,7 @@ def stack_operations(
             "source_tier": _encoded([names[i] for i in source.tolist()]),
             "target_tier": _encoded(targets),
             "pages": listed(offsets, page),
-            "bytes": np.where(free, 0, np.diff(offsets) * reads.page_bytes),
+            "bytes": bytes_of_pages(np.where(free, 0, np.diff(offsets)), reads.page_bytes),
             "stream": np.where(kind == _ATTEND, 0, 1).astype("i4"),
             "depends_on": listed(np.concatenate([[0], np.cumsum(waits)]), at[waits]),
             "submit_ns": starts_ns[step],

@@ -50,6 +50,13 @@ def ranking_predictors() -> Mapping[str, Predictor]:
     )
 
 
+STACK_DRAWING = frozenset({"window-share", *GUIDED})
+"""The policies that draw from the seed."""
+
+STACK_FOLLOWING_MASS = frozenset({"ewma-mass", "learned"})
+"""The policies that follow attention mass."""
+
+
 def _ranked(name: str, predictor: Predictor) -> Run:
     return _plain(name, lambda case: ranked_cascade(case, predictor))
 

@@ -141,12 +141,13 @@ def _ranked_cascade(
             spread[i] += rate * (off * off - spread[i])
             all_ = below + count[i] + (weight_pages if i == 0 else 0.0)
             share = all_ * below_rate / (below_rate + pages_per_s[i])
-            bypass[i] = max(wide(share - mean[i] - 1.34 * np.sqrt(spread[i])), 0)
+            spare = share - mean[i] - 1.34 * np.sqrt(spread[i])
+            bypass[i] = wide(min(max(spare, 0.0), float(n)))
             if exclusive:
                 bypass[i] = 0
             elif i > 0:
                 idle = longest_s * pages_per_s[i] - (0 if duplex else count[i])
-                budget[i] = max(wide(idle), 0)
+                budget[i] = wide(min(max(idle, 0.0), float(n)))
 
         u = t if exclusive else t + 1
         if u < steps:

@@ -1,7 +1,7 @@
 """A comparison over tiers as a table of text, at most 100 columns wide."""
 
 from vsim.sim.placement.stack.comparison import StackComparison
-from vsim.sim.placement.view import written_seconds
+from vsim.sim.placement.view import written_bound, written_seconds
 from vsim.traces.units import format_bandwidth, format_bytes
 
 WIDTH = 100
@@ -25,7 +25,7 @@ def render_stack(found: StackComparison, sparsity: float | None) -> str:
     lines += [
         f"{kind}, {'duplex' if stack.duplex else 'simplex'}, start {found.case.start}",
         "",
-        f"no policy takes less than {written_seconds(found.bound.bound_s)}:"
+        f"no policy takes less than {written_bound(found.bound.bound_s)}:"
         f" certified in {found.bound.seconds:.1f} s by {found.bound.solver}",
         "",
     ]

@@ -291,12 +291,12 @@ def test_every_setting_of_a_stack_changes_the_bound_or_a_time(
         (["memory.tiers=[{tier: hbm, bandwidth: 5TB/s}]"], ["memory.tiers: "]),
         ([THREE, "policies=[lp-rounding]"], ["'lp-rounding' is for two inclusive tiers only"]),
         (["policies=[price-guided]"], ["'price-guided' is for memory.tiers or exclusive"]),
-        ([THREE, "policies=[window-share]"], ["policies: window-share places two tiers only"]),
+        ([THREE, "policies=[window-share]"], ["policies.0: window-share places two tiers only"]),
         ([THREE, "policies=[beladi]"], ["'beladi' is no policy (did you mean 'belady'?)"]),
         ([THREE, "mip_seconds=2"], ["--mip-seconds: is for the rounding of two inclusive tiers"]),
         (
             [THREE, "page_factor=2", "policies=[ewma-mass]"],
-            ["policies: predictor mass follows attention mass; the trace has none"],
+            ["policies.0: 'ewma-mass' follows attention mass; the trace has none"],
         ),
     ],
 )
