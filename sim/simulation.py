@@ -67,7 +67,9 @@ def simulate(
     started = perf_counter()
     state = build_state(scenario, machine, cost, requests, Path(base))
     engine = run_engine(state, progress, mode)
-    result = make_result(scenario, cost, requests, engine, engine_wall_s=0.0, machine=machine)
+    result = make_result(
+        scenario, cost, requests, engine, engine_wall_s=0.0, machine=machine, model=model
+    )
     summary = {**result.summary, "engine_wall_s": perf_counter() - started}
     return replace(result, summary=summary)
 
