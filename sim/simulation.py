@@ -13,9 +13,10 @@ from vsim.sim.machine.loading import load_machine
 from vsim.sim.model.loading import load_model
 from vsim.sim.model.parallel import check_peer
 from vsim.sim.results.output import Result, make_result
-from vsim.sim.scenario.applicability import Case, refuse_what_cannot_act
+from vsim.sim.scenario.applicability import refuse_what_cannot_act
+from vsim.sim.scenario.case import Case
 from vsim.sim.scenario.scenario import Scenario
-from vsim.sim.scenario.workload import load_requests, shape_requests
+from vsim.sim.scenario.workload import load_requests, seed_acts, shape_requests
 from vsim.sim.timing.step_cost import step_cost
 from vsim.traces.requests import Requests
 
@@ -61,7 +62,8 @@ def simulate(
     if requests is None:
         requests = load_requests(scenario, base)
     requests = shape_requests(scenario, requests)
-    refuse_what_cannot_act(Case(scenario, machine, cost, requests, Path(base)))
+    seeded = seed_acts(scenario, requests)
+    refuse_what_cannot_act(Case(scenario, machine, cost, requests, Path(base), seeded))
     check_peer(machine, cost.gpus, tuple(tier.tier for tier in scenario.tiers))
     compile_kernels()
     started = perf_counter()

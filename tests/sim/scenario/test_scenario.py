@@ -17,7 +17,7 @@ from vsim.sim.scenario.scenario import (
 )
 from vsim.traces.faults import InputError
 
-FOLDER = Path(__file__).parents[2] / "scenarios"
+FOLDER = Path(__file__).parents[3] / "scenarios"
 FILES = sorted(FOLDER.glob("*.yaml"))
 TEXT = """\
 name: small
