@@ -90,10 +90,16 @@ def _cache(summary: Mapping[str, Any]) -> Text:
         f"prefix hits {_percent(summary['prefix_hit_ratio'])} of prompt tokens · "
         f"{summary['faults_per_1000_tokens']:.3g} faults per 1,000 tokens"
         + (f" ({causes})" if causes else "")
-        + f" · {summary['preemptions']:,} preemptions · "
+        + f" · {summary['preemptions']:,} preemptions{_recomputed(summary)} · "
         f"{concurrent['mean']:.1f} requests at a time, {concurrent['peak']:,} at the peak · "
         f"fragmentation {_percent(summary['fragmentation'])}"
     )
+
+
+def _recomputed(summary: Mapping[str, Any]) -> str:
+    """Say how many tokens were computed once more after preemptions."""
+    tokens = summary.get("recomputed_tokens")
+    return f" ({tokens:,} tokens computed again)" if tokens else ""
 
 
 def _placement(summary: Mapping[str, Any]) -> Sequence[Text]:

@@ -13,9 +13,10 @@ from vsim.sim.machine.loading import load_machine
 from vsim.sim.model.loading import load_model
 from vsim.sim.model.parallel import check_peer
 from vsim.sim.results.output import Result, make_result
-from vsim.sim.scenario.applicability import Case, refuse_what_cannot_act
+from vsim.sim.scenario.applicability import refuse_what_cannot_act
+from vsim.sim.scenario.case import Case
 from vsim.sim.scenario.scenario import Scenario
-from vsim.sim.scenario.workload import load_requests, shape_requests
+from vsim.sim.scenario.workload import load_requests, seed_acts, shape_requests
 from vsim.sim.timing.step_cost import step_cost
 from vsim.traces.requests import Requests
 
@@ -61,13 +62,16 @@ def simulate(
     if requests is None:
         requests = load_requests(scenario, base)
     requests = shape_requests(scenario, requests)
-    refuse_what_cannot_act(Case(scenario, machine, cost, requests, Path(base)))
+    seeded = seed_acts(scenario, requests)
+    refuse_what_cannot_act(Case(scenario, machine, cost, requests, Path(base), seeded))
     check_peer(machine, cost.gpus, tuple(tier.tier for tier in scenario.tiers))
     compile_kernels()
     started = perf_counter()
     state = build_state(scenario, machine, cost, requests, Path(base))
     engine = run_engine(state, progress, mode)
-    result = make_result(scenario, cost, requests, engine, engine_wall_s=0.0, machine=machine)
+    result = make_result(
+        scenario, cost, requests, engine, engine_wall_s=0.0, machine=machine, model=model
+    )
     summary = {**result.summary, "engine_wall_s": perf_counter() - started}
     return replace(result, summary=summary)
 

@@ -8,7 +8,8 @@ from vsim.sim.attention_run.placing import placements
 from vsim.sim.machine.machine import Machine
 from vsim.sim.model.model import Model
 from vsim.sim.placement.comparison import UNLIMITED
-from vsim.sim.scenario.applicability import Found, refuse_all, tiers_exist
+from vsim.sim.scenario.applicability import refuse_all, tiers_exist
+from vsim.sim.scenario.case import Found
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.timing.step_cost import StepCost
 from vsim.traces.faults import suggestion
@@ -34,6 +35,11 @@ ENGINE_SETTINGS = {
 }
 """Fields of the engine that do nothing here, and why."""
 WORKLOAD_SETTINGS = ("rate_scale", "requests", "pacing")
+DRAWING_PLACEMENTS = frozenset(
+    {"window-share", "interval-annealing", "lp-rounding"}
+    | {f"belady-error-{percent}" for percent in (10, 25, 50, 75, 100)}
+)
+"""Placements that draw from the seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +112,8 @@ def _placement(setting: Setting) -> Found:
         yield ("placement",), message
     elif name not in known:
         yield ("placement",), f"'{name}' is no placement policy{suggestion(name, known)}"
+    elif "seed" in setting.scenario.model_fields_set and name not in DRAWING_PLACEMENTS:
+        yield ("seed",), f"does nothing: placement {name} draws nothing; remove it"
 
 
 def _tiers(setting: Setting) -> Found:

@@ -37,6 +37,7 @@ from vsim.sim.model.parallel import check_peer
 from vsim.sim.placement.case import Case, Placement
 from vsim.sim.results.metrics import summarise
 from vsim.sim.results.output import Result, result_of, run_facts
+from vsim.sim.results.run_settings import RunSettings
 from vsim.sim.results.verdict import verdict
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.schedules.cost import Cost
@@ -154,7 +155,8 @@ def _result(
     summary = summarise(facts, requests, engine, wall_s)
     summary["bound_wall_s"] = certified.solved.seconds
     summary["placement"] = placement_json(placed.placement, placed.moves, certified)
-    return result_of({**summary, "verdict": verdict(summary)}, requests, engine)
+    settings = RunSettings(scenario, setting.machine, setting.model, setting.cost)
+    return result_of({**summary, "verdict": verdict(summary, settings)}, requests, engine)
 
 
 def placement_json(placement: Placement, moves: Cost, certified: Certified) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsim.sim.engine.result import EngineResult, LinkCounters, TierCounters
+from vsim.sim.results.stretch import busiest_stretch
 from vsim.traces.requests import Requests
 
 Int64s = NDArray[np.int64]
@@ -296,6 +297,8 @@ def summarise(
         "faults_by_cause": dict(engine.faults_by_cause),
         "wait_s_by_cause": {cause: ns / _NS_PER_S for cause, ns in engine.wait_ns_by_cause.items()},
         "preemptions": int(engine.preemptions.sum()),
+        "recomputed_tokens": engine.counters.get("recomputed_tokens"),
+        "busiest_stretch": busiest_stretch(arrival, engine.admitted_ns[done], last),
         "concurrent_requests": concurrency(engine.admitted_ns[done], last, simulated),
         "fragmentation": (
             1.0 - _share(engine.token_ns_used, engine.token_ns_reserved)

@@ -11,8 +11,10 @@ import pyarrow as pa
 
 from vsim.sim.engine.result import EngineResult
 from vsim.sim.machine.machine import Machine
+from vsim.sim.model.model import Model
 from vsim.sim.results.metrics import RunFacts, summarise
 from vsim.sim.results.result_tables import requests_table, steps_table
+from vsim.sim.results.run_settings import RunSettings
 from vsim.sim.results.verdict import verdict
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.timing.step_cost import StepCost
@@ -81,6 +83,7 @@ def make_result(
     *,
     engine_wall_s: float,
     machine: Machine,
+    model: Model,
 ) -> Result:
     """Take the metrics of a run and give its verdict.
 
@@ -91,11 +94,13 @@ def make_result(
         engine: what happened.
         engine_wall_s: from the parsed trace in memory to complete results in memory.
         machine: what it ran on.
+        model: what was served.
     """
     summary = summarise(
         run_facts(scenario, machine, cost, requests), requests, engine, engine_wall_s
     )
-    return result_of({**summary, "verdict": verdict(summary)}, requests, engine)
+    settings = RunSettings(scenario, machine, model, cost, requests)
+    return result_of({**summary, "verdict": verdict(summary, settings)}, requests, engine)
 
 
 def result_of(summary: Mapping[str, Any], requests: Requests, engine: EngineResult) -> Result:

@@ -1,22 +1,26 @@
 """Verdict: what a run is bound by, in words, and what would relieve it.
 
-A run that keeps up with its arrivals is bound by them, whatever its steps wait for: a faster
-machine would shorten the latencies and leave the throughput. Otherwise the largest part of the
-time names the bound. HBM that is read mostly for weights while requests wait for room is a lack of
-capacity: a larger batch would share those reads.
+Only the time in which there were requests is judged: a server that was saturated until one late
+request came was saturated. It kept up, and is bound by arrivals, if it ran empty again and again,
+so that no stretch without a pause served half of the requests; or if in that stretch requests
+neither waited for admission for much of their time, nor were many left when no more came. Otherwise
+the largest part of the busy time names the bound. HBM that is read mostly for weights while
+requests wait for room is a lack of capacity: a larger batch would share those reads.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from vsim.sim.results.advice import LEAST_WORTH, Advice, Run, busiest_way, changes
+from vsim.sim.results.run_settings import RunSettings
+from vsim.sim.scenario.limits import MOST_RATE_SCALE
 from vsim.traces.units import format_bytes, format_duration
 
-# A server keeps up if it is without requests for so much of the time, whatever waits there are
-# between bursts; or if it neither holds requests back for much of their time nor needs much of
-# its own for what is left when the last one has arrived.
-KEEPS_UP_IDLE_SHARE = 0.1
+BUSIEST_REQUESTS_SHARE = 0.5
 KEEPS_UP_WAIT_SHARE = 0.2
+KEEPS_UP_WAIT_STEPS = 2
 KEEPS_UP_BACKLOG_SHARE = 0.2
+_MOST_ADVICE = 4
 _PART_NAMES = {
     "launch": "launching steps",
     "communication": "traffic between GPUs",
@@ -40,26 +44,21 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f}%" if share >= 0.1 or share == 0 else f"{100 * share:.1f}%"
 
 
-def _busiest_way(summary: Mapping[str, Any]) -> tuple[str, float]:
-    """Return the link, or the memory under HBM, that is busy longest one way, and that share."""
-    ways = [
-        (max(link["forward_busy_share"], link["reverse_busy_share"]), f"link {link['name']}")
-        for link in summary["links"]
-    ]
-    for tier in summary["tiers"][1:]:
-        ways.append((tier.get("read_busy_share", 0.0), f"read bandwidth of {tier['name']}"))
-        ways.append((tier.get("write_busy_share", 0.0), f"write bandwidth of {tier['name']}"))
-    busy, name = max(ways, default=(0.0, "no link"))
-    return name, busy
+def busy_shares(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Return the parts of the time in which there were requests; they sum to 1."""
+    parts = {k: v for k, v in summary["time_share"].items() if k != "idle_no_requests"}
+    whole = sum(parts.values())
+    return {part: value / whole if whole > 0 else 0.0 for part, value in parts.items()}
 
 
 def _groups(share: Mapping[str, float]) -> dict[str, float]:
     """Join the parts of the time that one resource is to blame for."""
     groups = {
         "compute": share.get("compute", 0.0),
-        "hbm_bandwidth": share.get("hbm_weights", 0.0) + share.get("hbm_kv", 0.0),
+        "hbm": share.get("hbm_weights", 0.0) + share.get("hbm_kv", 0.0),
         "capacity": share.get("idle_capacity", 0.0),
-        "transfers": share.get("idle_transfers", 0.0) + share.get("vmm", 0.0),
+        "transfers": share.get("idle_transfers", 0.0),
+        "vmm": share.get("vmm", 0.0),
         "communication": share.get("communication", 0.0),
         "launch": share.get("launch", 0.0),
     }
@@ -67,163 +66,165 @@ def _groups(share: Mapping[str, float]) -> dict[str, float]:
     return groups | lower
 
 
-def _short_of_capacity(summary: Mapping[str, Any]) -> bool:
+def _short_of_capacity(run: Run) -> bool:
     """Tell whether room for KV, not the batch limit, kept the batch small."""
-    held_back = summary["preemptions"] > 0 or summary["wait_s_by_cause"].get("capacity", 0) > 0
-    limit = summary["engine"]["max_running_requests"]
-    return bool(held_back and summary["concurrent_requests"]["peak"] < limit)
+    limit = run.summary["engine"]["max_running_requests"]
+    return run.held_back and run.summary["concurrent_requests"]["peak"] < limit
 
 
-def _keeps_up(summary: Mapping[str, Any]) -> bool:
-    if summary["time_share"].get("idle_no_requests", 0.0) >= KEEPS_UP_IDLE_SHARE:
+def keeps_up(summary: Mapping[str, Any]) -> bool:
+    """Tell whether the server did what it was asked in the time in which it was asked."""
+    stretch = summary["busiest_stretch"]
+    if stretch["requests_share"] < BUSIEST_REQUESTS_SHARE:
         return True
-    waited, lasted = summary["admission_wait_ms"]["mean"], summary["e2e_ms"]["mean"]
-    simulated_s = summary["simulated_s"]
-    backlog_s = simulated_s - summary["last_arrival_s"]
+    # who comes during a step waits for its end, however little the server has to do
+    promptly = stretch["wait_ms"] < KEEPS_UP_WAIT_STEPS * summary["step"]["mean_ms"]
     return bool(
-        waited < KEEPS_UP_WAIT_SHARE * lasted and backlog_s < KEEPS_UP_BACKLOG_SHARE * simulated_s
+        (promptly or stretch["wait_share"] < KEEPS_UP_WAIT_SHARE)
+        and stretch["backlog_share"] < KEEPS_UP_BACKLOG_SHARE
     )
 
 
-def _capacity(summary: Mapping[str, Any]) -> tuple[str, str]:
-    hbm = summary["tiers"][0]
-    batch = summary["concurrent_requests"]["mean"]
-    weights = summary["time_share"]["hbm_weights"]
-    idle = summary["time_share"].get("idle_capacity", 0.0)
-    stopped = f"{_percent(idle)} of the time nothing runs for want of room, " if idle else ""
-    return (
-        f"HBM has {format_bytes(hbm['capacity_bytes'])} for KV, room for {batch:.0f} requests at a "
-        f"time ({summary['preemptions']} preemptions); {stopped}{_percent(weights)} of the time "
-        "goes to reading weights that a larger batch would share",
-        f"more HBM for KV (kv: fp8 halves it): room for twice as many saves at most "
-        f"{_percent(idle + weights / 2)} of the time",
-    )
-
-
-def _hbm(summary: Mapping[str, Any]) -> tuple[str, str]:
-    share = summary["time_share"]
-    weights, kv = share["hbm_weights"], share["hbm_kv"]
-    relief = f"twice the HBM bandwidth saves at most {_percent((weights + kv) / 2)} of the time"
-    if kv >= weights:
-        relief += "; kv: fp8 halves the KV read"
-    elif "placement" in summary:
-        relief += "; more traces in workload.attention share each read of the weights"
-    elif summary["concurrent_requests"]["peak"] >= summary["engine"]["max_running_requests"]:
-        relief += "; a larger max_running_requests shares each read of the weights among more"
-    else:
-        relief += "; weights: fp8 halves the weights read"
-    return (
-        f"{_percent(weights)} of the time goes to reading weights and {_percent(kv)} to reading "
-        f"KV, with {summary['step']['mean_requests']:.0f} requests in a mean step",
-        relief,
-    )
-
-
-def _compute(summary: Mapping[str, Any]) -> tuple[str, str]:
-    compute = summary["time_share"]["compute"]
-    hits = summary["prefix_hit_ratio"]
-    relief = f"twice the arithmetic rate saves at most {_percent(compute / 2)} of the time"
-    if summary["engine"]["prefix_caching"]:
-        relief += f"; so would more prefix hits than {_percent(hits)}: a larger lowest tier"
-    return (
-        f"{_percent(compute)} of the time is arithmetic, "
-        f"{summary['step']['mean_prefill_tokens']:.0f} prompt tokens in a mean step",
-        relief,
-    )
-
-
-def _transfers(summary: Mapping[str, Any]) -> tuple[str, str, str]:
-    way, busy = _busiest_way(summary)
-    idle = summary["time_share"].get("idle_transfers", 0.0)
-    vmm = summary["time_share"].get("vmm", 0.0)
-    found = f"{_percent(idle)} of the time nothing runs because pages are on their way"
-    if vmm > 0:
-        found += f", {_percent(vmm)} goes to VMM calls"
-    return (
-        way,
-        f"{found}; the {way} is in use {_percent(busy)} of the time",
-        f"twice of it saves at most {_percent(idle / 2)} of the time; "
-        "or more room above, or prefetch_requests",
-    )
-
-
-def _lower_tier(summary: Mapping[str, Any], part: str) -> tuple[str, str, str]:
-    tier, share = part.partition(":")[2], summary["time_share"][part]
-    way, busy = _busiest_way(summary)
-    return (
-        f"bandwidth to {tier}",
-        f"{_percent(share)} of the time steps wait for pages attended in place in {tier}; "
-        f"the {way} is in use {_percent(busy)} of the time",
-        f"twice of it saves at most {_percent(share / 2)} of the time; or fewer pages there: "
-        + _fewer_pages_below(summary),
-    )
-
-
-def _fewer_pages_below(summary: Mapping[str, Any]) -> str:
-    if "placement" in summary:
-        gap = summary["placement"]["gap"]
-        saved = _percent(gap / (1 + gap))
-        return f"more capacity in HBM, or another placement (at most {saved} of the decode time)"
-    balanced = summary["engine"]["placement"] == "balanced"
-    return ("" if balanced else "placement: balanced, ") + (
-        "access: promote, or fewer requests at a time"
-    )
-
-
-def _fixed(summary: Mapping[str, Any], part: str) -> tuple[str, str]:
-    share = summary["time_share"][part]
-    relief = (
-        "a larger batch spreads the launches over more tokens"
-        if part == "launch"
-        else "a faster link between the GPUs, or fewer of them"
-    )
-    return f"{_percent(share)} of the time is {part_name(part)}", relief
-
-
-def _resource(summary: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Name the resource that most of the busy time waits for, with its figures and relief."""
-    share = summary["time_share"]
-    groups = _groups(share)
+def _bound(run: Run) -> str:
+    """Name the group of parts that most of the busy time waits for."""
+    groups = _groups(run.share)
     top = max(groups, key=lambda name: groups[name])
-    if top == "compute":
-        return ("compute", *_compute(summary))
-    if top == "transfers":
-        return _transfers(summary)
-    if top.startswith("lower_tier:"):
-        return _lower_tier(summary, top)
-    if top in ("communication", "launch"):
-        return (part_name(top), *_fixed(summary, top))
-    if top == "capacity":
-        return ("capacity", *_capacity(summary))
-    if _short_of_capacity(summary) and share["hbm_weights"] > share["hbm_kv"]:
-        return ("capacity", *_capacity(summary))
-    return ("HBM bandwidth", *_hbm(summary))
+    weights, kv = run.part("hbm_weights"), run.part("hbm_kv")
+    if top == "hbm" and _short_of_capacity(run) and weights > kv:
+        return "capacity"
+    return top
 
 
-def verdict(summary: Mapping[str, Any]) -> dict[str, str]:
-    """Return `bound_by`, `step_bound_by`, `why` and `relief` of a run.
+def _name(run: Run, bound: str) -> str:
+    """Name a bound as the verdict does."""
+    if bound == "transfers":
+        return busiest_way(run.summary)[0]
+    if bound.startswith("lower_tier:"):
+        return f"bandwidth to {bound.partition(':')[2]}"
+    names = {"hbm": "HBM bandwidth", "compute": "compute", "capacity": "capacity"}
+    return names.get(bound) or part_name(bound)
+
+
+def _why(run: Run, bound: str, unit: str) -> str:
+    summary = run.summary
+    weights, kv = _percent(run.part("hbm_weights")), _percent(run.part("hbm_kv"))
+    way, busy = busiest_way(summary)
+    if bound == "capacity":
+        hbm, idle = summary["tiers"][0], run.part("idle_capacity")
+        stopped = f"{_percent(idle)} of {unit} nothing runs for want of room, " if idle else ""
+        at_once = summary["concurrent_requests"]["mean"]
+        return (
+            f"HBM has {format_bytes(hbm['capacity_bytes'])} for KV, room for {at_once:.0f} "
+            f"requests at a time ({summary['preemptions']} preemptions); {stopped}{weights} of "
+            f"{unit} goes to reading weights that a larger batch would share"
+        )
+    if bound == "hbm":
+        return (
+            f"{weights} of {unit} goes to reading weights and {kv} to reading KV, "
+            f"with {summary['step']['mean_requests']:.0f} requests in a mean step"
+        )
+    if bound == "compute":
+        tokens = summary["step"]["mean_prefill_tokens"]
+        arithmetic = _percent(run.part("compute"))
+        return f"{arithmetic} of {unit} is arithmetic, {tokens:.0f} prompt tokens in a mean step"
+    if bound == "transfers":
+        waiting = _percent(run.part("idle_transfers"))
+        return (
+            f"{waiting} of {unit} nothing runs because pages are on their way; the {way} is in use "
+            f"{_percent(busy)} of the time"
+        )
+    if bound.startswith("lower_tier:"):
+        return (
+            f"{_percent(run.part(bound))} of {unit} steps wait for pages attended in place in "
+            f"{bound.partition(':')[2]}; the {way} is in use {_percent(busy)} of the time"
+        )
+    return f"{_percent(run.part(bound))} of {unit} is {part_name(bound)}"
+
+
+def _relief(advice: Iterable[Advice], unit: str) -> str:
+    """Put advice in words: settings before what only another machine or workload can change."""
+    found = list(advice)
+    if not found:
+        return "nothing in the settings, as far as this run shows"
+    first, *others = (f"{each.text} saves at most {_percent(each.saves)}" for each in found)
+    rest = "".join(f"; {other.replace(' saves at most ', ', at most ')}" for other in others)
+    missing = "" if found[0].setting else "nothing in the settings, as far as this run shows; "
+    return f"{missing}{first} of {unit}{rest}"
+
+
+def _selected(run: Run, bound: str) -> list[Advice]:
+    """Choose what to say: the best settings, then the best of what no setting changes."""
+    kind = "lower_tier" if bound.startswith("lower_tier:") else bound
+    found = changes(run, kind)
+    beyond = [advice for advice in found if advice.setting is None][:2]
+    settings = [advice for advice in found if advice.setting is not None]
+    return (
+        settings[: _MOST_ADVICE - min(1, len(beyond))]
+        + beyond[: max(1, _MOST_ADVICE - len(settings))]
+    )
+
+
+def _nothing_fits(run: Run) -> list[Advice]:
+    """Advise on a run that rejected every request."""
+    settings = [advice for advice in changes(run, "capacity") if advice.setting is not None]
+    return [*settings, Advice("shorter requests", 1.0)]
+
+
+def verdict(summary: Mapping[str, Any], settings: RunSettings) -> dict[str, Any]:
+    """Return `bound_by`, `step_bound_by`, `why`, `relief` and `advice` of a run.
+
+    `advice` lists what `relief` says: `change` in words, `setting` as `--set` takes it (None where
+    no setting changes it), and `saves_at_most`, a share of the busy time.
 
     Args:
         summary: as `vsim.sim.results.metrics.summarise` returns it.
+        settings: what the run was told.
     """
-    resource, why, relief = _resource(summary)
+    run = Run(summary, busy_shares(summary), settings)
     if summary["requests"]["completed"] == 0:
+        advice = _nothing_fits(run)
+        words = [each.text for each in advice]
         return {
             "bound_by": "capacity",
-            "step_bound_by": resource,
+            "step_bound_by": "capacity",
             "why": "no request fits, so all were rejected",
-            "relief": "more HBM for KV: a GPU more, smaller precision, or shorter requests",
+            "relief": " or ".join(words),
+            "advice": _listed(advice),
         }
-    if not _keeps_up(summary):
-        return {"bound_by": resource, "step_bound_by": resource, "why": why, "relief": relief}
-    waited = summary["admission_wait_ms"]["mean"]
     idle = summary["time_share"].get("idle_no_requests", 0.0)
-    return {
-        "bound_by": "arrivals",
-        "step_bound_by": resource,
-        "why": (
+    unit = "the busy time" if idle >= LEAST_WORTH else "the time"
+    bound = _bound(run)
+    name, why = _name(run, bound), _why(run, bound, unit)
+    advice = _selected(run, bound)
+    relief = _relief(advice, unit)
+    if keeps_up(summary):
+        waited = summary["admission_wait_ms"]["mean"]
+        why = (
             f"requests wait {format_duration(1e6 * waited)} for admission, {_percent(idle)} of the "
-            f"time there is none to serve; latency is bound by {resource}: {why}"
-        ),
-        "relief": f"for throughput a higher rate_scale; for latency: {relief}",
+            f"time there is none to serve; latency is bound by {name}: {why}"
+        )
+        faster = _more_arrivals(run)
+        relief = (f"for throughput {faster.text}; " if faster else "") + f"for latency: {relief}"
+        advice = [*([faster] if faster else []), *advice]
+    return {
+        "bound_by": "arrivals" if keeps_up(summary) else name,
+        "step_bound_by": name,
+        "why": why,
+        "relief": relief,
+        "advice": _listed(advice),
     }
+
+
+def _more_arrivals(run: Run) -> Advice | None:
+    """Let requests come twice as fast: that saves at most half of the whole time."""
+    scale = 2 * run.settings.scenario.workload.rate_scale
+    if scale > MOST_RATE_SCALE or run.summary["last_arrival_s"] == 0:
+        return None
+    return Advice(f"rate_scale: {scale:g}", 0.5, f"workload.rate_scale={scale!r}")
+
+
+def _listed(advice: Iterable[Advice]) -> list[dict[str, Any]]:
+    return [
+        {"change": each.text, "setting": each.setting, "saves_at_most": each.saves}
+        for each in advice
+    ]

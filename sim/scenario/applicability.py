@@ -5,9 +5,7 @@ to do nothing is no fault. Each rule yields the place of a field and what to wri
 """
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -15,82 +13,11 @@ from vsim.sim.eviction.state import POLICIES
 from vsim.sim.eviction.user import load
 from vsim.sim.inputs.model_faults import Place
 from vsim.sim.machine.machine import Machine
-from vsim.sim.scenario.scenario import EngineSettings, Scenario, TierSettings
-from vsim.sim.timing.step_cost import StepCost
+from vsim.sim.scenario.case import Case, Found
+from vsim.sim.scenario.scenario import Scenario
+from vsim.sim.scenario.workload_rules import WORKLOAD_RULES
 from vsim.traces.faults import Fault, InputError, suggestion
-from vsim.traces.requests import Requests
 from vsim.traces.units import format_bytes
-
-Found = Iterator[tuple[Place, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A scenario with all that its settings are judged against.
-
-    Args:
-        scenario: the settings.
-        machine: the machine it names.
-        cost: what a step costs there; says how much HBM is left for KV.
-        requests: the trace it sees.
-        folder: where a user's own policy is sought first.
-    """
-
-    scenario: Scenario
-    machine: Machine
-    cost: StepCost
-    requests: Requests
-    folder: Path = Path()
-
-    @property
-    def engine(self) -> EngineSettings:
-        """The server's settings."""
-        return self.scenario.engine
-
-    @property
-    def has_prefixes(self) -> bool:
-        """Whether the trace says which prompts share a prefix."""
-        return self.requests.block_tokens > 0 and self.requests.prefix_ids.size > 0
-
-    @property
-    def caching(self) -> bool:
-        """Whether finished prompts' pages are kept, and so cached pages exist at all."""
-        static = self.engine.batching == "static"
-        return self.engine.prefix_caching and self.has_prefixes and not static
-
-    @property
-    def why_no_caching(self) -> str:
-        """The reason there are no cached pages."""
-        if self.engine.batching == "static":
-            return "static batching keeps no cached pages"
-        if not self.engine.prefix_caching:
-            return "prefix_caching is off"
-        return "the trace has no prefix ids, so nothing is cached"
-
-    @property
-    def lower(self) -> tuple[TierSettings, ...]:
-        """The tiers under HBM."""
-        return self.scenario.tiers[1:]
-
-    @property
-    def promotes(self) -> bool:
-        """Whether cached pages can ever be promoted."""
-        return self.caching and any(tier.access == "promote" for tier in self.lower)
-
-    @property
-    def swaps(self) -> bool:
-        """Whether preempted requests' pages move to a lower tier and back."""
-        static = self.engine.batching == "static"
-        return self.engine.preemption == "swap" and not static and len(self.lower) > 0
-
-    @property
-    def page_bytes(self) -> int:
-        """Bytes of a page over all of the server's GPUs."""
-        return self.engine.page_or_block_tokens * self.cost.kv_bytes_per_token
-
-    def written(self, *fields: str) -> Iterator[str]:
-        """Those of the engine's fields that were written down."""
-        return (field for field in fields if field in self.engine.model_fields_set)
 
 
 def refuse_what_cannot_act(case: Case) -> None:
@@ -110,9 +37,8 @@ def refuse_what_cannot_act(case: Case) -> None:
             _sizes,
             _mapped_pages,
             _scheduling,
-            _trace_settings,
-            _attention_settings,
             _reclaim,
+            *WORKLOAD_RULES,
         )
         found = [each for rule in rules for each in rule(case)]
     refuse_all(found)
@@ -226,12 +152,8 @@ def _eviction(case: Case, index: int, name: str) -> Found:
     elif name not in POLICIES:
         known = suggestion(name, POLICIES)
         yield place, f"there is no policy '{name}'{known}; write one, or package.module:Class"
-    if name == "priority" and _priorities(case) == 1:
+    if name == "priority" and case.priorities == 1:
         yield place, "does nothing: all of the trace's requests have one priority; write lru"
-
-
-def _priorities(case: Case) -> int:
-    return np.unique(case.requests.priority).size
 
 
 def _idle_tiers(case: Case) -> Found:
@@ -319,8 +241,8 @@ def _sizes(case: Case) -> Found:
 def _mapped_pages(case: Case) -> Found:
     if case.engine.movement != "mapped":
         return
-    if not case.machine.vmm:
-        message = f"{case.machine.name} has no vmm table of what mapping costs; write paged"
+    if not any(row.kind == "hbm" for row in case.machine.vmm):
+        message = f"{case.machine.name} has no vmm rows of what mapping in hbm costs; write paged"
         yield ("engine", "movement"), message
     per_gpu = case.page_bytes // case.cost.gpus
     per_token = case.cost.kv_bytes_per_token // case.cost.gpus
@@ -338,40 +260,10 @@ def _mapped_pages(case: Case) -> Found:
 
 def _scheduling(case: Case) -> Found:
     place = ("engine", "scheduler")
-    if case.engine.scheduler == "priority" and _priorities(case) == 1:
+    if case.engine.scheduler == "priority" and case.priorities == 1:
         yield place, "does nothing: all of the trace's requests have one priority; write fcfs"
     if case.engine.scheduler == "fair" and np.unique(case.requests.tenant).size == 1:
         yield place, "does nothing: the trace has one tenant; write fcfs"
-
-
-def _trace_settings(case: Case) -> Found:
-    workload = case.scenario.workload
-    if workload.synth is not None and "seed" in workload.synth.model_fields_set:
-        message = "does nothing: the scenario's seed counts; write it at the top, as seed: 1"
-        yield ("workload", "synth", "seed"), message
-    if workload.pacing == "think_times" and not (case.requests.think_ns >= 0).any():
-        yield (
-            ("workload", "pacing"),
-            "think_times does nothing: the trace has none; write arrivals",
-        )
-    if workload.requests is not None and workload.requests > len(case.requests):
-        yield (
-            ("workload", "requests"),
-            f"{workload.requests} is more than the trace's {len(case.requests)}; remove it",
-        )
-    for field in case.written("prefix_caching"):
-        if case.engine.prefix_caching and not case.has_prefixes:
-            yield ("engine", field), "does nothing: the trace has no prefix ids; write false"
-
-
-def _attention_settings(case: Case) -> Found:
-    why = "does nothing: the workload has no attention trace"
-    for field in ("selection", "steps"):
-        if field in case.scenario.workload.model_fields_set:
-            yield ("workload", field), f"{why}; remove it"
-    if "placement" in case.scenario.model_fields_set:
-        message = f"{why}; remove it, or write engine.placement for where pages are born"
-        yield ("placement",), message
 
 
 def _reclaim(case: Case) -> Found:
@@ -379,9 +271,29 @@ def _reclaim(case: Case) -> Found:
     for field in case.written("reclaim_low", "reclaim_high"):
         if not case.caching:
             yield ("engine", field), f"does nothing: {case.why_no_caching}; remove it"
+    if case.caching:
+        yield from _reclaim_of_nothing(case)
     if engine.reclaim_high < engine.reclaim_low:
         yield (
             ("engine", "reclaim_high"),
             f"{engine.reclaim_high:g} is below reclaim_low, {engine.reclaim_low:g}; "
             "write at least as much",
         )
+
+
+def _reclaim_of_nothing(case: Case) -> Found:
+    """Shares of tiers so small that they are less than a page of the largest."""
+    engine = case.engine
+    pages = max(_capacity(case, i) // case.page_bytes for i in range(len(case.scenario.tiers)))
+    for field in case.written("reclaim_low", "reclaim_high"):
+        share = getattr(engine, field)
+        if share > 0 and int(pages * share) == 0:
+            message = f"does nothing: {share:g} of the largest tier's {pages} pages is less than 1"
+            yield ("engine", field), f"{message}; remove it"
+        elif (
+            field == "reclaim_high"
+            and int(pages * engine.reclaim_low) == 0
+            and engine.prefetch_requests == 0
+        ):
+            message = "does nothing: reclaim_low is less than a page, so reclaim never starts"
+            yield ("engine", field), f"{message}; remove it, or write a larger reclaim_low"

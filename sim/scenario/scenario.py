@@ -241,7 +241,11 @@ class Scenario(_Section):
         written = self.workload.model_fields_set - {"trace", "synth", "attention"}
         kept = {key: getattr(self.workload, key) for key in written}
         workload = Workload(**(kept | source))
-        return self.model_copy(update={"workload": workload})
+        changed = self.model_copy(update={"workload": workload})
+        if self.workload.synth is not None:
+            # it was written for what was drawn; a trace may leave nothing to be drawn
+            changed.model_fields_set.discard("seed")
+        return changed
 
 
 def load_scenario(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:

@@ -48,3 +48,11 @@ def shape_requests(scenario: Scenario, requests: Requests) -> Requests:
         arrival = np.floor(requests.arrival_ns / workload.rate_scale).astype(np.int64)
         requests = replace(requests, arrival_ns=arrival)
     return requests
+
+
+def seed_acts(scenario: Scenario, requests: Requests) -> bool:
+    """Whether the scenario's seed draws anything: a workload, or what a trace leaves open."""
+    if scenario.workload.trace is None:
+        return True
+    notes = getattr(requests, "notes", None)
+    return notes is None or any("drawn with seed" in note for note in notes)

@@ -122,9 +122,10 @@ def test_engine(benchmark, name):
     scenario = load_scenario(REPOSITORY / "scenarios" / f"{case.scenario}.yaml")
     requests = case.requests(scenario)
     machine = load_machine(scenario.machine)
+    model = load_model(scenario.model)
     cost = step_cost(
         machine,
-        load_model(scenario.model),
+        model,
         weights=scenario.precision.weights,
         kv=scenario.precision.kv,
     )
@@ -132,7 +133,9 @@ def test_engine(benchmark, name):
 
     def run():
         found = run_engine(build_state(scenario, machine, cost, requests))
-        make_result(scenario, cost, requests, found, engine_wall_s=0.0, machine=machine)
+        make_result(
+            scenario, cost, requests, found, engine_wall_s=0.0, machine=machine, model=model
+        )
         return found
 
     result = benchmark.pedantic(run, rounds=5, iterations=1, warmup_rounds=1)

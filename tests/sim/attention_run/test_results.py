@@ -222,14 +222,19 @@ def test_a_long_trace_is_bounded_in_windows(folder: Path, monkeypatch: pytest.Mo
     show_summary(summary, file=io.StringIO())
 
 
+@pytest.mark.parametrize("selection", ["{kind: dense}", "{kind: top-share, sparsity: 0.5}"])
 def test_a_run_that_waits_for_the_lower_tier_is_told_what_another_placement_saves(
-    folder: Path,
+    folder: Path, selection: str
 ) -> None:
-    summary = summary_of(folder, "tiers.0.capacity=5KiB", "workload.selection={kind: dense}",
+    summary = summary_of(folder, "tiers.0.capacity=20KiB", f"workload.selection={selection}",
+                         "placement=static",
                          "workload.attention=[b.arrow, b.arrow, b.arrow, b.arrow, b.arrow]",
                          "machine=slow.yaml")  # fmt: skip
     assert summary["verdict"]["bound_by"] == "bandwidth to host"
-    assert "or another placement (at most" in summary["verdict"]["relief"]
+    gap = summary["placement"]["gap"]
+    told = [each for each in summary["verdict"]["advice"] if "placement" in each["change"]]
+    assert [each["saves_at_most"] for each in told] == ([gap / (1 + gap)] if gap >= 0.011 else [])
+    assert (selection == "{kind: dense}") == (not told), "where every page is read, none can"
 
 
 def test_one_trace_may_be_written_without_a_list(folder: Path) -> None:

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from vsim.sim.machine.loading import load_machine
+from vsim.sim.machine.machine import Machine
 from vsim.sim.model.loading import load_model
-from vsim.sim.scenario.applicability import Case, refuse_what_cannot_act
+from vsim.sim.scenario.applicability import refuse_what_cannot_act
+from vsim.sim.scenario.case import Case
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.timing.step_cost import step_cost
 from vsim.traces.faults import InputError
@@ -48,27 +50,43 @@ NO_PREFIXES: dict[str, Any] = {
 }
 
 
+def scenario_of(
+    engine: dict[str, Any],
+    tiers: list[dict[str, Any]],
+    workload: dict[str, Any],
+    top: dict[str, Any],
+    machine: str = "h100",
+) -> Scenario:
+    source = {} if "synth" in workload else {"trace": "a.arrow"}
+    return Scenario.model_validate(
+        {
+            "name": "case",
+            "workload": source | workload,
+            "machine": machine,
+            "model": "llama-3.1-8b",
+            "engine": engine,
+            "tiers": tiers,
+            **top,
+        }
+    )
+
+
 def places(
     engine: dict[str, Any],
     tiers: list[dict[str, Any]],
     trace: dict[str, Any] | None = None,
     workload: dict[str, Any] | None = None,
     machine: str = "h100",
+    top: dict[str, Any] | None = None,
+    *,
+    seeded: bool = True,
+    described: Machine | None = None,
 ) -> list[str | None]:
     """The fields that are refused."""
-    scenario = Scenario.model_validate(
-        {
-            "name": "case",
-            "workload": {"trace": "a.arrow", **(workload or {})},
-            "machine": machine,
-            "model": "llama-3.1-8b",
-            "engine": engine,
-            "tiers": tiers,
-        }
-    )
-    described = load_machine(machine)
+    scenario = scenario_of(engine, tiers, workload or {}, top or {}, machine)
+    described = described or load_machine(machine)
     cost = step_cost(described, load_model("llama-3.1-8b"))
-    case = Case(scenario, described, cost, requests(**(trace or {})))
+    case = Case(scenario, described, cost, requests(**(trace or {})), seeded=seeded)
     try:
         refuse_what_cannot_act(case)
     except InputError as error:
@@ -102,6 +120,8 @@ STATIC = {"batching": "static"}
         ({"scheduler": "priority"}, [HBM], URGENT),
         ({"scheduler": "fair"}, [HBM], TENANTS),
         ({"reclaim_low": 0.1, "reclaim_high": 0.1}, [HBM], {}),
+        ({"reclaim_low": 0.0}, [HBM], {}),
+        ({"reclaim_low": 0.0, "reclaim_high": 0.1, "prefetch_requests": 2}, [HBM, HOST], {}),
         (SWAP, [HBM, HOST], {}),
         ({"preemption": "swap"}, [HBM, HOST], NO_PREFIXES),
         ({**SWAP, "max_loading_requests": 2}, [HBM, IN_PLACE], {}),
@@ -148,6 +168,10 @@ def test_settings_that_can_act_are_taken(
         ({"scheduler": "fair"}, [HBM], URGENT, ["engine.scheduler"]),
         ({"preemption": "swap"}, [HBM], {}, ["engine.preemption"]),
         ({"prefix_caching": True}, [HBM], NO_PREFIXES, ["engine.prefix_caching"]),
+        (OFF, [HBM], NO_PREFIXES, ["engine.prefix_caching"]),
+        # of the largest tier's 2,048 pages, less than one
+        ({"reclaim_low": 0.0004}, [HBM], {}, ["engine.reclaim_low"]),
+        ({"reclaim_low": 0.0, "reclaim_high": 0.1}, [HBM], {}, ["engine.reclaim_high"]),
         ({}, [HBM, HOST], NO_PREFIXES, ["tiers.1"]),
         (OFF, [HBM, HOST], {}, ["tiers.1"]),
         ({**OFF, "reclaim_low": 0.1, "reclaim_high": 0.2}, [HBM], {},
@@ -177,6 +201,90 @@ def test_a_workload_setting_needs_a_trace_that_it_can_act_on() -> None:
     assert places({}, [HBM], THINKING, workload={"pacing": "think_times"}) == []
     assert places({}, [HBM], workload={"requests": 5}) == ["workload.requests"]
     assert places({}, [HBM], workload={"requests": 4}) == []
+
+
+def test_think_times_without_turns_before_them_do_nothing() -> None:
+    alone = {"think_ns": np.array([5, 5, 5, 5])}
+    assert places({}, [HBM], alone, {"pacing": "think_times"}) == ["workload.pacing"]
+
+
+def test_scaling_arrivals_that_are_all_at_once_does_nothing() -> None:
+    at_once = {"arrival_ns": np.zeros(4, np.int64)}
+    assert places({}, [HBM], at_once, {"rate_scale": 2.0}) == ["workload.rate_scale"]
+    assert places({}, [HBM], at_once, {"rate_scale": 1.0}) == []
+
+
+def test_a_machine_without_a_row_for_hbm_can_not_map() -> None:
+    machine = load_machine("h100")
+    rows = tuple(row for row in machine.vmm if row.kind == "host")
+    lacking = machine.model_copy(update={"vmm": rows})
+    assert places({"movement": "mapped"}, [HBM], described=lacking) == ["engine.movement"]
+
+
+def test_the_seed_is_refused_where_nothing_is_drawn() -> None:
+    assert places({}, [HBM], top={"seed": 1}, seeded=False) == ["seed"]
+    assert places({}, [HBM], top={"seed": 1}) == []
+    assert places({}, [HBM], seeded=False) == []
+
+
+def test_a_trace_in_the_place_of_a_drawn_workload_takes_its_seed_s_place_too() -> None:
+    drawn = scenario_of({}, [HBM], {"synth": SYNTH}, {"seed": 3})
+    assert "seed" not in drawn.with_trace("b.arrow").model_fields_set
+    assert drawn.with_trace("b.arrow").seed == 3
+    read = scenario_of({}, [HBM], {"trace": "a.arrow"}, {"seed": 3})
+    assert "seed" in read.with_trace("b.arrow").model_fields_set
+
+
+SYNTH: dict[str, Any] = {
+    "requests": 4, "arrivals": {"rate_per_s": 1}, "prompt_tokens": 1100, "output_tokens": 20,
+}  # fmt: skip
+SHARED = {"sessions": {"system_prompts": 4, "system_prompt_tokens": 700}}
+SKEWED = {"sessions": {"system_prompts": 4, "system_prompt_tokens": 700, "zipf": 1.0}}
+FEW = {"sessions": {"system_prompts": 4, "system_prompt_tokens": 15}}
+ALIKE = {"tenants": [{"name": "a", "share": 1}, {"name": "b", "share": 1}]}
+RANKED = {"tenants": [{"name": "a", "share": 1}, {"name": "b", "share": 1, "priority": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("engine", "tiers", "synth", "trace", "refused"),
+    [
+        ({}, [HBM], SKEWED, {}, []),
+        ({}, [HBM], FEW, {}, ["sessions.system_prompts"]),
+        (OFF, [HBM], {"sessions": {"system_prompts": 1, "system_prompt_tokens": 700}}, {}, []),
+        (OFF, [HBM], SHARED, {}, ["sessions.system_prompts"]),
+        (OFF, [HBM], SKEWED, {}, ["sessions.system_prompts", "sessions.zipf"]),
+        (STATIC, [HBM], SKEWED, {}, ["sessions.system_prompts", "sessions.zipf"]),
+        ({}, [HBM], {"block_tokens": 16}, {}, []),
+        ({}, [HBM], {"block_tokens": 0}, NO_PREFIXES, []),
+        ({}, [HBM], {"block_tokens": 8}, {}, ["block_tokens"]),
+        (OFF, [HBM], {"block_tokens": 16}, {}, ["block_tokens"]),
+        (STATIC, [HBM], {"block_tokens": 0}, NO_PREFIXES, ["block_tokens"]),
+        ({}, [HBM], ALIKE, TENANTS, ["tenants"]),
+        ({}, [HBM], RANKED, {**TENANTS, **URGENT}, ["tenants"]),
+        ({"scheduler": "fair"}, [HBM], ALIKE, TENANTS, []),
+        ({"scheduler": "fair"}, [HBM], RANKED, {**TENANTS, **URGENT}, ["tenants.1.priority"]),
+        ({"scheduler": "priority"}, [HBM], RANKED, {**TENANTS, **URGENT}, []),
+        ({}, [{**HBM, "eviction": "priority"}], RANKED, {**TENANTS, **URGENT}, []),
+        ({"scheduler": "fair"}, [{**HBM, "eviction": "priority"}], RANKED, {**TENANTS, **URGENT},
+         []),
+        ({}, [HBM], {"seed": 3}, {}, ["seed"]),
+    ],
+)  # fmt: skip
+def test_what_a_drawn_workload_says_must_be_seen_by_something(
+    engine: dict[str, Any],
+    tiers: list[dict[str, Any]],
+    synth: dict[str, Any],
+    trace: dict[str, Any],
+    refused: list[str],
+) -> None:
+    found = places(engine, tiers, trace, {"synth": SYNTH | synth})
+    assert found == [f"workload.synth.{place}" for place in refused]
+
+
+def test_a_single_tenant_is_as_good_as_none() -> None:
+    one = {"tenants": [{"name": "a", "share": 1}]}
+    found = places({"scheduler": "fair"}, [HBM], workload={"synth": SYNTH | one})
+    assert found == ["engine.scheduler", "workload.synth.tenants"]
 
 
 def test_a_default_that_happens_to_do_nothing_is_no_fault() -> None:

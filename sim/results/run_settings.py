@@ -1,0 +1,112 @@
+"""RunSettings: what a run was told, and what the same machine would cost told otherwise."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vsim.sim.machine.machine import Machine, Precision
+from vsim.sim.model.model import Model
+from vsim.sim.model.parallel import check_peer, server_links
+from vsim.sim.scenario.scenario import Scenario
+from vsim.sim.timing.step_cost import StepCost, step_cost
+from vsim.traces.faults import InputError
+from vsim.traces.requests import Requests
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """A run's settings, for judging which change of them could help.
+
+    Args:
+        scenario: what was run.
+        machine: what it ran on.
+        model: what was served.
+        cost: what a step cost there.
+        requests: the trace; None for recorded attention.
+    """
+
+    scenario: Scenario
+    machine: Machine
+    model: Model
+    cost: StepCost
+    requests: Requests | None = None
+
+    @property
+    def has_prefixes(self) -> bool:
+        """Whether the trace says which prompts share a prefix."""
+        return self.requests is not None and self.requests.prefix_ids.size > 0
+
+    @property
+    def reusable_tokens(self) -> int:
+        """Prompt tokens that were in an earlier prompt, or in the turn before: no cache hits more.
+
+        An id stands for its whole prefix, so those of a prompt that are known come first in it.
+        """
+        if self.requests is None or not self.has_prefixes:
+            return 0
+        requests, ids = self.requests, self.requests.prefix_ids
+        distinct, number = np.unique(ids, return_inverse=True)
+        owner = np.repeat(np.arange(len(requests)), np.diff(requests.prefix_offsets))
+        first = np.empty(len(distinct), np.int64)
+        first[number[::-1]] = owner[::-1]  # the last to be written is the first in the trace
+        known = np.bincount(owner[first[number] < owner], minlength=len(requests))
+        tokens = known * requests.block_tokens
+        before = requests.prompt_tokens + requests.output_tokens
+        turn = np.where(requests.parent >= 0, before[np.maximum(requests.parent, 0)], 0)
+        return int(np.minimum(np.maximum(tokens, turn), requests.prompt_tokens).sum())
+
+    @property
+    def caching(self) -> bool:
+        """Whether finished prompts' pages were kept."""
+        engine = self.scenario.engine
+        return self.has_prefixes and engine.prefix_caching and engine.batching != "static"
+
+    @property
+    def recorded(self) -> bool:
+        """Whether this is a run of recorded attention."""
+        return self.scenario.workload.attention is not None
+
+    def cost_with(
+        self,
+        *,
+        tensor: int | None = None,
+        weights: Precision | None = None,
+        kv: Precision | None = None,
+    ) -> StepCost | None:
+        """What a step would cost with other settings; None where they are not possible."""
+        scenario = self.scenario
+        try:
+            cost = step_cost(
+                self.machine,
+                self.model,
+                tensor=tensor or scenario.parallel.tensor,
+                pipeline=scenario.parallel.pipeline,
+                weights=weights or scenario.precision.weights,
+                kv=kv or scenario.precision.kv,
+            )
+            check_peer(self.machine, cost.gpus, tuple(tier.tier for tier in scenario.tiers))
+        except InputError:
+            return None
+        given = scenario.tiers[0].capacity
+        return None if given is not None and given > cost.kv_capacity_bytes else cost
+
+    @property
+    def hbm_bytes(self) -> int:
+        """HBM for KV."""
+        given = self.scenario.tiers[0].capacity
+        return self.cost.kv_capacity_bytes if given is None else given
+
+    def hbm_growth(self, cost: StepCost) -> float:
+        """How many times as many tokens HBM would have room for at another cost."""
+        given = self.scenario.tiers[0].capacity
+        room = cost.kv_capacity_bytes if given is None else given
+        return (room / cost.kv_bytes_per_token) / (self.hbm_bytes / self.cost.kv_bytes_per_token)
+
+    def attend_bytes_per_s(self, tier: str) -> float:
+        """How fast a step's kernels read pages that lie in a lower tier."""
+        links = server_links(self.machine, self.cost.gpus)
+        rate = self.machine.tier(tier).read.value
+        for hop in self.machine.find_path(tier, self.machine.hbm.name) or ():
+            link = links[hop.link]
+            rate = min(rate, link.bytes_per_s if hop.forward else link.reverse_bytes_per_s)
+        return rate
