@@ -21,10 +21,12 @@ from vsim.traces.attention_fit import (
     HeadProfile,
     HeadStatistics,
     fit,
+    short_of_a_fit,
     statistics,
     write_profiles,
 )
 from vsim.traces.attention_generator import GeneratorSpec, generate
+from vsim.traces.faults import Fault, InputError
 
 Curves = dict[str, list[float]]
 
@@ -33,9 +35,10 @@ def fit_recordings(recordings: Sequence[Path], out: Path, curves: Path | None) -
     """Fit profiles and write them; with `curves`, compare and write those as well.
 
     Raises:
-        InputError: a recording cannot be read.
+        InputError: a recording cannot be read, or is too short, or is of another model.
     """
     traces = [read_attention(path) for path in recordings]
+    _refuse_unfit(recordings, traces)
     found = [statistics(trace) for trace in traces]
     profiles = fit(found)
     write_profiles(profiles, out, ", ".join(path.name for path in recordings))
@@ -63,6 +66,19 @@ def fit_recordings(recordings: Sequence[Path], out: Path, curves: Path | None) -
     temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     os.replace(temporary, curves)
     Console().print(_table(compared))
+
+
+def _refuse_unfit(recordings: Sequence[Path], traces: Sequence[AttentionTrace]) -> None:
+    """Raise InputError for recordings that are too short, or that are not of one model."""
+    lacks = [(path, short_of_a_fit(trace)) for path, trace in zip(recordings, traces, strict=True)]
+    faults = [Fault(str(path), lack) for path, lack in lacks if lack is not None]
+    rows = [len(trace) // trace.steps for trace in traces]
+    for path, heads in zip(recordings, rows, strict=True):
+        if not faults and heads != rows[0]:
+            message = f"has {heads} heads, and {recordings[0]} has {rows[0]}; fit to one model"
+            raise InputError([Fault(str(path), message)])
+    if faults:
+        raise InputError(faults)
 
 
 def spec_like(trace: AttentionTrace, profiles: Sequence[HeadProfile], seed: int) -> GeneratorSpec:
