@@ -25,7 +25,7 @@ from vsim.traces.writing import FreshFile, Name
 MASS = "mass"
 _SCORE = "score_"
 _ZSTD_LEVEL = 19
-_COUNTS = {"page_tokens": 2**31 - 1, "page_bytes": 2**40, "prompt_tokens": 2**31 - 1}
+LARGEST_COUNTS = {"page_tokens": 2**31 - 1, "page_bytes": 2**40, "prompt_tokens": 2**31 - 1}
 """The counts that metadata says, and the largest that the arrays made of them hold."""
 _LARGEST = {"step": 2**24 - 1, "request": 2**31 - 1, "layer": 2**15 - 1, "kv_head": 2**15 - 1}
 """The same for columns: no request decodes more tokens, no page's layer is wider than 16 bits."""
@@ -111,7 +111,7 @@ def write_attention(trace: AttentionTrace, path: Name | FreshFile) -> None:
     extra = {
         **trace.facts,
         **{f"{name}_scale": str(scale) for name, scale in trace.scales.items()},
-        **{name: str(getattr(trace, name)) for name in _COUNTS},
+        **{name: str(getattr(trace, name)) for name in LARGEST_COUNTS},
     }
     provenance = Provenance(trace.source, trace.licence, machine=trace.machine, extra=extra)
     # zstd at its best: recordings are kept for good, and 15 % smaller
@@ -130,7 +130,7 @@ def read_attention(path: str | Path) -> AttentionTrace:
     table = read_table(path, "attention")
     metadata = metadata_of(table)
     faults: list[Fault] = []
-    counts = {name: _count(metadata, name, file, faults) for name in _COUNTS}
+    counts = {name: _count(metadata, name, file, faults) for name in LARGEST_COUNTS}
     keys = {name: integers(table.column(name)) for name in _LARGEST}
     faults.extend(_too_large(keys, file))
     scores: dict[str, Scores] = {}
@@ -179,7 +179,7 @@ def _listed(offsets: Int64s, values: NDArray[Any]) -> Any:
 
 
 def _count(metadata: Mapping[str, str], name: str, file: str, faults: list[Fault]) -> int:
-    text, most = metadata.get(name), _COUNTS[name]
+    text, most = metadata.get(name), LARGEST_COUNTS[name]
     number = text is not None and text.isdecimal()
     large = number and (len(text or "") > 40 or int(text or "") > most)
     if text is not None and number and not large and int(text) >= 1:
@@ -231,7 +231,7 @@ def _room(trace: AttentionTrace, file: str) -> list[Fault]:
 def _facts(metadata: Mapping[str, str], scales: Mapping[str, LogScale]) -> dict[str, str]:
     known = {
         "kind", "schema_version", "producer", "producer_version", "source", "licence", "machine",
-        "calibration_hash", *_COUNTS, *(f"{name}_scale" for name in scales),
+        "calibration_hash", *LARGEST_COUNTS, *(f"{name}_scale" for name in scales),
     }  # fmt: skip
     return {key: value for key, value in metadata.items() if key not in known}
 

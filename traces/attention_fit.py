@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vsim.traces.attention import AttentionTrace
+from vsim.traces.attention import MASS, AttentionTrace
 from vsim.traces.faults import refuse
 from vsim.traces.page_reads import PageReads
 from vsim.traces.selection import TopShare, select
@@ -39,6 +39,7 @@ DECAYS = (0.6, 0.93, 0.99)
 NEAR = (1, 2, 3, 5, 9, 17, 33)
 SINKS = 4
 _DENSITY = 0.2
+_LEAST_LISTED = 15  # of a row: a fifth of them, less the first, has a slope
 _RARE = 1e-3  # a share below this cannot be told from none
 
 
@@ -179,6 +180,24 @@ class HeadStatistics:
     zipf: Floats
 
 
+def short_of_a_fit(trace: AttentionTrace) -> str | None:
+    """Say what a trace lacks that a fit needs, or None."""
+    pages = trace.prompt_tokens // trace.page_tokens + 1
+    needed = 2 * NEAR[-1] + SINKS
+    if MASS not in trace.scores:
+        return "has no mass; record it with attention mass"
+    if (trace.request != trace.request[0]).any():
+        return "holds several requests; fit to traces of one request each"
+    if pages < needed:
+        return f"has {pages} pages at its first step; record a prompt of {needed} pages or more"
+    if trace.steps < 2 or len(trace) % trace.steps:
+        return f"has {len(trace)} rows in {trace.steps} steps; record as many heads in each of two"
+    if int(trace.row_pages.min()) < _LEAST_LISTED:
+        few = int(trace.row_pages.min())
+        return f"lists {few} pages in a row; keep {_LEAST_LISTED} or more"
+    return None
+
+
 def statistics(trace: AttentionTrace) -> HeadStatistics:
     """Measure a trace's selections of the top 20 % of pages."""
     sets, heads = selected_sets(select(trace, TopShare(1 - _DENSITY)))
@@ -231,7 +250,22 @@ def write_profiles(profiles: Sequence[HeadProfile], file: FreshFile, source: str
 
 def _profile(head: dict[str, Any]) -> HeadProfile:
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in head.items()}
-    return HeadProfile(**fields)
+    profile = HeadProfile(**fields)
+    variances = (profile.constant, *profile.decaying)
+    numbers = (*variances, profile.neighbour, *profile.near, *profile.sinks, profile.zipf)
+    places = (profile.layer, profile.kv_head)
+    good = (
+        len(profile.decaying) == len(DECAYS)
+        and len(profile.near) == len(NEAR)
+        and all(abs(x) <= 100 for x in numbers)  # NaN is not
+        and min(variances) >= 0
+        and sum(variances) <= 1 + 1e-3
+        and profile.neighbour < 1
+        and all(isinstance(n, int) and -1 <= n < 2**15 for n in places)
+    )
+    if not good:
+        raise ValueError(f"head {places} is none that a fit writes")
+    return profile
 
 
 def read_profiles(path: Path | None = None) -> list[HeadProfile]:
@@ -243,6 +277,8 @@ def read_profiles(path: Path | None = None) -> list[HeadProfile]:
     path = path or Path(__file__).with_name("attention_profiles.json")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["heads"]
+        if not found:
+            raise ValueError("the list of heads is empty")
         return [_profile(head) for head in found]
     except OSError as error:
         refuse(str(path), f"cannot be read: {error.strerror}")

@@ -21,10 +21,12 @@ from vsim.traces.attention_fit import (
     HeadProfile,
     HeadStatistics,
     fit,
+    short_of_a_fit,
     statistics,
     write_profiles,
 )
 from vsim.traces.attention_generator import GeneratorSpec, generate
+from vsim.traces.faults import Fault, InputError
 from vsim.traces.writing import FreshFile, check_apart, file_target, fresh_file
 
 CURVES = "attention_curves"
@@ -35,7 +37,8 @@ def fit_recordings(recordings: Sequence[Path], out: Path, curves: Path | None) -
     """Fit profiles and write them; with `curves`, compare and write those as well.
 
     Raises:
-        InputError: a recording cannot be read, or an output not written.
+        InputError: a recording cannot be read, or is too short, or is of another model; or an
+            output cannot be written.
     """
     targets = [file_target(out, PROFILES, "--out")]
     if curves is not None:
@@ -53,6 +56,7 @@ def fit_recordings(recordings: Sequence[Path], out: Path, curves: Path | None) -
 
 def _fit(recordings: Sequence[Path], out: FreshFile, curves: FreshFile | None) -> None:
     traces = [read_attention(path) for path in recordings]
+    _refuse_unfit(recordings, traces)
     found = [statistics(trace) for trace in traces]
     profiles = fit(found)
     write_profiles(profiles, out, ", ".join(path.name for path in recordings))
@@ -80,6 +84,19 @@ def _fit(recordings: Sequence[Path], out: FreshFile, curves: FreshFile | None) -
     curves.write_json(document)
     curves.publish()
     Console(markup=False).print(_table(compared))
+
+
+def _refuse_unfit(recordings: Sequence[Path], traces: Sequence[AttentionTrace]) -> None:
+    """Raise InputError for recordings that are too short, or that are not of one model."""
+    lacks = [(path, short_of_a_fit(trace)) for path, trace in zip(recordings, traces, strict=True)]
+    faults = [Fault(str(path), lack) for path, lack in lacks if lack is not None]
+    rows = [len(trace) // trace.steps for trace in traces]
+    for path, heads in zip(recordings, rows, strict=True):
+        if not faults and heads != rows[0]:
+            message = f"has {heads} heads, and {recordings[0]} has {rows[0]}; fit to one model"
+            raise InputError([Fault(str(path), message)])
+    if faults:
+        raise InputError(faults)
 
 
 def spec_like(trace: AttentionTrace, profiles: Sequence[HeadProfile], seed: int) -> GeneratorSpec:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vsim.traces.attention import MASS, AttentionTrace
+from vsim.traces.attention import LARGEST_COUNTS, MASS, AttentionTrace
 from vsim.traces.attention_fit import DECAYS, NEAR, HeadProfile, read_profiles
 from vsim.traces.faults import Fault
 from vsim.traces.machine_memory import memory_fault
@@ -24,8 +24,9 @@ from vsim.traces.score_codes import LogScale
 
 F32 = NDArray[np.float32]
 
-MOST_TOKENS = 2**31 - 1
+MOST_TOKENS = LARGEST_COUNTS["prompt_tokens"]
 """Of a context: places in it are 32 bits wide."""
+MOST_OF_PAGE = {name: LARGEST_COUNTS[name] for name in ("page_tokens", "page_bytes")}
 MOST_HEADS = 2**15
 """KV heads over all layers: a page's head is 16 bits wide."""
 MOST_ENTRIES = 2**31 - 1
@@ -63,6 +64,9 @@ class GeneratorSpec:
     def __post_init__(self) -> None:
         if min(self.prompt_tokens, self.steps, self.heads, self.page_tokens, self.page_bytes) < 1:
             raise ValueError("prompt_tokens, steps, heads, page_tokens and page_bytes must be ≥ 1")
+        for name, most in MOST_OF_PAGE.items():
+            if getattr(self, name) > most:
+                raise ValueError(f"{name} is {getattr(self, name)}; write at most {most}")
         if self.heads > MOST_HEADS:
             raise ValueError(f"heads is {self.heads}; write at most {MOST_HEADS}")
         if self.prompt_tokens + self.steps > MOST_TOKENS:

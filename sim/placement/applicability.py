@@ -11,7 +11,7 @@ import numpy as np
 from vsim.sim.inputs.model_faults import Place
 from vsim.sim.placement.comparison import ROUNDING, policy_names
 from vsim.sim.placement.policies import DRAWING, FOLLOWING_MASS
-from vsim.sim.placement.scenario import PlacementScenario
+from vsim.sim.placement.scenario import DEFAULT_SPARSITY, PlacementScenario
 from vsim.sim.placement.stack.comparison import stack_policy_names
 from vsim.sim.placement.stack.policies import STACK_DRAWING, STACK_FOLLOWING_MASS
 from vsim.traces.faults import Fault, InputError, suggestion
@@ -28,7 +28,7 @@ def refuse_what_cannot_act(scenario: PlacementScenario) -> None:
     Raises:
         InputError: one fault a setting, `scenario` as its file and the field as its place.
     """
-    rules = (_policies, _repeated, _seed, _search)
+    rules = (_policies, _repeated, _seed, _search, _drawn)
     _refuse(each for rule in rules for each in rule(scenario))
 
 
@@ -121,6 +121,16 @@ def _search(scenario: PlacementScenario) -> Found:
     elif _none_of(scenario, ROUNDING.__eq__):
         message = f"is for {ROUNDING}, which is not among the policies; add it, or remove this"
         yield ("mip_seconds",), message
+
+
+def _drawn(scenario: PlacementScenario) -> Found:
+    chosen, drawn = scenario.selection, scenario.generate
+    if drawn is None or chosen.kind != "top-share":
+        return
+    share = 1 - min(chosen.sparsity or (DEFAULT_SPARSITY,))
+    if share > drawn.kept + 1e-9:
+        message = f"{drawn.kept:g} of the pages are drawn, and {share:g} of them read at least"
+        yield ("generate", "kept"), f"{message}; write {share:g} or more, or select fewer"
 
 
 def _none_of(scenario: PlacementScenario, wanted: Callable[[str], bool]) -> bool:

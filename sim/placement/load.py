@@ -19,6 +19,7 @@ from vsim.sim.placement.reshape import (
 )
 from vsim.sim.placement.retention import Seen
 from vsim.sim.placement.scenario import (
+    DEFAULT_SPARSITY,
     MemorySettings,
     PlacementScenario,
     SelectionSettings,
@@ -93,7 +94,7 @@ def selections(settings: SelectionSettings) -> list[tuple[float | None, Selectio
         raise InputError(faults)
     score = settings.score or "mass"
     if settings.kind == "top-share":
-        return [(s, TopShare(s, score)) for s in settings.sparsity or (0.8,)]
+        return [(s, TopShare(s, score)) for s in settings.sparsity or (DEFAULT_SPARSITY,)]
     if settings.kind == "top-mass":
         return [(None, TopMass(settings.mass_share or 1.0, score))]
     if settings.kind == "window":

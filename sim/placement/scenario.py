@@ -13,6 +13,7 @@ from vsim.traces.attention_generator import MOST_HEADS, MOST_TOKENS, GeneratorSp
 from vsim.traces.faults import Fault
 from vsim.traces.machine_memory import memory_fault
 
+DEFAULT_SPARSITY = 0.8
 MOST_STEPS, MOST_REQUESTS = 2**24 - 1, 2**16
 MOST_SEED = 2**62
 """Requests and restarts count up from a seed, and all of them fit 64 bits."""
@@ -176,7 +177,7 @@ class PlacementScenario(_Section):
     file's folder. Exactly one of `attention` and `generate` is given."""
     generate: GenerateSettings | None = None
     """Attention that is drawn instead."""
-    selection: SelectionSettings = SelectionSettings(sparsity=(0.8,))
+    selection: SelectionSettings = SelectionSettings(sparsity=(DEFAULT_SPARSITY,))
     """Which pages a step reads."""
     memory: MemorySettings = MemorySettings()
     """The tiers."""
