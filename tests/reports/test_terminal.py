@@ -111,3 +111,28 @@ def test_the_figures_are_there(piece: str) -> None:
 def test_the_folder_is_named_when_one_was_written() -> None:
     assert "Wrote results/a" in shown("results/a")
     assert "Wrote" not in shown()
+
+
+@pytest.mark.parametrize(
+    ("bound_s", "text"),
+    [
+        (0.0577599, "57.75 ms"),
+        (0.05775, "57.75 ms"),
+        (1.99999, "1.999 s"),
+        (1.00001e-6, "0.001000 ms"),
+    ],
+)
+def test_what_no_placement_can_beat_is_never_shown_too_long(bound_s: float, text: str) -> None:
+    placed = {
+        "policy": "learned",
+        "oracle": False,
+        "hit_ratio": 0.5,
+        "moved_bytes": 0,
+        "gap": 0.1,
+        "body_gap": 0.2,
+        "bound_s": bound_s,
+        "certificate": {"launch_and_communication_s": 0.0, "solver": "HiGHS"},
+    }
+    found = io.StringIO()
+    show_summary({**summary(), "placement": placed, "bound_wall_s": 1.0}, None, file=found)
+    assert f"more than {text}, which" in " ".join(found.getvalue().split())

@@ -3,6 +3,7 @@
 import itertools
 import math
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,11 +19,13 @@ from vsim.sim.attention_run.certified import certify_decode
 from vsim.sim.attention_run.memory import Memory
 from vsim.sim.attention_run.placing import placements
 from vsim.sim.attention_run.work import decode_work, pinned_bytes, timed
+from vsim.sim.bounds.false_certificate import FalseCertificateError
 from vsim.sim.engine.topology import topology
 from vsim.sim.placement.case import Case
 from vsim.sim.scenario.scenario import Workload
 from vsim.sim.schedules.schedule import Schedule
 from vsim.sim.timing.step_cost import StepCost
+from vsim.traces.faults import InputError
 
 from .small import MODEL, ROUND, run, trace, write
 
@@ -35,6 +38,12 @@ MACHINES: dict[str, Any] = {
                   ("host", "hbm", 10 * GB, 10 * GB, 0, None),
                   ("nvme", "host", 4 * GB, 4 * GB, 0, None)),
         "groups": {"root": 250 * GB},
+    },
+    # bodies of hours, on a tier 10^12 times as slow as HBM
+    "slow link": {
+        "links": (("lpddr", "hbm", 1, 1, 0, None),
+                  ("host", "hbm", 10 * GB, 10 * GB, 0, None),
+                  ("nvme", "host", 4 * GB, 4 * GB, 0, None)),
     },
     "slow memory": {"memories": {"lpddr": ("lpddr", 120 * GB, 60 * GB, 0)}},
     "slow way down": {
@@ -52,7 +61,7 @@ def costs(draw: st.DrawFn) -> StepCost:
         weight_read_bytes=draw(st.sampled_from([0.0, 10_000.0, 60_000.5])),
         launch_ns=draw(st.sampled_from([0.0, 1_000.0])),
         comm_fixed_ns=draw(st.sampled_from([0.0, 33.7])),
-        attend_exponent=draw(st.sampled_from([math.inf, 6.0, 2.0, 1.0])),
+        attend_exponent=draw(st.sampled_from([math.inf, 6.0, 2.0, 1.0, 1 + 1e-12, 1.0005, 1e6])),
         hbm_write_bytes_per_s=draw(st.sampled_from([1e12, 3e11])),
         flops_per_pair=draw(st.sampled_from([0.0, 1e6, 1e8])),
     )
@@ -208,3 +217,38 @@ def test_where_placement_gains_next_to_nothing_the_gap_is_next_to_nothing(tmp_pa
     assert placed["decode_s"] == pytest.approx(4 * 1_065e-9)
     assert 4 * 1_060.1e-9 < placed["bound_s"] < 4 * 1_064.2e-9
     assert placed["hit_ratio"] == 1
+
+
+def test_a_run_whose_bound_is_false_does_not_come_to_be(tmp_path: Path) -> None:
+    batch, case, memory = small_case(
+        tmp_path, ROUND, "duplex link", "through", 6, prompt_tokens=25, steps=8
+    )
+    moves = case.cost(placements()["static"](replace(case, start="first-fill"), 0).schedule)
+    work = decode_work(batch, ROUND, moves, keeps_copies=True)
+    found = certify_decode(case, work, timed(work, ROUND, memory), ROUND)
+    assert replace(found, decode_ns=found.bound_ns).gap == 0
+    with pytest.raises(FalseCertificateError, match="bound on a run's decode steps is"):
+        replace(found, decode_ns=found.bound_ns - 1)
+
+
+def test_rounding_is_taken_off_the_bound_of_many_steps_and_of_long_ones(tmp_path: Path) -> None:
+    batch, case, memory = small_case(
+        tmp_path, ROUND, "slow link", "through", 6, prompt_tokens=25, steps=20
+    )
+    moves = case.cost(placements()["static"](replace(case, start="first-fill"), 0).schedule)
+    work = decode_work(batch, ROUND, moves, keeps_copies=True)
+    found = certify_decode(case, work, timed(work, ROUND, memory), ROUND)
+    exact_ns = found.solved.certificate.exact_s * 10**9
+    assert exact_ns > 2**46
+    assert found.body_ns == math.floor(exact_ns) - math.floor(
+        exact_ns / 2**46 + Fraction(20, 10**6)
+    )
+    assert replace(found, steps=5_000_000).body_ns == found.body_ns - 5
+
+
+def test_steps_of_ages_are_refused(tmp_path: Path) -> None:
+    """A page of 2.5 kB at a millionth of a byte a second is eighty years."""
+    links = (("lpddr", "hbm", 1e-6, 1e-6, 0, None), ("host", "hbm", 10 * GB, 10 * GB, 0, None),
+             ("nvme", "host", 4 * GB, 4 * GB, 0, None))  # fmt: skip
+    with pytest.raises(InputError, match=r"machine: this run's steps take [\d,]+ years, more than"):
+        run(tmp_path, trace(90, 10), machine=round_machine(links=links), hbm_pages=4)

@@ -1,14 +1,21 @@
 """`vsim bound`: what it prints and writes, and what it refuses."""
 
 import json
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import typer
+from hypothesis import example, given
+from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
+from vsim.sim.bounds.certificate import Certificate
+from vsim.sim.bounds.false_certificate import FalseCertificateError
 from vsim.sim.commands.command_line import register
+from vsim.sim.placement.view import written_bound
 from vsim.traces.arrow_io import read_table
 from vsim.traces.attention import AttentionTrace, write_attention
 from vsim.traces.faults import InputError
@@ -308,3 +315,35 @@ def test_a_wrong_stack_is_refused_field_by_field(
     assert len(found) == len(wanted)
     for fault, text in zip(found, wanted, strict=True):
         assert text in fault
+
+
+@given(st.floats(-11, 6).map(lambda e: 10**e))
+@example(0.09999999999)
+@example(1.0)
+@example(9.9996)
+def test_a_bound_is_never_shown_above_what_was_proven(bound_s: float) -> None:
+    number, unit = written_bound(bound_s).split()
+    scale = {"s": 0, "ms": 3, "us": 6, "ns": 9}[unit]
+    shown = Decimal(number).scaleb(-scale)
+    assert shown <= Decimal(bound_s)
+    assert shown >= Decimal(bound_s) * Decimal("0.9989")
+
+
+def test_a_false_certificate_is_neither_printed_nor_written(
+    trace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bound a thousand times too high, as if a certificate had been computed wrongly."""
+
+    def wrong(exact_s: Fraction) -> Certificate:
+        return Certificate(exact_s * 1000, float(exact_s * 1000))
+
+    monkeypatch.setattr(Certificate, "of", staticmethod(wrong))
+    file, out = tmp_path / "o.json", tmp_path / "out"
+    for more in ((), ("--set", "memory.exclusive=true"), ("--set", THREE)):
+        given = ("--policy", "static", "--policy", "belady", "--json", str(file), "--out", str(out))
+        result = run("--attention", trace, *given, *more)
+        assert isinstance(result.exception, FalseCertificateError)
+        assert "bug in vsim" in str(result.exception)
+        assert "certified" not in result.output
+        assert not file.exists()
+        assert not out.exists()
