@@ -33,7 +33,14 @@ class Fault:
             if self.column is not None:
                 where += f":{self.column}"
         parts = [where, *([self.place] if self.place else []), self.message]
-        return ": ".join(parts)
+        return one_line(": ".join(parts))
+
+
+def one_line(text: str) -> str:
+    """Show text from a file on one line of a terminal: what does not print is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class InputError(Exception):

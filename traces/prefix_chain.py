@@ -63,10 +63,13 @@ def made_global(offsets: _Ints, ids: _Ints, scopes: _Ints) -> _Ints:
         scopes: int64[n], the scope of each request, from 0 without gaps.
 
     Returns:
-        int64[m]; scope s's ids follow all ids of the scopes before it, in their own order.
+        int64[m]; scope s's ids follow all ids of the scopes before it, in their own order. Ids
+        so large that they would pass 2^63 that way are numbered from 0 first.
     """
     if len(ids) == 0:
         return ids
+    if int(ids.max()) > 2**62 // (int(scopes.max()) + 1):
+        ids = dense_codes(ids)[0]
     lengths = np.diff(offsets)
     filled = lengths > 0
     tops = np.zeros(int(scopes.max()) + 1, dtype=np.int64)
@@ -99,3 +102,31 @@ def truncated(offsets: _Ints, ids: _Ints, lengths: _Ints) -> tuple[_Ints, _Ints]
     index = np.repeat(offsets[:-1] - moved[:-1], kept)
     index += np.arange(len(index), dtype=np.int64)
     return moved, ids[index]
+
+
+def chained(offsets: _Ints, ids: _Ints) -> _Ints:
+    """Give ids that stand for a block's content ids that stand for the block and all before it.
+
+    Args:
+        offsets: int64[n + 1], where each request's ids start, from 0.
+        ids: int64[m], ids of the blocks' contents.
+
+    Returns:
+        int64[m], from 0: two are equal where both content and everything before are.
+    """
+    lengths = np.diff(offsets)
+    order = np.argsort(-lengths, kind="stable")  # so that those with a block at a depth come first
+    starts, sorted_lengths = offsets[:-1][order], lengths[order]
+    made = np.empty_like(ids)
+    before = np.zeros(len(order), dtype=np.int64)
+    next_id = 0
+    known, codes = np.unique(ids, return_inverse=True)
+    for depth in range(int(sorted_lengths[0]) if len(order) else 0):
+        active = int(np.searchsorted(-sorted_lengths, -depth, side="left"))
+        places = starts[:active] + depth
+        keys = before[:active] * len(known) + codes[places]
+        found, inverse = np.unique(keys, return_inverse=True)
+        before[:active] = inverse
+        made[places] = inverse + next_id
+        next_id += len(found)
+    return made

@@ -34,6 +34,7 @@ class Requests:
             id may stand for the partial last block, as in the Mooncake traces.
         block_tokens: tokens of a prefix block, 0 when the trace has none.
         source: where the requests are from.
+        notes: what an import left out, raised, drew or found to contradict, one sentence each.
     """
 
     id: NDArray[np.int64]
@@ -50,6 +51,7 @@ class Requests:
     prefix_ids: NDArray[np.int64]
     block_tokens: int
     source: str
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.id)
@@ -131,11 +133,14 @@ def requests_from_table(table: pa.Table, file: str) -> Requests:
         prefix_ids=np.ascontiguousarray(elements(flat), dtype=np.int64),
         block_tokens=int(metadata.get("block_tokens", "0")),
         source=metadata.get("source", file),
+        notes=tuple(filter(None, metadata.get("notes", "").split("\n"))),
     )
 
 
 def write_requests(requests: Requests, path: str | Path, licence: str = "not stated") -> None:
     """Write requests as an Arrow trace. Raises InputError where the file cannot be written."""
     extra = {"block_tokens": str(requests.block_tokens)}
+    if requests.notes:
+        extra["notes"] = "\n".join(requests.notes)
     provenance = Provenance(requests.source, licence, extra=extra)
     write_table(requests_table(requests), path, "requests", provenance)

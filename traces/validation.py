@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from vsim.traces.arrow_arrays import elements, flags, integers, lists, null_mask
 from vsim.traces.faults import Fault, suggestion
+from vsim.traces.limits import MOST_BLOCK_TOKENS, MOST_TENANTS
 from vsim.traces.prefix_chain import first_broken
+from vsim.traces.request_limits import thought_too_long, tokens_message, too_many_tokens
 from vsim.traces.schema import SCHEMAS, Column, fits, fits_scores, is_score
 
 Mask = NDArray[np.bool_]
@@ -113,6 +115,13 @@ def _values(table: pa.Table, column: Column, file: str) -> Iterator[Fault]:
             low,
             lambda row: f"is {numbers[row]}; write {column.minimum} or more",
         )
+        if column.maximum is not None:
+            yield from _rows(
+                file,
+                column.name,
+                numbers > column.maximum,
+                lambda row: f"is {numbers[row]}; write at most {column.maximum}",
+            )
 
 
 def _elements(table: pa.Table, column: Column, file: str) -> Iterator[Fault]:
@@ -175,17 +184,44 @@ def _requests(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterat
         late,
         lambda row: f"is {parents[row]}, in row {places[row]}; a parent stands in an earlier row",
     )
+    yield from _within_limits(table, file, np.where(has_parent & ~missing & ~late, places, -1))
     yield from _prefixes(table, file, metadata)
+
+
+def _within_limits(table: pa.Table, file: str, parent: NDArray[np.int64]) -> Iterator[Fault]:
+    """Check what single columns cannot show: sums over a row, and along a conversation."""
+    prompt, output = (integers(table.column(name)) for name in ("prompt_tokens", "output_tokens"))
+    yield from _rows(
+        file,
+        "prompt_tokens",
+        too_many_tokens(prompt, output),
+        lambda row: tokens_message(int(prompt[row]), int(output[row])),
+    )
+    think = integers(table.column("think_ns"))
+    yield from _rows(
+        file,
+        "think_ns",
+        thought_too_long(parent, think),
+        lambda row: "with the turns before it comes to more than 100 years of thinking",
+    )
+    tenants = table.column("tenant")
+    if pc.count_distinct(tenants).as_py() > MOST_TENANTS:
+        yield Fault(file, f"holds more than {MOST_TENANTS:,} tenants", place="column tenant")
 
 
 def _prefixes(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
     offsets, flat = lists(table.column("prefix_blocks"))
     written = metadata.get("block_tokens", "0")
     place = "vsim.block_tokens"
-    if not written.isdecimal():
-        yield Fault(file, f"{written!r} is no whole number of tokens; write 512", place=place)
+    if not (written.isascii() and written.isdigit() and len(written) < 9):
+        shown = written if len(written) <= 40 else written[:37] + "..."
+        yield Fault(file, f"{shown!r} is no whole number of tokens; write 512", place=place)
         return
     block_tokens = int(written)
+    if block_tokens > MOST_BLOCK_TOKENS:
+        message = f"is {block_tokens}; write at most {MOST_BLOCK_TOKENS}"
+        yield Fault(file, message, place=place)
+        return
     if block_tokens == 0:
         if len(flat):
             yield Fault(file, "is 0 or missing, but there are prefix_blocks", place=place)
