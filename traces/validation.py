@@ -5,7 +5,7 @@ named, with the number of further ones.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -204,9 +204,15 @@ def _within_limits(table: pa.Table, file: str, parent: NDArray[np.int64]) -> Ite
         thought_too_long(parent, think),
         lambda row: "with the turns before it comes to more than 100 years of thinking",
     )
-    tenants = table.column("tenant")
-    if pc.count_distinct(tenants).as_py() > MOST_TENANTS:
+    if _words(table.column("tenant")) > MOST_TENANTS:
         yield Fault(file, f"holds more than {MOST_TENANTS:,} tenants", place="column tenant")
+
+
+def _words(column: Any) -> int:
+    """Count the words of a column, those of a dictionary whether or not they are in use."""
+    if not pa.types.is_dictionary(column.type):
+        return int(pc.count_distinct(column).as_py())
+    return sum(len(chunk.dictionary) for chunk in column.unify_dictionaries().chunks[:1])
 
 
 def _prefixes(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
