@@ -127,7 +127,7 @@ def metadata_of(table: pa.Table) -> dict[str, str]:
 
 
 def is_arrow(path: str | Path | TraceFile) -> bool:
-    """Say whether a file starts as an Arrow IPC file does. Raises InputError if it is unreadable."""
+    """Say whether a file starts as an Arrow IPC file does. Raises InputError if unreadable."""
     with open_trace(path) as file:
         return file.is_arrow
 
@@ -150,7 +150,8 @@ def kind_of(path: str | Path | TraceFile) -> str | None:
 def _arrow_source(file: TraceFile) -> Iterator[Any]:
     """Open a file for Arrow: by its path, which reads it without a copy, where it has one."""
     if file.is_spooled:
-        with file.open() as content, pa.PythonFile(content, "r") as source:
+        python_file: Any = pa.PythonFile  # the stubs take no open file
+        with file.open() as content, python_file(content, "r") as source:
             yield source
     else:
         with pa.OSFile(file.path, "rb") as source:

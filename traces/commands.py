@@ -212,16 +212,20 @@ def synth(
     ] = None,
     tenant: Annotated[
         list[str] | None,
-        typer.Option(help="A tenant as name:share or name:share:priority; may be repeated."),
+        typer.Option(
+            help="A tenant as name:share or name:share:priority; may be repeated. A single "
+            "one leaves its share out: name: or name::priority."
+        ),
     ] = None,
     block_tokens: Annotated[
         int, typer.Option(help="Tokens of a prefix block; 0 for no prefix ids.")
     ] = 16,
 ) -> None:
     """Generate a workload from a seed."""
+    from vsim.traces.faults import InputError
     from vsim.traces.requests import write_requests
     from vsim.traces.synth import synthesise
-    from vsim.traces.synth_options import spec_from_options
+    from vsim.traces.synth_options import option_fault, spec_from_options
 
     spec = spec_from_options(
         {
@@ -245,7 +249,10 @@ def synth(
         },
         tenant or [],
     )  # fmt: skip
-    made = synthesise(spec)
+    try:
+        made = synthesise(spec)
+    except InputError as error:
+        raise InputError(map(option_fault, error.faults)) from None
     write_requests(made, out)
     print(f"{out}: {len(made):,} requests over {made.arrival_ns[-1] / 1e9:,.0f} s")
 

@@ -69,6 +69,8 @@ class TraceFile:
     @property
     def stem(self) -> str:
         """The name without its folders, as text that can be written anywhere."""
+        if self.name.startswith("/dev/"):  # what a shell calls a pipe differs from run to run
+            return "from a pipe"
         return Path(self.name).name.encode("utf-8", "replace").decode("utf-8")
 
     @property
@@ -124,7 +126,8 @@ class TraceFile:
 
     def _raw(self, count: int) -> bytes:
         self._file.seek(0)
-        return self._guarded(self._file.read, count)
+        start: bytes = self._guarded(self._file.read, count)
+        return start
 
     def _guarded(self, read: Any, count: int) -> Any:
         try:
@@ -141,7 +144,7 @@ class _OwningGzip(gzip.GzipFile):
     """A gzip reader that closes the file under it; the standard one leaves it open."""
 
     def close(self) -> None:
-        under = self.fileobj
+        under: Any = self.fileobj
         super().close()
         if under is not None:
             under.close()
@@ -154,14 +157,16 @@ def _unreadable(name: str, error: OSError | ValueError) -> NoReturn:
 
 def _spooled(name: str, content: IO[bytes], guarded: Any) -> IO[bytes]:
     """Copy what can be read only once into an unnamed temporary file."""
-    spool = tempfile.TemporaryFile()
+    spool = tempfile.TemporaryFile()  # noqa: SIM115 # closed by whoever reads it
     try:
         while piece := guarded(content.read, _PIECE):
             spool.write(piece)
         spool.flush()
     except OSError as error:
         spool.close()
-        refuse(name, f"cannot be copied to {tempfile.gettempdir()}: {os.strerror(error.errno or 0)}")
+        refuse(
+            name, f"cannot be copied to {tempfile.gettempdir()}: {os.strerror(error.errno or 0)}"
+        )
     return spool
 
 
@@ -181,7 +186,7 @@ def open_trace(path: "str | Path | TraceFile") -> Iterator[TraceFile]:
         for is_kind, message in _SPECIAL:
             if is_kind(mode):
                 refuse(name, message)
-        file: IO[bytes] = open(name, "rb")  # closed below, whatever takes its place
+        file: IO[bytes] = open(name, "rb")  # noqa: SIM115 # closed below, by whatever name
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
         _unreadable(name, error)
     again = name

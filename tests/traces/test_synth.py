@@ -120,6 +120,8 @@ def test_every_conversation_extends_itself(
     seed: int, count: int, turns: float, rate: float, block: int, most: int | None
 ) -> None:
     sessions = {**CHAT["sessions"], "turns_mean": turns, "most_tokens": most}
+    if not 0 < block <= sessions["system_prompt_tokens"]:  # no block tells system prompts apart
+        sessions |= {"system_prompts": 1, "zipf": None}
     requests = made(
         CHAT, requests=count, seed=seed, sessions=sessions, block_tokens=block,
         arrivals={"rate_per_s": rate},

@@ -1,6 +1,7 @@
 """Agentic sessions: Parquet with block ids local to a session and times since its start.
 
-Of Parquet (of JSON, see `agentic_json`), the columns: `session_id`, `seq` (from 0 within a session), `depth` (0 the main agent, 1 a subagent),
+Columns of the Parquet form (of JSON, see `agentic_json`): `session_id`, `seq` (from 0 within a
+session), `depth` (0 the main agent, 1 a subagent),
 `parent_seq`, `t_ms` (of the main agent since the session's start, of a subagent since its own),
 `api_ms` and `think_ms` (null where unknown), `input_length`, `output_length`, `hash_ids` (one id a
 full block), optionally `agent`. The metadata may name `block_size`, `source` and `licence`.
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from vsim.traces.arrivals import poisson_ns
 from vsim.traces.arrow_arrays import coded
 from vsim.traces.faults import refuse
-from vsim.traces.importers.agentic_json import drawn_note, import_agentic_json
+from vsim.traces.importers.agentic_json import drawn_notes, import_agentic_json
 from vsim.traces.importers.imported import Imported, ImportOptions, make_requests, refuse_moot
 from vsim.traces.importers.lines import Faults
 from vsim.traces.importers.parquet import (
@@ -69,8 +70,12 @@ def import_agentic(file: TraceFile, options: ImportOptions) -> Imported:
     notes: list[str] = []
     offsets, prefix_ids = id_lists(table, "hash_ids", faults, notes)
     kind = table.column("session_id").type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)
-            or pa.types.is_dictionary(kind)):
+    if not (
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_dictionary(kind)
+    ):
         faults.add(f"is {kind}; write text or integers", place="column session_id")
         faults.settle()
     session, names = coded(table.column("session_id").cast(pa.string()))
@@ -92,7 +97,7 @@ def import_agentic(file: TraceFile, options: ImportOptions) -> Imported:
     random = np.random.Generator(np.random.PCG64(options.drawing_seed))
     arrivals = poisson_ns(random, len(names), options.drawing_rate_per_s)
     think_ns = np.where((parent >= 0) & (think_ms >= 0), think_ms * _MS, -1)
-    notes.insert(0, drawn_note(len(names), options))
+    notes[:0] = drawn_notes(len(names), options)
     block = block_size_of(head.metadata, file.name)
     if options.block_tokens is not None and block not in (None, options.block_tokens):
         refuse("--block-tokens", f"is {options.block_tokens}, but the file says {block}")
@@ -114,7 +119,7 @@ def import_agentic(file: TraceFile, options: ImportOptions) -> Imported:
         row_word="row",
     )
     licence = options.licence or head.metadata.get("licence", "not stated")
-    return Imported(requests, licence, drawn=True)
+    return Imported(requests, licence, drawn=len(names) > 1)
 
 
 def _linked(

@@ -40,12 +40,14 @@ _EXAMPLE: Final = (
 )
 
 
-def drawn_note(sessions: int, options: ImportOptions) -> str:
-    """Say that session arrivals were drawn."""
-    return (
+def drawn_notes(sessions: int, options: ImportOptions) -> list[str]:
+    """Say that session arrivals were drawn; a single session just starts at 0."""
+    if sessions == 1:
+        return []
+    return [
         f"{sessions} session arrivals drawn with seed {options.drawing_seed} "
         f"at {options.drawing_rate_per_s:g} sessions/s"
-    )
+    ]
 
 
 @dataclass(slots=True)
@@ -195,7 +197,7 @@ def _assembled(
         refuse("--block-tokens", f"is {options.block_tokens}, but the file says {block}")
     random = np.random.Generator(np.random.PCG64(options.drawing_seed))
     arrivals = poisson_ns(random, sessions, options.drawing_rate_per_s)
-    notes = [drawn_note(sessions, options)]
+    notes = drawn_notes(sessions, options)
     session = np.asarray(calls.session, dtype=np.int64)
     offsets, ids = calls.ids.offsets(), calls.ids.ids(notes)
     if local:
@@ -218,4 +220,4 @@ def _assembled(
         drawn=True,
         row_word="request",
     )
-    return Imported(requests, options.licence or "not stated", drawn=True)
+    return Imported(requests, options.licence or "not stated", drawn=sessions > 1)

@@ -68,9 +68,7 @@ def import_bailian(file: TraceFile, options: ImportOptions) -> Imported:
     counts = np.diff(offsets)
     if not counts.any():
         refuse_moot(options, {"block_tokens": "the file has no prefix ids"})
-    block = block_tokens_of(
-        file.name, prompt, counts, BLOCK_TOKENS, options.block_tokens, notes
-    )
+    block = block_tokens_of(file.name, prompt, counts, BLOCK_TOKENS, options.block_tokens, notes)
     if first_broken(offsets, ids) is not None:
         ids = chained(offsets, ids)
         notes.append("ids stand for a block's content alone: numbered anew by their whole prefix")

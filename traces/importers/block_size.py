@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from vsim.traces.faults import refuse
 
 _Ints = NDArray[np.int64]
-CANDIDATES: Final = tuple(2**power for power in range(13))
+CANDIDATES: Final[tuple[int, ...]] = tuple(1 << power for power in range(13))
 _NEARLY_ALL: Final = 0.9
 
 
@@ -41,9 +41,7 @@ def block_tokens_of(
         return given
     if share_fitting(tokens, counts, usual) >= _NEARLY_ALL:
         return usual
-    fitting = [
-        block for block in CANDIDATES if share_fitting(tokens, counts, block) >= _NEARLY_ALL
-    ]
+    fitting = [block for block in CANDIDATES if share_fitting(tokens, counts, block) >= _NEARLY_ALL]
     example = int(np.argmax(np.where(counts > 0, counts, 0)))
     found = f"{tokens[example]:,} tokens with {counts[example]:,} ids"
     if len(fitting) == 1:

@@ -60,13 +60,13 @@ def import_burstgpt(file: TraceFile, options: ImportOptions) -> Imported:
             failed += 1
             continue
         log = table.parsed(line, cells, log_at, _name)
-        name = None if session_at is None else table.parsed(line, cells, session_at, _name)
+        found = None if session_at is None else table.parsed(line, cells, session_at, _name)
         rows.line.append(line)
         rows.arrival_ns.append(time_ns)
         rows.prompt_tokens.append(request)
         rows.output_tokens.append(response)
         tenant.append(tenants.setdefault(log or "", len(tenants)))
-        session.append(sessions.setdefault(name, len(sessions)) if name else -1)
+        session.append(sessions.setdefault(found, len(sessions)) if found else -1)
     faults.settle()
     notes = [f"{failed} calls had no response tokens: failures, dropped"] if failed else []
     known = (*COLUMN_NAMES, *_IGNORED)

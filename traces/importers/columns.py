@@ -344,7 +344,7 @@ def _refuse_moot(
     options: ImportOptions, columns: Mapping[str, str], typed: Collection[str]
 ) -> None:
     """Refuse options that this table leaves nothing to do."""
-    moot = {}
+    moot: dict[str, str] = {}
     if "arrival" in columns:
         why = f"arrivals are in column {columns['arrival']}"
         moot |= {"seed": why, "session_rate_per_s": why}

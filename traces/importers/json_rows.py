@@ -16,7 +16,7 @@ _BETWEEN: Final = re.compile(r"\s*")
 _UNREADABLE: Final = (ValueError, RecursionError)
 
 
-class DuplicateKey(ValueError):
+class DuplicateKeyError(ValueError):
     """An object has one key twice, of which the standard reader would drop one."""
 
 
@@ -38,7 +38,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]
         again = next(name for name in names if names.count(name) > 1)
-        raise DuplicateKey(f"has the key {again!r} more than once; keep one")
+        raise DuplicateKeyError(f"has the key {again!r} more than once; keep one")
     return made
 
 
@@ -57,7 +57,7 @@ def shown(value: object) -> str:
 
 
 def _fault(error: Exception, example: str) -> str:
-    if isinstance(error, DuplicateKey):
+    if isinstance(error, DuplicateKeyError):
         return str(error)
     return f"is not JSON ({json_cause(error)}){example}"
 

@@ -41,7 +41,9 @@ def parquet_head(file: TraceFile) -> ParquetHead:
     for name in sorted({name for name in names if names.count(name) > 1}):
         faults.add("is there more than once; keep one", place=f"column {name}")
     faults.settle()
-    metadata = {k.decode("utf-8", "replace"): v.decode("utf-8", "replace") for k, v in found.items()}
+    metadata = {
+        k.decode("utf-8", "replace"): v.decode("utf-8", "replace") for k, v in found.items()
+    }
     return ParquetHead(names, metadata)
 
 
@@ -118,9 +120,7 @@ def whole_numbers(
     return np.clip(numbers, minimum if not nullable else min(minimum, -1), maximum)
 
 
-def id_lists(
-    table: pa.Table, name: str, faults: Faults, notes: list[str]
-) -> tuple[_Ints, _Ints]:
+def id_lists(table: pa.Table, name: str, faults: Faults, notes: list[str]) -> tuple[_Ints, _Ints]:
     """Return a column of lists of ids as offsets int64[rows + 1] and ids int64[m], none negative.
 
     Ids may be any integers of 64 bits; where one is negative or beyond int64, all are numbered
@@ -142,5 +142,7 @@ def id_lists(
         message = "holds id -1, which stands for none; leave it out"
         faults.add(message, place=row_place(row, name))
     # Of an unsigned column the same bits are distinct still, and negative ones numbered anew.
-    ids = values.view(np.int64) if values.dtype == np.uint64 else values.astype(np.int64, copy=False)
+    ids = (
+        values.view(np.int64) if values.dtype == np.uint64 else values.astype(np.int64, copy=False)
+    )
     return offsets, not_negative(ids, notes)

@@ -208,8 +208,8 @@ def import_sharegpt(file: TraceFile, options: ImportOptions) -> Imported:
             continue
         total = sum(message.tokens for message in messages)
         if total > MOST_TOKENS:
-            message = f"has {total:,} tokens; no model's context is longer than {MOST_TOKENS:,}"
-            faults.add(message, line=value.line, place=value.place)
+            too_long = f"has {total:,} tokens; no model's context has more than {MOST_TOKENS:,}"
+            faults.add(too_long, line=value.line, place=value.place)
             continue
         shapes.add(tuple(value.value))
         estimated += sum(message.text is not None for message in messages)
@@ -233,13 +233,15 @@ def import_sharegpt(file: TraceFile, options: ImportOptions) -> Imported:
     if estimated:
         notes.append(f"tokens of {estimated} messages estimated at {BYTES_PER_TOKEN} bytes a token")
     turns = len(session) > conversations
+    draws = turns or conversations > 1
     if session:
-        think = f", think times of mean {options.drawing_think_s:g} s" if turns else ""
+        _refuse_moot(options, conversations, turns)
+    if draws:
+        paced = f", think times of mean {options.drawing_think_s:g} s" if turns else ""
         notes.append(
             f"{conversations} conversation arrivals drawn with seed {options.drawing_seed} at "
-            f"{options.drawing_rate_per_s:g}/s{think}"
+            f"{options.drawing_rate_per_s:g}/s{paced}"
         )
-        _refuse_moot(options, conversations, turns)
     read = CHAT_KEYS | CALL_KEYS
     unread = {name for shape in shapes for name in shape if name not in read}
     notes.extend(unread_note(unread - IDLE_KEYS))
@@ -265,7 +267,7 @@ def import_sharegpt(file: TraceFile, options: ImportOptions) -> Imported:
         drawn=True,
         row_word="request",
     )
-    return Imported(requests, options.licence or "not stated", drawn=True)
+    return Imported(requests, options.licence or "not stated", drawn=draws)
 
 
 def _refuse_moot(options: ImportOptions, conversations: int, turns: bool) -> None:

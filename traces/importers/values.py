@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -94,10 +95,8 @@ def parse_time_ns(value: object) -> int:
     elif isinstance(value, str):
         match = _TIME.fullmatch(value.strip())
         if match:
-            try:
+            with suppress(ValueError, OverflowError):  # a month 13: said as for any other text
                 found = _second_ns(match[1], match[3]) + int((match[2] or "0").ljust(9, "0"))
-            except (ValueError, OverflowError):
-                pass  # a month 13: say it as for any other text
     if found is None:
         shown = value.isoformat() if isinstance(value, date) else value
         message = f"{shown_value(shown)} is no time; write it like 2023-11-16 18:15:46.680590"
@@ -119,7 +118,9 @@ def clock_parser(unit: str) -> Callable[[object], int]:
             return value * factor
         number = _number(value)
         if number is None or not 0 <= number < LATEST_NS / factor:
-            raise ValueError(f"{shown_value(value)} is no time in {unit}; write a number, 0 or more")
+            raise ValueError(
+                f"{shown_value(value)} is no time in {unit}; write a number, 0 or more"
+            )
         # A float holds no nanoseconds since 1970, text does.
         exact = Decimal(value.strip()) if isinstance(value, str) else Decimal(number)
         return min(round(exact * factor), LATEST_NS - 1)
@@ -136,5 +137,7 @@ def parse_name(value: object) -> str:
         try:
             text.encode("utf-8")
         except UnicodeEncodeError:
-            raise ValueError(f"{shown_value(text)} is no UTF-8 text; save the file as UTF-8") from None
+            raise ValueError(
+                f"{shown_value(text)} is no UTF-8 text; save the file as UTF-8"
+            ) from None
     return text
