@@ -15,7 +15,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Final, NoReturn, cast
 
-from vsim.traces.faults import refuse
+from vsim.traces.faults import InputError, refuse
 
 ARROW_MAGIC: Final = b"ARROW1"
 PARQUET_MAGIC: Final = b"PAR1"
@@ -162,6 +162,9 @@ def _spooled(name: str, content: IO[bytes], guarded: Any) -> IO[bytes]:
         while piece := guarded(content.read, _PIECE):
             spool.write(piece)
         spool.flush()
+    except InputError:
+        spool.close()
+        raise
     except OSError as error:
         spool.close()
         refuse(
