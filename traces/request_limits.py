@@ -36,4 +36,5 @@ def thought_too_long(parent: _Ints, think_ns: _Ints) -> _Mask:
             has = np.nonzero(above >= 0)[0]
             thought[has] += thought[above[has]]
             above[has] = above[above[has]]
-    return thought > MOST_NS
+    late: _Mask = (thought > MOST_NS) | (think_ns > MOST_NS)
+    return late

@@ -20,6 +20,13 @@ from vsim.traces.requests import requests_from_table, write_requests
 CASES = 100  # of each file; many thousands were run when this was written
 
 
+def check_faults(error: InputError) -> None:
+    assert error.faults
+    for fault in error.faults:
+        assert len(str(fault).splitlines()) == 1
+        assert len(str(fault)) < 2000
+
+
 def check_read(path: Path, draw: random.Random) -> bool:
     """Read a file of any kind, hold what it gives, and say whether it was taken."""
     try:
@@ -34,10 +41,7 @@ def check_read(path: Path, draw: random.Random) -> bool:
         format = draw.choice(("auto", "auto", "auto", *FORMATS))
         imported = import_requests(path, format, ImportOptions(sort=draw.random() < 0.2))
     except InputError as error:
-        assert error.faults
-        for fault in error.faults:
-            assert len(str(fault).splitlines()) == 1
-            assert len(str(fault)) < 2000
+        check_faults(error)
         return False
     check_requests(imported.requests)
     describe_requests(imported.requests)

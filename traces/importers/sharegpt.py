@@ -12,6 +12,9 @@ that begin with the same text share them. Conversations start as a Poisson proce
 follows the answer before it, whose duration is estimated, after an exponential think time.
 """
 
+from __future__ import annotations  # array[int] is a type to checkers only
+
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
@@ -34,6 +37,7 @@ from vsim.traces.importers.json_rows import json_values, shown
 from vsim.traces.importers.lines import Faults
 from vsim.traces.importers.values import parse_count
 from vsim.traces.limits import MOST_BLOCK_TOKENS, MOST_NS, MOST_TOKENS
+from vsim.traces.memory import refuse_beyond_memory
 from vsim.traces.trace_file import TraceFile
 from vsim.traces.turns import answered_after_ns, exceeds
 
@@ -49,6 +53,8 @@ CALL_KEYS: Final = frozenset({"prompt", *PROMPT_COUNTS, *_OUTPUT_COUNTS, *_OUTPU
 """Keys of a single call."""
 CHAT_KEYS: Final = frozenset({"conversations", "messages"})
 """Keys of a conversation, either of them."""
+_MANY_BLOCKS: Final = 1_000_000  # of one prompt, before anybody asks for memory
+_BYTES_PER_BLOCK: Final = 64
 IDLE_KEYS: Final = frozenset({"id", "model", "source", "language", "lang", "title"})
 _EXAMPLE: Final = '{"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", …}]}'
 
@@ -131,7 +137,7 @@ class _Context:
 
     tokens: int = 0
     data: bytearray | None = field(default_factory=bytearray)
-    ids: list[int] = field(default_factory=list)
+    ids: array[int] = field(default_factory=lambda: array("q"))
     digest: bytes = b""
 
     def add(self, message: Message) -> None:
@@ -146,29 +152,35 @@ class _Context:
 class _Blocks:
     """Ids of prefix blocks; state: the id of each chained hash met, and the next id."""
 
-    def __init__(self, block_tokens: int) -> None:
+    def __init__(self, file: str, block_tokens: int) -> None:
+        self.file = file
         self.block_tokens = block_tokens
         self.known: dict[bytes, int] = {}
         self.next = 0
 
-    def fresh(self) -> int:
-        self.next += 1
-        return self.next - 1
+    def fresh(self, count: int = 1) -> range:
+        self.next += count
+        return range(self.next - count, self.next)
 
-    def extend(self, context: _Context) -> list[int]:
+    def extend(self, context: _Context) -> array[int]:
         """Return the ids of the context's full blocks, extending those it has."""
-        for block in range(len(context.ids), context.tokens // self.block_tokens):
-            if context.data is None:
-                context.ids.append(self.fresh())
-                continue
+        there, whole = len(context.ids), context.tokens // self.block_tokens
+        if whole > _MANY_BLOCKS:
+            what = f"{whole:,} prefix ids of one prompt of {context.tokens:,} tokens"
+            refuse_beyond_memory(self.file, whole * _BYTES_PER_BLOCK, what)
+        if context.data is None:  # nothing says what they hold, so no other prompt can share them
+            context.ids.extend(self.fresh(whole - there))
+            return context.ids
+        for block in range(there, whole):
             size = self.block_tokens * BYTES_PER_TOKEN
             data = bytes(context.data[block * size : (block + 1) * size])
             context.digest = blake2b(context.digest + data, digest_size=16).digest()
             identity = self.known.get(context.digest)
             if identity is None:
-                identity = self.known[context.digest] = self.fresh()
+                (identity,) = self.fresh()
+                self.known[context.digest] = identity
             context.ids.append(identity)
-        return list(context.ids)
+        return context.ids
 
 
 def _joined(messages: list[Message]) -> list[Message]:
@@ -193,11 +205,12 @@ def import_sharegpt(file: TraceFile, options: ImportOptions) -> Imported:
     if block_tokens > MOST_BLOCK_TOKENS:
         faults.add(f"blocks of {block_tokens} tokens; write 1 to {MOST_BLOCK_TOKENS:,}")
         faults.settle()
-    blocks = _Blocks(block_tokens)
+    blocks = _Blocks(file.name, block_tokens)
     session: list[int] = []
     prompt: list[int] = []
     output: list[int] = []
-    chains: list[list[int]] = []
+    counts = array("q")
+    ids = array("q")
     shapes: set[tuple[str, ...]] = set()
     conversations = silent = estimated = 0
     for value in json_values(file, faults):
@@ -223,7 +236,9 @@ def import_sharegpt(file: TraceFile, options: ImportOptions) -> Imported:
                 session.append(conversations)
                 prompt.append(context.tokens)
                 output.append(message.tokens)
-                chains.append(blocks.extend(context))
+                chain = blocks.extend(context)
+                counts.append(len(chain))
+                ids.extend(chain)
             context.add(message)
         conversations += 1
     faults.settle()
@@ -258,8 +273,8 @@ def import_sharegpt(file: TraceFile, options: ImportOptions) -> Imported:
         session=owner,
         parent=parent,
         think_ns=think,
-        prefix_offsets=offsets_of([len(chain) for chain in chains]),
-        prefix_ids=np.asarray([i for chain in chains for i in chain], dtype=np.int64),
+        prefix_offsets=offsets_of(counts),
+        prefix_ids=ids,
         block_tokens=block_tokens,
         notes=notes,
         source=options.source or f"conversations {file.stem}",
