@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsim.traces.arrivals import exponential_ns, gamma_ns, onoff_ns, poisson_ns
-from vsim.traces.faults import Fault, InputError, refuse
+from vsim.traces.faults import Fault, InputError
 from vsim.traces.limits import MOST_NS, MOST_TOKENS
 from vsim.traces.memory import refuse_beyond_memory
 from vsim.traces.request_check import check_requests
@@ -171,13 +171,6 @@ def synthesise(spec: SynthSpec) -> Requests:
             break
         sessions *= 2
     rows = np.nonzero(fits)[0]
-    if len(rows) < spec.requests:
-        refuse(
-            FILE,
-            f"only {len(rows):,} of {spec.requests:,} requests arrive within 100 years; write "
-            "shorter think times or a higher rate",
-            place="sessions.think_s_mean",
-        )
     rows = rows[np.argsort(turns.arrival_ns[rows], kind="stable")][: spec.requests]
     requests = _assembled(spec, turns, rows)
     check_requests(requests, FILE)

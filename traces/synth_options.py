@@ -63,7 +63,7 @@ def spec_from_options(values: Mapping[str, Any], tenants: Sequence[str]) -> Synt
         faults = []
         for detail in error.errors():
             message = detail["msg"].removeprefix("Value error, ")
-            shown = "" if isinstance(detail["input"], dict) else f"{detail['input']!r}: "
+            shown = "" if isinstance(detail["input"], dict | list) else f"{detail['input']!r}: "
             faults.append(Fault(_option(detail["loc"]), shown + message))
         raise InputError(faults) from None
 

@@ -185,6 +185,22 @@ class Tenant(_Part):
     )
 
 
+def _check_tenants(tenants: tuple[Tenant, ...]) -> tuple[Tenant, ...]:
+    """Refuse tenants that are there twice, and shares that are missing or idle."""
+    counts = Counter(tenant.name for tenant in tenants)
+    for name, count in counts.items():
+        if count > 1:
+            raise ValueError(f"tenant {name!r} is there more than once")
+        if not name.isprintable():
+            raise ValueError(f"tenant {name!r} holds what does not print; write a plain name")
+    if len(tenants) == 1 and tenants[0].share is not None:
+        raise ValueError("share does nothing with one tenant; leave it out")
+    for tenant in tenants if len(tenants) > 1 else ():
+        if tenant.share is None:
+            raise ValueError(f"tenant {tenant.name!r} needs a share")
+    return tenants
+
+
 class SynthSpec(_Part):
     """A workload to generate; the same specification always gives the same requests."""
 
@@ -198,7 +214,7 @@ class SynthSpec(_Part):
     )
     output_tokens: Lengths = Field(description="tokens generated, by quantiles")
     sessions: Sessions = Field(default=Sessions(), description="turns and system prompts")
-    tenants: tuple[Tenant, ...] = Field(
+    tenants: Annotated[tuple[Tenant, ...], AfterValidator(_check_tenants)] = Field(
         default=(), max_length=MOST_TENANTS, description="who sends the requests; empty for one"
     )
     block_tokens: int = Field(
@@ -207,7 +223,6 @@ class SynthSpec(_Part):
 
     @checked(mode="after")
     def _fits_together(self) -> "SynthSpec":
-        _check_tenants(self.tenants)
         most, system = self.sessions.most_tokens, self.sessions.system_prompt_tokens or 0
         if most is not None and most < system + 2:
             raise ValueError(
@@ -226,18 +241,3 @@ class SynthSpec(_Part):
                 "block_tokens that fit"
             )
         return self
-
-
-def _check_tenants(tenants: tuple[Tenant, ...]) -> None:
-    """Refuse tenants that are there twice, and shares that are missing or idle."""
-    counts = Counter(tenant.name for tenant in tenants)
-    for name, count in counts.items():
-        if count > 1:
-            raise ValueError(f"tenant {name!r} is there more than once")
-        if not name.isprintable():
-            raise ValueError(f"tenant {name!r} holds what does not print; write a plain name")
-    if len(tenants) == 1 and tenants[0].share is not None:
-        raise ValueError("share does nothing with one tenant; leave it out")
-    for tenant in tenants if len(tenants) > 1 else ():
-        if tenant.share is None:
-            raise ValueError(f"tenant {tenant.name!r} needs a share")

@@ -83,10 +83,10 @@ _AZURE = b"""TIMESTAMP,ContextTokens,GeneratedTokens
 2023-11-16 18:15:50.9951690+00:00,396,109
 2023-11-16 18:16:50.0000000,12,0
 """
-_BURSTGPT = b"""Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type
-5,7,1.5,ChatGPT,472,18,490,Conversation log
-45.25,,2,ChatGPT,1087,0,1087,API log
-118,7,3,GPT-4,417,276,693,Conversation log
+_BURSTGPT = b"""Timestamp,Session ID,Model,Request tokens,Response tokens,Total tokens,Log Type
+5,7,ChatGPT,472,18,490,Conversation log
+45.25,,ChatGPT,1087,0,1087,API log
+118,7,GPT-4,417,276,693,Conversation log
 """
 _TABLE = b"""timestamp_ms,input_length,output_length,session_id,tenant
 10,33,5,c1,a
@@ -152,7 +152,8 @@ def _arrow_rows() -> dict[str, tuple[list[dict[str, Any]], dict[str, str]]]:
     request = {"prompt_tokens": 40, "output_tokens": 2, "priority": 0, "tenant": "a"}
     operation = {
         "kind": "copy", "source_tier": "hbm", "target_tier": "host", "pages": [1], "bytes": 8,
-        "stream": 0, "depends_on": [], "submit_ns": 0, "start_ns": 1, "end_ns": 2, "predicted": True,
+        "stream": 0, "depends_on": [], "submit_ns": 0, "start_ns": 1, "end_ns": 2,
+        "predicted": True,
     }  # fmt: skip
     attention = {"request": 0, "layer": 0, "kv_head": 0}
     return {
