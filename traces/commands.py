@@ -260,13 +260,17 @@ def synth(
 def check(file: _File) -> None:
     """Check a trace of any kind; exit code 2 and one line a fault where something is wrong."""
     from vsim.traces.arrow_io import metadata_of, read_table
+    from vsim.traces.attention import read_attention
     from vsim.traces.reading import read_imported
     from vsim.traces.trace_file import open_trace
 
     with open_trace(file) as trace:
         if trace.is_arrow:
             table = read_table(trace)
-            print(f"{file}: {table.num_rows:,} rows of {metadata_of(table)['kind']}, no faults")
+            kind = metadata_of(table)["kind"]
+            if kind == "attention":
+                read_attention(trace.path)  # what its metadata claim as well
+            print(f"{file}: {table.num_rows:,} rows of {kind}, no faults")
             return
         requests = read_imported(trace).requests
     print(f"{file}: {len(requests):,} requests, no faults")
