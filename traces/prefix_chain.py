@@ -21,23 +21,33 @@ def first_broken(offsets: _Ints, ids: _Ints) -> tuple[int, int] | None:
     """
     if len(ids) == 0:
         return None
-    before = np.empty_like(ids)
-    before[0] = -1
-    before[1:] = ids[:-1]
-    starts = offsets[:-1]
-    before[starts[starts < offsets[1:]]] = -1
     # A chain is broken where an id follows another one than at its first place. That each id has
     # one predecessor also fixes its position, for chains cannot then close on themselves.
     codes, count = dense_codes(ids)
     wanted = np.empty(count, dtype=np.int64)
-    wanted[codes[::-1]] = before[::-1]  # of one code's values the last assigned, its first, stays
-    for start in range(0, len(ids), _AT_ONCE):
+    parts = range(0, len(ids), _AT_ONCE)
+    for start in reversed(parts):
         part = slice(start, start + _AT_ONCE)
-        bad = before[part] != wanted[codes[part]]
+        # of one code's values the last assigned, its first, stays
+        wanted[codes[part][::-1]] = _before(offsets, ids, start)[::-1]
+    for start in parts:
+        part = slice(start, start + _AT_ONCE)
+        bad = _before(offsets, ids, start) != wanted[codes[part]]
         if bad.any():
             element = start + int(np.argmax(bad))
             return int(np.searchsorted(offsets, element, side="right")) - 1, int(ids[element])
     return None
+
+
+def _before(offsets: _Ints, ids: _Ints, start: int) -> _Ints:
+    """Return the id before each of _AT_ONCE ids from `start` on, -1 for a request's first."""
+    end = min(start + _AT_ONCE, len(ids))
+    before = np.empty(end - start, dtype=np.int64)
+    before[0] = ids[start - 1] if start else -1
+    before[1:] = ids[start : end - 1]
+    first, last = np.searchsorted(offsets, [start, end])
+    before[offsets[first:last] - start] = -1
+    return before
 
 
 def dense_codes(ids: _Ints) -> tuple[_Ints, int]:

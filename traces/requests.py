@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vsim.traces.arrow_arrays import coded, elements, integers, listed, lists
 from vsim.traces.arrow_io import Provenance, metadata_of, write_table
+from vsim.traces.id_rows import IdRows
 from vsim.traces.schema import schema_of
 
 
@@ -110,8 +111,6 @@ def requests_from_table(table: pa.Table, file: str) -> Requests:
     metadata = metadata_of(table)
     ids = integers(table.column("id"))
     parent_ids = integers(table.column("parent"))
-    order = np.argsort(ids, kind="stable")
-    places = np.minimum(np.searchsorted(ids[order], parent_ids), len(ids) - 1)
     tenant, words = coded(table.column("tenant"))
     names = [word or "" for word in words]
     if (tenant < 0).any() and "" not in names:
@@ -124,7 +123,7 @@ def requests_from_table(table: pa.Table, file: str) -> Requests:
         prompt_tokens=integers(table.column("prompt_tokens")),
         output_tokens=integers(table.column("output_tokens")),
         session=integers(table.column("session")),
-        parent=np.where(parent_ids >= 0, order[places], -1),
+        parent=IdRows(ids).of(parent_ids),
         think_ns=integers(table.column("think_ns")),
         tenant=np.where(tenant < 0, unnamed, tenant).astype(np.int32),
         tenant_names=tuple(names),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vsim.traces.arrow_arrays import elements, flags, integers, lists, null_mask
 from vsim.traces.faults import Fault, suggestion
+from vsim.traces.id_rows import IdRows
 from vsim.traces.limits import MOST_BLOCK_TOKENS, MOST_TENANTS
 from vsim.traces.prefix_chain import first_broken
 from vsim.traces.request_limits import thought_too_long, tokens_message, too_many_tokens
@@ -131,7 +132,10 @@ def _elements(table: pa.Table, column: Column, file: str) -> Iterator[Fault]:
         yield from _rows(file, column.name, bad, lambda row: "holds a null; write a value")
     elif column.minimum is not None:
         numbers = elements(flat)
-        bad = _row_of(offsets, numbers < column.minimum)
+        low = numbers < column.minimum
+        if not low.any():
+            return
+        bad = _row_of(offsets, low)
         yield from _rows(
             file,
             column.name,
@@ -164,27 +168,28 @@ def _order(table: pa.Table, file: str, name: str) -> Iterator[Fault]:
 def _requests(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
     yield from _order(table, file, "arrival_ns")
     ids = integers(table.column("id"))
-    order = np.argsort(ids, kind="stable")
-    again = np.zeros(len(ids), dtype=np.bool_)
-    again[order[1:]] = ids[order[1:]] == ids[order[:-1]]
+    rows = IdRows(ids)
     yield from _rows(
-        file, "id", again, lambda row: f"is {ids[row]}, as in a row before; write unique ids"
+        file,
+        "id",
+        rows.repeated(),
+        lambda row: f"is {ids[row]}, as in a row before; write unique ids",
     )
     parents = integers(table.column("parent"))
-    has_parent = parents >= 0
-    places = order[np.minimum(np.searchsorted(ids[order], parents), len(ids) - 1)]
-    missing = has_parent & (ids[places] != parents)
+    places = rows.of(parents)
+    missing = (parents >= 0) & (places < 0)
     yield from _rows(
         file, "parent", missing, lambda row: f"is {parents[row]}, which is no row's id"
     )
-    late = has_parent & ~missing & (places >= np.arange(len(ids)))
+    late = places >= np.arange(len(ids))
     yield from _rows(
         file,
         "parent",
         late,
         lambda row: f"is {parents[row]}, in row {places[row]}; a parent stands in an earlier row",
     )
-    yield from _within_limits(table, file, np.where(has_parent & ~missing & ~late, places, -1))
+    places[late] = -1
+    yield from _within_limits(table, file, places)
     yield from _prefixes(table, file, metadata)
 
 
