@@ -106,10 +106,7 @@ def test_turns_whose_chat_is_not_in_the_file_are_said(tmp_path: Path) -> None:
         ({"hash_ids": [1.5]}, "T:1: hash_ids: 1.5 is no whole number"),
         ({"hash_ids": [-1]}, "T:1: hash_ids: -1 is out of range"),
         ({"hash_ids": [2**64]}, "T:1: hash_ids: 18446744073709551616 is out of range"),
-        (
-            {"input_length": 2**30, "hash_ids": []},
-            "T:1: prompt tokens: prompt 1073741824 and output 9 are more",
-        ),
+        ({"input_length": 2**30}, "T:1: input_length: prompt 1073741824 and output 9 are more"),
     ],
 )
 def test_a_wrong_bailian_row_is_named(
@@ -151,6 +148,16 @@ def test_ids_that_fit_no_block_size_are_refused(tmp_path: Path) -> None:
     assert "vsim trace import --block-tokens" in message
     result = imported(tmp_path, rows, block_tokens=512)
     assert "have other than one id a block of 512 tokens" in result.notes[0]
+
+
+def test_a_row_or_two_with_other_ids_are_said(tmp_path: Path) -> None:
+    rows = mooncake(4)
+    rows[2]["hash_ids"] = [0]
+    result = imported(tmp_path, rows)
+    assert result.requests.block_tokens == 512
+    assert result.notes == (
+        "1 of 4 requests with prefix ids have other than one id a block of 512 tokens",
+    )
 
 
 def test_fractions_at_thousands_a_second_are_not_taken_for_ms(tmp_path: Path) -> None:

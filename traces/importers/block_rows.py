@@ -8,6 +8,8 @@ from vsim.traces.importers.imported import SORT, Rows
 from vsim.traces.importers.json_rows import JsonValue, json_values, shown
 from vsim.traces.importers.lines import Faults
 from vsim.traces.importers.values import LARGEST, LATEST_NS
+from vsim.traces.limits import MOST_TOKENS
+from vsim.traces.request_limits import tokens_message
 from vsim.traces.trace_file import TraceFile
 
 LENGTHS: Final = ("input_length", "output_length")
@@ -126,6 +128,10 @@ class BlockRows:
             fault = count_fault(row.get(name, 0))
             if fault:
                 found.append((name, fault))
+        if not found:
+            prompt, output = (int(row[name]) for name in LENGTHS)
+            if prompt + output > MOST_TOKENS:
+                found.append(("input_length", tokens_message(prompt, output)))
         fault = ids_fault(row.get(IDS, []))
         if fault:
             found.append((IDS, fault))

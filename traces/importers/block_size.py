@@ -10,6 +10,7 @@ from vsim.traces.faults import refuse
 _Ints = NDArray[np.int64]
 CANDIDATES: Final[tuple[int, ...]] = tuple(1 << power for power in range(13))
 _NEARLY_ALL: Final = 0.9
+_MOST: Final = 0.5
 
 
 def share_fitting(tokens: _Ints, counts: _Ints, block: int) -> float:
@@ -35,11 +36,13 @@ def block_tokens_of(
         notes: is told where it is not the format's own.
 
     Raises:
-        InputError: no size fits the ids, or several do and the format's own does not.
+        InputError: several sizes fit nearly all ids and the format's own does not, or none does
+            and the format's own not even most.
     """
     if given is not None:
         return given
-    if share_fitting(tokens, counts, usual) >= _NEARLY_ALL:
+    usually = share_fitting(tokens, counts, usual)
+    if usually >= _NEARLY_ALL:
         return usual
     fitting = [block for block in CANDIDATES if share_fitting(tokens, counts, block) >= _NEARLY_ALL]
     example = int(np.argmax(np.where(counts > 0, counts, 0)))
@@ -50,6 +53,8 @@ def block_tokens_of(
             f"{usual} do not ({found})"
         )
         return fitting[0]
+    if usually >= _MOST and not fitting:
+        return usual  # the rows that do not fit are counted in a note, see `contradiction`
     which = f"blocks of {' or '.join(map(str, fitting))} fit" if fitting else "no block size fits"
     refuse(
         file,
