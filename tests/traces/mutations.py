@@ -300,3 +300,55 @@ def odd_parquet(draw: random.Random) -> bytes:
         table = table.set_column(at, table.column_names[at], odd)
     size = draw.choice(("16", "64", "0", "-1", "x", "9" * 5000, "\xb2", "1048577"))
     return _parquet(table, {"block_size": size})
+
+
+_ODD_METADATA = (
+    "",
+    "0",
+    "-1",
+    "x",
+    "1e9",
+    "16.0",
+    "9" * 5000,
+    "9" * 30,
+    "\u0663",
+    "1048577",
+    "nan",
+)
+
+
+def odd_arrow(draw: random.Random) -> bytes:
+    """Make an Arrow trace whose schema is right and whose values or metadata are extreme."""
+    kind = draw.choice(("requests", "operations", "attention", "allocations"))
+    rows, metadata = _arrow_rows()[kind]
+    with pa.ipc.open_file(_arrow(kind, rows, **metadata)) as file:
+        table = file.read_all()
+    for _ in range(draw.choice((0, 1, 1, 2))):
+        at = draw.randrange(table.num_columns)
+        field = table.schema.field(at)
+        odd = _extreme(draw, field.type, table.num_rows)
+        table = table.set_column(at, field.name, odd)
+    if draw.random() < 0.4:
+        name = draw.choice(("block_tokens", "page_tokens", "page_bytes", "prompt_tokens", "notes"))
+        metadata = {**metadata, name: draw.choice(_ODD_METADATA)}
+    written = {"kind": kind, "schema_version": "1", **metadata}
+    table = table.replace_schema_metadata({f"vsim.{k}": v for k, v in written.items()})
+    sink = io.BytesIO()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def _extreme(draw: random.Random, kind: pa.DataType, rows: int) -> Any:
+    """Return a column of a type with values at its ends, or of another type."""
+    if draw.random() < 0.2:
+        return _odd_column(draw, rows)
+    element = kind.value_type if pa.types.is_list(kind) else kind
+    if not pa.types.is_integer(element):
+        return pa.array([None] * rows, kind)
+    bits = element.bit_width
+    ends = (0, 1, 2 ** (bits - 1) - 1, -(2 ** (bits - 1)), -1, 2 ** (bits - 2), 2**20)
+    if element is kind:
+        return pa.array([draw.choice(ends) for _ in range(rows)], kind)
+    lists = [[draw.choice(ends) for _ in range(draw.choice((0, 1, 3)))] for _ in range(rows)]
+    return pa.array(lists, kind)
