@@ -3,11 +3,12 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from vsim.traces.faults import refuse
+from vsim.traces.faults import InputError, refuse
 from vsim.traces.limits import MOST_NS
-from vsim.traces.memory import refuse_beyond_memory
+from vsim.traces.machine_memory import memory_fault
 
 Times = NDArray[np.int64]
+_BYTES_PER_PERIOD = 64
 
 
 def _as_ns(seconds: NDArray[np.float64], rate_per_s: float) -> Times:
@@ -57,12 +58,11 @@ def onoff_ns(
     rate_on = rate_per_s * (on_s + off_s) / on_s
     within = np.cumsum(random.exponential(1.0 / rate_on, count))
     _as_ns(within[-1:], rate_per_s)  # refuses what the periods could not be drawn for
-    refuse_beyond_memory(
-        "arrivals",
-        within[-1] / on_s * 64,
-        f"{within[-1] / on_s:,.0f} on and off periods in {within[-1]:,.0f} s",
-        place="on_s",
-    )
+    periods_s = float(within[-1])
+    what = f"{periods_s / on_s:,.0f} on and off periods in {periods_s:,.0f} s"
+    fault = memory_fault("arrivals", int(periods_s / on_s * _BYTES_PER_PERIOD), what, "on_s")
+    if fault is not None:
+        raise InputError([fault])
     ends = np.zeros(0)
     pauses = np.zeros(0)
     while not len(ends) or ends[-1] < within[-1]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from vsim.traces.arrivals import exponential_ns, gamma_ns, onoff_ns, poisson_ns
 from vsim.traces.faults import Fault, InputError
 from vsim.traces.limits import MOST_NS, MOST_TOKENS
-from vsim.traces.memory import refuse_beyond_memory
+from vsim.traces.machine_memory import memory_fault
 from vsim.traces.request_check import check_requests
 from vsim.traces.requests import Requests
 from vsim.traces.synth_spec import MOST_TOKENS as MOST_LENGTH
@@ -179,16 +179,21 @@ def synthesise(spec: SynthSpec) -> Requests:
 
 def _refuse_rows(spec: SynthSpec, sessions: int) -> None:
     """Refuse sessions whose turns would not fit this machine's memory."""
-    turns = sessions * spec.sessions.turns_mean
-    what = f"drawing {sessions:,} sessions of {spec.sessions.turns_mean:g} turns"
+    turns = int(sessions * spec.sessions.turns_mean)
+    what = f"{sessions:,} sessions of {spec.sessions.turns_mean:g} turns"
     place = "sessions.turns_mean" if spec.sessions.turns_mean > 1 else "requests"
-    refuse_beyond_memory(FILE, turns * _BYTES_PER_TURN, what, place=place)
+    _refuse(memory_fault(FILE, turns * _BYTES_PER_TURN, what, place))
 
 
 def _refuse_blocks(spec: SynthSpec, blocks: int) -> None:
     """Refuse prefix ids that would not fit this machine's memory."""
     what = f"{blocks:,} prefix ids of {spec.block_tokens:,} tokens each"
-    refuse_beyond_memory(FILE, blocks * _BYTES_PER_BLOCK, what, place="block_tokens")
+    _refuse(memory_fault(FILE, blocks * _BYTES_PER_BLOCK, what, "block_tokens"))
+
+
+def _refuse(fault: Fault | None) -> None:
+    if fault is not None:
+        raise InputError([fault])
 
 
 def _assembled(spec: SynthSpec, turns: _Turns, rows: _Ints) -> Requests:

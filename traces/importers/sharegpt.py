@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsim.traces.arrivals import exponential_ns, poisson_ns
-from vsim.traces.faults import refuse
+from vsim.traces.faults import InputError, refuse
 from vsim.traces.importers.block_rows import unread_note
 from vsim.traces.importers.imported import (
     Imported,
@@ -37,7 +37,7 @@ from vsim.traces.importers.json_rows import json_values, shown
 from vsim.traces.importers.lines import Faults
 from vsim.traces.importers.values import parse_count
 from vsim.traces.limits import MOST_BLOCK_TOKENS, MOST_NS, MOST_TOKENS
-from vsim.traces.memory import refuse_beyond_memory
+from vsim.traces.machine_memory import memory_fault
 from vsim.traces.trace_file import TraceFile
 from vsim.traces.turns import answered_after_ns, exceeds
 
@@ -167,7 +167,9 @@ class _Blocks:
         there, whole = len(context.ids), context.tokens // self.block_tokens
         if whole > _MANY_BLOCKS:
             what = f"{whole:,} prefix ids of one prompt of {context.tokens:,} tokens"
-            refuse_beyond_memory(self.file, whole * _BYTES_PER_BLOCK, what)
+            fault = memory_fault(self.file, whole * _BYTES_PER_BLOCK, what)
+            if fault is not None:
+                raise InputError([fault])
         if context.data is None:  # nothing says what they hold, so no other prompt can share them
             context.ids.extend(self.fresh(whole - there))
             return context.ids
