@@ -58,10 +58,11 @@ class TraceFile:
         self.path = path
         self.is_spooled = path != name
         self._file = file
-        self._zipped = self._raw(len(GZIP_MAGIC)) == GZIP_MAGIC
+        self._readers: list[IO[bytes]] = []
+        self.is_zipped = self._raw(len(GZIP_MAGIC)) == GZIP_MAGIC
         self.head = b""
         with self.open() as content:
-            self.head = self._guarded(content.read, _HEAD)
+            self.head = self.guarded(content.read, _HEAD)
 
     def __str__(self) -> str:
         return self.name
@@ -95,9 +96,15 @@ class TraceFile:
         """Open the content at its start, gzip undone."""
         handle = os.fdopen(os.dup(self._file.fileno()), "rb")
         handle.seek(0)
-        if not self._zipped:
+        self._readers.append(handle)
+        if not self.is_zipped:
             return handle
         return cast(IO[bytes], _OwningGzip(fileobj=handle))
+
+    def close(self) -> None:
+        """Close what was opened and not read to its end, as where a fault ends the reading."""
+        for reader in self._readers:
+            reader.close()
 
     def text_lines(self) -> Iterator[str]:
         """Yield the lines of UTF-8 text, a byte order mark left out.
@@ -110,7 +117,7 @@ class TraceFile:
                 content, encoding="utf-8-sig", errors="surrogateescape", newline=""
             )
             number = 0
-            while line := self._guarded(text.readline, LONGEST_LINE):
+            while line := self.guarded(text.readline, LONGEST_LINE):
                 number += 1
                 if len(line) >= LONGEST_LINE:
                     refuse(self.name, f"is longer than {LONGEST_LINE:,} characters", line=number)
@@ -122,14 +129,15 @@ class TraceFile:
             text = TextIOWrapper(
                 content, encoding="utf-8-sig", errors="surrogateescape", newline=""
             )
-            return str(self._guarded(text.read, -1))
+            return str(self.guarded(text.read, -1))
 
     def _raw(self, count: int) -> bytes:
         self._file.seek(0)
-        start: bytes = self._guarded(self._file.read, count)
+        start: bytes = self.guarded(self._file.read, count)
         return start
 
-    def _guarded(self, read: Any, count: int) -> Any:
+    def guarded(self, read: Any, count: int) -> Any:
+        """Read as `read(count)` does; what is wrong with the file is an InputError."""
         try:
             return read(count)
         except EOFError:
@@ -193,16 +201,20 @@ def open_trace(path: "str | Path | TraceFile") -> Iterator[TraceFile]:
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
         _unreadable(name, error)
     again = name
+    opened = None
     try:
         if not stat.S_ISREG(mode):
             file, again = _replaced(name, file, file)
         opened = TraceFile(name, file, again)
-        if opened._zipped and (opened.is_arrow or opened.is_parquet):
+        if opened.is_zipped and (opened.is_arrow or opened.is_parquet):
             with opened.open() as content:
-                file, again = _replaced(name, file, content, opened._guarded)
+                file, again = _replaced(name, file, content, opened.guarded)
+            opened.close()
             opened = TraceFile(name, file, again)
         yield opened
     finally:
+        if opened is not None:
+            opened.close()
         file.close()
 
 
