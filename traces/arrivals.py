@@ -3,16 +3,38 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from vsim.traces.faults import InputError, refuse
+from vsim.traces.limits import MOST_NS
+from vsim.traces.machine_memory import memory_fault
+
 Times = NDArray[np.int64]
+_BYTES_PER_PERIOD = 64
 
 
-def _as_ns(seconds: NDArray[np.float64]) -> Times:
+def _as_ns(seconds: NDArray[np.float64], rate_per_s: float) -> Times:
+    last = float(seconds[-1]) if len(seconds) else 0.0
+    if not last <= MOST_NS / 1e9:  # also where it is no number
+        refuse(
+            "arrivals",
+            f"{len(seconds):,} arrivals at {rate_per_s:g} a second take more than 100 years; "
+            "write a higher rate",
+            place="rate_per_s",
+        )
     return np.floor(seconds * 1e9).astype(np.int64)
 
 
+def exponential_ns(random: np.random.Generator, mean_s: float, count: int) -> Times:
+    """Draw `count` exponential durations, none longer than a trace may be."""
+    return np.minimum(random.exponential(mean_s * 1e9, count), float(MOST_NS)).astype(np.int64)
+
+
 def poisson_ns(random: np.random.Generator, count: int, rate_per_s: float) -> Times:
-    """Draw `count` arrivals of a Poisson process."""
-    return _as_ns(np.cumsum(random.exponential(1.0 / rate_per_s, count)))
+    """Draw `count` arrivals of a Poisson process.
+
+    Raises:
+        InputError: they take longer than a trace may, here and in the other processes.
+    """
+    return _as_ns(np.cumsum(random.exponential(1.0 / rate_per_s, count)), rate_per_s)
 
 
 def gamma_ns(random: np.random.Generator, count: int, rate_per_s: float, cv: float) -> Times:
@@ -21,7 +43,8 @@ def gamma_ns(random: np.random.Generator, count: int, rate_per_s: float, cv: flo
     The shape is 1/cv²: cv 1 is Poisson, above 1 bursts, below 1 evens out.
     """
     shape = cv**-2
-    return _as_ns(np.cumsum(random.gamma(shape, 1.0 / (rate_per_s * shape), count)))
+    gaps = random.gamma(shape, 1.0 / (rate_per_s * shape), count)
+    return _as_ns(np.cumsum(gaps), rate_per_s)
 
 
 def onoff_ns(
@@ -34,6 +57,12 @@ def onoff_ns(
     """
     rate_on = rate_per_s * (on_s + off_s) / on_s
     within = np.cumsum(random.exponential(1.0 / rate_on, count))
+    _as_ns(within[-1:], rate_per_s)  # refuses what the periods could not be drawn for
+    periods_s = float(within[-1])
+    what = f"{periods_s / on_s:,.0f} on and off periods in {periods_s:,.0f} s"
+    fault = memory_fault("arrivals", int(periods_s / on_s * _BYTES_PER_PERIOD), what, "on_s")
+    if fault is not None:
+        raise InputError([fault])
     ends = np.zeros(0)
     pauses = np.zeros(0)
     while not len(ends) or ends[-1] < within[-1]:
@@ -43,4 +72,4 @@ def onoff_ns(
         ends = np.concatenate([ends, last + np.cumsum(random.exponential(on_s, periods))])
         pauses = np.concatenate([pauses, random.exponential(off_s, periods)])
     passed = np.concatenate([[0.0], np.cumsum(pauses)])
-    return _as_ns(within + passed[np.searchsorted(ends, within)])
+    return _as_ns(within + passed[np.searchsorted(ends, within)], rate_per_s)

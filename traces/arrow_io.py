@@ -1,20 +1,22 @@
 """Write and read Arrow trace files: whole or not at all, and checked before anyone sees them."""
 
-import os
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any, Final
 
 import pyarrow as pa
 
 from vsim.traces.faults import Fault, InputError, refuse, suggestion
 from vsim.traces.schema import READABLE_VERSIONS, SCHEMA_VERSION, SCHEMAS, schema_of
+from vsim.traces.trace_file import TraceFile, open_trace
 from vsim.traces.validation import faults_in
 from vsim.traces.writing import FreshFile, Name, fresh_file, sink
 
-ARROW_MAGIC = b"ARROW1"
+_BROKEN: Final = (pa.ArrowException, OSError, ValueError, TypeError, KeyError)
+"""What pyarrow raises on a file that is cut off, damaged or made to deceive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,51 +146,61 @@ def metadata_of(table: pa.Table) -> dict[str, str]:
     return {key[5:]: value for key, value in decoded.items() if key.startswith("vsim.")}
 
 
-def is_arrow(path: str | Path) -> bool:
-    """Say whether a file starts as an Arrow IPC file does."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(len(ARROW_MAGIC)) == ARROW_MAGIC
-    except OSError:
-        return False
+def is_arrow(path: str | Path | TraceFile) -> bool:
+    """Say whether a file starts as an Arrow IPC file does. Raises InputError if unreadable."""
+    with open_trace(path) as file:
+        return file.is_arrow
 
 
-def kind_of(path: str | Path) -> str | None:
+def kind_of(path: str | Path | TraceFile) -> str | None:
     """Return the kind that an Arrow trace says it is; None where a file says nothing of it."""
-    if not is_arrow(path):
-        return None
     try:
-        with pa.OSFile(str(path), "rb") as source:
-            metadata = pa.ipc.open_file(source).schema.metadata or {}
-    except (pa.ArrowException, OSError):
+        with open_trace(path) as file:
+            if not file.is_arrow:
+                return None
+            with _arrow_source(file) as source:
+                metadata = pa.ipc.open_file(source).schema.metadata or {}
+    except (InputError, *_BROKEN):
         return None
     kind = metadata.get(b"vsim.kind")
     return None if kind is None else kind.decode("utf-8", "replace")
 
 
-def _load(path: str | Path) -> pa.Table:
-    name = str(path)
+@contextmanager
+def _arrow_source(file: TraceFile) -> Iterator[Any]:
+    """Open a file for Arrow: by its path, which reads it without a copy, where it has one."""
+    if file.is_spooled:
+        python_file: Any = pa.PythonFile  # the stubs take no open file
+        with file.open() as content, python_file(content, "r") as source:
+            yield source
+    else:
+        with pa.OSFile(file.path, "rb") as source:
+            yield source
+
+
+def _load(file: TraceFile) -> pa.Table:
+    if not file.is_arrow:
+        file.refuse_what_is_no_trace()
+        refuse(file.name, "is no Arrow IPC file; make one with `vsim trace import`")
     try:
-        with open(path, "rb") as file:
-            if file.read(len(ARROW_MAGIC)) != ARROW_MAGIC:
-                refuse(name, "is no Arrow IPC file; make one with `vsim trace import`")
-    except OSError as error:
-        refuse(name, f"cannot be read: {os.strerror(error.errno or 0)}")
-    try:
-        with pa.OSFile(name, "rb") as source:
+        with _arrow_source(file) as source:
             table = pa.ipc.open_file(source).read_all()
         table.validate(full=True)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        _ = table.column_names, metadata_of(table)
+    except MemoryError:
+        refuse(file.name, "needs more memory than there is, or is damaged; write it again")
+    except _BROKEN as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        refuse(name, f"is cut off or damaged ({cause}); write or copy it again")
+        refuse(file.name, f"is cut off or damaged ({cause}); write or copy it again")
     return table
 
 
-def read_table(path: str | Path, kind: str | None = None) -> pa.Table:
+def read_table(path: str | Path | TraceFile, kind: str | None = None) -> pa.Table:
     """Read a trace and check it: kind, version, columns, types, nulls, ranges and ordering.
 
     Args:
-        path: an Arrow IPC file that `write_table` or another producer of the schema wrote.
+        path: an Arrow IPC file that `write_table` or another producer of the schema wrote, or a
+            pipe with one.
         kind: the kind that must be found, or None for any.
 
     Returns:
@@ -197,8 +209,9 @@ def read_table(path: str | Path, kind: str | None = None) -> pa.Table:
     Raises:
         InputError: one fault for each thing wrong, naming file, row and column.
     """
-    name = str(path)
-    table = _load(path)
+    with open_trace(path) as file:
+        name = file.name
+        table = _load(file)
     metadata = metadata_of(table)
     found = metadata.get("kind")
     if found is None:

@@ -1,5 +1,7 @@
 """The `vsim trace` commands."""
 
+import sys
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -28,18 +30,19 @@ def info(
     """Say what a trace holds: counts, arrival rate, lengths, prefix hits."""
     from json import dumps
 
-    from vsim.traces.arrow_io import is_arrow, metadata_of, read_table
+    from vsim.traces.arrow_io import kind_of, read_table
     from vsim.traces.faults import refuse
     from vsim.traces.info import describe_requests, describe_table
     from vsim.traces.info_view import print_requests, print_table
-    from vsim.traces.reading import read_requests
-    from vsim.traces.requests import requests_from_table
+    from vsim.traces.reading import read_imported
+    from vsim.traces.trace_file import open_trace
 
     sizes = _sizes(cache_blocks)
-    if is_arrow(file):
-        table = read_table(file)
-        kind = metadata_of(table)["kind"]
+    with open_trace(file) as trace:
+        kind = kind_of(trace) if trace.is_arrow else "requests"
         if kind != "requests":
+            table = read_table(trace)
+            assert kind is not None  # the table has been checked
             if sizes:
                 refuse("--cache-blocks", f"does nothing with a trace of {kind}; leave it out")
             facts = describe_table(table, kind)
@@ -48,16 +51,23 @@ def info(
             else:
                 print_table(facts)
             return
-        requests = requests_from_table(table, file)
-    else:
-        requests = read_requests(file)
+        requests = read_imported(trace).requests
     if sizes and not len(requests.prefix_ids):
         refuse("--cache-blocks", "does nothing here: the trace has no prefix blocks; leave it out")
+    _print_notes(file, requests.notes)
     described = describe_requests(requests, sizes)
     if json:
         print(dumps(described.as_dict(), indent=2))
     else:
         print_requests(described)
+
+
+def _print_notes(file: str, notes: Iterable[str]) -> None:
+    """Say on standard error what an import changed, drew or found to contradict."""
+    from vsim.traces.faults import one_line
+
+    for note in notes:
+        print(one_line(f"{file}: note: {note}"), file=sys.stderr)
 
 
 def _sizes(text: str) -> list[int]:
@@ -77,8 +87,8 @@ def import_(
     format: Annotated[
         str,
         typer.Option(
-            help="auto, mooncake, azure, burstgpt, sharegpt, agentic or columns "
-            "(any CSV or Parquet table)."
+            help="auto, mooncake, bailian, azure, burstgpt, sharegpt, agentic or columns "
+            "(any CSV or Parquet table, or flat JSON)."
         ),
     ] = "auto",
     columns: Annotated[
@@ -90,7 +100,7 @@ def import_(
     ] = "",
     time_unit: Annotated[
         str | None,
-        typer.Option(help="Unit of a table's arrival and think columns: ns, us, ms, s or iso."),
+        typer.Option(help="Unit of the file's arrivals and think times: ns, us, ms, s or iso."),
     ] = None,
     block_tokens: Annotated[
         int | None, typer.Option(min=1, help="Tokens of a prefix block, where the file says none.")
@@ -99,14 +109,19 @@ def import_(
         bool, typer.Option("--local-prefixes", help="A table's prefix ids are local to a session.")
     ] = False,
     seed: Annotated[
-        int, typer.Option(min=0, help="Seed of the arrivals and think times that are drawn.")
-    ] = 0,
+        int | None,
+        typer.Option(min=0, help="Seed of the arrivals and think times that are drawn; else 0."),
+    ] = None,
     session_rate: Annotated[
-        float, typer.Option(help="Sessions that start a second, where the file has no arrivals.")
-    ] = 1.0,
+        float | None,
+        typer.Option(help="Sessions that start a second, where the file has no arrivals; else 1."),
+    ] = None,
     think_mean: Annotated[
-        float, typer.Option(help="Mean think time drawn between turns, s, where the file has none.")
-    ] = 10.0,
+        float | None,
+        typer.Option(
+            help="Mean think time drawn between turns, s, where the file has none; else 10."
+        ),
+    ] = None,
     sort: Annotated[
         bool, typer.Option("--sort", help="Sort rows by arrival instead of refusing disorder.")
     ] = False,
@@ -131,11 +146,14 @@ def import_(
     if time_unit is not None and time_unit not in (*UNITS_NS, "iso"):
         known = ", ".join((*UNITS_NS, "iso"))
         faults.append(Fault("--time-unit", f"{time_unit!r} is unknown (known: {known})"))
-    if not 0 < session_rate <= 1e6:
+    if session_rate is not None and not 0 < session_rate <= 1e6:
         message = f"{session_rate:g} is no rate; write sessions a second like 0.5"
         faults.append(Fault("--session-rate", message))
-    if not (isfinite(think_mean) and 0 <= think_mean <= 1e7):
+    if think_mean is not None and not (isfinite(think_mean) and 0 <= think_mean <= 1e7):
         faults.append(Fault("--think-mean", f"{think_mean:g} is no time; write seconds like 10"))
+    for option, text in (("--source", source), ("--licence", licence)):
+        if text is not None and not text.isprintable():
+            faults.append(Fault(option, "holds what does not print; write plain text"))
     if faults:
         raise InputError(faults)
     options = ImportOptions(
@@ -154,8 +172,7 @@ def import_(
         imported = import_requests(file, format, options)
         write_requests(imported.requests, fresh, imported.licence)
     print(f"{out}: {len(imported.requests):,} requests from {imported.requests.source}")
-    for note in imported.notes:
-        print(f"  {note}")
+    _print_notes(file, imported.notes)
 
 
 def synth(
@@ -197,16 +214,20 @@ def synth(
     ] = None,
     tenant: Annotated[
         list[str] | None,
-        typer.Option(help="A tenant as name:share or name:share:priority; may be repeated."),
+        typer.Option(
+            help="A tenant as name:share or name:share:priority; may be repeated. A single "
+            "one leaves its share out: name: or name::priority."
+        ),
     ] = None,
     block_tokens: Annotated[
         int, typer.Option(help="Tokens of a prefix block; 0 for no prefix ids.")
     ] = 16,
 ) -> None:
     """Generate a workload from a seed."""
+    from vsim.traces.faults import InputError
     from vsim.traces.requests import write_requests
     from vsim.traces.synth import synthesise
-    from vsim.traces.synth_options import spec_from_options
+    from vsim.traces.synth_options import option_fault, spec_from_options
     from vsim.traces.writing import fresh_file
 
     spec = spec_from_options(
@@ -232,18 +253,29 @@ def synth(
         tenant or [],
     )  # fmt: skip
     with fresh_file(out, "requests", option="--out") as fresh:
-        made = synthesise(spec)
+        try:
+            made = synthesise(spec)
+        except InputError as error:
+            raise InputError(map(option_fault, error.faults)) from None
         write_requests(made, fresh)
     print(f"{out}: {len(made):,} requests over {made.arrival_ns[-1] / 1e9:,.0f} s")
 
 
 def check(file: _File) -> None:
     """Check a trace of any kind; exit code 2 and one line a fault where something is wrong."""
-    from vsim.traces.arrow_io import is_arrow, metadata_of, read_table
-    from vsim.traces.reading import read_requests
+    from vsim.traces.arrow_io import metadata_of, read_table
+    from vsim.traces.attention import read_attention
+    from vsim.traces.reading import read_imported
+    from vsim.traces.trace_file import open_trace
 
-    if is_arrow(file):
-        table = read_table(file)
-        print(f"{file}: {table.num_rows:,} rows of {metadata_of(table)['kind']}, no faults")
-    else:
-        print(f"{file}: {len(read_requests(file)):,} requests, no faults")
+    with open_trace(file) as trace:
+        if trace.is_arrow:
+            table = read_table(trace)
+            kind = metadata_of(table)["kind"]
+            if kind == "attention":
+                read_attention(trace.path)  # what its metadata claim as well
+            print(f"{file}: {table.num_rows:,} rows of {kind}, no faults")
+            return
+        requests = read_imported(trace).requests
+    print(f"{file}: {len(requests):,} requests, no faults")
+    _print_notes(file, requests.notes)

@@ -3,7 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import NoReturn
+from typing import Final, NoReturn
+
+_LONGEST_PLACE: Final = 200
+_LONGEST_MESSAGE: Final = 1200  # characters; what a file holds may be quoted in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +35,19 @@ class Fault:
             where += f":{self.line}"
             if self.column is not None:
                 where += f":{self.column}"
-        parts = [where, *([self.place] if self.place else []), self.message]
-        return ": ".join(parts)
+        place = [_clipped(self.place, _LONGEST_PLACE)] if self.place else []
+        return one_line(": ".join([where, *place, _clipped(self.message, _LONGEST_MESSAGE)]))
+
+
+def _clipped(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def one_line(text: str) -> str:
+    """Show text from a file on one line of a terminal: what does not print is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class InputError(Exception):

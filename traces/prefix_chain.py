@@ -21,23 +21,33 @@ def first_broken(offsets: _Ints, ids: _Ints) -> tuple[int, int] | None:
     """
     if len(ids) == 0:
         return None
-    before = np.empty_like(ids)
-    before[0] = -1
-    before[1:] = ids[:-1]
-    starts = offsets[:-1]
-    before[starts[starts < offsets[1:]]] = -1
     # A chain is broken where an id follows another one than at its first place. That each id has
     # one predecessor also fixes its position, for chains cannot then close on themselves.
     codes, count = dense_codes(ids)
     wanted = np.empty(count, dtype=np.int64)
-    wanted[codes[::-1]] = before[::-1]  # of one code's values the last assigned, its first, stays
-    for start in range(0, len(ids), _AT_ONCE):
+    parts = range(0, len(ids), _AT_ONCE)
+    for start in reversed(parts):
         part = slice(start, start + _AT_ONCE)
-        bad = before[part] != wanted[codes[part]]
+        # of one code's values the last assigned, its first, stays
+        wanted[codes[part][::-1]] = _before(offsets, ids, start)[::-1]
+    for start in parts:
+        part = slice(start, start + _AT_ONCE)
+        bad = _before(offsets, ids, start) != wanted[codes[part]]
         if bad.any():
             element = start + int(np.argmax(bad))
             return int(np.searchsorted(offsets, element, side="right")) - 1, int(ids[element])
     return None
+
+
+def _before(offsets: _Ints, ids: _Ints, start: int) -> _Ints:
+    """Return the id before each of _AT_ONCE ids from `start` on, -1 for a request's first."""
+    end = min(start + _AT_ONCE, len(ids))
+    before = np.empty(end - start, dtype=np.int64)
+    before[0] = ids[start - 1] if start else -1
+    before[1:] = ids[start : end - 1]
+    first, last = np.searchsorted(offsets, [start, end])
+    before[offsets[first:last] - start] = -1
+    return before
 
 
 def dense_codes(ids: _Ints) -> tuple[_Ints, int]:
@@ -63,10 +73,13 @@ def made_global(offsets: _Ints, ids: _Ints, scopes: _Ints) -> _Ints:
         scopes: int64[n], the scope of each request, from 0 without gaps.
 
     Returns:
-        int64[m]; scope s's ids follow all ids of the scopes before it, in their own order.
+        int64[m]; scope s's ids follow all ids of the scopes before it, in their own order. Ids
+        so large that they would pass 2^63 that way are numbered from 0 first.
     """
     if len(ids) == 0:
         return ids
+    if int(ids.max()) > 2**62 // (int(scopes.max()) + 1):
+        ids = dense_codes(ids)[0]
     lengths = np.diff(offsets)
     filled = lengths > 0
     tops = np.zeros(int(scopes.max()) + 1, dtype=np.int64)
@@ -99,3 +112,31 @@ def truncated(offsets: _Ints, ids: _Ints, lengths: _Ints) -> tuple[_Ints, _Ints]
     index = np.repeat(offsets[:-1] - moved[:-1], kept)
     index += np.arange(len(index), dtype=np.int64)
     return moved, ids[index]
+
+
+def chained(offsets: _Ints, ids: _Ints) -> _Ints:
+    """Give ids that stand for a block's content ids that stand for the block and all before it.
+
+    Args:
+        offsets: int64[n + 1], where each request's ids start, from 0.
+        ids: int64[m], ids of the blocks' contents.
+
+    Returns:
+        int64[m], from 0: two are equal where both content and everything before are.
+    """
+    lengths = np.diff(offsets)
+    order = np.argsort(-lengths, kind="stable")  # so that those with a block at a depth come first
+    starts, sorted_lengths = offsets[:-1][order], lengths[order]
+    made = np.empty_like(ids)
+    before = np.zeros(len(order), dtype=np.int64)
+    next_id = 0
+    known, codes = np.unique(ids, return_inverse=True)
+    for depth in range(int(sorted_lengths[0]) if len(order) else 0):
+        active = int(np.searchsorted(-sorted_lengths, -depth, side="left"))
+        places = starts[:active] + depth
+        keys = before[:active] * len(known) + codes[places]
+        found, inverse = np.unique(keys, return_inverse=True)
+        before[:active] = inverse
+        made[places] = inverse + next_id
+        next_id += len(found)
+    return made

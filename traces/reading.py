@@ -2,23 +2,33 @@
 
 from pathlib import Path
 
-from vsim.traces.arrow_io import is_arrow, read_table
-from vsim.traces.importers import ImportOptions, import_requests
-from vsim.traces.importers.formats import DRAWN_FORMATS, format_of
+from vsim.traces.arrow_io import metadata_of, read_table
+from vsim.traces.importers import Imported, ImportOptions, import_requests
 from vsim.traces.requests import Requests, requests_from_table
+from vsim.traces.trace_file import TraceFile, open_trace
 
 
-def read_requests(path: str | Path, seed: int = 0) -> Requests:
+def read_imported(path: str | Path | TraceFile, seed: int = 0) -> Imported:
     """Read a request trace: Arrow, or a foreign format that an importer knows by its content.
 
     Args:
-        path: the file.
+        path: the file, or a pipe.
         seed: draws what a format leaves open, such as arrivals.
+
+    Returns:
+        The requests with their notes and licence, and whether the seed drew their arrivals.
 
     Raises:
         InputError: naming file, and row and column or line, of each thing wrong.
     """
-    if is_arrow(path):
-        return requests_from_table(read_table(path, "requests"), str(path))
-    options = ImportOptions(seed=seed) if format_of(path) in DRAWN_FORMATS else ImportOptions()
-    return import_requests(path, options=options).requests
+    with open_trace(path) as file:
+        if file.is_arrow:
+            table = read_table(file, "requests")
+            licence = metadata_of(table).get("licence", "not stated")
+            return Imported(requests_from_table(table, file.name), licence)
+        return import_requests(file, options=ImportOptions(default_seed=seed))
+
+
+def read_requests(path: str | Path | TraceFile, seed: int = 0) -> Requests:
+    """Read a request trace as `read_imported` does; its `notes` say what an import changed."""
+    return read_imported(path, seed).requests

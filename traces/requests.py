@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vsim.traces.arrow_arrays import coded, elements, integers, listed, lists
 from vsim.traces.arrow_io import Provenance, metadata_of, write_table
+from vsim.traces.id_rows import IdRows
 from vsim.traces.schema import schema_of
 from vsim.traces.writing import FreshFile, Name
 
@@ -34,6 +35,7 @@ class Requests:
             id may stand for the partial last block, as in the Mooncake traces.
         block_tokens: tokens of a prefix block, 0 when the trace has none.
         source: where the requests are from.
+        notes: what an import left out, raised, drew or found to contradict, one sentence each.
     """
 
     id: NDArray[np.int64]
@@ -50,6 +52,7 @@ class Requests:
     prefix_ids: NDArray[np.int64]
     block_tokens: int
     source: str
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.id)
@@ -108,8 +111,6 @@ def requests_from_table(table: pa.Table, file: str) -> Requests:
     metadata = metadata_of(table)
     ids = integers(table.column("id"))
     parent_ids = integers(table.column("parent"))
-    order = np.argsort(ids, kind="stable")
-    places = np.minimum(np.searchsorted(ids[order], parent_ids), len(ids) - 1)
     tenant, words = coded(table.column("tenant"))
     names = [word or "" for word in words]
     if (tenant < 0).any() and "" not in names:
@@ -122,7 +123,7 @@ def requests_from_table(table: pa.Table, file: str) -> Requests:
         prompt_tokens=integers(table.column("prompt_tokens")),
         output_tokens=integers(table.column("output_tokens")),
         session=integers(table.column("session")),
-        parent=np.where(parent_ids >= 0, order[places], -1),
+        parent=IdRows(ids).of(parent_ids),
         think_ns=integers(table.column("think_ns")),
         tenant=np.where(tenant < 0, unnamed, tenant).astype(np.int32),
         tenant_names=tuple(names),
@@ -131,11 +132,14 @@ def requests_from_table(table: pa.Table, file: str) -> Requests:
         prefix_ids=np.ascontiguousarray(elements(flat), dtype=np.int64),
         block_tokens=int(metadata.get("block_tokens", "0")),
         source=metadata.get("source", file),
+        notes=tuple(filter(None, metadata.get("notes", "").split("\n"))),
     )
 
 
 def write_requests(requests: Requests, path: Name | FreshFile, licence: str = "not stated") -> None:
     """Write requests as an Arrow trace, see `write_table`. Raises InputError if it can't be."""
     extra = {"block_tokens": str(requests.block_tokens)}
+    if requests.notes:
+        extra["notes"] = "\n".join(requests.notes)
     provenance = Provenance(requests.source, licence, extra=extra)
     write_table(requests_table(requests), path, "requests", provenance)

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from vsim.traces.limits import MOST_NS, MOST_TOKENS
+
 SCHEMA_VERSION: Final = 1
 READABLE_VERSIONS: Final = (1,)
 
@@ -42,6 +44,7 @@ class Column:
         doc: one line that says what a value is.
         nullable: whether a value may be null.
         minimum: the least value allowed, of each element for a list.
+        maximum: the greatest value allowed, as `minimum`; None for what the type holds.
         words: the only words allowed, empty for any.
         optional: whether a file may leave the column out.
     """
@@ -52,6 +55,7 @@ class Column:
     doc: str
     nullable: bool = False
     minimum: int | None = None
+    maximum: int | None = None
     words: tuple[str, ...] = ()
     optional: bool = False
 
@@ -64,13 +68,16 @@ class Column:
 REQUESTS: Final = (
     Column("id", pa.int64(), "id", "identity of the request, unique in the file", minimum=0),
     Column("arrival_ns", pa.int64(), "ns", "arrival since the trace's start, never falls",
-           minimum=0),
-    Column("prompt_tokens", pa.int64(), "tokens", "length of the whole prompt", minimum=1),
-    Column("output_tokens", pa.int64(), "tokens", "tokens generated", minimum=1),
+           minimum=0, maximum=MOST_NS),
+    Column("prompt_tokens", pa.int64(), "tokens", "length of the whole prompt", minimum=1,
+           maximum=MOST_TOKENS),
+    Column("output_tokens", pa.int64(), "tokens", "tokens generated", minimum=1,
+           maximum=MOST_TOKENS),
     Column("session", pa.int64(), "id", "the conversation it belongs to", True, 0),
     Column("parent", pa.int64(), "id", "id of the request this one continues; an earlier row",
            True, 0),
-    Column("think_ns", pa.int64(), "ns", "from the parent's last token to this arrival", True, 0),
+    Column("think_ns", pa.int64(), "ns", "from the parent's last token to this arrival", True, 0,
+           MOST_NS),
     Column("tenant", _DICTIONARY, "name", "who sent it", True),
     Column("priority", pa.int32(), "1", "lower is more urgent; 0 is the default"),
     Column("prefix_blocks", pa.list_(pa.int64()), "id",

@@ -48,17 +48,27 @@ def _tenant(text: str) -> dict[str, Any]:
     parts = text.split(":")
     if len(parts) not in (2, 3):
         refuse("--tenant", f"{text!r} is no tenant; write name:share or name:share:priority")
-    return dict(zip(("name", "share", "priority"), parts, strict=False))
+    given = dict(zip(("name", "share", "priority"), parts, strict=False))
+    return {name: value for name, value in given.items() if value or name == "name"}
 
 
 def spec_from_options(values: Mapping[str, Any], tenants: Sequence[str]) -> SynthSpec:
-    """Make a specification. Raises InputError with one fault for each option that is wrong."""
+    """Make a specification. Raises InputError with one fault for each option that is wrong.
+
+    A tenant is `name:share` or `name:share:priority`; a single one leaves its share out, `name:`.
+    """
     try:
         return SynthSpec.model_validate({**values, "tenants": [_tenant(text) for text in tenants]})
     except ValidationError as error:
         faults = []
         for detail in error.errors():
             message = detail["msg"].removeprefix("Value error, ")
-            shown = "" if isinstance(detail["input"], dict) else f"{detail['input']!r}: "
+            shown = "" if isinstance(detail["input"], dict | list) else f"{detail['input']!r}: "
             faults.append(Fault(_option(detail["loc"]), shown + message))
         raise InputError(faults) from None
+
+
+def option_fault(fault: Fault) -> Fault:
+    """Give a fault that drawing found, in a field of the specification, its option's name."""
+    place = fault.place or ""
+    return Fault(_option(tuple(place.split("."))), fault.message)

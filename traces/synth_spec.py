@@ -1,5 +1,6 @@
 """SynthSpec: what a generated workload is to look like."""
 
+from collections import Counter
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Final, Literal
@@ -7,7 +8,10 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic import model_validator as checked
 
+from vsim.traces.limits import MOST_TENANTS
+
 MOST_TOKENS: Final = 10**8
+_MOST_POINTS: Final = 1000
 
 
 def _read_points(value: Any) -> Any:
@@ -32,6 +36,8 @@ def _read_points(value: Any) -> Any:
 def _check_points(points: tuple[tuple[float, int], ...]) -> tuple[tuple[float, int], ...]:
     if not points:
         raise ValueError("has no point; write it like 0.5:1020,0.99:4142")
+    if len(points) > _MOST_POINTS:
+        raise ValueError(f"has {len(points):,} points; write at most {_MOST_POINTS:,}")
     for quantile, tokens in points:
         if not 0 <= quantile <= 1:
             raise ValueError(f"{quantile} is no quantile; write one from 0 to 1")
@@ -84,15 +90,15 @@ class Arrivals(_Part):
     )
     cv: float | None = Field(
         default=None,
-        gt=0,
+        ge=1e-6,
         le=100,
         description="gamma only: standard deviation of the gaps over their mean",
     )
     on_s: float | None = Field(
-        default=None, gt=0, le=1e6, description="onoff only: mean on period, s"
+        default=None, ge=1e-6, le=1e6, description="onoff only: mean on period, s"
     )
     off_s: float | None = Field(
-        default=None, gt=0, le=1e6, description="onoff only: mean off period, s"
+        default=None, ge=1e-6, le=1e6, description="onoff only: mean off period, s"
     )
 
     @checked(mode="after")
@@ -165,13 +171,34 @@ class Tenant(_Part):
     """One tenant; each session belongs to one."""
 
     name: str = Field(min_length=1, description="its name")
-    share: float = Field(gt=0, le=1e6, description="its share of sessions, over the sum of all")
+    share: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e6,
+        description="its share of sessions, over the sum of all; of a single tenant left out",
+    )
     priority: int = Field(
         default=0,
         ge=-(2**31),
         lt=2**31,
         description="priority of its requests; lower is more urgent",
     )
+
+
+def _check_tenants(tenants: tuple[Tenant, ...]) -> tuple[Tenant, ...]:
+    """Refuse tenants that are there twice, and shares that are missing or idle."""
+    counts = Counter(tenant.name for tenant in tenants)
+    for name, count in counts.items():
+        if count > 1:
+            raise ValueError(f"tenant {name!r} is there more than once")
+        if not name.isprintable():
+            raise ValueError(f"tenant {name!r} holds what does not print; write a plain name")
+    if len(tenants) == 1 and tenants[0].share is not None:
+        raise ValueError("share does nothing with one tenant; leave it out")
+    for tenant in tenants if len(tenants) > 1 else ():
+        if tenant.share is None:
+            raise ValueError(f"tenant {tenant.name!r} needs a share")
+    return tenants
 
 
 class SynthSpec(_Part):
@@ -187,8 +214,8 @@ class SynthSpec(_Part):
     )
     output_tokens: Lengths = Field(description="tokens generated, by quantiles")
     sessions: Sessions = Field(default=Sessions(), description="turns and system prompts")
-    tenants: tuple[Tenant, ...] = Field(
-        default=(), description="who sends the requests; empty for one"
+    tenants: Annotated[tuple[Tenant, ...], AfterValidator(_check_tenants)] = Field(
+        default=(), max_length=MOST_TENANTS, description="who sends the requests; empty for one"
     )
     block_tokens: int = Field(
         default=16, ge=0, le=1_000_000, description="tokens of a prefix block; 0 for no prefix ids"
@@ -196,14 +223,21 @@ class SynthSpec(_Part):
 
     @checked(mode="after")
     def _fits_together(self) -> "SynthSpec":
-        names = [tenant.name for tenant in self.tenants]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"tenant {name!r} is there more than once")
         most, system = self.sessions.most_tokens, self.sessions.system_prompt_tokens or 0
         if most is not None and most < system + 2:
             raise ValueError(
                 f"sessions.most_tokens: {most} leaves no room for a prompt and its output"
                 + (f" after a system prompt of {system}" if system else "")
+            )
+        if self.block_tokens == 0 and self.sessions.system_prompts > 1:
+            raise ValueError(
+                f"sessions.system_prompts: {self.sessions.system_prompts} does nothing with "
+                "block_tokens: 0, which tells no prompts apart; write 1"
+            )
+        if self.sessions.system_prompts > 1 and system < self.block_tokens:
+            raise ValueError(
+                f"sessions.system_prompts: {self.sessions.system_prompts} does nothing: no block "
+                f"of {self.block_tokens} tokens lies in {system} that sessions share; write 1, or "
+                "block_tokens that fit"
             )
         return self

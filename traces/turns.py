@@ -30,6 +30,16 @@ def sums_before(values: _Ints, firsts: _Ints) -> _Ints:
     return total[:-1] - total[firsts]
 
 
+def exceeds(values: _Ints, firsts: _Ints, most: int) -> NDArray[np.bool_]:
+    """Mark elements up to which a run's values sum up to more than `most`, also beyond int64.
+
+    Args as of `sums_before`, the element itself included.
+    """
+    total = np.cumsum(values, dtype=np.float64)
+    sums: NDArray[np.float64] = total - total[firsts] + values[firsts]
+    return sums > most
+
+
 def firsts_of(counts: _Ints) -> _Ints:
     """Return, for each element of runs of `counts` elements, the index of its run's first."""
     starts = np.cumsum(counts) - counts

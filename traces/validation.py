@@ -5,7 +5,7 @@ named, with the number of further ones.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 
 from vsim.traces.arrow_arrays import elements, flags, integers, lists, null_mask
 from vsim.traces.faults import Fault, suggestion
+from vsim.traces.id_rows import IdRows
+from vsim.traces.limits import MOST_BLOCK_TOKENS, MOST_TENANTS
 from vsim.traces.prefix_chain import first_broken
+from vsim.traces.request_limits import thought_too_long, tokens_message, too_many_tokens
 from vsim.traces.schema import SCHEMAS, Column, fits, fits_scores, is_score
 
 Mask = NDArray[np.bool_]
@@ -113,6 +116,13 @@ def _values(table: pa.Table, column: Column, file: str) -> Iterator[Fault]:
             low,
             lambda row: f"is {numbers[row]}; write {column.minimum} or more",
         )
+        if column.maximum is not None:
+            yield from _rows(
+                file,
+                column.name,
+                numbers > column.maximum,
+                lambda row: f"is {numbers[row]}; write at most {column.maximum}",
+            )
 
 
 def _elements(table: pa.Table, column: Column, file: str) -> Iterator[Fault]:
@@ -122,7 +132,10 @@ def _elements(table: pa.Table, column: Column, file: str) -> Iterator[Fault]:
         yield from _rows(file, column.name, bad, lambda row: "holds a null; write a value")
     elif column.minimum is not None:
         numbers = elements(flat)
-        bad = _row_of(offsets, numbers < column.minimum)
+        low = numbers < column.minimum
+        if not low.any():
+            return
+        bad = _row_of(offsets, low)
         yield from _rows(
             file,
             column.name,
@@ -155,37 +168,71 @@ def _order(table: pa.Table, file: str, name: str) -> Iterator[Fault]:
 def _requests(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
     yield from _order(table, file, "arrival_ns")
     ids = integers(table.column("id"))
-    order = np.argsort(ids, kind="stable")
-    again = np.zeros(len(ids), dtype=np.bool_)
-    again[order[1:]] = ids[order[1:]] == ids[order[:-1]]
+    rows = IdRows(ids)
     yield from _rows(
-        file, "id", again, lambda row: f"is {ids[row]}, as in a row before; write unique ids"
+        file,
+        "id",
+        rows.repeated(),
+        lambda row: f"is {ids[row]}, as in a row before; write unique ids",
     )
     parents = integers(table.column("parent"))
-    has_parent = parents >= 0
-    places = order[np.minimum(np.searchsorted(ids[order], parents), len(ids) - 1)]
-    missing = has_parent & (ids[places] != parents)
+    places = rows.of(parents)
+    missing = (parents >= 0) & (places < 0)
     yield from _rows(
         file, "parent", missing, lambda row: f"is {parents[row]}, which is no row's id"
     )
-    late = has_parent & ~missing & (places >= np.arange(len(ids)))
+    late = places >= np.arange(len(ids))
     yield from _rows(
         file,
         "parent",
         late,
         lambda row: f"is {parents[row]}, in row {places[row]}; a parent stands in an earlier row",
     )
+    places[late] = -1
+    yield from _within_limits(table, file, places)
     yield from _prefixes(table, file, metadata)
+
+
+def _within_limits(table: pa.Table, file: str, parent: NDArray[np.int64]) -> Iterator[Fault]:
+    """Check what single columns cannot show: sums over a row, and along a conversation."""
+    prompt, output = (integers(table.column(name)) for name in ("prompt_tokens", "output_tokens"))
+    yield from _rows(
+        file,
+        "prompt_tokens",
+        too_many_tokens(prompt, output),
+        lambda row: tokens_message(int(prompt[row]), int(output[row])),
+    )
+    think = integers(table.column("think_ns"))
+    yield from _rows(
+        file,
+        "think_ns",
+        thought_too_long(parent, think),
+        lambda row: "with the turns before it comes to more than 100 years of thinking",
+    )
+    if _words(table.column("tenant")) > MOST_TENANTS:
+        yield Fault(file, f"holds more than {MOST_TENANTS:,} tenants", place="column tenant")
+
+
+def _words(column: Any) -> int:
+    """Count the words of a column, those of a dictionary whether or not they are in use."""
+    if not pa.types.is_dictionary(column.type):
+        return int(pc.count_distinct(column).as_py())
+    return sum(len(chunk.dictionary) for chunk in column.unify_dictionaries().chunks[:1])
 
 
 def _prefixes(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
     offsets, flat = lists(table.column("prefix_blocks"))
     written = metadata.get("block_tokens", "0")
     place = "vsim.block_tokens"
-    if not written.isdecimal():
-        yield Fault(file, f"{written!r} is no whole number of tokens; write 512", place=place)
+    if not (written.isascii() and written.isdigit() and len(written) < 9):
+        shown = written if len(written) <= 40 else written[:37] + "..."
+        yield Fault(file, f"{shown!r} is no whole number of tokens; write 512", place=place)
         return
     block_tokens = int(written)
+    if block_tokens > MOST_BLOCK_TOKENS:
+        message = f"is {block_tokens}; write at most {MOST_BLOCK_TOKENS}"
+        yield Fault(file, message, place=place)
+        return
     if block_tokens == 0:
         if len(flat):
             yield Fault(file, "is 0 or missing, but there are prefix_blocks", place=place)

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from vsim.sim.results.output import RESULT, Result
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.simulation import simulate
 from vsim.traces.arrow_io import kind_of
-from vsim.traces.faults import Fault, InputError
+from vsim.traces.faults import Fault, InputError, one_line
 from vsim.traces.reading import read_requests
+from vsim.traces.trace_file import open_trace
 from vsim.traces.writing import FreshFolder, fresh_folder
 
 Progress = Callable[[int, int], None]
@@ -50,17 +51,24 @@ def _simulated(
     if fresh is not None:
         fresh.protect(_files_of(scenario, Path(path).parent))
     requests = None
-    if trace is not None and kind_of(trace) == "attention":
-        scenario = scenario.with_attention(str(Path(trace).absolute()))
-    elif trace is not None:
-        scenario = scenario.with_trace(str(Path(trace).absolute()))
-        requests = read_requests(trace, scenario.seed)
     base = Path(path).parent
-    try:
-        with _progress() as progress:
-            return simulate(scenario, requests=requests, progress=progress, base=base)
-    except InputError as error:
-        raise InputError(_located(fault, document) for fault in error.faults) from None
+    with ExitStack() as stack:
+        if trace is not None:
+            file = stack.enter_context(open_trace(trace))  # kept: a pipe can be read only once
+            if kind_of(file) == "attention":
+                scenario = scenario.with_attention(str(Path(file.path).absolute()))
+            else:
+                scenario = scenario.with_trace(str(Path(file.path).absolute()))
+                requests = read_requests(file, scenario.seed)
+        try:
+            with _progress() as progress:
+                result = simulate(scenario, requests=requests, progress=progress, base=base)
+        except InputError as error:
+            raise InputError(_located(fault, document) for fault in error.faults) from None
+    name = trace or scenario.workload.trace
+    for note in result.summary.get("source_notes", ()):
+        print(one_line(f"{name}: note: {note}"), file=sys.stderr)
+    return result
 
 
 def _files_of(scenario: Scenario, base: Path) -> Iterator[Path]:

@@ -255,6 +255,7 @@ def summarise(
         "description": facts.description,
         "seed": facts.seed,
         "source": facts.source,
+        **({"source_notes": list(requests.notes)} if requests.notes else {}),
         "machine": {"name": facts.machine, "gpus": facts.gpus},
         "model": {
             "name": facts.model,

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from vsim.sim.scenario.scenario import Scenario
-from vsim.traces.faults import refuse
+from vsim.traces.faults import Fault, InputError, refuse
+from vsim.traces.limits import MOST_NS
 from vsim.traces.reading import read_requests
 from vsim.traces.requests import Requests
 from vsim.traces.synth import synthesise
@@ -33,18 +34,31 @@ def load_requests(scenario: Scenario, base: Path | str = ".") -> Requests:
             refuse("scenario", message, place="workload.trace")
         return read_requests(path, scenario.seed)
     assert workload.synth is not None  # recorded attention has a run of its own
-    return synthesise(workload.synth.model_copy(update={"seed": scenario.seed}))
+    try:
+        return synthesise(workload.synth.model_copy(update={"seed": scenario.seed}))
+    except InputError as error:
+        raise InputError(
+            Fault("scenario", fault.message, place=f"workload.synth.{fault.place}")
+            for fault in error.faults
+        ) from None
 
 
 def shape_requests(scenario: Scenario, requests: Requests) -> Requests:
     """Keep the first so many requests and scale their arrivals, as the scenario says.
 
     Arrivals are rounded down to whole nanoseconds, so their order stays.
+
+    Raises:
+        InputError: scaled arrivals take longer than a trace may.
     """
     workload = scenario.workload
     if workload.requests is not None and workload.requests < len(requests):
         requests = requests.head(workload.requests)
     if workload.rate_scale != 1.0:
+        last_s = float(requests.arrival_ns[-1]) / workload.rate_scale / 1e9
+        if not last_s <= MOST_NS / 1e9:
+            message = f"{workload.rate_scale:g} spreads the arrivals over more than 100 years"
+            refuse("scenario", f"{message}; write a larger one", place="workload.rate_scale")
         arrival = np.floor(requests.arrival_ns / workload.rate_scale).astype(np.int64)
         requests = replace(requests, arrival_ns=arrival)
     return requests

@@ -35,6 +35,12 @@ MOONCAKE_EDITS = {
     "a length in words": ("1100", '"long"', "input_length"),
     "a time before the line above": ("2000", "500", "timestamp"),
     "a negative time": ("2000", "-1", "timestamp"),
+    "a prompt beyond any context": ("1100", "20000000000", "input_length"),
+    "an answer beyond any context": ("20, ", "9223372036854775807, ", "output_length"),
+    "a time near the end of float": ("2000", "9007199254740991", "timestamp"),
+    "a key twice": ('"output_length": 20', '"output_length": 20, "output_length": 2', "more than"),
+    "values nested too deeply": ("[1, 2, 12]", "[" * 5000, "nested too deeply"),
+    "an id of more than 64 bits": ("12]", "18446744073709551616]", "hash_ids"),
     "ids that are no list": ("[1, 2, 12]", "12", "hash_ids"),
     "a list where an object belongs": (LINES[2], "[1, 2]", "no JSON object"),
 }
@@ -50,6 +56,8 @@ AZURE_EDITS = {
     "a negative count": ("396", "-396", ":3"),
     "a count that is not a number": ("396", "nan", ":3"),
     "a cell too few": ("396,109", "396", ":3"),
+    "the year 9999": ("2023-11-16 18:15:50.9951690", "9999-11-16 18:15:50.9951690", ":3"),
+    "a column twice": ("GeneratedTokens", "GeneratedTokens,ContextTokens", ":1: ContextTokens"),
 }
 
 
@@ -85,6 +93,26 @@ def test_a_wrong_line_of_csv_is_refused_by_file_and_line(name: str, folder: Path
 def test_all_wrong_lines_are_shown_at_once(folder: Path, refused) -> None:
     (folder / "trace.jsonl").write_text("\n".join(line.replace("1100", "-1") for line in LINES))
     assert len(refused("run", "scenario.yaml")) == 4
+
+
+def test_arrivals_spread_over_more_than_a_trace_may_last_are_refused(folder: Path, refused) -> None:
+    (line,) = refused("run", "scenario.yaml", "--set", "workload.rate_scale=1e-300")
+    assert "workload.rate_scale: 1e-300 spreads the arrivals over more than 100 years" in line
+
+
+def test_a_drawn_workload_beyond_the_memory_is_refused_at_its_field(folder: Path, refused) -> None:
+    drawn = (
+        "{requests: 200000, arrivals: {rate_per_s: 1}, prompt_tokens: 100000000, "
+        "output_tokens: 5, block_tokens: 1}"
+    )
+    text = SCENARIO.replace("trace: trace.jsonl", f"synth: {drawn}")
+    (folder / "scenario.yaml").write_text(text)
+    (line,) = refused("run", "scenario.yaml")
+    assert line.startswith("scenario.yaml:3:")
+    assert "workload.synth.block_tokens: 20,000,000,000,000 prefix ids" in line
+    slow = "workload.synth.arrivals.rate_per_s=1e-9"
+    (line,) = refused("run", "scenario.yaml", "--set", slow)
+    assert "workload.synth.arrivals.rate_per_s: 200,000 arrivals at 1e-09 a second" in line
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])

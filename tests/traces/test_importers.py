@@ -230,7 +230,7 @@ def test_any_bytes_are_refused_without_a_traceback(tmp_path: Path) -> None:
 def test_rows_out_of_order_are_sorted_on_request(tmp_path: Path) -> None:
     lines = MOONCAKE.splitlines(keepends=True)
     text = lines[3] + lines[0]
-    assert "sort the lines or pass --sort" in faults(tmp_path, "t.jsonl", text)[0]
+    assert "let `vsim trace import --sort` do it" in faults(tmp_path, "t.jsonl", text)[0]
     requests = imported(tmp_path, "t.jsonl", text, sort=True).requests
     assert requests.arrival_ns.tolist() == [0, 3_000_000]
     assert requests.prefix_ids.tolist() == [0, 1, 2, 9, 10]

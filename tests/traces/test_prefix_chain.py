@@ -1,12 +1,13 @@
 """Prefix ids: chains, scopes, order."""
 
 from itertools import pairwise
+from unittest.mock import patch
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vsim.traces.prefix_chain import first_broken, made_global, reordered, truncated
+from vsim.traces.prefix_chain import chained, first_broken, made_global, reordered, truncated
 
 
 def packed(rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
@@ -30,12 +31,33 @@ def first_broken_plainly(rows: list[list[int]]) -> tuple[int, int] | None:
     return None
 
 
-@given(rows=ROWS, spread=st.sampled_from([1, 10**12]))
+@given(rows=ROWS, spread=st.sampled_from([1, 10**12]), at_once=st.sampled_from([1, 3, 1 << 22]))
 def test_a_broken_chain_is_found_where_a_plain_search_finds_it(
-    rows: list[list[int]], spread: int
+    rows: list[list[int]], spread: int, at_once: int
 ) -> None:
     rows = [[i * spread for i in row] for row in rows]
-    assert first_broken(*packed(rows)) == first_broken_plainly(rows)
+    with patch("vsim.traces.prefix_chain._AT_ONCE", at_once):
+        assert first_broken(*packed(rows)) == first_broken_plainly(rows)
+
+
+@given(rows=ROWS)
+def test_chained_ids_are_equal_where_all_blocks_up_to_them_are(rows: list[list[int]]) -> None:
+    offsets, ids = packed(rows)
+    made = unpacked(offsets, chained(offsets, ids))
+    assert first_broken(offsets, chained(offsets, ids)) is None
+    prefixes: dict[tuple[int, ...], int] = {}
+    for row, chain in zip(rows, made, strict=True):
+        assert len(row) == len(chain)
+        for depth, identity in enumerate(chain, 1):
+            assert prefixes.setdefault(tuple(row[:depth]), identity) == identity
+    assert len(set(prefixes.values())) == len(prefixes)
+
+
+def test_local_ids_of_64_bits_become_global_without_overflow() -> None:
+    offsets, ids = packed([[2**63 - 1, 5], [2**63 - 1]])
+    made = made_global(offsets, ids, np.array([0, 1]))
+    assert len(set(made.tolist())) == 3
+    assert made.min() >= 0
 
 
 def test_one_id_at_one_place_is_a_chain() -> None:

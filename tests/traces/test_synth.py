@@ -1,5 +1,6 @@
 """Generated workloads."""
 
+from contextlib import nullcontext, suppress
 from dataclasses import fields
 from typing import Any
 
@@ -9,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from vsim.traces.faults import InputError
 from vsim.traces.prefix_chain import first_broken
-from vsim.traces.requests import Requests
+from vsim.traces.request_check import request_faults
+from vsim.traces.requests import Requests, requests_table
 from vsim.traces.synth import SynthSpec, draw_lengths, synthesise
+from vsim.traces.validation import faults_in
 
 PLAIN: dict[str, Any] = {
     "requests": 4000,
@@ -120,6 +124,8 @@ def test_every_conversation_extends_itself(
     seed: int, count: int, turns: float, rate: float, block: int, most: int | None
 ) -> None:
     sessions = {**CHAT["sessions"], "turns_mean": turns, "most_tokens": most}
+    if not 0 < block <= sessions["system_prompt_tokens"]:  # no block tells system prompts apart
+        sessions |= {"system_prompts": 1, "zipf": None}
     requests = made(
         CHAT, requests=count, seed=seed, sessions=sessions, block_tokens=block,
         arrivals={"rate_per_s": rate},
@@ -214,6 +220,19 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"sessions": {"most_tokens": 1}}, "most_tokens: 1 leaves no room"),
     ({"tenants": [{"name": "a", "share": 1}] * 2}, "tenant 'a' is there more than once"),
     ({"tenants": [{"name": "a", "share": 0}]}, "greater than 0"),
+    ({"tenants": [{"name": "a", "share": 2}]}, "share does nothing with one tenant"),
+    ({"tenants": [{"name": "a"}, {"name": "b", "share": 2}]}, "tenant 'a' needs a share"),
+    ({"tenants": [{"name": "a\nb"}]}, "holds what does not print"),
+    (
+        {"block_tokens": 0, "sessions": {"system_prompts": 2, "system_prompt_tokens": 9}},
+        "system_prompts: 2 does nothing with block_tokens: 0",
+    ),
+    (
+        {"block_tokens": 16, "sessions": {"system_prompts": 2, "system_prompt_tokens": 9}},
+        "no block of 16 tokens lies in 9 that sessions share",
+    ),
+    ({"prompt_tokens": ",".join(f"{i / 2000}:5" for i in range(1500))}, "has 1,500 points"),
+    ({"arrivals": {"rate_per_s": 1, "process": "gamma", "cv": 1e-200}}, "greater than or equal"),
     ({"block_token": 3}, "Extra inputs are not permitted"),
 ]
 
@@ -222,6 +241,63 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 def test_a_wrong_setting_is_refused_with_the_reason(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         SynthSpec.model_validate({**PLAIN, **changes})
+
+
+TOO_MUCH: list[tuple[dict[str, Any], str, str]] = [
+    ({"arrivals": {"rate_per_s": 1e-9}}, "arrivals.rate_per_s", "take more than 100 years"),
+    ({"arrivals": {"rate_per_s": 1e-320}}, "arrivals.rate_per_s", "take more than 100 years"),
+    ({"arrivals": {"rate_per_s": 1e-9, "process": "gamma", "cv": 2}}, "arrivals.rate_per_s",
+     "take more than 100 years"),
+    ({"arrivals": {"rate_per_s": 1e-6, "process": "onoff", "on_s": 1e-6, "off_s": 1e-6}},
+     "arrivals.on_s", "on and off periods"),
+    ({"requests": 50_000_000, "sessions": {"turns_mean": 1e4, "think_s_mean": 1e6}},
+     "sessions.turns_mean", "this machine has"),
+    ({"requests": 200_000, "prompt_tokens": 10**8, "block_tokens": 1}, "block_tokens",
+     "this machine has"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "place", "words"), TOO_MUCH)
+def test_more_than_a_trace_or_the_memory_holds_is_refused_before_it_is_made(
+    changes: dict[str, Any], place: str, words: str
+) -> None:
+    with pytest.raises(InputError) as raised:
+        made(PLAIN, **changes)
+    (fault,) = raised.value.faults
+    assert fault.place == place
+    assert words in fault.message
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    rate=st.floats(1e-7, 1e6),
+    think=st.floats(0, 1e7),
+    turns=st.floats(1.01, 1000),
+    tokens=st.sampled_from(["0.5:1,0.99:100000000", "0.5:100000000", "0:5,0.5:900,1:1000"]),
+    block=st.sampled_from([0, 1_000_000]),
+)
+def test_whatever_is_drawn_is_a_sound_trace_or_refused(
+    rate: float, think: float, turns: float, tokens: str, block: int
+) -> None:
+    sessions = {"turns_mean": turns, "think_s_mean": think}
+    slow = 200 / rate > 1e9  # seconds: beyond or near the limit, where either may be right
+    with nullcontext() if not slow else suppress(InputError):
+        requests = made(
+            PLAIN, requests=200, arrivals={"rate_per_s": rate}, prompt_tokens=tokens,
+            output_tokens=tokens, sessions=sessions, block_tokens=block,
+        )  # fmt: skip
+        check_sound(requests, block)
+
+
+def check_sound(requests: Requests, block: int) -> None:
+    assert request_faults(requests) == []
+    assert faults_in(requests_table(requests), "requests", "t", {"block_tokens": str(block)}) == []
+
+
+def test_a_single_tenant_has_no_share() -> None:
+    requests = made(PLAIN, tenants=[{"name": "a", "priority": 3}])
+    assert requests.tenant_names == ("a",)
+    assert set(requests.priority.tolist()) == {3}
 
 
 def test_lengths_may_be_a_mapping_text_or_pairs() -> None:

@@ -108,6 +108,51 @@ def test_check_says_what_is_sound_and_what_is_not(
     assert refused.err.count("\n") == 1
 
 
+def test_every_command_that_imports_prints_every_note(
+    tmp_path: Path, vsim: Vsim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = "input_length,output_length,host\n" + "500,5,a\n400,0,b\n" * 2
+    Path("t.csv").write_text(lines)
+    Path("s.yaml").write_text(
+        "name: s\nseed: 4\nworkload: {trace: t.csv}\nmachine: h100\nmodel: llama-3.1-8b\n"
+        "tiers: [{tier: hbm}]\n"
+    )
+    rest = (
+        "t.csv: note: columns not read: host\n"
+        "t.csv: note: 2 rows had 0 output tokens and were raised to 1\n"
+    )
+    drawn = "t.csv: note: 4 arrivals drawn with seed {} at 1 requests/s\n"
+    for arguments in (("info",), ("info", "--json"), ("check",), ("import", "--out", "o.arrow")):
+        done = vsim("trace", arguments[0], "t.csv", *arguments[1:])
+        assert done.code == 0
+        assert done.err == drawn.format(0) + rest
+    done = vsim("run", "s.yaml", "--out", "out")
+    assert done.err == drawn.format(4) + rest
+    summary = json.loads(Path("out/summary.json").read_text())
+    assert summary["source_notes"][0] == "4 arrivals drawn with seed 4 at 1 requests/s"
+    assert vsim("run", "s.yaml", "--trace", "t.csv").err == drawn.format(4) + rest
+    for arguments in (("trace", "info", "o.arrow"), ("run", "s.yaml", "--trace", "o.arrow")):
+        done = vsim(*arguments)
+        assert done.err == (drawn.format(0) + rest).replace("t.csv", "o.arrow")
+
+
+def test_no_command_advises_an_option_that_it_lacks(
+    tmp_path: Path, vsim: Vsim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("unsorted").write_text("timestamp_s,input_length,output_length\n5,5,5\n4,5,5\n")
+    Path("unnamed").write_text("when,in,out\n5,5,5\n")
+    Path("unit").write_text("timestamp,input_length,output_length\n5,5,5\n")
+    Path("blocks").write_text("timestamp_s,input_length,output_length,hash_ids\n5,5,5,1\n")
+    for name in ("unsorted", "unnamed", "unit", "blocks"):
+        for command in ("info", "check"):
+            refused = vsim("trace", command, name)
+            assert refused.code == 2
+            assert "`vsim trace import --" in refused.err
+    assert vsim("trace", "import", "unsorted", "--out", "o.arrow", "--sort").code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -128,6 +173,10 @@ def test_check_says_what_is_sound_and_what_is_not(
         (("synth", "--turns", "3"), "--turns: turns_mean above 1 needs think_s_mean"),
         (("synth", "--tenant", "a"), "--tenant: 'a' is no tenant; write name:share"),
         (("synth", "--tenant", "a:x"), "--tenant: 'x': Input should be a valid number"),
+        (("synth", "--tenant", "a:2"), "--tenant: share does nothing with one tenant"),
+        (("synth", "--rate", "1e-9"), "--rate: 5 arrivals at 1e-09 a second take more than 100"),
+        (("import", "F", "--out", "O", "--seed", "0"), "--seed: does nothing with the format"),
+        (("import", "F", "--out", "O", "--source", "a\nb"), "--source: holds what does not print"),
     ],
 )
 def test_a_wrong_option_is_named(

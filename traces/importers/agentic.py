@@ -1,6 +1,7 @@
 """Agentic sessions: Parquet with block ids local to a session and times since its start.
 
-Columns: `session_id`, `seq` (from 0 within a session), `depth` (0 the main agent, 1 a subagent),
+Columns of the Parquet form (of JSON, see `agentic_json`): `session_id`, `seq` (from 0 within a
+session), `depth` (0 the main agent, 1 a subagent),
 `parent_seq`, `t_ms` (of the main agent since the session's start, of a subagent since its own),
 `api_ms` and `think_ms` (null where unknown), `input_length`, `output_length`, `hash_ids` (one id a
 full block), optionally `agent`. The metadata may name `block_size`, `source` and `licence`.
@@ -11,7 +12,6 @@ request continues the main request before it. A subagent's run of requests start
 that called it has been answered, and each continues the one before; think times count from there.
 """
 
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -20,17 +20,21 @@ from numpy.typing import NDArray
 
 from vsim.traces.arrivals import poisson_ns
 from vsim.traces.arrow_arrays import coded
-from vsim.traces.importers.imported import Imported, ImportOptions, make_requests
+from vsim.traces.faults import refuse
+from vsim.traces.importers.agentic_json import drawn_notes, import_agentic_json
+from vsim.traces.importers.imported import Imported, ImportOptions, make_requests, refuse_moot
 from vsim.traces.importers.lines import Faults
 from vsim.traces.importers.parquet import (
-    column_names,
-    file_metadata,
+    block_size_of,
     id_lists,
+    parquet_head,
     read_parquet,
     row_place,
     whole_numbers,
 )
+from vsim.traces.limits import MOST_NS
 from vsim.traces.prefix_chain import made_global
+from vsim.traces.trace_file import TraceFile
 
 BLOCK_TOKENS: Final = 64
 COLUMN_NAMES: Final = (
@@ -38,26 +42,42 @@ COLUMN_NAMES: Final = (
     "output_length", "hash_ids",
 )  # fmt: skip
 _MS: Final = 1_000_000
+_MOST_MS: Final = MOST_NS // _MS
 _Ints = NDArray[np.int64]
 
 
-def import_agentic(path: str | Path, options: ImportOptions) -> Imported:
+def import_agentic(file: TraceFile, options: ImportOptions) -> Imported:
     """Import agentic sessions. Raises InputError that names each wrong row."""
-    faults = Faults(str(path))
-    missing = [name for name in COLUMN_NAMES if name not in column_names(path)]
+    if not file.is_parquet:
+        return import_agentic_json(file, options)
+    faults = Faults(file.name)
+    head = parquet_head(file)
+    missing = [name for name in COLUMN_NAMES if name not in head.names]
     for name in missing:
         faults.add("is missing; agentic sessions have it", place=f"column {name}")
     faults.settle()
-    table = read_parquet(path, list(COLUMN_NAMES))
-    seq, depth, t_ms, prompt, output = (
+    table = read_parquet(file, list(COLUMN_NAMES))
+    seq, depth, prompt, output = (
         whole_numbers(table, name, faults)
-        for name in ("seq", "depth", "t_ms", "input_length", "output_length")
+        for name in ("seq", "depth", "input_length", "output_length")
     )
+    t_ms = whole_numbers(table, "t_ms", faults, maximum=_MOST_MS)
     caller = whole_numbers(table, "parent_seq", faults, nullable=True, minimum=-1)
     api_ms, think_ms = (
-        whole_numbers(table, name, faults, nullable=True) for name in ("api_ms", "think_ms")
+        whole_numbers(table, name, faults, nullable=True, maximum=_MOST_MS)
+        for name in ("api_ms", "think_ms")
     )
-    offsets, prefix_ids = id_lists(table, "hash_ids", faults)
+    notes: list[str] = []
+    offsets, prefix_ids = id_lists(table, "hash_ids", faults, notes)
+    kind = table.column("session_id").type
+    if not (
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_dictionary(kind)
+    ):
+        faults.add(f"is {kind}; write text or integers", place="column session_id")
+        faults.settle()
     session, names = coded(table.column("session_id").cast(pa.string()))
     for row in np.nonzero(session < 0)[0][:1].tolist():
         faults.add("is null; write a session", place=row_place(row, "session_id"))
@@ -68,17 +88,21 @@ def import_agentic(path: str | Path, options: ImportOptions) -> Imported:
     faults.settle()
     parent, called = links
     start_ms = _start_ms(parent, called, depth, t_ms, api_ms)
-    random = np.random.Generator(np.random.PCG64(options.seed))
-    arrivals = poisson_ns(random, len(names), options.session_rate_per_s)
+    if len(start_ms) and start_ms.max() > _MOST_MS:
+        row = int(np.argmax(start_ms))
+        refuse(file.name, "is more than 100 years into its session", place=row_place(row, "t_ms"))
+    if len(names) == 1:
+        why = "the file has one session, which starts at 0"
+        refuse_moot(options, {"seed": why, "session_rate_per_s": why})
+    random = np.random.Generator(np.random.PCG64(options.drawing_seed))
+    arrivals = poisson_ns(random, len(names), options.drawing_rate_per_s)
     think_ns = np.where((parent >= 0) & (think_ms >= 0), think_ms * _MS, -1)
-    notes = [
-        f"{len(names)} session arrivals drawn with seed {options.seed} "
-        f"at {options.session_rate_per_s:g} sessions/s"
-    ]
-    metadata = file_metadata(path)
-    written = metadata.get("block_size", "")
+    notes[:0] = drawn_notes(len(names), options)
+    block = block_size_of(head.metadata, file.name)
+    if options.block_tokens is not None and block not in (None, options.block_tokens):
+        refuse("--block-tokens", f"is {options.block_tokens}, but the file says {block}")
     requests = make_requests(
-        str(path),
+        file.name,
         arrival_ns=arrivals[session] + start_ms * _MS,
         prompt_tokens=prompt,
         output_tokens=output,
@@ -87,14 +111,15 @@ def import_agentic(path: str | Path, options: ImportOptions) -> Imported:
         think_ns=think_ns,
         prefix_offsets=offsets,
         prefix_ids=prefix_ids,
-        block_tokens=options.block_tokens or (int(written) if written.isdigit() else BLOCK_TOKENS),
+        block_tokens=block or options.block_tokens or BLOCK_TOKENS,
         notes=notes,
-        source=options.source or metadata.get("source", f"agentic sessions {Path(path).name}"),
+        source=options.source or head.metadata.get("source", f"agentic sessions {file.stem}"),
         sort=True,
+        drawn=True,
         row_word="row",
     )
-    licence = options.licence or metadata.get("licence", "not stated")
-    return Imported(requests, tuple(notes), licence)
+    licence = options.licence or head.metadata.get("licence", "not stated")
+    return Imported(requests, licence, drawn=len(names) > 1)
 
 
 def _linked(

@@ -5,13 +5,14 @@ column names (`context_tokens`, `Num Context Tokens`) are accepted.
 Source: Azure/AzurePublicDataset.
 """
 
-from pathlib import Path
 from typing import Final
 
+from vsim.traces.importers.block_rows import unread_note
 from vsim.traces.importers.csv_rows import CsvRows
-from vsim.traces.importers.imported import Imported, ImportOptions, Rows, make_requests
+from vsim.traces.importers.imported import SORT, Imported, ImportOptions, Rows, make_requests
 from vsim.traces.importers.lines import Faults
 from vsim.traces.importers.values import parse_count, parse_time_ns
+from vsim.traces.trace_file import TraceFile
 
 _COLUMNS: Final = {
     "timestamp": "TIMESTAMP",
@@ -33,16 +34,20 @@ def places_of(header: list[str]) -> dict[str, int]:
     return places
 
 
-def import_azure(path: str | Path, options: ImportOptions) -> Imported:
+def import_azure(file: TraceFile, options: ImportOptions) -> Imported:
     """Import an Azure trace. Raises InputError that names each wrong line."""
-    faults = Faults(str(path))
+    faults = Faults(file.name)
     rows = Rows()
-    table = CsvRows(path, faults)
+    table = CsvRows(file, faults)
     places = places_of(table.header)
     for name in COLUMN_NAMES:
         if name not in places:
             message = f"column is missing; the header is {','.join(COLUMN_NAMES)}"
             faults.add(message, line=1, place=name)
+    spelled = [name for name in table.header if places_of([name])]
+    if len(spelled) > len(places):
+        message = f"columns {', '.join(spelled)} name one thing twice; keep one of each"
+        faults.add(message, line=1)
     faults.settle()
     time_at, context_at, generated_at = (places[name] for name in COLUMN_NAMES)
     before = None
@@ -53,7 +58,7 @@ def import_azure(path: str | Path, options: ImportOptions) -> Imported:
         if time_ns is None or context is None or generated is None:
             continue
         if before is not None and time_ns < before and not options.sort:
-            message = f"{cells[time_at]} is before the line above's; sort the lines or pass --sort"
+            message = f"{cells[time_at]} is before the line above's; {SORT}"
             faults.add(message, line=line, place="TIMESTAMP")
         before = time_ns
         rows.line.append(line)
@@ -61,15 +66,15 @@ def import_azure(path: str | Path, options: ImportOptions) -> Imported:
         rows.prompt_tokens.append(context)
         rows.output_tokens.append(generated)
     faults.settle()
-    notes: list[str] = []
+    notes = unread_note([n for n in table.header if n and n not in spelled], "columns")
     requests = make_requests(
-        str(path),
+        file.name,
         arrival_ns=rows.arrival_ns,
         prompt_tokens=rows.prompt_tokens,
         output_tokens=rows.output_tokens,
         notes=notes,
-        source=options.source or f"Azure LLM inference trace {Path(path).name}",
+        source=options.source or f"Azure LLM inference trace {file.stem}",
         sort=options.sort,
         lines=rows.line,
     )
-    return Imported(requests, tuple(notes), options.licence or "not stated")
+    return Imported(requests, options.licence or "not stated")

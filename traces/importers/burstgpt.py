@@ -7,24 +7,31 @@ call continues which, since the file does not say whether a prompt holds the ear
 Source: HPMLL/BurstGPT.
 """
 
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 
+from vsim.traces.importers.block_rows import unread_note
 from vsim.traces.importers.csv_rows import CsvRows
-from vsim.traces.importers.imported import Imported, ImportOptions, Rows, make_requests
+from vsim.traces.importers.imported import SORT, Imported, ImportOptions, Rows, make_requests
 from vsim.traces.importers.lines import Faults
-from vsim.traces.importers.values import clock_parser, parse_count
+from vsim.traces.importers.values import clock_parser, parse_count, parse_name
+from vsim.traces.trace_file import TraceFile
 
 COLUMN_NAMES: Final = ("Timestamp", "Request tokens", "Response tokens", "Log Type")
+_IGNORED: Final = ("", "Session ID", "Elapsed time", "Model", "Total tokens")
 
 
-def import_burstgpt(path: str | Path, options: ImportOptions) -> Imported:
+def _name(value: object) -> str:
+    """Parse a name that may be empty."""
+    return parse_name(value) if str(value).strip() else ""
+
+
+def import_burstgpt(file: TraceFile, options: ImportOptions) -> Imported:
     """Import a BurstGPT trace. Raises InputError that names each wrong line."""
-    faults = Faults(str(path))
+    faults = Faults(file.name)
     rows = Rows()
-    table = CsvRows(path, faults)
+    table = CsvRows(file, faults)
     for name in COLUMN_NAMES:
         if name not in table.header:
             message = f"column is missing; the header holds {', '.join(COLUMN_NAMES)}"
@@ -46,23 +53,26 @@ def import_burstgpt(path: str | Path, options: ImportOptions) -> Imported:
         if time_ns is None or request is None or response is None:
             continue
         if time_ns < before and not options.sort:
-            message = f"{cells[time_at]} is before the line above's; sort the lines or pass --sort"
+            message = f"{cells[time_at]} is before the line above's; {SORT}"
             faults.add(message, line=line, place="Timestamp")
         before = time_ns
         if response == 0:
             failed += 1
             continue
+        log = table.parsed(line, cells, log_at, _name)
+        found = None if session_at is None else table.parsed(line, cells, session_at, _name)
         rows.line.append(line)
         rows.arrival_ns.append(time_ns)
         rows.prompt_tokens.append(request)
         rows.output_tokens.append(response)
-        tenant.append(tenants.setdefault(cells[log_at].strip(), len(tenants)))
-        name = "" if session_at is None else cells[session_at].strip()
-        session.append(sessions.setdefault(name, len(sessions)) if name else -1)
+        tenant.append(tenants.setdefault(log or "", len(tenants)))
+        session.append(sessions.setdefault(found, len(sessions)) if found else -1)
     faults.settle()
     notes = [f"{failed} calls had no response tokens: failures, dropped"] if failed else []
+    known = (*COLUMN_NAMES, *_IGNORED)
+    notes.extend(unread_note([name for name in table.header if name not in known], "columns"))
     requests = make_requests(
-        str(path),
+        file.name,
         arrival_ns=rows.arrival_ns,
         prompt_tokens=rows.prompt_tokens,
         output_tokens=rows.output_tokens,
@@ -70,8 +80,8 @@ def import_burstgpt(path: str | Path, options: ImportOptions) -> Imported:
         tenant=np.asarray(tenant, dtype=np.int64),
         tenant_names=tuple(tenants),
         notes=notes,
-        source=options.source or f"BurstGPT trace {Path(path).name}",
+        source=options.source or f"BurstGPT trace {file.stem}",
         sort=options.sort,
         lines=rows.line,
     )
-    return Imported(requests, tuple(notes), options.licence or "not stated")
+    return Imported(requests, options.licence or "not stated")

@@ -1,15 +1,14 @@
-"""Any CSV or Parquet table, by naming its columns: `arrival=ts,prompt=in_len,output=out_len`.
+"""Any CSV or Parquet table, or flat JSON objects, by naming the columns: `arrival=ts,prompt=n`.
 
 Ours: `arrival`, `prompt`, `output`, `id`, `session`, `parent` (the parent's id), `think`,
 `tenant`, `priority`, `prefix` (in CSV, ids between spaces or semicolons). Only `prompt` and
 `output` must be there; names that data sets commonly use are found without being named.
-Arrivals that a table has not are drawn as a Poisson process.
+Arrivals that a table has not are drawn as a Poisson process. A column that looks like arrivals or
+prefix ids but is not named, nor of a name in common use, is refused: it may be what was meant.
 """
 
-import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -19,13 +18,22 @@ from numpy.typing import NDArray
 
 from vsim.traces.arrivals import poisson_ns
 from vsim.traces.faults import refuse, suggestion
+from vsim.traces.importers.block_rows import unread_note
 from vsim.traces.importers.csv_rows import CsvRows
-from vsim.traces.importers.imported import Imported, ImportOptions, make_requests, offsets_of
+from vsim.traces.importers.id_column import IdColumn
+from vsim.traces.importers.imported import (
+    SORT,
+    Imported,
+    ImportOptions,
+    make_requests,
+    refuse_moot,
+)
+from vsim.traces.importers.json_rows import json_values
 from vsim.traces.importers.lines import Faults
 from vsim.traces.importers.parquet import (
-    PARQUET_MAGIC,
-    column_names,
-    file_metadata,
+    ParquetHead,
+    block_size_of,
+    parquet_head,
     read_parquet,
     row_place,
 )
@@ -33,10 +41,14 @@ from vsim.traces.importers.values import (
     UNITS_NS,
     clock_parser,
     parse_count,
+    parse_id,
     parse_name,
     parse_whole,
+    shown_value,
 )
+from vsim.traces.limits import LARGEST_PRIORITY, MOST_TENANTS
 from vsim.traces.prefix_chain import made_global
+from vsim.traces.trace_file import TraceFile
 
 OURS: Final = (
     "arrival", "prompt", "output", "id", "session", "parent", "think", "tenant", "priority",
@@ -51,20 +63,21 @@ COMMON: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "prefix": ("hash_ids",),
     }
 )
-_EXAMPLE: Final = "--columns arrival=ts,prompt=in_len,output=out_len"
+LIKE_ARRIVALS: Final = frozenset(
+    {"ts", "time", "timestamp", "arrival", "arrivals", "arrival_time", "arrived", "arrived_at",
+     "start", "start_time", "started", "started_at", "request_time", "created", "created_at",
+     "datetime", "date", "arrival_s", "arrival_ms", "arrival_us"}
+)  # fmt: skip
+LIKE_PREFIXES: Final = frozenset(
+    {"block_hashes", "block_ids", "block_keys", "blocks", "cache_key", "cache_keys", "hash_id",
+     "hashes", "keys", "key", "kv_hashes", "prefix", "prefix_hash", "prefix_hashes", "prefix_id",
+     "prefix_ids", "prefix_keys", "token_hashes"}
+)  # fmt: skip
+_EXAMPLE: Final = "`vsim trace import --columns arrival=ts,prompt=in_len,output=out_len`"
 _SUFFIX: Final = re.compile(r"_(ns|us|ms|s)$")
 
 _Ints = NDArray[np.int64]
 _Parser = Callable[[object], Any]
-
-
-def is_parquet(path: str | Path) -> bool:
-    """Say whether a file starts as a Parquet file does. Raises InputError if it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
-    except OSError as error:
-        refuse(str(path), f"cannot be read: {os.strerror(error.errno or 0)}")
 
 
 def named_columns(file: str, there: list[str], given: Mapping[str, str]) -> dict[str, str]:
@@ -91,6 +104,15 @@ def named_columns(file: str, there: list[str], given: Mapping[str, str]) -> dict
             faults.add(message, place="--columns")
     if "parent" in found and "id" not in found:
         faults.add("parent needs id, the column it refers to", place="--columns")
+    if not given:
+        for ours, names in (("arrival", LIKE_ARRIVALS), ("prefix", LIKE_PREFIXES)):
+            like = [name for name in there if name.lower().replace(" ", "_") in names]
+            if ours not in found and like:
+                message = (
+                    f"looks like {ours}, but says neither its unit nor what it is; name it with "
+                    f"`vsim trace import --columns {ours}={like[0]},…`, or all columns but it"
+                )
+                faults.add(message, place=f"column {like[0]}")
     faults.settle()
     return found
 
@@ -107,8 +129,8 @@ def _clock(
     if unit is None:
         refuse(
             file,
-            f"the unit of column {columns[ours]!r} is not known; write --time-unit with one of "
-            f"{', '.join(UNITS_NS)}, iso",
+            f"the unit of column {columns[ours]!r} is not known; write --time-unit of "
+            f"`vsim trace import` with one of {', '.join(UNITS_NS)}, iso",
             place=f"--columns {ours}",
         )
     if unit == "iso" and ours == "think":
@@ -123,8 +145,27 @@ def _parse_ids(value: object) -> list[int]:
     if isinstance(value, str):
         value = re.split(r"[\s,;]+", value.strip(" \t[]()")) if value.strip(" \t[]()") else []
     if not isinstance(value, list):
-        raise ValueError(f"{value!r} holds no ids; write them between spaces")
-    return [parse_count(item) for item in value]
+        raise ValueError(f"{shown_value(value)} holds no ids; write them between spaces")
+    return [parse_id(item) for item in value]
+
+
+def _parse_priority(value: object) -> int:
+    """Parse a priority. Raises ValueError."""
+    found = parse_whole(value)
+    if abs(found) > LARGEST_PRIORITY:
+        raise ValueError(f"{found} is no priority; write one within ±{LARGEST_PRIORITY}")
+    return found
+
+
+def _flat(value: object) -> object:
+    """Refuse a list or an object where a single value belongs."""
+    if isinstance(value, list | dict):
+        raise ValueError(f"{shown_value(value)} is no single value")
+    return value
+
+
+def _parse_single_name(value: object) -> str:
+    return parse_name(_flat(value))
 
 
 def _optional(parse: _Parser, default: object) -> _Parser:
@@ -142,11 +183,11 @@ def _parsers(
     parsers: dict[str, _Parser] = {
         "prompt": parse_count,
         "output": parse_count,
-        "id": parse_name,
-        "session": _optional(parse_name, ""),
-        "parent": _optional(parse_name, ""),
-        "tenant": _optional(parse_name, ""),
-        "priority": _optional(parse_whole, 0),
+        "id": _parse_single_name,
+        "session": _optional(_parse_single_name, ""),
+        "parent": _optional(_parse_single_name, ""),
+        "tenant": _optional(_parse_single_name, ""),
+        "priority": _optional(_parse_priority, 0),
         "prefix": _parse_ids,
     }
     if "arrival" in columns:
@@ -168,13 +209,32 @@ def _csv_values(
         )
 
 
-def _nanoseconds(table: pa.Table) -> tuple[pa.Table, set[str]]:
-    """Turn columns of Arrow timestamps into integers in ns; say which they were."""
-    typed = {field.name for field in table.schema if pa.types.is_timestamp(field.type)}
+def _nanoseconds(table: pa.Table, file: str) -> tuple[pa.Table, set[str]]:
+    """Turn columns of Arrow timestamps and durations into integers in ns; say which they were."""
+    kinds = pa.types
+    typed = {
+        field.name
+        for field in table.schema
+        if kinds.is_timestamp(field.type) or kinds.is_duration(field.type)
+    }
     for name in typed:
-        whole = table.column(name).cast(pa.timestamp("ns")).cast(pa.int64())
+        column = table.column(name)
+        fine = pa.timestamp("ns") if kinds.is_timestamp(column.type) else pa.duration("ns")
+        try:
+            whole = column.cast(fine).cast(pa.int64())
+        except pa.ArrowInvalid:
+            message = f"holds {column.type} beyond what 64 bits of ns hold, the years 1678 to 2262"
+            refuse(file, message, place=f"column {name}")
         table = table.set_column(table.column_names.index(name), name, whole)
     return table, typed
+
+
+def _values_of(column: Any, name: str, file: str) -> list[Any]:
+    try:
+        values: list[Any] = column.to_pylist()
+    except (ValueError, OverflowError, pa.ArrowException):  # dates and times beyond Python's
+        refuse(file, f"holds {column.type} out of range", place=f"column {name}")
+    return values
 
 
 def _parquet_values(
@@ -184,7 +244,9 @@ def _parquet_values(
     faults: Faults,
     places: list[int],
 ) -> Iterator[tuple[dict[str, Any], str]]:
-    theirs = {ours: table.column(name).to_pylist() for ours, name in columns.items()}
+    theirs = {
+        ours: _values_of(table.column(name), name, faults.file) for ours, name in columns.items()
+    }
     for row in range(table.num_rows):
         places.append(row)
         values: dict[str, Any] = {}
@@ -197,23 +259,70 @@ def _parquet_values(
         yield values, row_place(row, columns.get("arrival", ""))
 
 
-def import_columns(path: str | Path, options: ImportOptions) -> Imported:
+def _json_values(
+    file: TraceFile,
+    columns: Mapping[str, str],
+    parsers: Mapping[str, _Parser],
+    faults: Faults,
+    places: list[int],
+) -> Iterator[tuple[dict[str, Any], str]]:
+    for number, value in enumerate(json_values(file, faults)):
+        row = value.value
+        if not isinstance(row, dict):
+            message = f"{shown_value(row)} is no JSON object"
+            faults.add(message, line=value.line, place=value.place)
+            continue
+        places.append(number if value.line is None else value.line)
+        found: dict[str, Any] = {}
+        for ours, parse in parsers.items():
+            try:
+                found[ours] = parse(row.get(columns[ours]))
+            except ValueError as error:
+                faults.add(str(error), line=value.line, place=value.field(columns[ours]))
+                found[ours] = None
+        yield found, value.field(columns.get("arrival", ""))
+
+
+def _json_names(file: TraceFile) -> tuple[list[str], bool]:
+    """Return the keys of all objects of a file, and whether each stands on a line."""
+    names: dict[str, None] = {}
+    in_lines = True
+    for value in json_values(file, Faults(file.name)):
+        in_lines = value.line is not None
+        if isinstance(value.value, dict):
+            names.update(dict.fromkeys(value.value))
+    return list(names), in_lines
+
+
+def import_columns(file: TraceFile, options: ImportOptions) -> Imported:
     """Import a table. Raises InputError that names each wrong line or row."""
-    file = str(path)
-    faults = Faults(file)
-    parquet = is_parquet(path)
-    metadata = file_metadata(path) if parquet else {}
+    faults = Faults(file.name)
+    head = ParquetHead([], {})
     places: list[int] = []
-    if parquet:
-        columns = named_columns(file, column_names(path), options.columns)
-        whole, typed = _nanoseconds(read_parquet(path, sorted(set(columns.values()))))
-        parsers = _parsers(file, columns, options, typed)
+    typed: set[str] = set()
+    word = "line"
+    if file.is_parquet:
+        word = "row"
+        head = parquet_head(file)
+        there = head.names
+        columns = named_columns(file.name, there, options.columns)
+        whole = read_parquet(file, sorted(set(columns.values())))
+        whole, typed = _nanoseconds(whole, file.name)
+        parsers = _parsers(file.name, columns, options, typed)
         rows = _parquet_values(whole, columns, parsers, faults, places)
+    elif file.head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"["):
+        there, in_lines = _json_names(file)
+        word = "line" if in_lines else "entry"
+        columns = named_columns(file.name, there, options.columns)
+        parsers = _parsers(file.name, columns, options)
+        rows = _json_values(file, columns, parsers, faults, places)
     else:
-        table = CsvRows(path, faults)
-        columns = named_columns(file, table.header, options.columns)
-        parsers = _parsers(file, columns, options)
+        table = CsvRows(file, faults)
+        there = table.header
+        columns = named_columns(file.name, there, options.columns)
+        parsers = _parsers(file.name, columns, options)
         rows = _csv_values(table, columns, parsers, places)
+    _refuse_moot(options, columns, typed)
     kept: dict[str, list[Any]] = {ours: [] for ours in columns}
     before = None
     for values, place in rows:
@@ -222,12 +331,34 @@ def import_columns(path: str | Path, options: ImportOptions) -> Imported:
         time = values.get("arrival")
         if time is not None:
             if before is not None and time < before and not options.sort:
-                message = "arrives before the row above; sort the rows or pass --sort"
-                line = None if parquet else places[-1]
-                faults.add(message, line=line, place=place if parquet else columns["arrival"])
+                message = f"arrives before the row above; {SORT}"
+                line = places[-1] if word == "line" else None
+                faults.add(message, line=line, place=columns["arrival"] if line else place)
             before = time
     faults.settle()
-    return _assembled(file, kept, columns, places, metadata, options, "row" if parquet else "line")
+    notes = unread_note([n for n in there if n and n not in columns.values()], "columns")
+    return _assembled(file, kept, columns, places, head.metadata, options, word, notes)
+
+
+def _refuse_moot(
+    options: ImportOptions, columns: Mapping[str, str], typed: Collection[str]
+) -> None:
+    """Refuse options that this table leaves nothing to do."""
+    moot: dict[str, str] = {}
+    if "arrival" in columns:
+        why = f"arrivals are in column {columns['arrival']}"
+        moot |= {"seed": why, "session_rate_per_s": why}
+    else:
+        moot["sort"] = "arrivals are drawn, in order"
+    times = [columns[ours] for ours in ("arrival", "think") if ours in columns]
+    if not times:
+        moot["time_unit"] = "no column is named that holds times"
+    elif set(times) <= set(typed):
+        moot["time_unit"] = f"column {times[0]} says its unit itself"
+    if "prefix" not in columns:
+        why = "no column holds prefix ids"
+        moot |= {"block_tokens": why, "local_prefixes": why}
+    refuse_moot(options, moot)
 
 
 def _codes(names: list[str]) -> tuple[_Ints, tuple[str, ...]]:
@@ -274,26 +405,27 @@ def _parent_rows(
 
 
 def _assembled(
-    file: str,
+    file: TraceFile,
     kept: Mapping[str, list[Any]],
     columns: Mapping[str, str],
     places: list[int],
     metadata: Mapping[str, str],
     options: ImportOptions,
     word: str,
+    notes: list[str],
 ) -> Imported:
-    faults = Faults(file)
+    faults = Faults(file.name)
     parent = _parent_rows(kept, columns, places, faults, word)
     faults.settle()
-    notes: list[str] = []
     count = len(places)
     arrival = kept.get("arrival")
     if arrival is None:
-        random = np.random.Generator(np.random.PCG64(options.seed))
-        arrival = poisson_ns(random, count, options.session_rate_per_s).tolist()
-        notes.append(
-            f"{count} arrivals drawn with seed {options.seed} "
-            f"at {options.session_rate_per_s:g} requests/s"
+        random = np.random.Generator(np.random.PCG64(options.drawing_seed))
+        arrival = poisson_ns(random, count, options.drawing_rate_per_s).tolist()
+        notes.insert(
+            0,
+            f"{count} arrivals drawn with seed {options.drawing_seed} "
+            f"at {options.drawing_rate_per_s:g} requests/s",
         )
     session = None
     if "session" in kept:
@@ -301,21 +433,39 @@ def _assembled(
         nameless = names.index("") if "" in names else -1
         session = np.where(codes == nameless, -1, codes)
     tenant, tenant_names = _codes(kept["tenant"]) if "tenant" in kept else (None, ("",))
+    if len(tenant_names) > MOST_TENANTS:
+        message = f"holds {len(tenant_names):,} tenants; at most {MOST_TENANTS:,}"
+        refuse(file.name, message, place=columns["tenant"])
     offsets = ids = None
     block_tokens = 0
     if "prefix" in kept:
-        written = metadata.get("block_size", "")
-        block_tokens = options.block_tokens or (int(written) if written.isdigit() else 0)
+        written = block_size_of(metadata, file.name)
+        if options.block_tokens is not None and written not in (None, options.block_tokens):
+            refuse("--block-tokens", f"is {options.block_tokens}, but the file says {written}")
+        block_tokens = options.block_tokens or written or 0
         if not block_tokens:
-            refuse(file, "has prefix ids of unknown length; say --block-tokens", place="prefix")
-        offsets = offsets_of([len(row) for row in kept["prefix"]])
-        ids = np.asarray([i for row in kept["prefix"] for i in row], dtype=np.int64)
+            message = "has prefix ids of unknown length; say `vsim trace import --block-tokens`"
+            refuse(file.name, message, place="prefix")
+        column = IdColumn()
+        for row, listed in enumerate(kept["prefix"]):
+            try:
+                column.add(listed)
+            except ValueError as error:
+                line = places[row] if word == "line" else None
+                place = columns["prefix"]
+                faults.add(
+                    str(error), line=line, place=place if line else row_place(places[row], place)
+                )
+        faults.settle()
+        offsets, ids = column.offsets(), column.ids(notes)
         if options.local_prefixes:
             if session is None or (session < 0).any():
-                refuse(file, "has rows of no session; local prefix ids need one", place="session")
+                refuse(
+                    file.name, "has rows of no session; local prefix ids need one", place="session"
+                )
             ids = made_global(offsets, ids, session)
     requests = make_requests(
-        file,
+        file.name,
         arrival_ns=arrival,
         prompt_tokens=kept["prompt"],
         output_tokens=kept["output"],
@@ -329,14 +479,14 @@ def _assembled(
         prefix_ids=ids,
         block_tokens=block_tokens,
         notes=notes,
-        source=options.source or metadata.get("source", f"table {Path(file).name}"),
+        source=options.source or metadata.get("source", f"table {file.stem}"),
         sort=options.sort,
+        drawn="arrival" not in kept,
         lines=places,
         row_word=word,
     )
-    return Imported(
-        requests, tuple(notes), options.licence or metadata.get("licence", "not stated")
-    )
+    licence = options.licence or metadata.get("licence", "not stated")
+    return Imported(requests, licence, drawn="arrival" not in kept)
 
 
 def parse_columns(text: str) -> dict[str, str]:

@@ -2,10 +2,10 @@
 
 import csv
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TypeVar
 
-from vsim.traces.importers.lines import Faults, text_lines
+from vsim.traces.importers.lines import Faults
+from vsim.traces.trace_file import LONGEST_LINE, TraceFile
 
 T = TypeVar("T")
 
@@ -14,15 +14,18 @@ class CsvRows:
     """Rows of a CSV file; state: where the reader stands.
 
     Args:
-        path: the file.
+        file: the file.
         faults: where wrong lines are kept.
 
     Raises:
-        InputError: the file cannot be read or has no header.
+        InputError: the file cannot be read, or has no header or one with a name twice.
     """
 
-    def __init__(self, path: str | Path, faults: Faults) -> None:
-        self._reader = csv.reader(text_lines(path), strict=True)
+    def __init__(self, file: TraceFile, faults: Faults) -> None:
+        # The reader's own limit is 128 KiB, which the ids of one long prompt exceed; it can only
+        # be set for all readers. The lines that reach it here are bounded already.
+        csv.field_size_limit(LONGEST_LINE)
+        self._reader = csv.reader(file.text_lines(), strict=True)
         self._faults = faults
         try:
             self.header = [name.strip() for name in next(self._reader, [])]
@@ -32,6 +35,10 @@ class CsvRows:
         if not any(self.header):
             faults.add("has no header; write the columns' names on the first line", line=1)
             faults.settle()
+        for name in sorted({name for name in self.header if self.header.count(name) > 1}):
+            if name:
+                faults.add("column is there more than once; keep one", line=1, place=name)
+        faults.settle()
 
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:
         while True:

@@ -1,110 +1,122 @@
-"""Mooncake traces: one JSON object a line.
+"""Mooncake traces: JSON objects, one a line or in one list.
 
 `timestamp` (ms), `input_length`, `output_length`, `hash_ids` (one id a block of 512 tokens, the
-partial last block included; each id stands for its whole prefix). Source: kvcache-ai/Mooncake.
+partial last block included; each id stands for its whole prefix), and in later variants
+`session_id` and `block_size`. Traces of other block sizes are told by tokens and ids.
+Source: kvcache-ai/Mooncake.
 """
 
-import json
-from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from vsim.traces.importers.imported import (
-    Imported,
-    ImportOptions,
-    Rows,
-    make_requests,
-    offsets_of,
-)
-from vsim.traces.importers.lines import Faults, json_cause, text_lines
+import numpy as np
+
+from vsim.traces.faults import refuse
+from vsim.traces.importers.block_rows import BlockRows, count_fault, unread_note
+from vsim.traces.importers.block_size import block_tokens_of
+from vsim.traces.importers.imported import Imported, ImportOptions, make_requests, refuse_moot
+from vsim.traces.importers.json_rows import JsonValue, shown
+from vsim.traces.importers.values import UNITS_NS
+from vsim.traces.limits import MOST_BLOCK_TOKENS
+from vsim.traces.trace_file import TraceFile
 
 BLOCK_TOKENS: Final = 512
-LARGEST: Final = 2**53
-_LENGTHS: Final = ("input_length", "output_length")
+KNOWN: Final = (
+    "timestamp", "input_length", "output_length", "hash_ids", "session_id", "block_size",
+)  # fmt: skip
 _EXAMPLE: Final = '{"timestamp": 0, "input_length": 6, "output_length": 5, "hash_ids": [0]}'
-_MISSING: Final = f"is missing; a line looks like {_EXAMPLE}"
+_DENSE_PER_S: Final = 1000
+_ENOUGH_TO_JUDGE: Final = 20
 
 
-def _count_fault(value: object) -> str | None:
-    """Say what is wrong with a count, or None."""
-    if type(value) is not int:
-        return f"{json.dumps(value)[:40]} is no whole number; write one like 512"
-    if not 0 <= value < LARGEST:
-        return f"{value} is out of range; write 0 or more"
-    return None
-
-
-def _row_faults(row: dict[str, object]) -> list[tuple[str, str]]:
-    """Return the fields of a row that are wrong, with what is wrong."""
-    found: list[tuple[str, str]] = []
-    names = ("timestamp", *_LENGTHS, "hash_ids")
-    found.extend((name, _MISSING) for name in names if name not in row)
-    time = row.get("timestamp", 0)
-    if type(time) not in (int, float) or not 0 <= time < LARGEST:  # type: ignore[operator] # the type is tested before
-        found.append(("timestamp", f"{json.dumps(time)[:40]} is no time in ms; write 0 or more"))
-    for name in _LENGTHS:
-        fault = _count_fault(row.get(name, 0))
-        if fault:
-            found.append((name, fault))
-    ids = row.get("hash_ids", [])
-    if not isinstance(ids, list):
-        found.append(("hash_ids", f"{json.dumps(ids)[:40]} is no list; write ids like [0, 1]"))
-    else:
-        for value in ids:
-            fault = _count_fault(value)
-            if fault:
-                found.append(("hash_ids", fault))
-                break
-    return found
-
-
-def import_mooncake(path: str | Path, options: ImportOptions) -> Imported:
+def import_mooncake(file: TraceFile, options: ImportOptions) -> Imported:
     """Import a Mooncake trace. Raises InputError that names each wrong line."""
-    faults = Faults(str(path))
-    rows = Rows()
-    decode = json.JSONDecoder().decode
-    before = 0
-    for line, text in enumerate(text_lines(path), 1):
-        try:
-            row = decode(text.rstrip())
-        except (ValueError, RecursionError) as error:
-            if text.strip():
-                message = f"is not JSON ({json_cause(error)}); a line looks like {_EXAMPLE}"
-                faults.add(message, line=line)
-            continue
-        if not isinstance(row, dict):
-            faults.add(f"is no JSON object; a line looks like {_EXAMPLE}", line=line)
-            continue
-        wrong = _row_faults(row)
-        for place, message in wrong:
-            faults.add(message, line=line, place=place)
-        if wrong:
-            continue
-        time_ns = round(row["timestamp"] * 1_000_000)
-        if time_ns < before and not options.sort:
-            message = (
-                f"{row['timestamp']} is before the line above's; sort the lines or pass --sort"
+    unit = options.time_unit or "ms"
+    if unit == "iso":
+        refuse("--time-unit", "the format mooncake writes times as numbers; write ms or s")
+    table = BlockRows(file, (unit, UNITS_NS[unit]), KNOWN, _EXAMPLE)
+    sessions: dict[object, int] = {}
+    session: list[int] = []
+    sizes: set[int] = set()
+
+    def keep(row: dict[str, Any], value: JsonValue) -> None:
+        name = row.get("session_id")
+        if isinstance(name, list | dict):
+            table.faults.add(
+                f"{shown(name)} is no name", line=value.line, place=value.field("session_id")
             )
-            faults.add(message, line=line, place="timestamp")
-        before = time_ns
-        rows.line.append(line)
-        rows.arrival_ns.append(time_ns)
-        rows.prompt_tokens.append(row["input_length"])
-        rows.output_tokens.append(row["output_length"])
-        rows.prefix.append(len(row["hash_ids"]))
-        rows.prefix_ids.extend(row["hash_ids"])
-    faults.settle()
+            return
+        session.append(-1 if name is None else sessions.setdefault(name, len(sessions)))
+        size = row.get("block_size")
+        if size is None or size in sizes:
+            return
+        wrong = count_fault(size) or (
+            None if 1 <= size <= MOST_BLOCK_TOKENS else f"{shown(size)} is no size of a block"
+        )
+        if wrong is None and sizes:
+            wrong = f"is {size} and was {min(sizes)} before; a file has one"
+        if wrong is not None:
+            table.faults.add(wrong, line=value.line, place=value.field("block_size"))
+            return
+        sizes.add(size)
+
+    table.read(options.sort, keep)
     notes: list[str] = []
+    rows = table.rows
+    prompt = np.asarray(rows.prompt_tokens, dtype=np.int64)
+    counts = np.asarray(table.ids.counts, dtype=np.int64)
+    if not counts.any():
+        refuse_moot(options, {"block_tokens": "the file has no prefix ids"})
+    block = _block_tokens(file, prompt, counts, sizes, options, notes)
+    if options.time_unit is None:
+        _refuse_seconds(table)
+    notes.extend(unread_note(table.unread()))
     requests = make_requests(
-        str(path),
+        file.name,
         arrival_ns=rows.arrival_ns,
         prompt_tokens=rows.prompt_tokens,
         output_tokens=rows.output_tokens,
-        prefix_offsets=offsets_of(rows.prefix),
-        prefix_ids=rows.prefix_ids,
-        block_tokens=options.block_tokens or BLOCK_TOKENS,
+        session=np.asarray(session, dtype=np.int64) if sessions else None,
+        prefix_offsets=table.ids.offsets(),
+        prefix_ids=table.ids.ids(notes),
+        block_tokens=block,
         notes=notes,
-        source=options.source or f"Mooncake trace {Path(path).name}",
+        source=options.source or f"Mooncake trace {file.stem}",
         sort=options.sort,
         lines=rows.line,
+        row_word="line" if table.in_lines else "entry",
     )
-    return Imported(requests, tuple(notes), options.licence or "not stated")
+    return Imported(requests, options.licence or "not stated")
+
+
+def _block_tokens(
+    file: TraceFile,
+    prompt: "np.typing.NDArray[np.int64]",
+    counts: "np.typing.NDArray[np.int64]",
+    sizes: set[int],
+    options: ImportOptions,
+    notes: list[str],
+) -> int:
+    """Return the tokens of a block: as given, as the file says, or as tokens and ids tell."""
+    given = options.block_tokens
+    if sizes:
+        (written,) = sizes
+        if given not in (None, written):
+            refuse("--block-tokens", f"is {given}, but the file says block_size {written}")
+        return written
+    return block_tokens_of(file.name, prompt, counts, BLOCK_TOKENS, given, notes)
+
+
+def _refuse_seconds(table: BlockRows) -> None:
+    """Refuse times that are fractions and would be thousands of requests a second as ms."""
+    times = table.rows.arrival_ns
+    n = len(times)
+    if n < _ENOUGH_TO_JUDGE or 2 * table.fractional < n:
+        return
+    span_s = (max(times) - min(times)) / 1e9
+    if span_s > 0 and (n - 1) / span_s > _DENSE_PER_S:
+        refuse(
+            table.file.name,
+            f"its times are fractions and, read as ms, {(n - 1) / span_s:,.0f} requests a second "
+            "arrive; say `vsim trace import --time-unit s`, or ms if that is meant",
+            place="timestamp",
+        )

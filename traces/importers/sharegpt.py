@@ -12,21 +12,34 @@ that begin with the same text share them. Conversations start as a Poisson proce
 follows the answer before it, whose duration is estimated, after an exponential think time.
 """
 
-import json
-from collections.abc import Iterator, Mapping
+from __future__ import annotations  # array[int] is a type to checkers only
+
+from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vsim.traces.arrivals import poisson_ns
-from vsim.traces.importers.imported import Imported, ImportOptions, make_requests, offsets_of
-from vsim.traces.importers.lines import Faults, json_cause, text_lines
+from vsim.traces.arrivals import exponential_ns, poisson_ns
+from vsim.traces.faults import InputError, refuse
+from vsim.traces.importers.block_rows import unread_note
+from vsim.traces.importers.imported import (
+    Imported,
+    ImportOptions,
+    make_requests,
+    offsets_of,
+    refuse_moot,
+)
+from vsim.traces.importers.json_rows import json_values, shown
+from vsim.traces.importers.lines import Faults
 from vsim.traces.importers.values import parse_count
-from vsim.traces.turns import answered_after_ns
+from vsim.traces.limits import MOST_BLOCK_TOKENS, MOST_NS, MOST_TOKENS
+from vsim.traces.machine_memory import memory_fault
+from vsim.traces.trace_file import TraceFile
+from vsim.traces.turns import answered_after_ns, exceeds
 
 BYTES_PER_TOKEN: Final = 4
 BLOCK_TOKENS: Final = 16
@@ -36,6 +49,13 @@ _OUTPUT_COUNTS: Final = (
     "output_tokens", "output_len", "expected_output_len", "completion_tokens", "output_length",
 )  # fmt: skip
 _OUTPUT_TEXTS: Final = ("completion", "output", "response", "answer")
+CALL_KEYS: Final = frozenset({"prompt", *PROMPT_COUNTS, *_OUTPUT_COUNTS, *_OUTPUT_TEXTS})
+"""Keys of a single call."""
+CHAT_KEYS: Final = frozenset({"conversations", "messages"})
+"""Keys of a conversation, either of them."""
+_MANY_BLOCKS: Final = 1_000_000  # of one prompt, before anybody asks for memory
+_BYTES_PER_BLOCK: Final = 64
+IDLE_KEYS: Final = frozenset({"id", "model", "source", "language", "lang", "title"})
 _EXAMPLE: Final = '{"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", …}]}'
 
 
@@ -58,19 +78,19 @@ def _content(value: object) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, list):
-        parts = [part.get("text", "") for part in value if isinstance(part, dict)]
+        parts = [part.get("text") or "" for part in value if isinstance(part, dict)]
         if len(parts) == len(value) and all(isinstance(part, str) for part in parts):
             return "".join(parts)
-    raise ValueError(f"{json.dumps(value)[:40]} is no text of a message")
+    raise ValueError(f"{shown(value)} is no text of a message")
 
 
 def _conversation(turns: object) -> list[Message]:
     if not isinstance(turns, list):
-        raise ValueError(f"{json.dumps(turns)[:40]} is no list of messages; write {_EXAMPLE}")
+        raise ValueError(f"{shown(turns)} is no list of messages; write {_EXAMPLE}")
     messages = []
     for turn in turns:
         if not isinstance(turn, dict):
-            raise ValueError(f"{json.dumps(turn)[:40]} is no message; write {_EXAMPLE}")
+            raise ValueError(f"{shown(turn)} is no message; write {_EXAMPLE}")
         role = turn.get("from", turn.get("role"))
         if not isinstance(role, str):
             raise ValueError("a message says neither `from` nor `role`")
@@ -111,36 +131,13 @@ def _messages(entry: object) -> list[Message]:
     ]
 
 
-def _entries(path: str | Path, faults: Faults) -> Iterator[tuple[object, int | None, str | None]]:
-    """Yield each entry with the line or the place that faults are to name."""
-    lines = text_lines(path)
-    first = next((text for text in lines if text.strip()), "")
-    if first.lstrip().startswith("["):
-        text = first + "".join(lines)
-        try:
-            entries = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            line = getattr(error, "lineno", None)
-            faults.add(f"is not JSON ({json_cause(error)})", line=line)
-            return
-        for number, entry in enumerate(entries):
-            yield entry, None, f"entry {number}"
-        return
-    for line, text in enumerate(text_lines(path), 1):
-        if text.strip():
-            try:
-                yield json.loads(text.rstrip()), line, None
-            except (ValueError, RecursionError) as error:
-                faults.add(f"is not JSON ({json_cause(error)})", line=line)
-
-
 @dataclass(slots=True)
 class _Context:
     """A conversation so far; state: its tokens and the ids of its full blocks."""
 
     tokens: int = 0
     data: bytearray | None = field(default_factory=bytearray)
-    ids: list[int] = field(default_factory=list)
+    ids: array[int] = field(default_factory=lambda: array("q"))
     digest: bytes = b""
 
     def add(self, message: Message) -> None:
@@ -155,29 +152,37 @@ class _Context:
 class _Blocks:
     """Ids of prefix blocks; state: the id of each chained hash met, and the next id."""
 
-    def __init__(self, block_tokens: int) -> None:
+    def __init__(self, file: str, block_tokens: int) -> None:
+        self.file = file
         self.block_tokens = block_tokens
         self.known: dict[bytes, int] = {}
         self.next = 0
 
-    def fresh(self) -> int:
-        self.next += 1
-        return self.next - 1
+    def fresh(self, count: int = 1) -> range:
+        self.next += count
+        return range(self.next - count, self.next)
 
-    def extend(self, context: _Context) -> list[int]:
+    def extend(self, context: _Context) -> array[int]:
         """Return the ids of the context's full blocks, extending those it has."""
-        for block in range(len(context.ids), context.tokens // self.block_tokens):
-            if context.data is None:
-                context.ids.append(self.fresh())
-                continue
+        there, whole = len(context.ids), context.tokens // self.block_tokens
+        if whole > _MANY_BLOCKS:
+            what = f"{whole:,} prefix ids of one prompt of {context.tokens:,} tokens"
+            fault = memory_fault(self.file, whole * _BYTES_PER_BLOCK, what)
+            if fault is not None:
+                raise InputError([fault])
+        if context.data is None:  # nothing says what they hold, so no other prompt can share them
+            context.ids.extend(self.fresh(whole - there))
+            return context.ids
+        for block in range(there, whole):
             size = self.block_tokens * BYTES_PER_TOKEN
             data = bytes(context.data[block * size : (block + 1) * size])
             context.digest = blake2b(context.digest + data, digest_size=16).digest()
             identity = self.known.get(context.digest)
             if identity is None:
-                identity = self.known[context.digest] = self.fresh()
+                (identity,) = self.fresh()
+                self.known[context.digest] = identity
             context.ids.append(identity)
-        return list(context.ids)
+        return context.ids
 
 
 def _joined(messages: list[Message]) -> list[Message]:
@@ -195,22 +200,33 @@ def _joined(messages: list[Message]) -> list[Message]:
     return joined
 
 
-def import_sharegpt(path: str | Path, options: ImportOptions) -> Imported:
+def import_sharegpt(file: TraceFile, options: ImportOptions) -> Imported:
     """Import conversations. Raises InputError that names each wrong line or entry."""
-    faults = Faults(str(path))
+    faults = Faults(file.name)
     block_tokens = options.block_tokens or BLOCK_TOKENS
-    blocks = _Blocks(block_tokens)
+    if block_tokens > MOST_BLOCK_TOKENS:
+        faults.add(f"blocks of {block_tokens} tokens; write 1 to {MOST_BLOCK_TOKENS:,}")
+        faults.settle()
+    blocks = _Blocks(file.name, block_tokens)
     session: list[int] = []
     prompt: list[int] = []
     output: list[int] = []
-    chains: list[list[int]] = []
+    counts = array("q")
+    ids = array("q")
+    shapes: set[tuple[str, ...]] = set()
     conversations = silent = estimated = 0
-    for entry, line, place in _entries(path, faults):
+    for value in json_values(file, faults):
         try:
-            messages = _messages(entry)
+            messages = _messages(value.value)
         except ValueError as error:
-            faults.add(str(error), line=line, place=place)
+            faults.add(str(error), line=value.line, place=value.place)
             continue
+        total = sum(message.tokens for message in messages)
+        if total > MOST_TOKENS:
+            too_long = f"has {total:,} tokens; no model's context has more than {MOST_TOKENS:,}"
+            faults.add(too_long, line=value.line, place=value.place)
+            continue
+        shapes.add(tuple(value.value))
         estimated += sum(message.text is not None for message in messages)
         messages = _joined(messages)
         if not any(message.is_reply for message in messages):
@@ -222,7 +238,9 @@ def import_sharegpt(path: str | Path, options: ImportOptions) -> Imported:
                 session.append(conversations)
                 prompt.append(context.tokens)
                 output.append(message.tokens)
-                chains.append(blocks.extend(context))
+                chain = blocks.extend(context)
+                counts.append(len(chain))
+                ids.extend(chain)
             context.add(message)
         conversations += 1
     faults.settle()
@@ -231,33 +249,53 @@ def import_sharegpt(path: str | Path, options: ImportOptions) -> Imported:
         notes.append(f"{silent} conversations had no reply to a message: dropped")
     if estimated:
         notes.append(f"tokens of {estimated} messages estimated at {BYTES_PER_TOKEN} bytes a token")
+    turns = len(session) > conversations
+    draws = turns or conversations > 1
     if session:
+        _refuse_moot(options, conversations, turns)
+    if draws:
+        paced = f", think times of mean {options.drawing_think_s:g} s" if turns else ""
         notes.append(
-            f"{conversations} conversation arrivals drawn with seed {options.seed} at "
-            f"{options.session_rate_per_s:g}/s, think times of mean {options.think_s_mean:g} s"
+            f"{conversations} conversation arrivals drawn with seed {options.drawing_seed} at "
+            f"{options.drawing_rate_per_s:g}/s{paced}"
         )
+    read = CHAT_KEYS | CALL_KEYS
+    unread = {name for shape in shapes for name in shape if name not in read}
+    notes.extend(unread_note(unread - IDLE_KEYS))
     owner = np.asarray(session, dtype=np.int64)
     continues = np.zeros(len(owner), dtype=np.bool_)
     continues[1:] = owner[1:] == owner[:-1]
     parent = np.where(continues, np.arange(len(owner)) - 1, -1)
     arrival, think = _times(owner, parent, np.asarray(output, dtype=np.int64), options)
     requests = make_requests(
-        str(path),
+        file.name,
         arrival_ns=arrival,
         prompt_tokens=prompt,
         output_tokens=output,
         session=owner,
         parent=parent,
         think_ns=think,
-        prefix_offsets=offsets_of([len(chain) for chain in chains]),
-        prefix_ids=np.asarray([i for chain in chains for i in chain], dtype=np.int64),
+        prefix_offsets=offsets_of(counts),
+        prefix_ids=ids,
         block_tokens=block_tokens,
         notes=notes,
-        source=options.source or f"conversations {Path(path).name}",
+        source=options.source or f"conversations {file.stem}",
         sort=True,
+        drawn=True,
         row_word="request",
     )
-    return Imported(requests, tuple(notes), options.licence or "not stated")
+    return Imported(requests, options.licence or "not stated", drawn=draws)
+
+
+def _refuse_moot(options: ImportOptions, conversations: int, turns: bool) -> None:
+    moot = {}
+    if not turns:
+        moot["think_s_mean"] = "no conversation of the file has a second turn"
+    if conversations == 1:
+        moot["session_rate_per_s"] = "the file has one conversation, which starts at 0"
+        if not turns:
+            moot["seed"] = "the file has one request, so that nothing is drawn"
+    refuse_moot(options, moot)
 
 
 def _times(
@@ -267,13 +305,15 @@ def _times(
     options: ImportOptions,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Draw arrivals and think times of turns that stand conversation by conversation."""
-    random = np.random.Generator(np.random.PCG64(options.seed))
+    random = np.random.Generator(np.random.PCG64(options.drawing_seed))
     if len(owner) == 0:
         return owner, owner
-    starts = poisson_ns(random, int(owner[-1]) + 1, options.session_rate_per_s)
-    drawn = random.exponential(options.think_s_mean * 1e9, len(owner)).astype(np.int64)
+    starts = poisson_ns(random, int(owner[-1]) + 1, options.drawing_rate_per_s)
+    drawn = exponential_ns(random, options.drawing_think_s, len(owner))
     think = np.where(parent >= 0, drawn, -1)
     since = np.where(parent >= 0, drawn + answered_after_ns(output[parent]), 0)
     passed = np.cumsum(since)
     first = np.maximum.accumulate(np.where(parent < 0, np.arange(len(owner)), 0))
+    if exceeds(since, first, MOST_NS).any():
+        refuse("--think-mean", "makes a conversation of more than 100 years; write fewer seconds")
     return starts[owner] + passed - passed[first], think
