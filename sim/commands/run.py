@@ -45,11 +45,16 @@ def run_scenario(
     try:
         with _progress() as progress:
             result = simulate(
-                scenario, requests=requests, progress=progress, base=Path(path).parent
+                scenario,
+                requests=requests,
+                progress=progress,
+                base=Path(path).parent,
+                out=out,
+                steps=False,
             )
     except InputError as error:
         raise InputError(_located(fault, document) for fault in error.faults) from None
-    return result.summary if out is None else result.write(out)
+    return result.summary
 
 
 def _located(fault: Fault, document: YamlDocument) -> Fault:

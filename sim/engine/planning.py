@@ -29,7 +29,14 @@ from vsim.sim.engine.pages import (
     tier_of,
     unpin,
 )
-from vsim.sim.engine.queues import next_group, pop_head, pop_ready, preemption_victim, push_front
+from vsim.sim.engine.queues import (
+    count_running,
+    next_group,
+    pop_head,
+    pop_ready,
+    preemption_victim,
+    push_front,
+)
 from vsim.sim.engine.static_batch import plan_batch
 
 
@@ -222,7 +229,7 @@ def join_running(w: World, request: int, tokens: int, now: int) -> None:
     w.run[i] = request
     w.share[i] = tokens
     w.c[0].running = i + 1
-    w.g[w.r[request].group].running += 1
+    count_running(w, w.r[request].group)
     w.r[request].state = RUNNING
     if w.r[request].admitted < 0:
         w.r[request].admitted = now
@@ -292,6 +299,8 @@ def make_way(w: World, needy: int) -> bool:
         push_front(w, w.ready[at])
         return True
     if w.c[0].loading + w.c[0].flows + w.c[0].out + w.c[0].pending > 0:
+        return False
+    if not w.c[0].swap:
         return False
     last = wide(-1)
     for group in range(w.c[0].classes):
