@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+
 from vsim.traces.arrow_io import is_arrow, read_table
 from vsim.traces.importers import ImportOptions, import_requests
 from vsim.traces.importers.formats import DRAWN_FORMATS, format_of
@@ -19,6 +21,8 @@ def read_requests(path: str | Path, seed: int = 0) -> Requests:
         InputError: naming file, and row and column or line, of each thing wrong.
     """
     if is_arrow(path):
-        return requests_from_table(read_table(path, "requests"), str(path))
+        requests = requests_from_table(read_table(path, "requests"), str(path))
+        pa.default_memory_pool().release_unused()  # what reading took besides; as much again
+        return requests
     options = ImportOptions(seed=seed) if format_of(path) in DRAWN_FORMATS else ImportOptions()
     return import_requests(path, options=options).requests
