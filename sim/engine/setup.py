@@ -105,7 +105,7 @@ def build_state(
         "f": zeros(_FLOWS, layout.FLOW),
         "done": zeros(_FLOWS, layout.FLOW),
         "target": zeros(_FLOWS, np.float64),
-        "step": zeros(_LOGGED + 2, layout.STEP),
+        "step": zeros(_LOGGED + 1, layout.STEP),
         "gap": zeros(_LOGGED + engine.max_running_requests, np.int64),
         "op": zeros(_LOGGED + _FLOWS + out_rows + count + 3 if logs else 1, layout.OPERATION),
         "op_pages": zeros(_LOGGED + page_reserve + 1, np.int64),
@@ -165,12 +165,11 @@ def _check_limits(requests: Requests) -> None:
     """Refuse what the engine's numbers can't hold."""
     if len(requests) == 0:
         return
-    late = int(requests.arrival_ns[-1])
-    if late > layout.LAST_NS:
+    if requests.arrival_ns[-1] > layout.LAST_NS:
         refuse(
             requests.source,
-            f"the last request arrives at {late} ns; write arrivals within 36 years "
-            f"({layout.LAST_NS} ns) from the first",
+            "requests arrive after 36 years (2^60 ns) and more; write earlier arrivals, or a "
+            "larger workload.rate_scale",
         )
     if len(requests) > layout.MOST_TOKENS:
         refuse(requests.source, f"has {len(requests)} requests; write {layout.MOST_TOKENS} at most")

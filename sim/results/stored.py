@@ -14,6 +14,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from vsim.sim.engine.result import StepLog, joined_steps
@@ -61,10 +62,13 @@ class StoredTable:
 
     def _write_full_batches(self) -> None:
         rows = pa.concat_tables(self._waiting).combine_chunks()
-        end = rows.num_rows // _ROWS * _ROWS
-        self._writer.write_table(rows.slice(0, end), max_chunksize=_ROWS)
-        rest = rows.slice(end)
-        self._waiting, self._rows = ([rest] if rest.num_rows else []), rest.num_rows
+        parts = [rows]
+        if rows.num_rows > _ROWS:
+            parts = [_cut(rows, start) for start in range(0, rows.num_rows, _ROWS)]
+        self._waiting = [parts.pop()] if parts[-1].num_rows < _ROWS else []
+        self._rows = sum(part.num_rows for part in self._waiting)
+        for part in parts:
+            self._writer.write_table(part)
 
     def close(self) -> None:
         """Write what is left. No rows can be added any more."""
@@ -99,6 +103,11 @@ class StoredTable:
             else:
                 self._file.seek(0)
                 shutil.copyfileobj(self._file, target)
+
+
+def _cut(rows: pa.Table, start: int) -> pa.Table:
+    """Copy rows: what is only a view is written with some bytes of the rows behind it."""
+    return rows.take(pa.array(np.arange(start, min(start + _ROWS, rows.num_rows))))
 
 
 def _temporary() -> IOBase:

@@ -45,6 +45,8 @@ def shape_requests(scenario: Scenario, requests: Requests) -> Requests:
     if workload.requests is not None and workload.requests < len(requests):
         requests = requests.head(workload.requests)
     if workload.rate_scale != 1.0:
-        arrival = np.floor(requests.arrival_ns / workload.rate_scale).astype(np.int64)
+        scaled = requests.arrival_ns / workload.rate_scale
+        # what is later is refused when the engine is set up, and must not wrap before
+        arrival = np.minimum(np.floor(scaled, out=scaled), 2.0**62, out=scaled).astype(np.int64)
         requests = replace(requests, arrival_ns=arrival)
     return requests
