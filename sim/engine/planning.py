@@ -12,7 +12,7 @@ from vsim.sim.engine.admission import (
     wait_for_pages,
 )
 from vsim.sim.engine.calls import make_room, on_remove, reclaim
-from vsim.sim.engine.demand import account_idle, windowed_pairs
+from vsim.sim.engine.demand import account_idle, account_pages, windowed_pairs
 from vsim.sim.engine.layout import CAPACITY, INBOUND, LEAVING, RUNNING, WRITE_BACK, World
 from vsim.sim.engine.pages import (
     append_page,
@@ -43,6 +43,7 @@ from vsim.sim.engine.static_batch import plan_batch
 @borrowing_kernel
 def plan(w: World, now: int) -> bool:
     """Decide the next step; False when there is nothing to compute. Copies go to the outbox."""
+    account_pages(w, now)
     reclaim(w)
     if w.c[0].static:
         computes = plan_batch(w, now)

@@ -74,14 +74,14 @@ CASES = {
     "azure-like": Case(
         "azure_chat",
         load_requests,
-        {"steps": 482_446, "simpy_events": 37_835, "flow_events": 0},
+        {"steps": 482_446, "simpy_events": 1, "flow_events": 0},
     ),
     "mooncake-like": Case(
         "mooncake_offload",
         lambda _: synthesise(MOONCAKE_SHAPE),
         {
             "steps": 305_645,
-            "simpy_events": 50_273,
+            "simpy_events": 19_867,
             "flow_events": 19_866,
             "promoted": 190_192,
         },

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -240,3 +242,41 @@ def test_concurrency_equals_a_count_at_every_instant(spans: list[list[int]]) -> 
     found = concurrency(start, end, 21)
     assert found["mean"] == pytest.approx(sum(open_at) / 21)
     assert found["peak"] == max(open_at)
+
+
+def test_every_mean_is_exact_where_sums_pass_64_bits() -> None:
+    """800,000 requests that wait for hours: the sum of their waits is no int64."""
+    n, long = 800_000, 2**44
+    ones = np.ones(n, np.int64)
+    trace = replace(
+        three_requests(),
+        id=np.arange(n),
+        arrival_ns=0 * ones,
+        prompt_tokens=100 * ones,
+        output_tokens=2 * ones,
+        prefix_offsets=np.zeros(n + 1, np.int64),
+    )
+    engine = replace(
+        by_hand(),
+        arrival_ns=trace.arrival_ns,
+        admitted_ns=long * ones,
+        first_token_ns=2 * long * ones,
+        last_token_ns=4 * long * ones,
+        hit_tokens=0 * ones,
+        hit_tokens_by_tier=np.zeros((n, 2), np.int64),
+        faults=0 * ones,
+        fault_wait_ns=0 * ones,
+        preemptions=0 * ones,
+        status=0 * ones,
+        gaps=gaps_of(replace(log_of(by_hand()), exceptions_ns=2 * long * ones)),
+        simulated_ns=4 * long,
+    )
+    assert n * long > 2**63
+    found = summarise(FACTS, trace, engine, engine_wall_s=0.5)
+    ms = long / 1e6
+    wanted = {"admission_wait_ms": ms, "ttft_ms": 2 * ms, "tpot_ms": 2 * ms, "e2e_ms": 4 * ms}
+    for name, value in wanted.items():
+        assert found[name] == {"mean": value, "p50": value, "p90": value, "p99": value}, name
+    # beside 800,000 long gaps the two of 10 and 20 ms that the steps have in common
+    assert found["itl_ms"]["mean"] == pytest.approx(2 * ms * n / (n + 2))
+    assert found["concurrent_requests"] == {"mean": n * 3 / 4, "peak": n}
