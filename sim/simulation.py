@@ -8,17 +8,19 @@ from time import perf_counter
 from vsim.sim.attention_run.run import run_attention
 from vsim.sim.engine.entry import compile_kernels
 from vsim.sim.engine.run import Mode, run_engine
+from vsim.sim.engine.run_log import RunLog
 from vsim.sim.engine.setup import build_state
 from vsim.sim.machine.loading import load_machine
 from vsim.sim.model.loading import load_model
 from vsim.sim.model.parallel import check_peer
-from vsim.sim.results.output import Result, make_result
+from vsim.sim.results.output import Result, RunTables, begun_folder, make_result
 from vsim.sim.scenario.applicability import refuse_what_cannot_act
 from vsim.sim.scenario.case import Case
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.scenario.workload import load_requests, seed_acts, shape_requests
 from vsim.sim.timing.step_cost import step_cost
 from vsim.traces.requests import Requests
+from vsim.traces.writing import FreshFolder
 
 Progress = Callable[[int, int], None]
 """Is told how many requests are done, and of how many."""
@@ -31,8 +33,12 @@ def simulate(
     progress: Progress | None = None,
     base: Path | str = ".",
     mode: Mode = "fast",
+    out: Path | str | FreshFolder | None = None,
+    steps: bool = True,
 ) -> Result:
     """Simulate a scenario.
+
+    Memory does not grow with the number of steps: they go to a file while the run goes on.
 
     Args:
         scenario: what to run.
@@ -40,6 +46,10 @@ def simulate(
         progress: called now and then while the simulation runs; not in a run of recorded attention.
         base: the folder at which the scenario's relative paths start.
         mode: how the engine is given time; all ways give the same result, see `run_engine`.
+        out: a folder for the result as `Result.write` takes it: new, a former result, or one that
+            was begun. Steps and operations are written there while the run goes on.
+        steps: keep steps and operations where there is no `out`, in a temporary file; without them
+            the result has no `steps`, and can't be written.
 
     Returns:
         The summary and the Arrow tables of the run.
@@ -47,6 +57,27 @@ def simulate(
     Raises:
         InputError: with every fault of the scenario, its machine, its model or its trace.
     """
+    if out is None:
+        return _simulate(scenario, requests, progress, base, mode, None, keep=steps)
+    with begun_folder(out) as fresh:
+        result = _simulate(scenario, requests, progress, base, mode, fresh.path, keep=True)
+        summary = result.write_into(fresh)
+        fresh.publish()
+    result.moved(fresh.target.path)
+    return replace(result, summary=summary)
+
+
+def _simulate(
+    scenario: Scenario,
+    requests: Requests | None,
+    progress: Progress | None,
+    base: Path | str,
+    mode: Mode,
+    folder: Path | None,
+    *,
+    keep: bool,
+) -> Result:
+    """Simulate, with tables that grow in `folder`, or in temporary files if they are kept."""
     machine = load_machine(_located(scenario.machine, base))
     model = load_model(_located(scenario.model, base))
     cost = step_cost(
@@ -66,14 +97,28 @@ def simulate(
     refuse_what_cannot_act(Case(scenario, machine, cost, requests, Path(base), seeded))
     check_peer(machine, cost.gpus, tuple(tier.tier for tier in scenario.tiers))
     compile_kernels()
+    tables = RunTables.of(scenario, folder) if keep else None
     started = perf_counter()
     state = build_state(scenario, machine, cost, requests, Path(base))
-    engine = run_engine(state, progress, mode)
+    log = RunLog(keep=False) if tables is None else tables.log()
+    engine = run_engine(state, progress, mode, log)
+    del state
     result = make_result(
         scenario, cost, requests, engine, engine_wall_s=0.0, machine=machine, model=model
     )
-    summary = {**result.summary, "engine_wall_s": perf_counter() - started}
-    return replace(result, summary=summary)
+    ended = perf_counter()
+    if tables is None:
+        recorded = scenario.output.operations != "none"
+        summary = {**result.summary, "engine_wall_s": ended - started}
+        return replace(result, summary=summary, records_operations=recorded)
+    wall_s = {"engine_wall_s": ended - started - tables.seconds}
+    tables.close()
+    return replace(
+        result,
+        summary={**result.summary, **wall_s},
+        kept_steps=tables.steps.stored,
+        kept_operations=tables.operations,
+    )
 
 
 def _located(name: str, base: Path | str) -> str:

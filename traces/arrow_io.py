@@ -63,6 +63,11 @@ def _metadata(kind: str, provenance: Provenance) -> dict[str, str]:
     return metadata
 
 
+def file_metadata(kind: str, provenance: Provenance) -> dict[str, str]:
+    """Return the metadata of a file of this kind, for those who write it batch by batch."""
+    return _metadata(kind, provenance)
+
+
 def conform(table: pa.Table, kind: str) -> pa.Table:
     """Order and type a table's columns as its schema has them, each with its unit and doc.
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pyarrow as pa
+
 from vsim.traces.arrow_io import metadata_of, read_table
 from vsim.traces.importers import Imported, ImportOptions, import_requests
 from vsim.traces.requests import Requests, requests_from_table
@@ -25,7 +27,10 @@ def read_imported(path: str | Path | TraceFile, seed: int = 0) -> Imported:
         if file.is_arrow:
             table = read_table(file, "requests")
             licence = metadata_of(table).get("licence", "not stated")
-            return Imported(requests_from_table(table, file.name), licence)
+            requests = requests_from_table(table, file.name)
+            del table
+            pa.default_memory_pool().release_unused()  # what reading took besides; as much again
+            return Imported(requests, licence)
         return import_requests(file, options=ImportOptions(default_seed=seed))
 
 

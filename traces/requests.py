@@ -70,7 +70,14 @@ class Requests:
 
 
 def _nullable(values: NDArray[np.int64]) -> Any:
-    return pa.array(values, mask=values < 0)
+    return pa.array(np.ascontiguousarray(values), mask=values < 0)
+
+
+def _once(values: NDArray[Any]) -> NDArray[Any]:
+    """Return a column that holds one value throughout as a view that repeats it, without memory."""
+    if values.size == 0 or (values != values[0]).any():
+        return values
+    return np.broadcast_to(values[0].copy(), values.shape)
 
 
 def requests_table(requests: Requests) -> pa.Table:
@@ -81,7 +88,7 @@ def requests_table(requests: Requests) -> pa.Table:
     parent = requests.parent
     parent_ids = np.where(parent >= 0, requests.id[np.maximum(parent, 0)], -1)
     unnamed = np.asarray([not name for name in requests.tenant_names])
-    codes: Any = pa.array(requests.tenant, mask=unnamed[requests.tenant])
+    codes: Any = pa.array(np.ascontiguousarray(requests.tenant), mask=unnamed[requests.tenant])
     tenant = pa.DictionaryArray.from_arrays(codes, pa.array(requests.tenant_names, pa.string()))
     columns = [
         pa.array(requests.id),
@@ -92,8 +99,8 @@ def requests_table(requests: Requests) -> pa.Table:
         _nullable(parent_ids),
         _nullable(requests.think_ns),
         tenant,
-        pa.array(requests.priority),
-        listed(requests.prefix_offsets, requests.prefix_ids),
+        pa.array(np.ascontiguousarray(requests.priority)),
+        listed(np.ascontiguousarray(requests.prefix_offsets), requests.prefix_ids),
     ]
     table = pa.Table.from_arrays(columns, schema=schema_of("requests"))
     return table.replace_schema_metadata(
@@ -104,13 +111,14 @@ def requests_table(requests: Requests) -> pa.Table:
 def requests_from_table(table: pa.Table, file: str) -> Requests:
     """Make requests from a table that `read_table` has checked.
 
+    Columns are taken over as they are; where nothing is null they are not copied.
+
     Args:
         table: of the schema `requests`, with block_tokens and source in its metadata.
         file: the file's name, the source where the metadata names none.
     """
     metadata = metadata_of(table)
     ids = integers(table.column("id"))
-    parent_ids = integers(table.column("parent"))
     tenant, words = coded(table.column("tenant"))
     names = [word or "" for word in words]
     if (tenant < 0).any() and "" not in names:
@@ -122,18 +130,23 @@ def requests_from_table(table: pa.Table, file: str) -> Requests:
         arrival_ns=integers(table.column("arrival_ns")),
         prompt_tokens=integers(table.column("prompt_tokens")),
         output_tokens=integers(table.column("output_tokens")),
-        session=integers(table.column("session")),
-        parent=IdRows(ids).of(parent_ids),
-        think_ns=integers(table.column("think_ns")),
-        tenant=np.where(tenant < 0, unnamed, tenant).astype(np.int32),
+        session=_once(integers(table.column("session"))),
+        parent=_parent_rows(ids, _once(integers(table.column("parent")))),
+        think_ns=_once(integers(table.column("think_ns"))),
+        tenant=_once(np.where(tenant < 0, unnamed, tenant).astype(np.int32)),
         tenant_names=tuple(names),
-        priority=integers(table.column("priority")).astype(np.int32),
-        prefix_offsets=offsets,
+        priority=_once(integers(table.column("priority")).astype(np.int32)),
+        prefix_offsets=_once(offsets),
         prefix_ids=np.ascontiguousarray(elements(flat), dtype=np.int64),
         block_tokens=int(metadata.get("block_tokens", "0")),
         source=metadata.get("source", file),
         notes=tuple(filter(None, metadata.get("notes", "").split("\n"))),
     )
+
+
+def _parent_rows(ids: NDArray[np.int64], parent_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Turn ids of parents into their rows; -1 stays."""
+    return IdRows(ids).of(parent_ids) if (parent_ids >= 0).any() else parent_ids
 
 
 def write_requests(requests: Requests, path: Name | FreshFile, licence: str = "not stated") -> None:

@@ -14,8 +14,16 @@ from vsim.sim.attention_run.batch import Batch
 from vsim.sim.attention_run.occupancy import Occupancy
 from vsim.sim.attention_run.prefill import Chunks
 from vsim.sim.attention_run.work import COMPUTE, HBM, LOWER, Timed, Work
+from vsim.sim.engine.exact_sums import exact_dot, exact_sum
 from vsim.sim.engine.layout import CAUSES
-from vsim.sim.engine.result import EngineResult, LinkCounters, TierCounters
+from vsim.sim.engine.result import (
+    EngineResult,
+    LinkCounters,
+    StepLog,
+    StepTotals,
+    TierCounters,
+    gaps_of,
+)
 from vsim.sim.engine.topology import Topology
 
 Int64s = npt.NDArray[np.int64]
@@ -77,6 +85,18 @@ def engine_result(
     zeros = np.zeros(n, np.int64)
     decode_tokens = np.where(np.arange(len(end)) < prefill, 0, n)
     common, exceptions = _gaps(first_token, end, prefill)
+    log = StepLog(
+        start_ns=end - times.step_ns,
+        end_ns=end,
+        prefill_tokens=history.work.tokens - decode_tokens,
+        decode_tokens=decode_tokens,
+        context_tokens=_context_tokens(history),
+        requests=_running(parts, n, batch.steps),
+        common=common,
+        bound=times.bound,
+        body_ns=times.body_ns,
+        exceptions_ns=exceptions,
+    )
     return EngineResult(
         arrival_ns=zeros,
         admitted_ns=admitted,
@@ -88,30 +108,23 @@ def engine_result(
         preemptions=zeros,
         status=zeros,
         hit_tokens_by_tier=np.zeros((n, 2), np.int64),
-        step_start_ns=end - times.step_ns,
-        step_end_ns=end,
-        step_prefill_tokens=history.work.tokens - decode_tokens,
-        step_decode_tokens=decode_tokens,
-        step_context_tokens=_context_tokens(history),
-        step_requests=_running(parts, n, batch.steps),
-        step_common=common,
-        step_bound=times.bound,
-        step_body_ns=times.body_ns,
-        itl_exceptions_ns=exceptions,
+        steps=StepTotals.of(log),
+        gaps=gaps_of(log),
         tiers=_tiers(history, kv_write_bytes),
         links=_links(history.work, net),
         faults_by_cause=dict.fromkeys(CAUSES, 0),
         wait_ns_by_cause=dict.fromkeys(CAUSES, 0),
         time_ns=_times(times, history.tier_names[1]),
-        token_ns_reserved=int((history.held.reserved_tokens * times.step_ns).sum()),
-        token_ns_used=int((history.held.used_tokens * times.step_ns).sum()),
+        token_ns_reserved=exact_dot(history.held.reserved_tokens, times.step_ns),
+        token_ns_used=exact_dot(history.held.used_tokens, times.step_ns),
         counters={
             "steps": len(end),
-            "promoted": int(history.work.promoted_bytes.sum()) // batch.reads.page_bytes,
+            "promoted": exact_sum(history.work.promoted_bytes) // batch.reads.page_bytes,
             "peak_running": n,
-            "arithmetic_ns": int(times.arithmetic_ns.sum()),
+            "arithmetic_ns": exact_sum(times.arithmetic_ns),
         },
         simulated_ns=int(end[-1]),
+        step_log=log,
         operations=operations,
     )
 
@@ -160,13 +173,13 @@ def _times(times: Timed, slow: str) -> Mapping[str, int]:
     body = times.body_ns
     weights = (body * times.weight_share).astype(np.int64)
     return {
-        "launch": int(times.launch_ns.sum()),
-        "communication": int(times.communication_ns.sum()),
+        "launch": exact_sum(times.launch_ns),
+        "communication": exact_sum(times.communication_ns),
         "vmm": 0,
-        "compute": int(body[times.bound == COMPUTE].sum()),
-        "hbm_weights": int(weights[of_hbm].sum()),
-        "hbm_kv": int((body - weights)[of_hbm].sum()),
-        f"lower_tier:{slow}": int(body[times.bound == LOWER].sum()),
+        "compute": exact_sum(body[times.bound == COMPUTE]),
+        "hbm_weights": exact_sum(weights[of_hbm]),
+        "hbm_kv": exact_sum((body - weights)[of_hbm]),
+        f"lower_tier:{slow}": exact_sum(body[times.bound == LOWER]),
         "idle_transfers": 0,
         "idle_capacity": 0,
         "idle_no_requests": 0,
@@ -175,10 +188,10 @@ def _times(times: Timed, slow: str) -> Mapping[str, int]:
 
 def _tiers(history: History, kv_write_bytes: float) -> tuple[TierCounters, TierCounters]:
     work, held = history.work, history.held
-    up, down = int(work.up_bytes.sum()), int(work.down_bytes.sum())
+    up, down = exact_sum(work.up_bytes), exact_sum(work.down_bytes)
     written = round(float(work.tokens.sum()) * kv_write_bytes)
     weights = round(float(history.weight_bytes.sum()))
-    read = (weights + int(work.hbm_kv_bytes.sum()) + down, up)
+    read = (weights + exact_sum(work.hbm_kv_bytes) + down, up)
     wrote = (written + history.copied_bytes, down)
     found = [
         TierCounters(
@@ -186,7 +199,7 @@ def _tiers(history: History, kv_write_bytes: float) -> tuple[TierCounters, TierC
             capacity_pages=history.capacity_pages[i],
             page_bytes=history.batch.reads.page_bytes,
             peak_pages=int(pages.max()),
-            page_ns=int((pages * history.times.step_ns).sum()),
+            page_ns=exact_dot(pages, history.times.step_ns),
             read_bytes=read[i],
             written_bytes=wrote[i],
             hit_tokens=0,
@@ -201,23 +214,23 @@ def _tiers(history: History, kv_write_bytes: float) -> tuple[TierCounters, TierC
 
 def _links(work: Work, net: Topology) -> tuple[LinkCounters, ...]:
     """What links carried: pages read up, in place or promoted, and copies down."""
-    carried = np.zeros((len(net.links), 2), np.int64)
+    carried = [[0, 0] for _ in net.links]
     used: set[int] = set()
     for tier, link, forward in net.attended:
         if tier == 1:
-            carried[link, 0 if forward else 1] += work.up_bytes.sum()
+            carried[link][0 if forward else 1] += exact_sum(work.up_bytes)
             used.add(link)
     for path, link, forward in net.crossed:
         if path == 1:  # from HBM down
-            carried[link, 0 if forward else 1] += work.down_bytes.sum()
+            carried[link][0 if forward else 1] += exact_sum(work.down_bytes)
             used.add(link)
     return tuple(
         LinkCounters(
             name=link.name,
-            forward_bytes=int(carried[i, 0]),
-            reverse_bytes=int(carried[i, 1]),
-            forward_busy_ns=round(carried[i, 0] / link.bytes_per_s * 1e9),
-            reverse_busy_ns=round(carried[i, 1] / link.reverse_bytes_per_s * 1e9),
+            forward_bytes=carried[i][0],
+            reverse_bytes=carried[i][1],
+            forward_busy_ns=round(carried[i][0] / link.bytes_per_s * 1e9),
+            reverse_busy_ns=round(carried[i][1] / link.reverse_bytes_per_s * 1e9),
         )
         for i, link in enumerate(net.links)
         if i in used

@@ -40,7 +40,7 @@ def run_scenario(
     )
     with folder as fresh:  # begun before the work, so that no run is lost to a wrong name
         result = _simulated(path, trace, overrides, fresh)
-        return result.summary if fresh is None else result.write(fresh)
+        return result.summary
 
 
 def _simulated(
@@ -62,7 +62,14 @@ def _simulated(
                 requests = read_requests(file, scenario.seed)
         try:
             with _progress() as progress:
-                result = simulate(scenario, requests=requests, progress=progress, base=base)
+                result = simulate(
+                    scenario,
+                    requests=requests,
+                    progress=progress,
+                    base=base,
+                    out=fresh,
+                    steps=False,
+                )
         except InputError as error:
             raise InputError(_located(fault, document) for fault in error.faults) from None
     name = trace or scenario.workload.trace

@@ -2,6 +2,7 @@
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.calls import make_room, on_hit
+from vsim.sim.engine.demand import book_wait
 from vsim.sim.engine.layout import (
     CAPACITY,
     IN_FLIGHT,
@@ -88,7 +89,7 @@ def end_wait(w: World, request: int, now: int) -> None:
     if w.r[request].wait_from >= 0:
         cause = w.r[request].wait_cause
         w.wait[2 * cause] += 1
-        w.wait[2 * cause + 1] += now - w.r[request].wait_from
+        book_wait(w, cause, now - w.r[request].wait_from)
         w.r[request].faults += 1
         w.r[request].fault_wait += now - w.r[request].wait_from
         w.r[request].wait_from = -1
@@ -404,7 +405,7 @@ def finish_loading(w: World, now: int) -> None:
         if k == w.r[request].held:
             waited = now - w.r[request].load_from
             w.r[request].fault_wait += waited
-            w.wait[2 * w.r[request].load_cause + 1] += waited
+            book_wait(w, w.r[request].load_cause, waited)
             push_ready(w, request)
         else:
             w.load[kept] = request

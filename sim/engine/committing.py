@@ -144,13 +144,15 @@ def finish(w: World, request: int, now: int) -> None:
     """A request's last token is out; turns that think from now on are released."""
     w.r[request].state = DONE
     w.c[0].completed += 1
-    child = w.r[request].child
+    if not w.c[0].think:
+        return
+    child = w.turn[request].child
     while child >= 0:
         n = w.c[0].released
         w.release[2 * n] = child
-        w.release[2 * n + 1] = now + max(w.r[child].think, 1)
+        w.release[2 * n + 1] = now + max(w.turn[child].think, 1)
         w.c[0].released = n + 1
-        child = w.r[child].sibling
+        child = w.turn[child].sibling
 
 
 @borrowing_kernel

@@ -3,10 +3,18 @@
 import math
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel
+from vsim.sim.engine.exact_sums import LOW_BITS, add_product
 from vsim.sim.engine.fluid import settle
-from vsim.sim.engine.layout import COMPUTE_BOUND, HBM_BOUND, LOWER_BOUND, World
+from vsim.sim.engine.layout import (
+    CAUSES,
+    COMPUTE_BOUND,
+    HBM_BOUND,
+    LAST_NS,
+    LOWER_BOUND,
+    World,
+)
 
-_CARRY_BITS = 40
+_CAUSES = len(CAUSES)
 
 
 @borrowing_inline
@@ -90,7 +98,7 @@ def step_demand(w: World) -> float:
 @borrowing_kernel
 def begin_step(w: World, now: int) -> int:
     """Start the step whose sums are in the control record; returns when it ends if undisturbed."""
-    body = step_demand(w)
+    body = min(step_demand(w), 2.0 * LAST_NS)  # a run ends before such a step does
     vmm = 0.0
     if w.c[0].mapped:
         vmm = w.c[0].vmm_maps * w.x[0].map_ns + w.c[0].vmm_unmaps * w.x[0].unmap_ns
@@ -147,13 +155,12 @@ def account_step(w: World, now: int) -> None:
     for tier in range(w.c[0].tiers):
         w.tc[tier].read += w.tc[tier].step_bytes
     w.c[0].copied_tokens = 0
-    w.c[0].running_ns += w.c[0].running * length
-    low = w.c[0].reserved_low + w.c[0].held_tokens * length
-    w.c[0].reserved_high += low >> _CARRY_BITS
-    w.c[0].reserved_low = low & ((1 << _CARRY_BITS) - 1)
-    low = w.c[0].used_low + w.c[0].used_tokens * length
-    w.c[0].used_high += low >> _CARRY_BITS
-    w.c[0].used_low = low & ((1 << _CARRY_BITS) - 1)
+    w.c[0].reserved_high, w.c[0].reserved_low = add_product(
+        w.c[0].reserved_high, w.c[0].reserved_low, w.c[0].held_tokens, length
+    )
+    w.c[0].used_high, w.c[0].used_low = add_product(
+        w.c[0].used_high, w.c[0].used_low, w.c[0].used_tokens, length
+    )
 
 
 @borrowing_inline
@@ -164,9 +171,18 @@ def account_pages(w: World, now: int) -> None:
         return
     w.c[0].last_account = now
     for tier in range(w.c[0].tiers):
-        low = w.t[tier].page_ns_low + (w.t[tier].capacity - w.t[tier].free) * elapsed
-        w.t[tier].page_ns_high += low >> _CARRY_BITS
-        w.t[tier].page_ns_low = low & ((1 << _CARRY_BITS) - 1)
+        pages = w.t[tier].capacity - w.t[tier].free
+        w.t[tier].page_ns_high, w.t[tier].page_ns_low = add_product(
+            w.t[tier].page_ns_high, w.t[tier].page_ns_low, pages, elapsed
+        )
+
+
+@borrowing_inline
+def book_wait(w: World, cause: int, waited: int) -> None:
+    """Book a wait on its cause; a wait is shorter than a run, the sum of all may be 2^31 runs."""
+    low = w.wait[2 * cause + 1] + waited
+    w.wait[2 * _CAUSES + cause] += low >> LOW_BITS
+    w.wait[2 * cause + 1] = low & ((1 << LOW_BITS) - 1)
 
 
 @borrowing_inline

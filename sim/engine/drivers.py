@@ -2,11 +2,12 @@
 
 `drive` asks the backend for whatever completes next, step after step: it is how a GPU is driven,
 and the oracle. `FastRun` lets compiled code run from one event to the next; SimPy then carries only
-arrivals, transfers, and the steps that something may interfere with. Both give the same bytes.
+transfers, the steps that they may interfere with, and arrivals that something else calls for. Both
+give the same bytes.
 """
 
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Iterator
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,22 @@ from vsim.sim.engine.backend import Backend, Operation
 from vsim.sim.engine.entry import (
     enter_advance,
     enter_arrive,
+    enter_arrive_next,
     enter_commit,
     enter_deliver,
     enter_flow_event,
     enter_plan,
 )
-from vsim.sim.engine.layout import CONTROL, FAILED, IDLE, LOG_FULL, NEVER, RELEASED
+from vsim.sim.engine.layout import (
+    CONTROL,
+    FAILED,
+    IDLE,
+    LAST_NS,
+    LOG_FULL,
+    NEVER,
+    OUT_OF_TIME,
+    RELEASED,
+)
 from vsim.sim.engine.simulated import FLOWS, STEPS, TIMERS, At
 from vsim.sim.engine.state import State
 from vsim.traces.faults import refuse
@@ -30,23 +41,20 @@ from vsim.traces.faults import refuse
 Progress = Callable[[int, int], None]
 
 
-def first_arrivals(state: State) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows that arrive at a time of their own, grouped by it.
+def waits_for_its_parent(state: State) -> NDArray[np.bool_] | None:
+    """Which rows arrive a while after another one's end; None where none does."""
+    if not state.control["think"]:
+        return None
+    return (state.requests.parent >= 0) & (state.requests.think_ns >= 0)
 
-    Returns:
-        rows: int64, in order of arrival.
-        bounds: int64, where each group of equal arrival starts; the end of the last behind.
-    """
-    r = state.arrays["r"][: len(state.requests)]
-    rows = np.arange(len(r))
-    if state.control["think"]:
-        waits = (state.requests.parent >= 0) & (state.requests.think_ns >= 0)
-        rows = rows[~waits]
-    arrival = r["arrival"][rows]
-    if rows.size == 0:
-        return rows, np.zeros(1, np.int64)
-    starts = np.flatnonzero(np.diff(arrival, prepend=arrival[0] - 1))
-    return rows, np.append(starts, rows.size)
+
+def arrivals(state: State) -> Iterator[tuple[int, list[int]]]:
+    """Times of arrival in the trace, and the rows that arrive then, in order."""
+    waits = waits_for_its_parent(state)
+    times = state.requests.arrival_ns.data
+    rows = range(len(times)) if waits is None else np.flatnonzero(~waits).tolist()
+    for time, group in groupby(rows, times.__getitem__):
+        yield int(time), list(group)
 
 
 def _field(name: str) -> int:
@@ -55,6 +63,7 @@ def _field(name: str) -> int:
 
 
 _IN_FLIGHT, _STEP_END, _NEXT_FLOW = _field("in_flight"), _field("step_end"), _field("next_flow")
+_NEXT_ARRIVAL, _THINK = _field("next_arrival"), _field("think")
 _NOW, _RELEASED = _field("now"), _field("released")
 _COMPLETED, _FAILED, _OUT, _DONE = (
     _field("completed"),
@@ -70,7 +79,8 @@ class FastRun:
     Args:
         state: the engine's arrays.
         progress: told (requests done, requests) now and then.
-        fast_forward: run batches that only decode at a constant cost a step.
+        fast_forward: run batches that only decode at a constant cost a step, and let requests that
+            arrive by the trace alone arrive in compiled code.
     """
 
     def __init__(
@@ -82,67 +92,66 @@ class FastRun:
         self._control = state.control_numbers()
         self._progress = progress
         self._fast = fast_forward
-        self._rows, self._bounds = first_arrivals(state)
-        self._times = state.arrays["r"]["arrival"][self._rows[self._bounds[:-1]]].tolist()
-        self._limits = self._bounds.tolist()
-        self._all_static = self._rows.size == len(state.requests)
-        self._group = 0
+        self._arrives_compiled = fast_forward and not self._control[_THINK]
 
     def run(self) -> int:
         """Simulate until nothing is left to happen; returns the time of the last event."""
-        if self._times:
-            self._at(self._times[0], TIMERS, self._on_arrival)
+        if self._arrives_compiled:
+            self._schedule_next()
+        else:
+            self._announce_arrival()
         self.env.run()
+        self._report()
         return int(self._control[_NOW])
 
     def _at(self, time: int, priority: int, callback: Callable[[Any], None]) -> None:
         self.events += 1
         At(self.env, time - int(self.env.now), priority, callback)
 
+    def _announce_arrival(self) -> None:
+        if self._control[_NEXT_ARRIVAL] < NEVER:
+            self._at(self._control[_NEXT_ARRIVAL], TIMERS, self._on_arrival)
+
     def _on_arrival(self, _: Any) -> None:
-        group = self._group
-        first, end = self._limits[group], self._limits[group + 1]
         now = int(self.env.now)
-        self._group = group + 1
-        if group + 1 < len(self._times):
-            self._at(self._times[group + 1], TIMERS, self._on_arrival)
-        address = self._state.address
-        if self._all_static:
-            enter_arrive(first, end, now, address)
-        else:
-            for row in self._rows[first:end].tolist():
-                enter_arrive(row, row + 1, now, address)
+        enter_arrive_next(now, self._state.address)
+        self._announce_arrival()
         if not self._control[_IN_FLIGHT]:
             self._go(now)
-        if self._progress is not None and group % 256 == 0:
-            self._progress(int(self._control[_COMPLETED]), len(self._state.requests))
 
     def _on_flow(self, _: Any) -> None:
         control, now = self._control, int(self.env.now)
         if now != control[_NEXT_FLOW]:
             return  # the rates changed since this was scheduled
         while (arrived := enter_flow_event(now, self._state.address)) == LOG_FULL:
-            self._state.grow_logs()
-        if control[_IN_FLIGHT] or not arrived:
-            self._schedule_next()
-        else:
-            control[_NOW] = now
+            self._state.take_log()
+        if control[_IN_FLIGHT] or arrived:
             self._go(now)
+        else:
+            self._schedule_next()  # nothing changed that a plan could see
 
     def _on_step(self, _: Any) -> None:
         now = int(self.env.now)
         if self._control[_IN_FLIGHT] and now == self._control[_STEP_END]:
             self._go(now)
 
-    def _schedule_next(self) -> None:
-        """Put whichever comes first, a transfer's end or the step's, into SimPy's queue.
+    def _on_compiled_arrival(self, _: Any) -> None:
+        now = int(self.env.now)
+        if now == self._control[_NEXT_ARRIVAL]:
+            self._go(now)
 
-        The other one moves when that happens. An event that is overtaken so is ignored.
+    def _schedule_next(self) -> None:
+        """Put whichever comes first, an arrival, a transfer's end or the step's, into the queue.
+
+        The others move when that happens. An event that is overtaken so is ignored.
         """
         control = self._control
         step = control[_STEP_END] if control[_IN_FLIGHT] else NEVER
         flow = control[_NEXT_FLOW]
-        if step < flow:
+        if self._arrives_compiled and control[_NEXT_ARRIVAL] <= min(step, flow):
+            if control[_NEXT_ARRIVAL] < NEVER:
+                self._at(control[_NEXT_ARRIVAL], TIMERS, self._on_compiled_arrival)
+        elif step < flow:
             self._at(step, STEPS, self._on_step)
         elif flow < NEVER:
             self._at(flow, FLOWS, self._on_flow)
@@ -161,12 +170,17 @@ class FastRun:
                 break
             now = control[_NOW]
             if end == LOG_FULL:
-                self._state.grow_logs()
+                self._state.take_log()
+                self._report()
             elif end == RELEASED:
                 self._release()
             elif end == FAILED:
-                check_policies(self._state)
+                refuse_failed(self._state)
         self._schedule_next()
+
+    def _report(self) -> None:
+        if self._progress is not None:
+            self._progress(int(self._control[_COMPLETED]), len(self._state.requests))
 
     def _release(self) -> None:
         control = self._control
@@ -185,8 +199,14 @@ class FastRun:
         return arrive
 
 
-def check_policies(state: State) -> None:
-    """Raise what a user's policy did wrong. For a run that `failed`."""
+def refuse_failed(state: State) -> None:
+    """Raise what went wrong: a user's policy, or the time. For a run that `failed`."""
+    if state.control["failed"] == OUT_OF_TIME:
+        refuse(
+            "scenario",
+            "the run goes on for more than 36 years (2^60 ns) of simulated time; "
+            "write a faster machine, or a shorter trace",
+        )
     for holder in state.holders:
         holder.check()
     message = f"found no page of {state.tier_names[state.control['failed'] - 1]} to evict"
@@ -200,11 +220,10 @@ def check_policies(state: State) -> None:
 def drive(state: State, backend: Backend, progress: Progress | None = None) -> int:
     """Run the engine on a backend, one operation after another; returns the last event's time."""
     control = state.control_numbers()
-    rows, bounds = first_arrivals(state)
-    groups = [rows[a:b].tolist() for a, b in pairwise(bounds.tolist())]
+    groups = arrivals(state)
     due: dict[int, list[int]] = {}
     serial = 0
-    next_group = 0
+    latest: list[int] = []
 
     def set_timer(time: int, released: list[int]) -> None:
         nonlocal serial
@@ -213,11 +232,10 @@ def drive(state: State, backend: Backend, progress: Progress | None = None) -> i
         serial += 1
 
     def set_next_group() -> None:
-        nonlocal next_group
-        if next_group < len(groups):
-            group = groups[next_group]
-            next_group += 1
-            set_timer(int(state.arrays["r"]["arrival"][group[0]]), group)
+        nonlocal latest
+        if (group := next(groups, None)) is not None:
+            time, latest = group
+            set_timer(time, latest)
 
     def submit_copies() -> None:
         nonlocal serial
@@ -230,16 +248,16 @@ def drive(state: State, backend: Backend, progress: Progress | None = None) -> i
         now = done.at_ns
         if done.kind == "timer":
             released = due.pop(done.serials[0])
-            if next_group > 0 and released is groups[next_group - 1]:
+            if released is latest:
                 set_next_group()
             for row in released:
                 enter_arrive(row, row + 1, now, state.address)
         elif done.kind == "copy":
-            state.grow_logs()
+            state.take_log()
             enter_deliver(now, state.address)
             submit_copies()
         else:
-            state.grow_logs()
+            state.take_log()
             enter_commit(now, state.address)
             pairs = state.arrays["release"][: 2 * control[_RELEASED]].tolist()
             control[_RELEASED] = 0
@@ -248,11 +266,14 @@ def drive(state: State, backend: Backend, progress: Progress | None = None) -> i
             if progress is not None:
                 progress(int(control[_COMPLETED]), len(state.requests))
         control[_NOW] = now
+        if now > LAST_NS:
+            control[_FAILED] = OUT_OF_TIME
+            refuse_failed(state)
         if not control[_IN_FLIGHT]:
             while (computes := enter_plan(now, state.address)) < 0:
-                state.grow_logs()
+                state.take_log()
             if control[_FAILED]:
-                check_policies(state)
+                refuse_failed(state)
             submit_copies()
             if computes:
                 backend.submit(Operation("step", serial))

@@ -8,11 +8,21 @@ from vsim.sim.compiled import borrowing_kernel
 from vsim.sim.engine.committing import commit, deliver_all, submit_copies
 from vsim.sim.engine.demand import begin_step
 from vsim.sim.engine.fluid import advance_service, finish_flows, settle, start_flow
-from vsim.sim.engine.layout import FAILED, IDLE, LOG_FULL, RELEASED, TABLE
+from vsim.sim.engine.gaps import compile_counting
+from vsim.sim.engine.layout import (
+    FAILED,
+    IDLE,
+    LAST_NS,
+    LOG_FULL,
+    NEVER,
+    OUT_OF_TIME,
+    RELEASED,
+    TABLE,
+)
 from vsim.sim.engine.linking import call_addresses
 from vsim.sim.engine.planning import plan
 from vsim.sim.engine.pointers import table_reader
-from vsim.sim.engine.queues import arrive
+from vsim.sim.engine.queues import arrive, arrive_next
 from vsim.sim.engine.stepping import decode_run, log_has_room, start_planned
 
 world = table_reader(TABLE)
@@ -26,42 +36,61 @@ def compile_kernels() -> None:
         (enter_advance, (time, time, flag, time)),
         (enter_flow_event, (time, time)),
         (enter_arrive, (time, time, time, time)),
+        (enter_arrive_next, (time, time)),
     )
     for dispatcher, arguments in entries:
         dispatcher.compile(arguments)
+    compile_counting()
 
 
 @borrowing_kernel
 def enter_advance(now: int, horizon: int, fast: bool, address: int) -> int:
-    """Run steps until one would end at or after the horizon or a transfer's end.
+    """Run until something else comes first: what happens at the horizon, or a transfer's end.
 
-    Returns that end, with the step left under way; or IDLE; or RELEASED when finished requests
-    release others, which the driver has to announce first; or LOG_FULL.
+    What is due now goes first: arrivals, then the end of the step under way. With `fast`, requests
+    that arrive by the trace alone arrive here; without, the driver has to announce them.
+
+    Returns the end of the step left under way; or IDLE; or RELEASED when finished requests release
+    others, which the driver has to announce; or LOG_FULL when the log has to be taken; or FAILED.
     """
     w = world(address)
+    arrives = fast and not w.c[0].think
     while True:
+        w.c[0].now = now
+        if now > LAST_NS:
+            w.c[0].failed = OUT_OF_TIME
+            return FAILED
         if not log_has_room(w):
-            w.c[0].now = now
             return LOG_FULL
-        if w.c[0].in_flight:
+        if arrives and w.c[0].next_arrival == now:
+            arrive_next(w, now)
+        if w.c[0].in_flight and w.c[0].step_end == now and w.c[0].next_flow > now:
             if w.c[0].flows > 0:
                 advance_service(w, now)
             commit(w, now)
             if w.c[0].released > 0:
-                w.c[0].now = now
                 return RELEASED
-        if fast:
-            now = decode_run(w, now, horizon)
-            if w.c[0].in_flight:
+        limit = min(horizon, LAST_NS)
+        if arrives:
+            limit = min(limit, w.c[0].next_arrival)
+        if not w.c[0].in_flight:
+            if fast:
+                now = decode_run(w, now, limit)
                 w.c[0].now = now
-                return int(w.c[0].step_end)
-        end = start_planned(w, plan(w, now), now)
-        if w.c[0].failed:
-            return FAILED
-        if end == IDLE or end >= horizon or end >= w.c[0].next_flow:
-            w.c[0].now = now
-            return end
-        now = end
+            if not w.c[0].in_flight:
+                if not log_has_room(w):
+                    return LOG_FULL  # the batch goes on decoding when it was taken
+                start_planned(w, plan(w, now), now)
+                if w.c[0].failed:
+                    return FAILED
+        end = w.c[0].step_end if w.c[0].in_flight else NEVER
+        arrival = w.c[0].next_arrival if arrives else NEVER
+        if arrival < NEVER and arrival <= min(end, min(horizon, w.c[0].next_flow)):
+            now = arrival
+        elif end >= horizon or end >= w.c[0].next_flow or end == NEVER:
+            return int(end) if w.c[0].in_flight else IDLE
+        else:
+            now = end
 
 
 @borrowing_kernel
@@ -80,6 +109,12 @@ def enter_flow_event(now: int, address: int) -> int:
 
 
 @borrowing_kernel
+def enter_arrive_next(now: int, address: int) -> None:
+    """See `queues.arrive_next`."""
+    arrive_next(world(address), now)
+
+
+@borrowing_kernel
 def enter_arrive(first: int, end: int, now: int, address: int) -> None:
     """Rows first .. end - 1 arrive now."""
     w = world(address)
@@ -89,7 +124,7 @@ def enter_arrive(first: int, end: int, now: int, address: int) -> None:
 
 @borrowing_kernel
 def enter_plan(now: int, address: int) -> int:
-    """Plan a step: 1 if it computes, 0 if not; -1 when a log must grow first."""
+    """Plan a step: 1 if it computes, 0 if not; -1 when the log must be taken first."""
     w = world(address)
     if not log_has_room(w):
         return -1

@@ -68,18 +68,12 @@ def fill_control(
         "previous_end": -1,
         "refused": -1,
         "next_flow": layout.NEVER,
+        "next_arrival": layout.NEVER,
         "free_rows": rows,
         "idle_from": 0,
     }
     for name, value in values.items():
         c[name] = int(value)
-    if c["log_transfers"]:
-        # what one delivery of everything under way, or one step of a full batch, may log
-        reserve = 2 * state.arrays["s"].size
-        if c["log_steps"]:
-            reserve += engine.max_running_requests * longest
-        c["op_page_reserve"] = reserve
-        state.grow_logs()
 
 
 def fill_cost(
@@ -144,7 +138,7 @@ def fill_tiers(state: State, scenario: Scenario, slots: tuple[int, ...]) -> None
 
 
 def fill_requests(
-    state: State, scenario: Scenario, keys: PageKeys, group: NDArray[np.int64], caching: bool
+    state: State, scenario: Scenario, keys: PageKeys, group: NDArray[np.int32], caching: bool
 ) -> None:
     """Set the requests, and whom each turn waits for."""
     requests, r = state.requests, state.arrays["r"]
@@ -164,15 +158,22 @@ def fill_requests(
         "parts": keys.part_counts,
         "priority": requests.priority,
         "group": group,
-        "think": requests.think_ns,
     }
     for name, value in values.items():
         r[name][:n] = value
-    for name in ("row", "first", "last", "admitted", "wait_from", "child", "sibling", "next"):
+    for name in ("row", "first", "last", "admitted", "wait_from", "next"):
         r[name] = -1
+    waits = np.zeros(n, np.bool_)
     if scenario.workload.pacing == "think_times":
-        for row in range(n - 1, -1, -1):
+        turn = state.arrays["turn"]
+        waits = (requests.parent >= 0) & (requests.think_ns >= 0)
+        turn["think"], turn["waits"] = requests.think_ns, waits
+        turn["child"] = turn["sibling"] = -1
+        for row in np.flatnonzero(waits)[::-1].tolist():
             parent = int(requests.parent[row])
-            if parent >= 0 and requests.think_ns[row] >= 0:
-                r["sibling"][row] = r["child"][parent]
-                r["child"][parent] = row
+            turn["sibling"][row] = turn["child"][parent]
+            turn["child"][parent] = row
+    first = int(np.argmin(waits))
+    state.control["next_row"] = first
+    if not waits[first]:
+        state.control["next_arrival"] = requests.arrival_ns[first]

@@ -12,7 +12,7 @@ is through when the service is S + b. Completion times are rounded up to whole n
 import math
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel
-from vsim.sim.engine.layout import NEVER, World
+from vsim.sim.engine.layout import LAST_NS, NEVER, World
 
 _SLACK_NS = 0.5  # a flow this close to its end is through: rates are floats, times are whole
 
@@ -114,7 +114,7 @@ def find_next_flow(w: World, now: int) -> None:
             left = w.pr[path].target - w.pr[path].service
             end = now
             if left > 0.0:
-                end += math.ceil(left / w.pr[path].rate * 1e9 - 1e-6)
+                end += math.ceil(min(left / w.pr[path].rate * 1e9, 2.0 * LAST_NS) - 1e-6)
             if end < best:
                 best = end
     for i in range(w.c[0].flows):
@@ -162,7 +162,7 @@ def retime_step(w: World, now: int, speed_before: float) -> None:
             w.x[0].body_left = 0.0
         w.x[0].body_time = float(now)
         start = now
-    w.c[0].step_end = start + math.ceil(w.x[0].body_left / w.x[0].speed - 1e-6)
+    w.c[0].step_end = start + math.ceil(min(w.x[0].body_left / w.x[0].speed, 2.0 * LAST_NS) - 1e-6)
 
 
 @borrowing_kernel

@@ -12,12 +12,14 @@ from vsim.sim.engine.pointers import Table
 from vsim.sim.eviction.state import GHOST, HEAP, LINK, POLICY, WORTH
 
 NEVER = 1 << 62
+OUT_OF_TIME = -1  # in `failed`, where 1 and more is a tier whose policy gave no page
+LAST_NS = 1 << 60  # 36 years; no run goes on longer, so that sums of times have a limit
 
 # What the drivers are told by `advance` (a time otherwise).
 IDLE = -1
 RELEASED = -2
 LOG_FULL = -3
-FAILED = -4  # a user's policy gave no page to evict
+FAILED = -4  # a user's policy gave no page to evict, or the time ran out
 
 # Slot flags.
 INBOUND = 1  # its contents are still on their way
@@ -40,8 +42,10 @@ OPERATIONS = ("copy", "compute", "attend")
 COPY, COMPUTE, ATTEND = range(3)
 
 
-def _record(scalar: str, names: str) -> "np.dtype[Any]":
-    return np.dtype([(name, scalar) for name in names.split()])
+def _record(*parts: str) -> "np.dtype[Any]":
+    """Fields by their scalar: `i8`, names, and so on; each at a multiple of its own size."""
+    pairs = zip(parts[::2], parts[1::2], strict=True)
+    return np.dtype([(n, scalar) for scalar, names in pairs for n in names.split()], align=True)
 
 
 CONTROL = _record(
@@ -56,7 +60,7 @@ CONTROL = _record(
     # where the run stands
     "now previous_end in_flight step_start step_fixed_end step_end running ready_head ready "
     "loading waiting free_rows blocked prefetch_idle out pending released "
-    "refused refused_key refused_need refused_hbm "
+    "refused refused_key refused_need refused_hbm next_row next_arrival waiting_heap active_heap "
     "next_flow flow_time flows done flow_serial last_account fail_cause idle_from "
     "idle_cause "
     "step_tokens step_prefill step_context step_sampled step_bound step_no step_windowed "
@@ -70,8 +74,7 @@ CONTROL = _record(
     "peak_running time_arithmetic time_launch time_communication time_compute time_weights time_kv "
     "time_vmm time_idle time_idle_transfers time_idle_capacity "
     "reserved_high reserved_low used_high used_low held_tokens used_tokens budget_left "
-    "lower_attends waits ranked batch_prompt batch_step "
-    "running_ns failed overflowed",
+    "lower_attends waits ranked batch_prompt batch_step failed overflowed",
 )
 
 COST = _record(
@@ -95,13 +98,19 @@ TIER_COST = _record("f8", "read_bytes_per_s write_bytes_per_s step_bytes step_ca
 
 REQUEST = _record(
     "i8",
-    "arrival prompt output key_offset keys part_offset parts tokens generated computed row held "
-    "scan first last admitted hit_tokens faults fault_wait preemptions state group "
-    "next wait_from wait_cause load_from load_cause swapped child sibling think priority "
-    "named fresh_key furthest",
+    "arrival admitted first last fault_wait faults wait_from load_from key_offset part_offset",
+    "i4",
+    "prompt output keys named fresh_key parts tokens generated computed furthest row held scan hit_tokens "
+    "preemptions group next priority",
+    "i1",
+    "state wait_cause load_cause swapped",
 )
+MOST_TOKENS = (1 << 31) - 1  # of a request, prompt and output together
 
-GROUP = _record("i8", "head tail waiting service running")
+TURN = _record("i8", "think", "i4", "child sibling", "i1", "waits")
+
+GROUP = _record("i8", "head tail waiting service running in_waiting in_active")
+URGENT = _record("i8", "service group")
 
 SLOT = _record("i4", "key flags source chain priority depth")
 
@@ -126,7 +135,9 @@ class World:
     t: Any  # TIER, a record a tier, HBM first
     tc: Any  # TIER_COST, a record a tier
     r: Any  # REQUEST, a record a request
+    turn: Any  # TURN, a record a request; only where turns wait for those before them
     g: Any  # GROUP, a record a scheduling class
+    urgent: Any  # classes * 2: heaps of URGENT, see `class_heaps`
     s: Any  # SLOT, a record a page slot, tier after tier
     ref: Any  # slots: who uses the slot, transfers included
     free: Any  # slots: each tier's stack of slots that were used and are free, in its own range
@@ -150,12 +161,12 @@ class World:
     f: Any  # FLOW: transfers under way
     done: Any  # FLOW: transfers that have arrived and are not yet delivered
     target: Any  # the service of its path at which a flow's bytes are through
-    step: Any  # STEP: the log of steps
-    gap: Any  # gaps between output tokens that are not a step's own length
-    op: Any  # OPERATION: the log of transfers
+    step: Any  # STEP: the steps logged since the log was last taken
+    gap: Any  # gaps between output tokens that are not a step's own length, likewise
+    op: Any  # OPERATION: the operations logged, likewise
     op_pages: Any  # source slots then target slots of each logged transfer
-    hit: Any  # requests * tiers: prompt tokens found in each tier
-    wait: Any  # causes * 2: faults and ns waited by cause
+    hit: Any  # requests * tiers: prompt tokens found in each tier; only with caching
+    wait: Any  # causes * 2: faults and ns waited by cause; then the upper part of each ns
     links: Any  # the rest is the eviction policies', see `vsim.sim.eviction.state.Evictor`
     mark: Any
     key: Any
@@ -168,12 +179,13 @@ class World:
 _I4, _I8, _F8 = np.dtype(np.int32), np.dtype(np.int64), np.dtype(np.float64)
 
 FIELDS: tuple[tuple[str, "np.dtype[Any]"], ...] = (
-    ("c", CONTROL), ("x", COST), ("t", TIER), ("tc", TIER_COST), ("r", REQUEST), ("g", GROUP),
+    ("c", CONTROL), ("x", COST), ("t", TIER), ("tc", TIER_COST), ("r", REQUEST), ("turn", TURN),
+    ("g", GROUP), ("urgent", URGENT),
     ("s", SLOT), ("ref", _I4), ("free", _I4), ("at", _I4), ("ids", _I4), ("parts", _I4),
     ("part_page", _I4), ("table", _I4), ("low", _I4), ("run", _I4), ("share", _I8), ("load", _I4),
     ("ready", _I4), ("rows", _I4), ("release", _I8), ("out", OUT), ("p", PATH), ("pr", PATH_RATE),
     ("use", _F8), ("scratch", _F8), ("f", FLOW), ("done", FLOW), ("target", _F8), ("step", STEP),
-    ("gap", _I8), ("op", OPERATION), ("op_pages", _I8), ("hit", _I8), ("wait", _I8),
+    ("gap", _I8), ("op", OPERATION), ("op_pages", _I8), ("hit", _I4), ("wait", _I8),
     ("links", LINK), ("mark", _I4), ("key", _I4), ("policy", POLICY), ("ghosts", GHOST),
     ("worth", WORTH), ("heap", HEAP),
 )  # fmt: skip

@@ -13,7 +13,7 @@ from vsim.sim.engine.admission import (
     wait_for_pages,
 )
 from vsim.sim.engine.calls import make_room, on_remove, reclaim
-from vsim.sim.engine.demand import account_idle, windowed_pairs
+from vsim.sim.engine.demand import account_idle, account_pages, windowed_pairs
 from vsim.sim.engine.layout import CAPACITY, INBOUND, LEAVING, RUNNING, WRITE_BACK, World
 from vsim.sim.engine.pages import (
     append_page,
@@ -30,13 +30,21 @@ from vsim.sim.engine.pages import (
     tier_of,
     unpin,
 )
-from vsim.sim.engine.queues import next_group, pop_head, pop_ready, preemption_victim, push_front
+from vsim.sim.engine.queues import (
+    count_running,
+    next_group,
+    pop_head,
+    pop_ready,
+    preemption_victim,
+    push_front,
+)
 from vsim.sim.engine.static_batch import plan_batch
 
 
 @borrowing_kernel
 def plan(w: World, now: int) -> bool:
     """Decide the next step; False when there is nothing to compute. Copies go to the outbox."""
+    account_pages(w, now)
     reclaim(w)
     if w.c[0].static:
         computes = plan_batch(w, now)
@@ -222,7 +230,7 @@ def join_running(w: World, request: int, tokens: int, now: int) -> None:
     w.run[i] = request
     w.share[i] = tokens
     w.c[0].running = i + 1
-    w.g[w.r[request].group].running += 1
+    count_running(w, w.r[request].group)
     w.r[request].state = RUNNING
     if w.r[request].admitted < 0:
         w.r[request].admitted = now
@@ -295,6 +303,8 @@ def make_way(w: World, needy: int) -> bool:
         push_front(w, w.ready[at])
         return True
     if w.c[0].loading + w.c[0].flows + w.c[0].out + w.c[0].pending > 0:
+        return False
+    if not w.c[0].swap:
         return False
     last = wide(-1)
     for group in range(w.c[0].classes):

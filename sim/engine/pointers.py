@@ -17,9 +17,11 @@ import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
+from numba.core.imputils import lower_setattr_generic
 from numba.core.typing.templates import (
     AbstractTemplate,
     AttributeTemplate,
+    infer,
     infer_global,
     signature,
 )
@@ -54,6 +56,17 @@ class Table(types.Type):
         super().__init__(name=f"Table({name}, {fields})")
 
 
+class Fields(types.Type):
+    """The type of one record of an array of a table, in place.
+
+    Its integers are read as int64, see `Elements`, and are cut to their stored width when set.
+    """
+
+    def __init__(self, record: types.Record) -> None:
+        self.record = record
+        super().__init__(name=f"Fields({record})")
+
+
 class Elements(types.Type):
     """The type of an array of a table: its elements without its length.
 
@@ -63,11 +76,18 @@ class Elements(types.Type):
 
     def __init__(self, element: types.Type) -> None:
         self.element = element
-        self.read = types.int64 if isinstance(element, types.Integer) else element
+        self.read = _read_as(element)
         super().__init__(name=f"Elements({element})")
 
 
+def _read_as(stored: types.Type) -> types.Type:
+    if isinstance(stored, types.Record):
+        return Fields(stored)
+    return types.int64 if isinstance(stored, types.Integer) else stored
+
+
 register_model(Table)(models.OpaqueModel)
+register_model(Fields)(models.OpaqueModel)
 register_model(Elements)(models.OpaqueModel)
 
 
@@ -112,6 +132,8 @@ class _GetItem(AbstractTemplate):
 def _get(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     elements = sig.args[0]
     pointer = _element(context, builder, elements, *args)
+    if isinstance(elements.element, types.Record):
+        return builder.bitcast(pointer, ir.IntType(8).as_pointer())
     model = context.data_model_manager[elements.element]
     value = model.load_from_data_pointer(builder, pointer)
     return context.cast(builder, value, elements.element, elements.read)
@@ -121,7 +143,11 @@ def _get(context: Any, builder: Any, sig: Any, args: Any) -> Any:
 class _SetItem(AbstractTemplate):
     def generic(self, args: Any, kws: Any) -> Any:
         if len(args) == 3 and isinstance(args[0], Elements) and isinstance(args[1], types.Integer):
-            return signature(types.none, args[0], types.intp, args[0].element)
+            array = args[0]
+            records = isinstance(array.element, types.Record)
+            return signature(
+                types.none, array, types.intp, array.read if records else array.element
+            )
         return None
 
 
@@ -136,6 +162,73 @@ def _set(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         model = context.data_model_manager[sig.args[0].element]
         builder.store(model.as_data(builder, value), pointer)
     return context.get_dummy_value()
+
+
+@infer_getattr
+class _FieldsAttributes(AttributeTemplate):
+    key = Fields
+
+    def generic_resolve(  # type: ignore[override]  # a placeholder in the base class
+        self, fields: Fields, name: str
+    ) -> Any:
+        return _read_as(fields.record.typeof(name)) if name in fields.record.fields else None
+
+
+def _field(context: Any, builder: Any, fields: Fields, base: Any, name: str) -> tuple[Any, ...]:
+    """Pointer to a field, its stored type, and its alignment as numba's packing takes it."""
+    stored = fields.record.typeof(name)
+    data = context.get_data_type(stored).as_pointer()
+    pointer = cgutils.pointer_add(builder, base, fields.record.offset(name), data)
+    return pointer, stored, None if fields.record.aligned else 1
+
+
+@lower_getattr_generic(Fields)
+def _get_field(context: Any, builder: Any, fields: Fields, value: Any, name: str) -> Any:
+    pointer, stored, alignment = _field(context, builder, fields, value, name)
+    found = context.unpack_value(builder, stored, pointer, alignment)
+    return context.cast(builder, found, stored, _read_as(stored))
+
+
+@lower_setattr_generic(Fields)
+def _set_field(context: Any, builder: Any, sig: Any, args: Any, name: str) -> Any:
+    pointer, stored, alignment = _field(context, builder, sig.args[0], args[0], name)
+    value = context.cast(builder, args[1], sig.args[1], stored)
+    context.pack_value(builder, stored, value, pointer, alignment)
+    return context.get_dummy_value()
+
+
+@infer
+class _GetItemByName(AbstractTemplate):
+    key = "static_getitem"
+
+    def generic(self, args: Any, kws: Any) -> Any:
+        fields, name = args
+        if isinstance(fields, Fields) and name in fields.record.fields:
+            return signature(_read_as(fields.record.typeof(name)), *args)
+        return None
+
+
+@infer
+class _SetItemByName(AbstractTemplate):
+    key = "static_setitem"
+
+    def generic(self, args: Any, kws: Any) -> Any:
+        fields, name, value = args
+        if isinstance(fields, Fields) and name in fields.record.fields:
+            return signature(types.none, fields, types.literal(name), value)
+        return None
+
+
+@lower_builtin("static_getitem", Fields, types.StringLiteral)
+def _get_by_name(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    return _get_field(context, builder, sig.args[0], *args)
+
+
+@lower_builtin("static_setitem", Fields, types.StringLiteral, types.Any)
+def _set_by_name(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    fields, _, stored = sig.args
+    base, name, value = args
+    return _set_field(context, builder, signature(types.none, fields, stored), (base, value), name)
 
 
 @infer_getattr

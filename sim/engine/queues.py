@@ -1,7 +1,13 @@
 """Waiting requests: one queue a scheduling class, and which class goes first."""
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel
-from vsim.sim.engine.layout import FAIR, LOADING, PRIORITY, REJECTED, WAITING, World
+from vsim.sim.engine.class_heaps import (
+    least_active_service,
+    most_urgent,
+    note_active,
+    note_waiting,
+)
+from vsim.sim.engine.layout import FAIR, LOADING, NEVER, PRIORITY, REJECTED, WAITING, World
 
 
 @borrowing_inline
@@ -14,9 +20,7 @@ def push_back(w: World, request: int) -> None:
     else:
         w.r[w.g[group].tail].next = request
     w.g[group].tail = request
-    w.g[group].waiting += 1
-    w.c[0].waiting += 1
-    w.r[request].state = WAITING
+    count_waiting(w, request, group)
 
 
 @borrowing_inline
@@ -29,24 +33,37 @@ def push_front(w: World, request: int) -> None:
     else:
         w.r[request].next = w.g[group].head
     w.g[group].head = request
+    count_waiting(w, request, group)
+
+
+@borrowing_inline
+def count_waiting(w: World, request: int, group: int) -> None:
+    """One more request of a class waits."""
     w.g[group].waiting += 1
     w.c[0].waiting += 1
     w.r[request].state = WAITING
+    if w.c[0].classes > 1:
+        note_waiting(w, group)
+        note_active(w, group)
+
+
+@borrowing_inline
+def count_running(w: World, group: int) -> None:
+    """One more request of a class runs."""
+    w.g[group].running += 1
+    if w.c[0].classes > 1:
+        note_active(w, group)
 
 
 @borrowing_kernel
 def next_group(w: World) -> int:
-    """The class whose head is next: the only one, the most urgent, or the least served."""
-    scheduler = w.c[0].scheduler
-    best = -1
-    for group in range(w.c[0].classes):
-        if w.g[group].waiting == 0:
-            continue
-        if scheduler != FAIR:
-            return group  # classes are numbered by urgency
-        if best < 0 or w.g[group].service < w.g[best].service:
-            best = group
-    return best
+    """The class whose head is next: the only one, the most urgent, or the least served.
+
+    Of classes that were served equally, the first. Somebody must wait.
+    """
+    if w.c[0].classes == 1:
+        return 0
+    return most_urgent(w)
 
 
 @borrowing_inline
@@ -80,15 +97,27 @@ def arrive(w: World, request: int, now: int) -> None:
     group = w.r[request].group
     if w.c[0].scheduler == FAIR and w.g[group].waiting == 0 and w.g[group].running == 0:
         # a tenant that comes back has no credit from its absence (VTC, Sheng et al., OSDI 2024)
-        least = -1
-        for other in range(w.c[0].classes):
-            if w.g[other].waiting + w.g[other].running > 0 and (
-                least < 0 or w.g[other].service < least
-            ):
-                least = w.g[other].service
+        least = least_active_service(w)
         if least > w.g[group].service:
             w.g[group].service = least
     push_back(w, request)
+
+
+@borrowing_kernel
+def arrive_next(w: World, now: int) -> None:
+    """All requests arrive whose time in the trace is now; find out when the next ones do.
+
+    Turns that wait for the end of the one before are passed over.
+    """
+    row = w.c[0].next_row
+    while row < w.c[0].requests:
+        if not (w.c[0].think and w.turn[row].waits):
+            if w.r[row].arrival != now:
+                break
+            arrive(w, row, now)
+        row += 1
+    w.c[0].next_row = row
+    w.c[0].next_arrival = w.r[row].arrival if row < w.c[0].requests else NEVER
 
 
 @borrowing_kernel

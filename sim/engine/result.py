@@ -1,11 +1,14 @@
-"""EngineResult: all that a run recorded, as arrays, before any metric is taken."""
+"""EngineResult: all that a run recorded, before any metric is taken."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, field, fields
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from vsim.sim.engine.exact_sums import exact_sum
+from vsim.sim.engine.gaps import GapCounter, Gaps
 
 Int64s = NDArray[np.int64]
 
@@ -53,6 +56,95 @@ class LinkCounters:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class StepLog:
+    """Steps in order, a column each.
+
+    Args:
+        start_ns: when each step started.
+        end_ns: when it ended.
+        prefill_tokens: prompt tokens computed.
+        decode_tokens: output tokens computed.
+        context_tokens: context read, each request's once.
+        requests: requests in the batch.
+        common: output tokens whose gap to the token before is the time since the last step.
+        bound: 0 compute, 1 HBM, 2 a lower tier.
+        body_ns: the step without launch, communication and mapping.
+        exceptions_ns: the gaps of all other output tokens; only of a whole run.
+    """
+
+    start_ns: Int64s
+    end_ns: Int64s
+    prefill_tokens: Int64s
+    decode_tokens: Int64s
+    context_tokens: Int64s
+    requests: Int64s
+    common: Int64s
+    bound: Int64s
+    body_ns: Int64s
+    exceptions_ns: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.start_ns)
+
+
+def joined_steps(parts: Sequence[StepLog], exceptions_ns: Sequence[Int64s]) -> StepLog:
+    """Put the parts of a run's log together."""
+    none = np.empty(0, np.int64)
+    columns = {
+        f.name: np.concatenate([none, *(getattr(part, f.name) for part in parts)])
+        for f in fields(StepLog)
+        if f.name != "exceptions_ns"
+    }
+    return StepLog(**columns, exceptions_ns=np.concatenate([none, *exceptions_ns]))
+
+
+def gaps_of(log: StepLog) -> Gaps:
+    """Return the gaps between output tokens of a whole run.
+
+    A request that decodes in two successive steps waits from one step's end to the next one's;
+    `common` counts those tokens. All other gaps are listed one by one.
+    """
+    counter = GapCounter()
+    counter.add_steps(log.end_ns, log.common)
+    counter.add(log.exceptions_ns, np.ones(log.exceptions_ns.size, np.int64))
+    return counter.gaps()
+
+
+@dataclass(frozen=True, slots=True)
+class StepTotals:
+    """Sums over steps.
+
+    Args:
+        steps: how many there are.
+        requests: requests in their batches.
+        prefill_tokens: prompt tokens computed.
+        decode_tokens: output tokens computed.
+        compute_bound: steps that took as long as their arithmetic.
+        hbm_bound: steps that took as long as HBM.
+        lower_bound: steps that took as long as a lower tier.
+    """
+
+    steps: int = 0
+    requests: int = 0
+    prefill_tokens: int = 0
+    decode_tokens: int = 0
+    compute_bound: int = 0
+    hbm_bound: int = 0
+    lower_bound: int = 0
+
+    @classmethod
+    def of(cls, log: StepLog) -> "StepTotals":
+        """Add the steps of a log up."""
+        bounds = np.bincount(log.bound, minlength=3).tolist()
+        sums = (log.requests, log.prefill_tokens, log.decode_tokens)
+        return cls(len(log), *(exact_sum(column) for column in sums), *bounds)
+
+    def __add__(self, other: "StepTotals") -> "StepTotals":
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return StepTotals(*(one + more for one, more in pairs))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class EngineResult:
     """What a run recorded, in trace order. Times are int64 ns, -1 where a thing never happened.
 
@@ -66,17 +158,9 @@ class EngineResult:
         fault_wait_ns: how long it waited for them.
         preemptions: how often it gave way.
         status: 0 completed, 1 rejected since it could never fit.
-        hit_tokens_by_tier: int64[n, tiers].
-        step_start_ns: when each step started.
-        step_end_ns: when it ended.
-        step_prefill_tokens: prompt tokens computed.
-        step_decode_tokens: output tokens computed.
-        step_context_tokens: context read, each request's once.
-        step_requests: requests in the batch.
-        step_common: output tokens whose gap to the token before is the time since the last step.
-        step_bound: 0 compute, 1 HBM, 2 a lower tier.
-        step_body_ns: the step without launch, communication and mapping.
-        itl_exceptions_ns: the gaps of all other output tokens.
+        hit_tokens_by_tier: integers[n, tiers].
+        steps: sums over all steps.
+        gaps: gaps between successive output tokens of a request.
         tiers: a record a tier.
         links: a record a link of the machine.
         faults_by_cause: promotion, in_flight, swap_in, write_back, capacity.
@@ -86,6 +170,7 @@ class EngineResult:
         token_ns_used: integral of the KV tokens that they did hold.
         counters: further counts by name, and `arithmetic_ns`, the time that all FLOPs took.
         simulated_ns: time of the last event.
+        step_log: every step, or None if they were not kept.
         operations: the log of operations, or None.
     """
 
@@ -93,22 +178,14 @@ class EngineResult:
     admitted_ns: Int64s
     first_token_ns: Int64s
     last_token_ns: Int64s
-    hit_tokens: Int64s
-    faults: Int64s
+    hit_tokens: NDArray[np.integer]
+    faults: NDArray[np.integer]
     fault_wait_ns: Int64s
-    preemptions: Int64s
-    status: Int64s
-    hit_tokens_by_tier: Int64s
-    step_start_ns: Int64s
-    step_end_ns: Int64s
-    step_prefill_tokens: Int64s
-    step_decode_tokens: Int64s
-    step_context_tokens: Int64s
-    step_requests: Int64s
-    step_common: Int64s
-    step_bound: Int64s
-    step_body_ns: Int64s
-    itl_exceptions_ns: Int64s
+    preemptions: NDArray[np.integer]
+    status: NDArray[np.integer]
+    hit_tokens_by_tier: NDArray[np.integer]
+    steps: StepTotals
+    gaps: Gaps
     tiers: tuple[TierCounters, ...]
     links: tuple[LinkCounters, ...]
     faults_by_cause: Mapping[str, int]
@@ -118,4 +195,5 @@ class EngineResult:
     token_ns_used: int
     counters: Mapping[str, int]
     simulated_ns: int
+    step_log: StepLog | None
     operations: pa.Table | None

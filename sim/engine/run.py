@@ -1,21 +1,26 @@
 """run_engine: simulate from the arrays of `build_state` to an EngineResult."""
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 
-from vsim.sim.engine.drivers import FastRun, Progress, check_policies, drive
-from vsim.sim.engine.layout import CAUSES, LOWER_BOUND, OPERATIONS, REJECTED
+from vsim.sim.engine.drivers import FastRun, Progress, drive, refuse_failed
+from vsim.sim.engine.exact_sums import joined
+from vsim.sim.engine.layout import CAUSES, REJECTED
 from vsim.sim.engine.result import EngineResult, LinkCounters, TierCounters
+from vsim.sim.engine.run_log import RunLog
 from vsim.sim.engine.simulated import SimulatedBackend
 from vsim.sim.engine.state import State
-from vsim.traces.schema import schema_of
 
 Mode = Literal["fast", "events", "backend"]
 
 
-def run_engine(state: State, progress: Progress | None = None, mode: Mode = "fast") -> EngineResult:
+def run_engine(
+    state: State,
+    progress: Progress | None = None,
+    mode: Mode = "fast",
+    log: RunLog | None = None,
+) -> EngineResult:
     """Run a fresh state to its end.
 
     Args:
@@ -23,7 +28,10 @@ def run_engine(state: State, progress: Progress | None = None, mode: Mode = "fas
         progress: told (requests done, requests) now and then.
         mode: `fast`; `events`, the same with every step planned in full; `backend`, the oracle,
             step by step through the backend protocol. All three give the same result.
+        log: takes what is logged; when left out, all of it is kept in memory.
     """
+    if log is not None:
+        state.log = log
     if mode == "backend":
         backend = SimulatedBackend(state)
         end = drive(state, backend, progress)
@@ -39,7 +47,7 @@ def run_engine(state: State, progress: Progress | None = None, mode: Mode = "fas
         raise RuntimeError("the engine needed more page slots than setup reserved")
     if control["completed"] + control["rejected"] != len(state.requests):
         if control["failed"]:
-            check_policies(state)
+            refuse_failed(state)
         raise RuntimeError(
             f"the engine stopped at {end} ns with {control['completed']} of "
             f"{len(state.requests)} requests done: {control['running']} running, "
@@ -49,16 +57,22 @@ def run_engine(state: State, progress: Progress | None = None, mode: Mode = "fas
 
 
 def collect(state: State, end: int, events: int) -> EngineResult:
-    """Read a finished run's arrays."""
+    """Read a finished run's arrays. What is there a request is not copied."""
     control = state.control
     n, tiers = len(state.requests), len(state.tier_names)
     r = state.arrays["r"][:n]
-    steps = state.arrays["step"][: control["steps"]]
-    wait = state.arrays["wait"].reshape(-1, 2)
-    counters = {
+    state.log.take(state.arrays, state.tier_names, everything=True)
+    causes = len(CAUSES)
+    wait = state.arrays["wait"]
+    faults, waited_low = wait[: 2 * causes].reshape(-1, 2).T.tolist()
+    waited = [joined(*parts) for parts in zip(wait[2 * causes :], waited_low, strict=True)]
+    hits = np.broadcast_to(np.int32(0), (n, tiers))  # no request can hit anything
+    if control["caching"]:
+        hits = state.arrays["hit"][: n * tiers].reshape(n, tiers)
+    counters = {"steps": int(control["step_no"])}
+    counters |= {
         name: int(control[name])
         for name in (
-            "steps",
             "fast_steps",
             "flow_events",
             "stalls",
@@ -78,42 +92,35 @@ def collect(state: State, end: int, events: int) -> EngineResult:
     counters["simpy_events"] = events
     counters["arithmetic_ns"] = int(control["time_arithmetic"])
     return EngineResult(
-        arrival_ns=r["arrival"].copy(),
-        admitted_ns=r["admitted"].copy(),
-        first_token_ns=r["first"].copy(),
-        last_token_ns=r["last"].copy(),
-        hit_tokens=r["hit_tokens"].copy(),
-        faults=r["faults"].copy(),
-        fault_wait_ns=r["fault_wait"].copy(),
-        preemptions=r["preemptions"].copy(),
-        status=(r["state"] == REJECTED).astype(np.int64),
-        hit_tokens_by_tier=state.arrays["hit"][: n * tiers].reshape(n, tiers),
-        step_start_ns=steps["start"].copy(),
-        step_end_ns=steps["end"].copy(),
-        step_prefill_tokens=steps["prefill"].copy(),
-        step_decode_tokens=steps["decode"].copy(),
-        step_context_tokens=steps["context"].copy(),
-        step_requests=steps["requests"].copy(),
-        step_common=steps["common"].copy(),
-        step_bound=np.minimum(steps["bound"], LOWER_BOUND),
-        step_body_ns=steps["body"].copy(),
-        itl_exceptions_ns=state.arrays["gap"][: control["exceptions"]].copy(),
+        arrival_ns=r["arrival"],
+        admitted_ns=r["admitted"],
+        first_token_ns=r["first"],
+        last_token_ns=r["last"],
+        hit_tokens=r["hit_tokens"],
+        faults=r["faults"],
+        fault_wait_ns=r["fault_wait"],
+        preemptions=r["preemptions"],
+        status=(r["state"] == REJECTED).astype(np.int8),
+        hit_tokens_by_tier=hits,
+        steps=state.log.totals,
+        gaps=state.log.gaps,
         tiers=_tiers(state),
         links=_links(state),
-        faults_by_cause={cause: int(wait[i, 0]) for i, cause in enumerate(CAUSES)},
-        wait_ns_by_cause={cause: int(wait[i, 1]) for i, cause in enumerate(CAUSES)},
+        faults_by_cause=dict(zip(CAUSES, faults, strict=True)),
+        wait_ns_by_cause=dict(zip(CAUSES, waited, strict=True)),
         time_ns=_times(state, end),
         token_ns_reserved=_wide(control, "reserved"),
         token_ns_used=_wide(control, "used"),
         counters=counters,
         simulated_ns=end,
-        operations=_operations(state),
+        step_log=state.log.steps,
+        operations=state.log.operations if control["log_transfers"] else None,
     )
 
 
 def _wide(record: np.void, name: str) -> int:
     """Put a sum kept in two parts together."""
-    return (int(record[f"{name}_high"]) << 40) + int(record[f"{name}_low"])
+    return joined(record[f"{name}_high"], record[f"{name}_low"])
 
 
 def _times(state: State, end: int) -> dict[str, int]:
@@ -179,43 +186,3 @@ def _links(state: State) -> tuple[LinkCounters, ...]:
         for i, link in enumerate(net.links)
         if i in used
     )
-
-
-def _operations(state: State) -> pa.Table | None:
-    """Make the log of operations a table of the schema `operations`, in order of their end."""
-    control = state.control
-    if not control["log_transfers"]:
-        return None
-    log = state.arrays["op"][: control["operations"]]
-    offsets = np.append(log["pages_from"], control["operation_pages"])
-    pages = pa.ListArray.from_arrays(
-        pa.array(offsets.astype(np.int32), pa.int32()),
-        pa.array(state.arrays["op_pages"][: control["operation_pages"]]),
-    )
-    n = len(log)
-    names = pa.array(state.tier_names)
-
-    def tier(column: str) -> "pa.Array[Any]":
-        codes = log[column].astype(np.int32)
-        known = pa.array(codes, pa.int32(), mask=codes < 0)
-        return pa.DictionaryArray.from_arrays(known, names)
-
-    schema = schema_of("operations")
-    columns = {
-        "id": pa.array(log["serial"]),
-        "step": pa.array(log["step"]),
-        "kind": pa.DictionaryArray.from_arrays(
-            pa.array(log["kind"].astype(np.int32), pa.int32()), pa.array(OPERATIONS)
-        ),
-        "source_tier": tier("source"),
-        "target_tier": tier("target"),
-        "pages": pages,
-        "bytes": pa.array(log["bytes"]),
-        "stream": pa.array(np.zeros(n, np.int64)),
-        "depends_on": pa.array([[]] * n, pa.list_(pa.int64())),
-        "submit_ns": pa.array(log["submit"]),
-        "start_ns": pa.array(log["start"]),
-        "end_ns": pa.array(log["end"]),
-        "predicted": pa.array(np.ones(n, np.bool_)),
-    }
-    return pa.table([columns[f.name].cast(f.type) for f in schema], schema=schema)

@@ -21,8 +21,7 @@ from vsim.traces.requests import Requests
 
 _FLOWS = 1 << 14
 _MOST_SLOTS = 2**31 - 64  # with the policies' sentinels still 32 bits
-_FIRST_STEPS = 1 << 16
-_FIRST_OPERATIONS = 1 << 12
+_LOGGED = 1 << 13  # steps, gaps, operations and pages that are logged before they are taken
 
 
 def build_state(
@@ -53,7 +52,8 @@ def build_state(
     names = tuple(tier.tier for tier in scenario.tiers)
     net = topology(machine, cost, names)
     capacity = _capacities(scenario, machine, cost, page_bytes)
-    longest = _longest(requests, page_tokens, static)
+    _check_limits(requests)
+    longest = min(_longest(requests, page_tokens, static), sum(capacity) + 2)
     rows = engine.max_running_requests + engine.max_loading_requests + 8
     if engine.preemption == "swap":
         rows += engine.max_running_requests
@@ -62,6 +62,12 @@ def build_state(
     n, count = len(requests), len(names)
     policies, holders = _policies(scenario, capacity, slots, folder)
     evictor = make_state(policies, max(keys.keys, 1))
+    thinks = scenario.workload.pacing == "think_times"
+    logs = scenario.output.operations != "none"
+    # what one delivery of everything under way, or one step of a full batch, may log
+    page_reserve = 2 * sum(slots) if logs else 0
+    if scenario.output.operations == "all":
+        page_reserve += engine.max_running_requests * longest
     out_rows = (engine.max_loading_requests + engine.prefetch_requests + 4) * count + count**2
     resources = net.use.shape[1]
 
@@ -74,7 +80,9 @@ def build_state(
         "t": zeros(count, layout.TIER),
         "tc": zeros(count, layout.TIER_COST),
         "r": zeros(n, layout.REQUEST),
+        "turn": zeros(n if thinks else 1, layout.TURN),
         "g": zeros(groups, layout.GROUP),
+        "urgent": zeros(2 * groups, layout.URGENT),
         "s": zeros(sum(slots), layout.SLOT),
         "ref": zeros(sum(slots), np.int32),
         "free": zeros(sum(slots), np.int32),
@@ -87,9 +95,9 @@ def build_state(
         "run": zeros(engine.max_running_requests, np.int32),
         "share": zeros(engine.max_running_requests, np.int64),
         "load": zeros(engine.max_loading_requests, np.int32),
-        "ready": zeros(n + 8, np.int32),
+        "ready": zeros(rows + 1, np.int32),  # each holds a row
         "rows": np.arange(rows, dtype=np.int32),
-        "release": zeros(2 * max(n, 1), np.int64),
+        "release": zeros(2 * n if thinks else 2, np.int64),
         "out": zeros(out_rows, layout.OUT),
         "p": zeros(count * count, layout.PATH),
         "pr": zeros(count * count, layout.PATH_RATE),
@@ -98,12 +106,12 @@ def build_state(
         "f": zeros(_FLOWS, layout.FLOW),
         "done": zeros(_FLOWS, layout.FLOW),
         "target": zeros(_FLOWS, np.float64),
-        "step": zeros(_FIRST_STEPS, layout.STEP),
-        "gap": zeros(_FIRST_STEPS, np.int64),
-        "op": zeros(_FIRST_OPERATIONS, layout.OPERATION),
-        "op_pages": zeros(1, np.int64),
-        "hit": zeros(n * count, np.int64),
-        "wait": zeros(2 * len(layout.CAUSES), np.int64),
+        "step": zeros(_LOGGED + 1, layout.STEP),
+        "gap": zeros(_LOGGED + engine.max_running_requests, np.int64),
+        "op": zeros(_LOGGED + _FLOWS + out_rows + count + 3 if logs else 1, layout.OPERATION),
+        "op_pages": zeros(_LOGGED + page_reserve + 1, np.int64),
+        "hit": zeros(n * count if caching else 1, np.int32),
+        "wait": zeros(3 * len(layout.CAUSES), np.int64),
         "links": evictor.links,
         "mark": evictor.mark,
         "key": evictor.key,
@@ -114,6 +122,7 @@ def build_state(
     }
     state = State(arrays, requests, net, names, capacity, page_bytes, holders)
     fill_control(state, scenario, cost, keys, caching, rows, longest, groups)
+    state.control["op_page_reserve"] = page_reserve
     fill_cost(state, scenario, machine, cost, page_bytes)
     fill_tiers(state, scenario, slots)
     fill_requests(state, scenario, keys, group_of, caching)
@@ -163,14 +172,39 @@ def _longest(requests: Requests, page_tokens: int, static: bool) -> int:
     return tokens // page_tokens + 2
 
 
-def _groups(scheduler: str, requests: Requests) -> tuple[int, NDArray[np.int64]]:
-    """Scheduling classes, most urgent first, and each request's."""
+def _check_limits(requests: Requests) -> None:
+    """Refuse what the engine's numbers can't hold."""
+    if len(requests) == 0:
+        return
+    if requests.arrival_ns[-1] > layout.LAST_NS:
+        refuse(
+            requests.source,
+            "requests arrive after 36 years (2^60 ns) and more; write earlier arrivals, or a "
+            "larger workload.rate_scale",
+        )
+    if len(requests) > layout.MOST_TOKENS:
+        refuse(requests.source, f"has {len(requests)} requests; write {layout.MOST_TOKENS} at most")
+    row = int(np.argmax(np.maximum(requests.prompt_tokens, requests.output_tokens)))
+    tokens = int(requests.prompt_tokens[row]) + int(requests.output_tokens[row])
+    if tokens <= layout.MOST_TOKENS:  # else the longest, or one of half its length and more
+        row = int(np.argmax(requests.prompt_tokens + requests.output_tokens))
+        tokens = int(requests.prompt_tokens[row]) + int(requests.output_tokens[row])
+    if tokens > layout.MOST_TOKENS:
+        refuse(
+            requests.source,
+            f"request {requests.id[row]} has {requests.prompt_tokens[row]} + "
+            f"{requests.output_tokens[row]} tokens; write {layout.MOST_TOKENS} at most",
+        )
+
+
+def _groups(scheduler: str, requests: Requests) -> tuple[int, NDArray[np.int32]]:
+    """Scheduling classes, most urgent first, and each request's, or the one of all."""
     if scheduler == "priority":
         levels, group = np.unique(requests.priority, return_inverse=True)
-        return len(levels), group.astype(np.int64)
+        return len(levels), group.astype(np.int32)
     if scheduler == "fair":
-        return len(requests.tenant_names), requests.tenant.astype(np.int64)
-    return 1, np.zeros(len(requests), np.int64)
+        return len(requests.tenant_names), requests.tenant
+    return 1, np.zeros(1, np.int32)
 
 
 def _policies(

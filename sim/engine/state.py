@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from vsim.sim.engine import layout
 from vsim.sim.engine.linking import call_addresses
 from vsim.sim.engine.pointers import addresses
+from vsim.sim.engine.run_log import RunLog
 from vsim.sim.engine.topology import Topology
 from vsim.sim.eviction.user import Holder
 from vsim.traces.requests import Requests
@@ -16,7 +17,7 @@ from vsim.traces.requests import Requests
 
 @dataclass(eq=False)
 class State:
-    """All that changes during a run. Logs are replaced by longer copies when they are full.
+    """All that changes during a run, in arrays of one size; what it logs goes to `log` in batches.
 
     Args:
         arrays: flat arrays by name, in the order in which kernels take them.
@@ -26,6 +27,7 @@ class State:
         capacity_pages: what each tier can hold; slots are reserved for what may ever be there.
         page_bytes: bytes of a page.
         holders: users' policies, kept alive.
+        log: takes what is logged; it keeps all of it unless it was made otherwise.
     """
 
     arrays: dict[str, NDArray[Any]]
@@ -35,6 +37,7 @@ class State:
     capacity_pages: tuple[int, ...]
     page_bytes: int
     holders: list[Holder] = field(default_factory=list)
+    log: RunLog = field(default_factory=RunLog)
 
     def __post_init__(self) -> None:
         self.refresh()
@@ -62,24 +65,6 @@ class State:
         """The control record."""
         return self.arrays["c"][0]
 
-    def grow_logs(self) -> None:
-        """Double the logs that are nearly full."""
-        control = self.control
-        flows = int(control["flows"]) + int(control["out"])
-        needs = {
-            "step": int(control["steps"]) + 2,
-            "gap": int(control["exceptions"]) + self.arrays["run"].size + 1,
-        }
-        if control["log_transfers"]:
-            needs["op"] = int(control["operations"]) + flows + len(self.tier_names) + 3
-            needs["op_pages"] = (
-                int(control["operation_pages"]) + int(control["op_page_reserve"]) + 1
-            )
-        short = [name for name, need in needs.items() if self.arrays[name].size <= need]
-        for name in short:
-            old = self.arrays[name]
-            new = np.zeros(max(2 * old.size, 2 * needs[name]), old.dtype)
-            new[: old.size] = old
-            self.arrays[name] = new
-        if short:
-            self.refresh()
+    def take_log(self) -> None:
+        """Hand what was logged to `log`, as far as the room for it is nearly used up."""
+        self.log.take(self.arrays, self.tier_names)

@@ -9,7 +9,7 @@ from vsim.sim.compiled import borrowing_kernel
 from vsim.sim.engine.demand import windowed_pairs
 from vsim.sim.engine.layout import RUNNING, World
 from vsim.sim.engine.pages import append_page
-from vsim.sim.engine.queues import next_group, pop_head
+from vsim.sim.engine.queues import count_running, next_group, pop_head
 
 
 @borrowing_kernel
@@ -32,7 +32,7 @@ def form_batch(w: World, now: int) -> None:
         i = w.c[0].running
         w.run[i] = request
         w.c[0].running = i + 1
-        w.g[group].running += 1
+        count_running(w, group)
         w.r[request].state = RUNNING
         w.r[request].admitted = now
     pages = (prompt + output + page_tokens - 1) // page_tokens

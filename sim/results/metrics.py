@@ -1,16 +1,20 @@
 """Metrics: pure functions from a trace and what the engine recorded to the summary.
 
 Every quantile is a nearest rank: the smallest observed value that at least p % of the
-observations do not exceed. So it is a value that occurred, and exact for integers.
+observations do not exceed. So it is a value that occurred, and exact for integers. Only of gaps
+between tokens, which are too many to be kept, a quantile may lie above that value, by less than 1
+part in 2^15; it is a gap that occurred as well. Every sum is exact, whatever its size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vsim.sim.engine.exact_sums import exact_sum
+from vsim.sim.engine.gaps import Gaps
 from vsim.sim.engine.result import EngineResult, LinkCounters, TierCounters
 from vsim.sim.results.stretch import busiest_stretch
 from vsim.traces.requests import Requests
@@ -24,6 +28,7 @@ HOW_IT_WAS_RUN = frozenset({"fast_steps", "simpy_events", "arithmetic_ns"})
 """Counters that tell how the engine worked, or that have a figure of their own."""
 _NS_PER_S = 1e9
 _NS_PER_MS = 1e6
+_CHUNK = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,57 +82,47 @@ def nearest_ranks(
     """Return, for each percentage, the smallest value that at least so many do not exceed.
 
     Args:
-        values: observations, at least one with a positive weight.
+        values: observations, at least one with a positive weight; their order changes where there
+            are no weights.
         percents: each from 1 to 100.
         weights: how often each value was observed; once each when left out.
     """
     if weights is None:
-        values = np.sort(values)
-        return [int(values[-(-percent * values.size // 100) - 1]) for percent in percents]
-    values, weights = _sorted_pairs(values, weights)
-    below = np.cumsum(weights)
+        places = [-(-percent * values.size // 100) - 1 for percent in percents]
+        values.partition(places)
+        return [int(values[place]) for place in places]
+    order = np.argsort(values)
+    values, below = values[order], np.cumsum(weights[order])
     ranks = [-(-percent * int(below[-1]) // 100) for percent in percents]
     return [int(values[np.searchsorted(below, rank)]) for rank in ranks]
 
 
-def _sorted_pairs(values: Int64s, weights: Int64s) -> tuple[Int64s, Int64s]:
-    """Sort by value. Packed into one number each, pairs sort several times as fast."""
-    bits = int(weights.max()).bit_length()
-    if values.min() < 0 or int(values.max()).bit_length() + bits > 63:
-        order = np.argsort(values)
-        return values[order], weights[order]
-    packed = np.sort((values << bits) | weights)
-    return packed >> bits, packed & ((1 << bits) - 1)
+def distribution_ms(values_ns: Int64s) -> dict[str, float | None]:
+    """Return mean, p50, p90 and p99 in milliseconds; all None without an observation.
 
-
-def distribution_ms(values_ns: Int64s, weights: Int64s | None = None) -> dict[str, float | None]:
-    """Return mean, p50, p90 and p99 in milliseconds; all None without an observation."""
-    if weights is not None:
-        observed = weights > 0
-        values_ns, weights = values_ns[observed], weights[observed]
+    The values' order changes.
+    """
     if values_ns.size == 0:
+        return _distribution_ms(0, 0, ())
+    total = exact_sum(values_ns)
+    return _distribution_ms(total, values_ns.size, nearest_ranks(values_ns, QUANTILES))
+
+
+def gaps_ms(gaps: Gaps) -> dict[str, float | None]:
+    """Return the same of the gaps between tokens, see `vsim.sim.engine.gaps` for its quantiles."""
+    if gaps.counts.size == 0:
+        return _distribution_ms(0, 0, ())
+    ranks = nearest_ranks(gaps.largest_ns, QUANTILES, gaps.counts)
+    return _distribution_ms(gaps.total_ns, int(gaps.counts.sum()), ranks)
+
+
+def _distribution_ms(total_ns: int, count: int, ranks_ns: Sequence[int]) -> dict[str, float | None]:
+    if count == 0:
         return {"mean": None, **{f"p{percent}": None for percent in QUANTILES}}
-    total = values_ns.sum() if weights is None else (values_ns * weights).sum()
-    count = values_ns.size if weights is None else weights.sum()
-    found: dict[str, float | None] = {"mean": float(total) / (float(count) * _NS_PER_MS)}
-    for percent, value in zip(QUANTILES, nearest_ranks(values_ns, QUANTILES, weights), strict=True):
+    found: dict[str, float | None] = {"mean": total_ns / (count * _NS_PER_MS)}
+    for percent, value in zip(QUANTILES, ranks_ns, strict=True):
         found[f"p{percent}"] = value / _NS_PER_MS
     return found
-
-
-def inter_token_gaps(engine: EngineResult) -> tuple[Int64s, Int64s]:
-    """Return the gaps between successive output tokens of a request and how often each occurred.
-
-    A request that decodes in two successive steps waits from one step's end to the next one's;
-    `step_common` counts those tokens. All other gaps are listed one by one.
-    """
-    ends = engine.step_end_ns
-    gaps = np.diff(ends, prepend=ends[:1])
-    exceptions = engine.itl_exceptions_ns
-    return (
-        np.concatenate([gaps, exceptions]),
-        np.concatenate([engine.step_common, np.ones(exceptions.size, np.int64)]),
-    )
 
 
 def concurrency(start_ns: Int64s, end_ns: Int64s, simulated_ns: int) -> dict[str, float]:
@@ -137,13 +132,60 @@ def concurrency(start_ns: Int64s, end_ns: Int64s, simulated_ns: int) -> dict[str
     """
     if start_ns.size == 0 or simulated_ns == 0:
         return {"mean": 0.0, "peak": 0}
-    times = np.concatenate([end_ns, start_ns])
-    changes = np.concatenate([np.full(end_ns.size, -1), np.ones(start_ns.size, np.int64)])
-    order = np.lexsort((changes, times))
-    return {
-        "mean": float((end_ns - start_ns).sum()) / simulated_ns,
-        "peak": int(np.cumsum(changes[order]).max()),
-    }
+    starts, ends = np.sort(start_ns), np.sort(end_ns)
+    peak = 0
+    for chunk in _chunks(starts.size):
+        ended = np.searchsorted(ends, starts[chunk], side="right")
+        begun = np.arange(chunk.start, chunk.stop) + 1
+        peak = max(peak, int((begun - ended).max()))
+    total = exact_sum(end_ns) - exact_sum(start_ns)
+    return {"mean": float(total) / simulated_ns, "peak": peak}
+
+
+def _chunks(size: int) -> Iterator[slice]:
+    """Cut `size` rows into parts, so that what is worked out on the way is small."""
+    return (slice(at, min(at + _CHUNK, size)) for at in range(0, size, _CHUNK))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Done:
+    """The completed requests of a run, read in parts: n of N requests.
+
+    Args:
+        rows: bool[N], or None where all are completed.
+        count: n.
+        total: N.
+    """
+
+    rows: NDArray[np.bool_] | None
+    count: int
+    total: int
+
+    @classmethod
+    def of(cls, status: NDArray[np.integer]) -> "_Done":
+        rows = status == 0
+        count = int(np.count_nonzero(rows))
+        return cls(None if count == rows.size else rows, count, rows.size)
+
+    def of_each(self, value: Callable[[slice], NDArray[np.integer]]) -> Int64s:
+        """Put the completed requests' values together; `value` gives those of a part of all."""
+        found = np.empty(self.count, np.int64)
+        end = 0
+        for chunk in _chunks(self.total):
+            part = value(chunk)
+            if self.rows is not None:
+                part = part[self.rows[chunk]]
+            found[end : end + part.size] = part
+            end += part.size
+        return found[:end]
+
+    def sum_of(self, value: Callable[[slice], NDArray[np.integer]]) -> int:
+        """Add the completed requests' values up."""
+        parts = ((chunk, value(chunk)) for chunk in _chunks(self.total))
+        return sum(
+            exact_sum(part if self.rows is None else part[self.rows[chunk]])
+            for chunk, part in parts
+        )
 
 
 def _share(part: float, whole: float) -> float:
@@ -191,22 +233,23 @@ def _link(link: LinkCounters, simulated_ns: int) -> Summary:
 
 def _mean_step(engine: EngineResult) -> Summary:
     """Say what steps held and where the time of a mean step went; idle time is not a step's."""
-    steps = engine.step_start_ns.size
+    totals = engine.steps
+    steps = totals.steps
     parts = {
         part: _share(ns, steps) / _NS_PER_MS
         for part, ns in engine.time_ns.items()
         if not part.startswith("idle_")
     }
-    bounds = np.bincount(engine.step_bound, minlength=len(STEP_BOUNDS))
+    bounds = (totals.compute_bound, totals.hbm_bound, totals.lower_bound)
     return {
         "count": steps,
         "mean_ms": sum(parts.values()),
         "parts_ms": parts,
-        "mean_requests": _share(int(engine.step_requests.sum()), steps),
-        "mean_prefill_tokens": _share(int(engine.step_prefill_tokens.sum()), steps),
-        "mean_decode_tokens": _share(int(engine.step_decode_tokens.sum()), steps),
+        "mean_requests": _share(totals.requests, steps),
+        "mean_prefill_tokens": _share(totals.prefill_tokens, steps),
+        "mean_decode_tokens": _share(totals.decode_tokens, steps),
         "bound_share": {
-            name: _share(int(count), steps) for name, count in zip(STEP_BOUNDS, bounds, strict=True)
+            name: _share(count, steps) for name, count in zip(STEP_BOUNDS, bounds, strict=True)
         },
     }
 
@@ -232,19 +275,16 @@ def summarise(
         engine: what happened.
         engine_wall_s: from the parsed trace in memory to complete results in memory.
     """
-    done = engine.status == 0
-    arrival = engine.arrival_ns[done]
-    first, last = engine.first_token_ns[done], engine.last_token_ns[done]
-    output = requests.output_tokens[done]
-    prompt_tokens = int(requests.prompt_tokens[done].sum())
-    output_tokens = int(output.sum())
+    done = _Done.of(engine.status)
+    prompt_tokens = done.sum_of(lambda part: requests.prompt_tokens[part])
+    output_tokens = done.sum_of(lambda part: requests.output_tokens[part])
     simulated = engine.simulated_ns
     simulated_s = simulated / _NS_PER_S
-    several = output > 1
-    tpot = np.rint((last - first)[several] / (output[several] - 1)).astype(np.int64)
     faults = sum(engine.faults_by_cause.values())
     # A preempted request looks its prefix up again; what it finds then was counted before.
-    hits = int(np.minimum(engine.hit_tokens, requests.prompt_tokens)[done].sum())
+    hits = done.sum_of(
+        lambda part: np.minimum(engine.hit_tokens[part], requests.prompt_tokens[part])
+    )
     all_hits = sum(tier.hit_tokens for tier in engine.tiers)
     tiers = [_tier(tier, simulated, all_hits) for tier in engine.tiers]
     for summary, tier, each in zip(tiers, engine.tiers, facts.tier_bytes_per_s, strict=False):
@@ -274,33 +314,37 @@ def summarise(
         },
         "requests": {
             "submitted": len(requests),
-            "completed": int(done.sum()),
-            "rejected": int((engine.status == 1).sum()),
+            "completed": done.count,
+            "rejected": int(np.count_nonzero(engine.status == 1)),
         },
         "tokens": {"prompt": prompt_tokens, "output": output_tokens},
         "simulated_s": simulated_s,
         "last_arrival_s": float(engine.arrival_ns.max(initial=0)) / _NS_PER_S,
         "engine_wall_s": engine_wall_s,
         "throughput": {
-            "requests_per_s": _share(int(done.sum()), simulated_s),
+            "requests_per_s": _share(done.count, simulated_s),
             "prompt_tokens_per_s": _share(prompt_tokens, simulated_s),
             "output_tokens_per_s": _share(output_tokens, simulated_s),
         },
-        "ttft_ms": distribution_ms(first - arrival),
-        "tpot_ms": distribution_ms(tpot),
-        "itl_ms": distribution_ms(*inter_token_gaps(engine)),
-        "e2e_ms": distribution_ms(last - arrival),
-        "admission_wait_ms": distribution_ms(engine.admitted_ns[done] - arrival),
+        **_latencies(done, requests, engine),
         "prefix_hit_tokens": hits,
         "prefix_hit_ratio": _share(hits, prompt_tokens),
         "faults": faults,
         "faults_per_1000_tokens": 1000 * _share(faults, prompt_tokens + output_tokens),
         "faults_by_cause": dict(engine.faults_by_cause),
         "wait_s_by_cause": {cause: ns / _NS_PER_S for cause, ns in engine.wait_ns_by_cause.items()},
-        "preemptions": int(engine.preemptions.sum()),
+        "preemptions": exact_sum(engine.preemptions),
         "recomputed_tokens": engine.counters.get("recomputed_tokens"),
-        "busiest_stretch": busiest_stretch(arrival, engine.admitted_ns[done], last),
-        "concurrent_requests": concurrency(engine.admitted_ns[done], last, simulated),
+        "busiest_stretch": busiest_stretch(
+            done.of_each(lambda part: engine.arrival_ns[part]),
+            done.of_each(lambda part: engine.admitted_ns[part]),
+            done.of_each(lambda part: engine.last_token_ns[part]),
+        ),
+        "concurrent_requests": concurrency(
+            done.of_each(lambda part: engine.admitted_ns[part]),
+            done.of_each(lambda part: engine.last_token_ns[part]),
+            simulated,
+        ),
         "fragmentation": (
             1.0 - _share(engine.token_ns_used, engine.token_ns_reserved)
             if engine.token_ns_reserved
@@ -312,4 +356,26 @@ def summarise(
         "time_share": shares,
         "step": _mean_step(engine),
         "counters": {k: v for k, v in engine.counters.items() if k not in HOW_IT_WAS_RUN},
+    }
+
+
+def _latencies(done: _Done, requests: Requests, engine: EngineResult) -> Summary:
+    """Summarise what completed requests waited for, each figure from values of its own."""
+    arrival, first, last = engine.arrival_ns, engine.first_token_ns, engine.last_token_ns
+
+    def tpot(part: slice) -> Int64s:
+        """Mean gaps of requests with several tokens; -1 of the others."""
+        gaps = requests.output_tokens[part] - 1
+        mean = np.rint((last[part] - first[part]) / np.maximum(gaps, 1)).astype(np.int64)
+        return np.where(gaps > 0, mean, -1)
+
+    tpots = done.of_each(tpot)
+    return {
+        "ttft_ms": distribution_ms(done.of_each(lambda part: first[part] - arrival[part])),
+        "tpot_ms": distribution_ms(tpots[tpots >= 0]),
+        "itl_ms": gaps_ms(engine.gaps),
+        "e2e_ms": distribution_ms(done.of_each(lambda part: last[part] - arrival[part])),
+        "admission_wait_ms": distribution_ms(
+            done.of_each(lambda part: engine.admitted_ns[part] - arrival[part])
+        ),
     }

@@ -1,8 +1,9 @@
 """Results: what a run gives, and the folder it is written to."""
 
-from collections.abc import Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -10,16 +11,19 @@ from typing import Any
 import pyarrow as pa
 
 from vsim.sim.engine.result import EngineResult
+from vsim.sim.engine.run_log import RunLog
 from vsim.sim.machine.machine import Machine
 from vsim.sim.model.model import Model
 from vsim.sim.results.metrics import RunFacts, summarise
-from vsim.sim.results.result_tables import requests_table, steps_table
+from vsim.sim.results.result_tables import request_parts, steps_table
 from vsim.sim.results.run_settings import RunSettings
+from vsim.sim.results.stored import StoredSteps, StoredTable
 from vsim.sim.results.verdict import verdict
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.timing.step_cost import StepCost
-from vsim.traces.arrow_io import Provenance, put_table
+from vsim.traces.arrow_io import Provenance, file_metadata, put_table
 from vsim.traces.requests import Requests
+from vsim.traces.schema import schema_of
 from vsim.traces.writing import FolderKind, FreshFolder, folder_target, fresh_folder, sink
 
 SUMMARY = "summary.json"
@@ -31,20 +35,113 @@ WALL_CLOCK_KEYS = ("engine_wall_s", "bound_wall_s", "write_wall_s")
 
 
 @dataclass(frozen=True, slots=True)
+class RunTables:
+    """Where the tables of a run go that are written while it goes on.
+
+    Args:
+        steps: one row a step.
+        operations: one row an operation, or None if the scenario records none.
+    """
+
+    steps: StoredSteps
+    operations: StoredTable | None
+
+    @classmethod
+    def of(cls, scenario: Scenario, folder: Path | None) -> "RunTables":
+        """Begin them in a folder, or in temporary files."""
+        source = f"vsim run of {scenario.name}"
+        steps = StoredSteps(
+            file_metadata("step_results", Provenance(source=source)),
+            None if folder is None else folder / STEPS,
+        )
+        if scenario.output.operations == "none":
+            return cls(steps, None)
+        return cls(
+            steps,
+            StoredTable(
+                schema_of("operations"),
+                file_metadata("operations", Provenance(source=source)),
+                None if folder is None else folder / OPERATIONS,
+            ),
+        )
+
+    def log(self) -> RunLog:
+        """Return a log that hands everything on to the tables."""
+        add = None if self.operations is None else self.operations.add
+        return RunLog(self.steps.add, add, keep=False)
+
+    def close(self) -> None:
+        """Write what is left."""
+        self.steps.stored.close()
+        if self.operations is not None:
+            self.operations.close()
+
+    @property
+    def seconds(self) -> float:
+        """How long writing took so far."""
+        others = 0.0 if self.operations is None else self.operations.seconds
+        return self.steps.stored.seconds + others
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRequests:
+    """What the table of requests is made of, when it is asked for.
+
+    Args:
+        trace: the requests.
+        engine: what happened to them.
+    """
+
+    trace: Requests
+    engine: EngineResult
+
+    def parts(self) -> Iterator[pa.Table]:
+        """Make the table in parts."""
+        return request_parts(self.trace, self.engine)
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What a run gives.
 
     Args:
         summary: the figures of summary.json, see `vsim.sim.results.metrics.summarise`.
-        requests: one row a request.
-        steps: one row a step.
-        operations: one row an operation, or None if the scenario records none.
+        kept_requests: a table, or what makes one.
+        kept_steps: a table, or the file that it is in; None if no steps were kept.
+        kept_operations: the same of operations; None if there are none, too.
+        records_operations: whether there are operations, kept or not.
     """
 
     summary: Mapping[str, Any]
-    requests: pa.Table
-    steps: pa.Table
-    operations: pa.Table | None
+    kept_requests: pa.Table | KeptRequests
+    kept_steps: pa.Table | StoredTable | None
+    kept_operations: pa.Table | StoredTable | None
+    records_operations: bool = False
+
+    @property
+    def requests(self) -> pa.Table:
+        """One row a request. The table is made anew each time that it is asked for."""
+        kept = self.kept_requests
+        return pa.concat_tables(kept.parts()) if isinstance(kept, KeptRequests) else kept
+
+    @property
+    def steps(self) -> pa.Table:
+        """One row a step. Raises ValueError if the run kept none."""
+        if self.kept_steps is None:
+            raise ValueError(_NOT_KEPT.format("steps"))
+        return _read(self.kept_steps)
+
+    @property
+    def operations(self) -> pa.Table | None:
+        """One row an operation, or None if the scenario records none.
+
+        Raises ValueError if it does but the run kept none.
+        """
+        if self.kept_operations is None:
+            if self.records_operations:
+                raise ValueError(_NOT_KEPT.format("operations"))
+            return None
+        return _read(self.kept_operations)
 
     def write(self, folder: Path | str | FreshFolder) -> Mapping[str, Any]:
         """Write summary.json and the tables into `folder`, replacing a former result.
@@ -57,22 +154,53 @@ class Result:
 
         Raises:
             InputError: if `folder` may not be written, see `vsim.traces.writing`.
+            ValueError: if the run kept no steps.
         """
-        started = perf_counter()
-        begun = (
-            nullcontext(folder) if isinstance(folder, FreshFolder) else fresh_folder(folder, RESULT)
-        )
-        with begun as fresh:
-            source = f"vsim run of {self.summary['scenario']}"
-            _write_ipc(self.requests, fresh.path / REQUESTS, "request_results", source)
-            _write_ipc(self.steps, fresh.path / STEPS, "step_results", source)
-            if self.operations is not None:
-                provenance = Provenance(source=source)
-                put_table(self.operations, fresh.path / OPERATIONS, "operations", provenance)
-            wall_s = {"write_wall_s": perf_counter() - started}
-            written = fresh.write_summary({**self.summary, **wall_s})
+        with begun_folder(folder) as fresh:
+            written = self.write_into(fresh)
             fresh.publish()
         return written
+
+    def write_into(self, fresh: FreshFolder) -> Mapping[str, Any]:
+        """Write all files into a folder that was begun, but those that lie in it already."""
+        started = perf_counter()
+        path, source = fresh.path, f"vsim run of {self.summary['scenario']}"
+        kept = self.kept_requests
+        parts = kept.parts() if isinstance(kept, KeptRequests) else iter((kept,))
+        _write_ipc(parts, path / REQUESTS, "request_results", source)
+        if isinstance(self.kept_steps, StoredTable):
+            self.kept_steps.copy_to(path / STEPS)
+        else:
+            _write_ipc(iter((self.steps,)), path / STEPS, "step_results", source)
+        if isinstance(self.kept_operations, StoredTable):
+            self.kept_operations.copy_to(path / OPERATIONS)
+        elif (operations := self.operations) is not None:
+            put_table(operations, path / OPERATIONS, "operations", Provenance(source=source))
+        before = sum(kept.seconds for kept in self._stored())
+        wall_s = {"write_wall_s": before + perf_counter() - started}
+        return fresh.write_summary({**self.summary, **wall_s})
+
+    def moved(self, folder: Path) -> None:
+        """Learn that the folder with the stored tables was moved."""
+        for kept in self._stored():
+            if kept.path is not None:
+                kept.path = folder / kept.path.name
+
+    def _stored(self) -> Iterator[StoredTable]:
+        kept = (self.kept_steps, self.kept_operations)
+        return (table for table in kept if isinstance(table, StoredTable))
+
+
+_NOT_KEPT = "the run kept no {}; call simulate with steps=True, or with out=FOLDER"
+
+
+def _read(kept: pa.Table | StoredTable) -> pa.Table:
+    return kept.table() if isinstance(kept, StoredTable) else kept
+
+
+def begun_folder(folder: Path | str | FreshFolder) -> AbstractContextManager[FreshFolder]:
+    """Begin a result folder, or go on with one that was begun. Raises InputError as that does."""
+    return nullcontext(folder) if isinstance(folder, FreshFolder) else fresh_folder(folder, RESULT)
 
 
 def make_result(
@@ -104,9 +232,14 @@ def make_result(
 
 
 def result_of(summary: Mapping[str, Any], requests: Requests, engine: EngineResult) -> Result:
-    """Put a summary and the tables of what happened together."""
-    tables = requests_table(requests, engine), steps_table(engine)
-    return Result(summary, *tables, engine.operations)
+    """Put a summary and the tables of what happened together, as far as the engine kept them."""
+    steps = None if engine.step_log is None else steps_table(engine.step_log)
+    return Result(
+        summary,
+        KeptRequests(requests, replace(engine, step_log=None, operations=None)),
+        steps,
+        engine.operations,
+    )
 
 
 def run_facts(scenario: Scenario, machine: Machine, cost: StepCost, requests: Requests) -> RunFacts:
@@ -148,16 +281,17 @@ def _tier_bandwidths(
     )
 
 
-def _write_ipc(table: pa.Table, path: Path, kind: str, source: str) -> None:
-    """Write a table as an Arrow IPC file with zstd; the same table gives the same bytes."""
-    metadata = {"vsim.kind": kind, "vsim.schema_version": "1", "vsim.source": source}
-    table = table.replace_schema_metadata(metadata).combine_chunks()
+def _write_ipc(parts: Iterator[pa.Table], path: Path, kind: str, source: str) -> None:
+    """Write a table as an Arrow IPC file with zstd; the same parts give the same bytes."""
+    first = next(parts)
+    schema = first.schema.with_metadata(file_metadata(kind, Provenance(source=source)))
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with (
         sink(path) as file,
-        pa.ipc.new_file(file, table.schema, options=options) as writer,
+        pa.ipc.new_file(file, schema, options=options) as writer,
     ):
-        writer.write_table(table)
+        for part in chain((first,), parts):
+            writer.write_table(part.replace_schema_metadata(schema.metadata).combine_chunks())
 
 
 def check_target(folder: Path | str) -> Path:

@@ -59,7 +59,8 @@ def shape_requests(scenario: Scenario, requests: Requests) -> Requests:
         if not last_s <= MOST_NS / 1e9:
             message = f"{workload.rate_scale:g} spreads the arrivals over more than 100 years"
             refuse("scenario", f"{message}; write a larger one", place="workload.rate_scale")
-        arrival = np.floor(requests.arrival_ns / workload.rate_scale).astype(np.int64)
+        scaled = requests.arrival_ns / workload.rate_scale
+        arrival = np.floor(scaled, out=scaled).astype(np.int64)
         requests = replace(requests, arrival_ns=arrival)
     return requests
 

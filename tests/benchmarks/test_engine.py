@@ -5,13 +5,11 @@ and metrics. What it does is asserted exactly, so a faster version that does oth
 """
 
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import simpy
 
 from vsim.sim.engine.entry import compile_kernels
 from vsim.sim.engine.run import run_engine
@@ -25,6 +23,8 @@ from vsim.sim.timing.step_cost import step_cost
 from vsim.traces.importers import import_requests
 from vsim.traces.requests import Requests
 from vsim.traces.synth import SynthSpec, synthesise
+
+from .simpy_events import simpy_event_s
 
 REPOSITORY = Path(__file__).parents[2]
 FOLDER = Path(os.environ.get("VSIM_TRACES") or REPOSITORY.parent / "shared" / "traces")
@@ -74,14 +74,14 @@ CASES = {
     "azure-like": Case(
         "azure_chat",
         load_requests,
-        {"steps": 482_446, "simpy_events": 37_835, "flow_events": 0},
+        {"steps": 482_446, "simpy_events": 1, "flow_events": 0},
     ),
     "mooncake-like": Case(
         "mooncake_offload",
         lambda _: synthesise(MOONCAKE_SHAPE),
         {
             "steps": 305_645,
-            "simpy_events": 50_273,
+            "simpy_events": 19_867,
             "flow_events": 19_866,
             "promoted": 190_192,
         },
@@ -89,23 +89,6 @@ CASES = {
     "azure": Case("azure_chat", lambda _: public("AzureLLMInferenceTrace_conv.csv.gz")),
     "mooncake": Case("mooncake_offload", lambda _: public("mooncake_conversation.jsonl.gz")),
 }
-
-
-def simpy_event_s(events: int) -> float:
-    """Seconds that SimPy takes for a timeout: the best of three loops of so many."""
-
-    def arrivals(env: simpy.Environment) -> object:
-        for _ in range(events):
-            yield env.timeout(1_000)
-
-    best = float("inf")
-    for _ in range(3):
-        env = simpy.Environment()
-        env.process(arrivals(env))
-        start = time.perf_counter()
-        env.run()
-        best = min(best, time.perf_counter() - start)
-    return best / events
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from vsim.sim.compiled import borrowing_kernel
 from vsim.sim.engine.backend import Completion, Operation
-from vsim.sim.engine.layout import DEFERRED, INBOUND, LEAVING
-from vsim.sim.engine.result import EngineResult
+from vsim.sim.engine.class_heaps import least_active_service
+from vsim.sim.engine.entry import world
+from vsim.sim.engine.layout import DEFERRED, FAIR, INBOUND, LEAVING
+from vsim.sim.engine.queues import next_group
+from vsim.sim.engine.result import EngineResult, StepLog
 from vsim.sim.engine.setup import build_state
 from vsim.sim.engine.simulated import SimulatedBackend
 from vsim.sim.engine.state import State
@@ -83,7 +87,10 @@ def assert_same(a: EngineResult, b: EngineResult) -> None:
     made_by = {"fast_steps", "simpy_events"}
     for name in EngineResult.__dataclass_fields__:
         x, y = getattr(a, name), getattr(b, name)
-        if isinstance(x, np.ndarray):
+        if isinstance(x, StepLog):
+            for column in StepLog.__dataclass_fields__:
+                np.testing.assert_array_equal(getattr(x, column), getattr(y, column), column)
+        elif isinstance(x, np.ndarray):
             np.testing.assert_array_equal(x, y, err_msg=name)
         elif name == "counters":
             assert {k: v for k, v in x.items() if k not in made_by} == {
@@ -144,10 +151,36 @@ def check_state(state: State) -> None:
         assert (at[:, number] >= 0).sum() == keyed.sum(), "a key leads to a page that is not its"
         assert (keyed & (used_by == 0)).sum() == tier["idle"]
         assert ((slots["flags"][own] & LEAVING) > 0).sum() == tier["leaving"]
+    check_classes(state)
     rows = arrays["rows"][: state.control["free_rows"]]
     taken = holders["row"]
     assert np.unique(np.concatenate([rows, taken])).size == rows.size + taken.size
     assert rows.size + taken.size == state.control["rows"], "a page table's row is lost"
+
+
+@borrowing_kernel
+def first_class(address: int) -> int:
+    """The class that the engine would take next."""
+    return next_group(world(address))
+
+
+@borrowing_kernel
+def least_service(address: int) -> int:
+    """What the engine would start a tenant that comes back with."""
+    return least_active_service(world(address))
+
+
+def check_classes(state: State) -> None:
+    """The heaps of scheduling classes find what a look at every class finds."""
+    g = state.arrays["g"]
+    service = g["service"].tolist()
+    waiting = np.flatnonzero(g["waiting"] > 0).tolist()
+    if waiting:
+        found = first_class(state.address)
+        assert found == min(waiting, key=lambda group: (service[group], group))
+    if state.control["scheduler"] == FAIR and g.size > 1:
+        active = np.flatnonzero(g["waiting"] + g["running"] > 0).tolist()
+        assert least_service(state.address) == min((service[c] for c in active), default=-1)
 
 
 class CheckedBackend(SimulatedBackend):

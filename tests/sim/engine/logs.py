@@ -8,10 +8,10 @@ def log(result: EngineResult) -> str:
     lines = [
         (start, end, f"step  prefill {prefill} decode {decode}")
         for start, end, prefill, decode in zip(
-            result.step_start_ns.tolist(),
-            result.step_end_ns.tolist(),
-            result.step_prefill_tokens.tolist(),
-            result.step_decode_tokens.tolist(),
+            result.step_log.start_ns.tolist(),
+            result.step_log.end_ns.tolist(),
+            result.step_log.prefill_tokens.tolist(),
+            result.step_log.decode_tokens.tolist(),
             strict=True,
         )
     ]

@@ -73,7 +73,7 @@ def test_every_token_is_computed_once_or_accounted_for(seed: int) -> None:
     served = result.status == 0
     requests = world.requests
     wanted = (requests.prompt_tokens + requests.output_tokens - 1)[served].sum()
-    computed = (result.step_prefill_tokens + result.step_decode_tokens).sum()
+    computed = (result.step_log.prefill_tokens + result.step_log.decode_tokens).sum()
     if world.engine["batching"] == "static":
         assert computed >= wanted  # padding is computed too
         assert result.hit_tokens.sum() == 0

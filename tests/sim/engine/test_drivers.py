@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vsim.sim.engine.drivers import drive
-from vsim.sim.engine.result import EngineResult
+from vsim.sim.engine.result import EngineResult, StepTotals, gaps_of
 from vsim.sim.engine.run import collect, run_engine
 
 from .conftest import CheckedBackend, assert_same, check_state
@@ -41,13 +41,15 @@ def check_conservation(world: World, result: EngineResult) -> None:
     """What holds between the counters of a run, whatever its settings."""
     requests = world.requests
     served = result.status == 0
-    assert result.counters["steps"] == result.step_end_ns.size
-    assert (np.diff(result.step_start_ns) >= 0).all()
-    assert (result.step_start_ns[1:] >= result.step_end_ns[:-1]).all(), "two steps at one time"
-    assert (result.step_end_ns > result.step_start_ns).all()
+    assert result.counters["steps"] == result.step_log.end_ns.size
+    assert (np.diff(result.step_log.start_ns) >= 0).all()
+    assert (result.step_log.start_ns[1:] >= result.step_log.end_ns[:-1]).all(), (
+        "two steps at one time"
+    )
+    assert (result.step_log.end_ns > result.step_log.start_ns).all()
     # every output token comes after another or is a first one
     outputs = requests.output_tokens[served]
-    gaps = result.step_common.sum() + result.itl_exceptions_ns.size
+    gaps = result.step_log.common.sum() + result.step_log.exceptions_ns.size
     assert gaps == (outputs - 1).sum()
     # arrival, admission, first and last token follow each other
     assert (result.admitted_ns[served] >= result.arrival_ns[served]).all()
@@ -59,9 +61,12 @@ def check_conservation(world: World, result: EngineResult) -> None:
     for never in (result.admitted_ns, result.first_token_ns, result.last_token_ns):
         assert (never[~served] == -1).all()
     # a token's gap is the sum of what was recorded: common gaps are whole steps
-    ends = np.concatenate([[0], result.step_end_ns])
-    total = (result.step_common * np.diff(ends)).sum() + result.itl_exceptions_ns.sum()
-    assert total == (last - first).sum()
+    ends = np.concatenate([[0], result.step_log.end_ns])
+    total = (result.step_log.common * np.diff(ends)).sum() + result.step_log.exceptions_ns.sum()
+    assert total == (last - first).sum() == result.gaps.total_ns
+    assert result.gaps.counts.sum() == gaps
+    assert result.gaps == gaps_of(result.step_log)
+    assert result.steps == StepTotals.of(result.step_log)
     assert sum(result.time_ns.values()) == result.simulated_ns
     assert min(result.time_ns.values()) >= 0
     for tier in result.tiers:

@@ -34,7 +34,7 @@ def test_one_request_is_one_event() -> None:
     assert events(found) == (1, 20, 18, 0)  # the prefill and the last step are planned
 
 
-def test_a_step_that_ends_after_the_next_arrival_is_an_event() -> None:
+def test_arrivals_and_the_steps_between_them_are_no_events() -> None:
     # two arrivals; the first request's step is under way when the second arrives
     found = run(make_requests([0, 1_000], [100, 40], [2, 1]), [("hbm", 100)])
     assert (
@@ -44,19 +44,19 @@ def test_a_step_that_ends_after_the_next_arrival_is_an_event() -> None:
    2200    4382  step  prefill 40 decode 1
 """
     )
-    assert events(found) == (3, 2, 0, 0)
+    assert events(found) == (1, 2, 0, 0)
 
 
-def test_requests_that_come_one_at_a_time_are_an_event_each() -> None:
+def test_requests_that_come_one_at_a_time_are_one_event_together() -> None:
     found = run(make_requests([0, 10**6, 2 * 10**6], [100] * 3, [50] * 3), [("hbm", 100)])
-    assert events(found)[0] == 3
+    assert events(found)[0] == 1
     assert found.counters["steps"] == 150
 
 
 def test_requests_that_arrive_together_are_one_event() -> None:
     found = run(make_requests([7] * 20, [10] * 20, [3] * 20), [("hbm", 100)])
     assert events(found)[0] == 1
-    assert found.step_start_ns[0] == 7
+    assert found.step_log.start_ns[0] == 7
 
 
 PREFIXES = [[0, 1, 2, 3], [4, 5, 6, 7], [0, 1, 2, 3]]
@@ -83,8 +83,8 @@ def test_eviction_promotion_and_the_waits_for_both() -> None:
  221050  223097  step  prefill 0 decode 1
 """
     )
-    # three arrivals, and each copy's bytes and arrival
-    assert events(found) == (11, 6, 0, 8)
+    # the first arrival, and each copy's bytes and arrival
+    assert events(found) == (9, 6, 0, 8)
     assert found.hit_tokens.tolist() == [0, 0, 40]
     assert found.hit_tokens_by_tier.tolist() == [[0, 0], [0, 0], [10, 30]]
     assert found.faults.tolist() == [0, 1, 3 + 2]
@@ -134,14 +134,14 @@ def test_preemption_by_swap_costs_what_its_bytes_cost() -> None:
     assert found.last_token_ns.tolist() == [swap_in, back + sum(alone)]
     assert found.preemptions.tolist() == [0, 1]
     # the gap of the first, 10,000 ns longer than a step, is the time since the step before
-    assert found.itl_exceptions_ns.tolist() == [back + alone[0] - swap_out]
+    assert found.step_log.exceptions_ns.tolist() == [back + alone[0] - swap_out]
     assert found.faults_by_cause == {
         "promotion": 0, "in_flight": 0, "swap_in": 6, "write_back": 1, "capacity": 1,
     }  # fmt: skip
     assert found.wait_ns_by_cause["swap_in"] == 11_000
     assert found.wait_ns_by_cause["write_back"] == 10_000  # the first, for the second's pages
     assert found.wait_ns_by_cause["capacity"] == swap_in - swapped
-    assert (found.step_prefill_tokens + found.step_decode_tokens).sum() == 2 * (50 + 19)
+    assert (found.step_log.prefill_tokens + found.step_log.decode_tokens).sum() == 2 * (50 + 19)
 
 
 def test_preemption_by_recompute_costs_what_computing_again_costs() -> None:
@@ -151,10 +151,12 @@ def test_preemption_by_recompute_costs_what_computing_again_costs() -> None:
     alone = [2_000 + 60 + i + 1 for i in range(1, 10)]
     again = [2_000 + 61 + 61, *alone[1:]]  # 60 tokens it had, and the next
     ends = np.cumsum([*both, *alone, *again])
-    assert found.step_end_ns.tolist() == ends.tolist()
+    assert found.step_log.end_ns.tolist() == ends.tolist()
     assert found.last_token_ns.tolist() == [ends[len(both + alone) - 1], ends[-1]]
     assert found.preemptions.tolist() == [0, 1]
-    assert (found.step_prefill_tokens + found.step_decode_tokens).sum() == 2 * (50 + 19) + 60
+    assert (found.step_log.prefill_tokens + found.step_log.decode_tokens).sum() == 2 * (
+        50 + 19
+    ) + 60
 
 
 def test_write_through_copies_pages_while_they_are_fresh() -> None:

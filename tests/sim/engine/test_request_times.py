@@ -31,8 +31,8 @@ def run(requests: Requests, hbm_pages: int = 2_000, **engine: Any) -> EngineResu
 
 def steps(result: EngineResult) -> list[tuple[int, int, int]]:
     """Start, end and tokens of each step."""
-    tokens = result.step_prefill_tokens + result.step_decode_tokens
-    columns = (result.step_start_ns, result.step_end_ns, tokens)
+    tokens = result.step_log.prefill_tokens + result.step_log.decode_tokens
+    columns = (result.step_log.start_ns, result.step_log.end_ns, tokens)
     return list(zip(*(column.tolist() for column in columns), strict=True))
 
 
@@ -138,7 +138,7 @@ def test_windowed_layers_read_no_further_than_their_window() -> None:
     full = 2_000 + 101 + 101
     later = [2_000 + (c + 40) / 2 + 1 for c in (102, 103)]
     ends = np.cumsum([full, *(math.ceil(each) for each in later)]).tolist()
-    assert found.step_end_ns.tolist() == ends
+    assert found.step_log.end_ns.tolist() == ends
 
 
 # Many requests.
@@ -178,14 +178,14 @@ def test_a_chunked_prefill_takes_prompt_over_budget_steps(
 ) -> None:
     found = run(make_requests([0], [prompt], [1]), token_budget=budget)
     assert found.counters["steps"] == count == math.ceil(prompt / budget)
-    assert found.step_prefill_tokens.sum() == prompt
-    assert found.first_token_ns[0] == found.step_end_ns[-1]
+    assert found.step_log.prefill_tokens.sum() == prompt
+    assert found.first_token_ns[0] == found.step_log.end_ns[-1]
 
 
 def test_a_decode_beside_a_chunked_prefill_takes_one_token_of_its_budget() -> None:
     found = run(make_requests([0, 1], [10, 100], [50, 1]), token_budget=30)
-    assert found.step_prefill_tokens[1:5].tolist() == [29, 29, 29, 13]
-    assert found.step_decode_tokens[1:6].tolist() == [1, 1, 1, 1, 1]
+    assert found.step_log.prefill_tokens[1:5].tolist() == [29, 29, 29, 13]
+    assert found.step_log.decode_tokens[1:6].tolist() == [1, 1, 1, 1, 1]
 
 
 def test_an_unchunked_prompt_is_one_step_even_beyond_the_budget() -> None:
@@ -209,7 +209,7 @@ def test_a_server_bound_by_arithmetic_computes_its_budget_in_every_step() -> Non
     cost = replace(COST, flops_per_token=50e6)
     found = run(make_requests([0] * 40, [50] * 40, [1] * 40), cost=cost, token_budget=100)
     assert steps(found) == [(i * 6_000, (i + 1) * 6_000, 100) for i in range(20)]
-    assert set(found.step_bound.tolist()) == {0}
+    assert set(found.step_log.bound.tolist()) == {0}
 
 
 def test_a_static_batch_is_padded_to_its_longest_prompt_and_output() -> None:
@@ -219,8 +219,8 @@ def test_a_static_batch_is_padded_to_its_longest_prompt_and_output() -> None:
     # third has a batch of its own.
     first = [2_000 + 200 + 200, *(2_000 + 2 * (100 + i) + 2 for i in (1, 2, 3))]
     second = [2_000 + 60 + 60, *(2_000 + (60 + i) + 1 for i in (1, 2))]
-    assert found.step_end_ns.tolist() == np.cumsum(first + second).tolist()
-    ends = found.step_end_ns
+    assert found.step_log.end_ns.tolist() == np.cumsum(first + second).tolist()
+    ends = found.step_log.end_ns
     assert found.first_token_ns.tolist() == [ends[0], ends[0], ends[4]]
     assert found.last_token_ns.tolist() == [ends[1], ends[3], ends[6]]
 
@@ -247,7 +247,9 @@ def test_mapped_pages_add_the_vmm_calls_that_the_table_gives() -> None:
             **PAGES_OF_10,
         )
         results[movement] = run_engine(state)
-    paged, mapped = (results[name].step_end_ns - results[name].step_start_ns for name in results)
+    paged, mapped = (
+        results[name].step_log.end_ns - results[name].step_log.start_ns for name in results
+    )
     # ten pages of the prompt, an eleventh for the first output token; the second request's one
     # page is mapped in the step that also takes the eleven away
     assert (mapped - paged).tolist() == [10 * 300, 300, 0, 300 + 11 * 50]

@@ -91,5 +91,9 @@ def test_the_token_budget_is_given_to_the_running_before_the_waiting() -> None:
     requests = make_requests([0, 0, 0], [30, 30, 30], [10, 10, 10])
     found = run(requests, token_budget=32)
     # 30 + 2 of the second; the first's token, 28 and 3 of the third; …
-    assert (found.step_prefill_tokens + found.step_decode_tokens)[:3].tolist() == [32, 32, 29]
-    assert found.step_requests[:3].tolist() == [2, 3, 3]
+    assert (found.step_log.prefill_tokens + found.step_log.decode_tokens)[:3].tolist() == [
+        32,
+        32,
+        29,
+    ]
+    assert found.step_log.requests[:3].tolist() == [2, 3, 3]

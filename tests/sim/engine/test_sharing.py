@@ -33,8 +33,8 @@ def test_prompts_that_part_inside_a_page_share_what_comes_before_by_copying() ->
     assert found.hit_tokens.tolist() == [0, 60]
     assert found.counters["copy_on_write"] == 1
     # 25 tokens are computed; the 20 copied ones are read and written
-    assert found.step_prefill_tokens.tolist() == [85, 25]
-    assert found.step_end_ns[1] - found.step_start_ns[1] == 2_000 + 85 + 25 + 2 * 20
+    assert found.step_log.prefill_tokens.tolist() == [85, 25]
+    assert found.step_log.end_ns[1] - found.step_log.start_ns[1] == 2_000 + 85 + 25 + 2 * 20
 
 
 @pytest.mark.parametrize("prompt", [80, 70, 75, 79, 81])
@@ -183,10 +183,10 @@ def test_balanced_placement_fills_tiers_by_their_bandwidth(weight: int) -> None:
     assert peaks[0] == pytest.approx(151 * share / (share + 1), abs=1.5)
     assert [tier.peak_pages for tier in both["hbm_first"].tiers] == [151, 0]
     # the decode step reads both at once
-    assert both["balanced"].step_body_ns[1] < both["hbm_first"].step_body_ns[1]
+    assert both["balanced"].step_log.body_ns[1] < both["hbm_first"].step_log.body_ns[1]
     in_lpddr = peaks[1] * 10
     read_ns = (1_501 - in_lpddr) + 1 + 1_000
-    assert both["balanced"].step_body_ns[1] == max(read_ns, 4 // weight * in_lpddr)
+    assert both["balanced"].step_log.body_ns[1] == max(read_ns, 4 // weight * in_lpddr)
 
 
 def test_hbm_first_spills_into_a_tier_attended_in_place_when_hbm_is_full() -> None:
@@ -199,6 +199,6 @@ def test_hbm_first_spills_into_a_tier_attended_in_place_when_hbm_is_full() -> No
     found = run_engine(state)
     assert [tier.peak_pages for tier in found.tiers] == [10, 10]
     # 95 tokens of the prompt lie in LPDDR, then 96: at 250 GB/s, 4 ns a token
-    assert found.step_body_ns.tolist() == [1_000 + 100 + 195, 1_000 + 100 + 1]
+    assert found.step_log.body_ns.tolist() == [1_000 + 100 + 195, 1_000 + 100 + 1]
     assert found.tiers[1].read_bytes == (95 + 96) * 1_000
     assert found.links[-1].forward_bytes == (95 + 96) * 1_000

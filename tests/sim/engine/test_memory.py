@@ -1,0 +1,50 @@
+"""Memory does not grow with the number of steps, and little with the number of requests."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+RUN = """
+import sys
+from resource import RUSAGE_SELF, getrusage
+from tests.sim.engine.conftest import make_requests
+from vsim.sim import simulate
+from vsim.sim.scenario.scenario import Scenario
+
+unit = 1 if sys.platform == "darwin" else 1024
+scenario = Scenario.model_validate({
+    "name": "memory", "machine": "h100", "model": "llama-3.1-8b", "tiers": [{"tier": "hbm"}],
+    "workload": {"trace": "none"},
+})
+for requests, output in ([2_000, 5], [2_000, 5], *eval(sys.argv[1])):
+    trace = make_requests([6_000_000 * output * i for i in range(requests)],
+                          [100] * requests, [output] * requests)
+    out = sys.argv[2] if len(sys.argv) > 2 else None
+    result = simulate(scenario, requests=trace, out=out, steps=False)
+    print(result.summary["step"]["count"], getrusage(RUSAGE_SELF).ru_maxrss * unit)
+"""
+
+
+def peaks(runs: list[tuple[int, int]], *out: str) -> list[tuple[int, int]]:
+    """Steps of each run of (requests, tokens of an answer), and the process's peak by its end."""
+    command = [sys.executable, "-c", RUN, str(runs), *out]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = [line.split() for line in done.stdout.splitlines()]
+    return [(int(steps), int(peak)) for steps, peak in lines][2:]
+
+
+@pytest.mark.parametrize("writes", [False, True])
+def test_ten_times_the_steps_take_the_memory_of_one(writes: bool, tmp_path: Path) -> None:
+    folder = [str(tmp_path / "out")] if writes else []
+    (few, before), (many, after) = peaks([(1_000, 200), (1_000, 2_000)], *folder)
+    assert few >= 195_000
+    assert many >= 1_950_000
+    assert after - before < 24 << 20  # 1,800,000 steps more, each of 9 numbers
+
+
+def test_a_request_takes_no_more_than_400_bytes() -> None:
+    (_, before), (_, after) = peaks([(1_000, 2), (201_000, 2)])
+    assert after - before < 200_000 * 400

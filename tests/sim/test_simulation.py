@@ -1,0 +1,82 @@
+"""simulate: what it keeps, and where."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vsim.sim.results.output import OPERATIONS, REQUESTS, STEPS, SUMMARY, WALL_CLOCK_KEYS
+from vsim.sim.scenario.scenario import Scenario, load_scenario
+from vsim.sim.simulation import simulate
+from vsim.traces.faults import InputError
+
+FOLDER = Path(__file__).parents[2] / "scenarios"
+TABLES = (REQUESTS, STEPS, OPERATIONS)
+
+
+def quickstart(*overrides: str) -> Scenario:
+    return load_scenario(
+        FOLDER / "quickstart.yaml",
+        ["workload.synth.requests=200", "output.operations=all", *overrides],
+    )
+
+
+def test_a_run_into_a_folder_gives_the_bytes_that_writing_afterwards_gives(tmp_path: Path) -> None:
+    kept = simulate(quickstart(), base=FOLDER)
+    kept.write(tmp_path / "after")
+    streamed = simulate(quickstart(), base=FOLDER, out=tmp_path / "while")
+    for name in TABLES:
+        assert (tmp_path / "after" / name).read_bytes() == (tmp_path / "while" / name).read_bytes()
+    written = json.loads((tmp_path / "while" / SUMMARY).read_text())
+    assert written == streamed.summary
+    assert written["write_wall_s"] > 0
+    for key in WALL_CLOCK_KEYS:
+        written.pop(key, None)
+    assert written == {k: v for k, v in kept.summary.items() if k not in WALL_CLOCK_KEYS}
+
+
+def test_the_tables_of_a_run_into_a_folder_are_read_from_there(tmp_path: Path) -> None:
+    kept = simulate(quickstart(), base=FOLDER)
+    result = simulate(quickstart(), base=FOLDER, out=tmp_path / "out")
+    assert result.requests.equals(kept.requests)
+    assert result.steps.equals(kept.steps)
+    assert kept.operations is not None
+    assert kept.operations.equals(result.operations)
+    result.write(tmp_path / "again")
+    for name in (*TABLES,):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+
+
+def test_without_steps_there_are_a_summary_and_requests_and_the_rest_is_refused(
+    tmp_path: Path,
+) -> None:
+    kept = simulate(quickstart(), base=FOLDER)
+    result = simulate(quickstart(), base=FOLDER, steps=False)
+    assert result.summary["step"] == kept.summary["step"]
+    assert result.summary["itl_ms"] == kept.summary["itl_ms"]
+    assert result.requests.equals(kept.requests)
+    with pytest.raises(ValueError, match=r"kept no steps; call simulate with steps=True"):
+        _ = result.steps
+    with pytest.raises(ValueError, match="kept no operations"):
+        _ = result.operations
+    with pytest.raises(ValueError, match="kept no steps"):
+        result.write(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+    none = simulate(quickstart("output.operations=none"), base=FOLDER, steps=False)
+    assert none.operations is None
+
+
+def test_a_run_that_fails_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
+    simulate(quickstart(), base=FOLDER, out=tmp_path / "out")
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    late = quickstart("workload.rate_scale=1e-15")
+    with pytest.raises(InputError):
+        simulate(late, base=FOLDER, out=tmp_path / "out")
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_that_is_no_result_is_refused_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"notes\.txt"):
+        simulate(quickstart("machine=no-such-machine"), base=FOLDER, out=tmp_path)
