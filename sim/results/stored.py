@@ -107,7 +107,7 @@ class StoredTable:
 
 def _cut(rows: pa.Table, start: int) -> pa.Table:
     """Copy rows: what is only a view is written with some bytes of the rows behind it."""
-    return rows.take(pa.array(np.arange(start, min(start + _ROWS, rows.num_rows))))
+    return rows.take(np.arange(start, min(start + _ROWS, rows.num_rows)))
 
 
 def _temporary() -> IOBase:
