@@ -2,6 +2,7 @@
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.calls import make_room, on_hit
+from vsim.sim.engine.class_marks import next_marked
 from vsim.sim.engine.demand import book_wait
 from vsim.sim.engine.layout import (
     CAPACITY,
@@ -363,8 +364,9 @@ def prefetch(w: World, now: int) -> None:
     left = w.c[0].prefetch_requests
     tiers = w.c[0].tiers
     spare = w.t[0].free - w.t[0].high
-    for group in range(w.c[0].classes):
-        request = w.g[group].head if w.g[group].waiting > 0 else -1
+    group = next_marked(w, wide(0))
+    while group >= 0 and left > 0 and spare > 0:
+        request = w.g[group].head
         while request >= 0 and left > 0 and spare > 0:
             left -= 1
             limit = (w.r[request].tokens - 1) // w.c[0].page_tokens
@@ -386,6 +388,7 @@ def prefetch(w: World, now: int) -> None:
                     w.c[0].prefetched += 1
                     spare -= 1
             request = w.r[request].next
+        group = next_marked(w, group + 1)
     for tier in range(1, tiers):
         close_copy(w, tier * tiers, w.c[0].page_bytes)
 

@@ -138,6 +138,7 @@ class World:
     turn: Any  # TURN, a record a request; only where turns wait for those before them
     g: Any  # GROUP, a record a scheduling class
     urgent: Any  # classes * 2: heaps of URGENT, see `class_heaps`
+    marks: Any  # bits of the classes with waiting requests, see `class_marks`
     s: Any  # SLOT, a record a page slot, tier after tier
     ref: Any  # slots: who uses the slot, transfers included
     free: Any  # slots: each tier's stack of slots that were used and are free, in its own range
@@ -180,7 +181,7 @@ _I4, _I8, _F8 = np.dtype(np.int32), np.dtype(np.int64), np.dtype(np.float64)
 
 FIELDS: tuple[tuple[str, "np.dtype[Any]"], ...] = (
     ("c", CONTROL), ("x", COST), ("t", TIER), ("tc", TIER_COST), ("r", REQUEST), ("turn", TURN),
-    ("g", GROUP), ("urgent", URGENT),
+    ("g", GROUP), ("urgent", URGENT), ("marks", _I8),
     ("s", SLOT), ("ref", _I4), ("free", _I4), ("at", _I4), ("ids", _I4), ("parts", _I4),
     ("part_page", _I4), ("table", _I4), ("low", _I4), ("run", _I4), ("share", _I8), ("load", _I4),
     ("ready", _I4), ("rows", _I4), ("release", _I8), ("out", OUT), ("p", PATH), ("pr", PATH_RATE),

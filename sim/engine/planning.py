@@ -13,6 +13,7 @@ from vsim.sim.engine.admission import (
     wait_for_pages,
 )
 from vsim.sim.engine.calls import make_room, on_remove, reclaim
+from vsim.sim.engine.class_marks import next_marked
 from vsim.sim.engine.demand import account_idle, account_pages, windowed_pairs
 from vsim.sim.engine.layout import CAPACITY, INBOUND, LEAVING, RUNNING, WRITE_BACK, World
 from vsim.sim.engine.pages import (
@@ -307,12 +308,14 @@ def make_way(w: World, needy: int) -> bool:
     if not w.c[0].swap:
         return False
     last = wide(-1)
-    for group in range(w.c[0].classes):
-        request = w.g[group].head if w.g[group].waiting > 0 else -1
+    group = next_marked(w, wide(0))
+    while group >= 0:
+        request = w.g[group].head
         while request >= 0:
             if w.r[request].swapped and request != needy:
                 last = request
             request = w.r[request].next
+        group = next_marked(w, group + 1)
     if last < 0:
         return False
     w.r[last].swapped = 0

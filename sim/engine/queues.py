@@ -7,6 +7,7 @@ from vsim.sim.engine.class_heaps import (
     note_active,
     note_waiting,
 )
+from vsim.sim.engine.class_marks import mark, unmark
 from vsim.sim.engine.layout import FAIR, LOADING, NEVER, PRIORITY, REJECTED, WAITING, World
 
 
@@ -42,6 +43,7 @@ def count_waiting(w: World, request: int, group: int) -> None:
     w.g[group].waiting += 1
     w.c[0].waiting += 1
     w.r[request].state = WAITING
+    mark(w, group)
     if w.c[0].classes > 1:
         note_waiting(w, group)
         note_active(w, group)
@@ -73,6 +75,8 @@ def pop_head(w: World, group: int) -> int:
     w.g[group].head = w.r[request].next
     w.g[group].waiting -= 1
     w.c[0].waiting -= 1
+    if w.g[group].waiting == 0:
+        unmark(w, group)
     return int(request)
 
 

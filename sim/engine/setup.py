@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsim.sim.engine import layout
+from vsim.sim.engine.class_marks import words
 from vsim.sim.engine.filling import fill_control, fill_cost, fill_requests, fill_tiers
 from vsim.sim.engine.page_keys import page_keys
 from vsim.sim.engine.state import State
@@ -82,6 +83,7 @@ def build_state(
         "r": zeros(n, layout.REQUEST),
         "turn": zeros(n if thinks else 1, layout.TURN),
         "g": zeros(groups, layout.GROUP),
+        "marks": zeros(words(groups), np.int64),
         "urgent": zeros(2 * groups, layout.URGENT),
         "s": zeros(sum(slots), layout.SLOT),
         "ref": zeros(sum(slots), np.int32),

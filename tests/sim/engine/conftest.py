@@ -8,6 +8,7 @@ import numpy as np
 from vsim.sim.compiled import borrowing_kernel
 from vsim.sim.engine.backend import Completion, Operation
 from vsim.sim.engine.class_heaps import least_active_service
+from vsim.sim.engine.class_marks import next_marked
 from vsim.sim.engine.entry import world
 from vsim.sim.engine.layout import DEFERRED, FAIR, INBOUND, LEAVING
 from vsim.sim.engine.queues import next_group
@@ -170,14 +171,24 @@ def least_service(address: int) -> int:
     return least_active_service(world(address))
 
 
+@borrowing_kernel
+def following_class(group: int, address: int) -> int:
+    """The next class with waiting requests, by number."""
+    return next_marked(world(address), group)
+
+
 def check_classes(state: State) -> None:
-    """The heaps of scheduling classes find what a look at every class finds."""
+    """Heaps and marks of scheduling classes find what a look at every class finds."""
     g = state.arrays["g"]
     service = g["service"].tolist()
     waiting = np.flatnonzero(g["waiting"] > 0).tolist()
     if waiting:
         found = first_class(state.address)
         assert found == min(waiting, key=lambda group: (service[group], group))
+    found, marked = -1, []
+    while (found := following_class(found + 1, state.address)) >= 0:
+        marked.append(found)
+    assert marked == waiting
     if state.control["scheduler"] == FAIR and g.size > 1:
         active = np.flatnonzero(g["waiting"] + g["running"] > 0).tolist()
         assert least_service(state.address) == min((service[c] for c in active), default=-1)

@@ -15,9 +15,9 @@ SEEDS = range(3_000, 3_024)
 
 
 def with_many_classes(world: World, seed: int) -> World:
-    """The same requests, sent by up to 50 tenants at up to 50 priorities."""
+    """The same requests, sent by up to 5,000 tenants at up to 50 priorities."""
     draw = np.random.Generator(np.random.PCG64(seed))
-    n, classes = len(world.requests), int(draw.integers(2, 50))
+    n, classes = len(world.requests), int(draw.choice([2, 7, 50, 5_000]))
     requests = replace(
         world.requests,
         tenant=draw.integers(0, classes, n).astype(np.int32),
