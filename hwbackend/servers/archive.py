@@ -1,10 +1,11 @@
 """Pack vLLM and what it needs into parts that can be carried to a machine without registries.
 
-    python archive.py OUT [--part-mib 25]
+    python -m vsim.hwbackend.servers.archive OUT [--part-mib 25]
 
-What that machine already has (PyTorch and its CUDA libraries, Triton, transformers, numpy and
-other large packages, `PRESENT`) stays out, and so do those parts of vLLM that a Hopper GPU does not
-use for the models recorded here. There, `cat OUT/part.* | tar xJ` gives two folders for PYTHONPATH:
+What that machine is taken to have stays out: PyTorch 2.11 for CUDA 13, Triton, transformers,
+tokenizers, safetensors, numpy, numba, protobuf, grpcio, pillow, opencv, tiktoken, uvloop, ninja and
+NVIDIA's NVML for Python. So do those parts of vLLM that a Hopper GPU does not use for the models
+recorded here. There, `cat OUT/part.* | tar xJ` gives two folders for PYTHONPATH:
 `vllm_site` and `site`.
 """
 
@@ -21,9 +22,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from vsim.hwbackend.servers.needs import NEEDS
+
 VLLM: Final = "0.25.1"
 PYTHON: Final = "3.12"
-PRESENT: Final = ("torch", "triton", "transformers", "tokenizers", "numpy", "grpcio", "protobuf")
 # FlashAttention 2 and the kernels of other GPUs and models; the web pages of the HTTP server.
 UNUSED: Final = (
     "vllm/vllm_flash_attn/_vllm_fa2*",
@@ -61,8 +63,7 @@ def _unpack_vllm(work: Path) -> Path:
 
 def _install_needs(work: Path) -> Path:
     target = work / "site"
-    packages = Path(__file__).with_name("packages.txt")
-    _pip("install", *_platform(), "--no-compile", f"--target={target}", f"--requirement={packages}")
+    _pip("install", *_platform(), "--no-compile", f"--target={target}", *NEEDS)
     return target
 
 
@@ -95,7 +96,7 @@ def pack(out: Path, part_bytes: int) -> list[Path]:
                     if path.suffix == ".so" and shutil.which("strip"):
                         subprocess.run(["strip", "--strip-unneeded", path], check=True)
                     tar.add(path, path.relative_to(work).as_posix())
-        parts = []
+        parts: list[Path] = []
         with archive.open("rb") as source:
             while piece := source.read(part_bytes):
                 part = out / f"part.{len(parts):02d}"

@@ -159,10 +159,9 @@ CASES: Final[Mapping[str, Case]] = MappingProxyType(
             routing=True,
         ),
         "windows": Case("gemma-3-12b", _plays("alone", "chat_8", "sessions", "long")),
-        "windows_short": Case("gemma-3-12b", _plays("sessions"), _SMALL),
         "8b_tp2": Case(
             "llama-3.1-8b",
-            _plays("alone", "chat_16", "burst", "sessions"),
+            _plays("burst", "chat_16", "alone", "sessions"),
             MappingProxyType({"tensor_parallel_size": 2}),
         ),
     }

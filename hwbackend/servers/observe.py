@@ -27,10 +27,14 @@ class RequestWatch:
     """What vLLM says of each request, by the id that it has inside the engine."""
 
     def __init__(self) -> None:
-        self.by_id: dict[str, dict[str, Any]] = defaultdict(
+        self.by_id = self._empty()
+        self.engine_ns = 0
+
+    @staticmethod
+    def _empty() -> dict[str, dict[str, Any]]:
+        return defaultdict(
             lambda: {"queued": [], "scheduled": [], "preempted": [], "prefill": None, "engine": []}
         )
-        self.engine_ns = 0
 
     def install(self) -> None:
         """See every output of the engine before vLLM condenses it into sums."""
@@ -68,7 +72,7 @@ class RequestWatch:
 
     def take(self) -> dict[str, dict[str, Any]]:
         """Return what was seen since the last call."""
-        taken, self.by_id = dict(self.by_id), defaultdict(self.by_id.default_factory)
+        taken, self.by_id = dict(self.by_id), self._empty()
         return taken
 
 

@@ -105,7 +105,8 @@ async def play_rows(
             await parent.done.wait()
             answer.due_ns = parent.times_ns[-1] + (row.think_ns or 0)
             answer.prompt = parent.prompt + parent.tokens + fresh
-        await asyncio.sleep(max(0, answer.due_ns - time.monotonic_ns()) / 1e9)
+        while (left_ns := answer.due_ns - time.monotonic_ns()) > 0:  # timers may come early
+            await asyncio.sleep(left_ns / 1e9)
         answer.sent_ns = time.monotonic_ns()
         async for output in engine.generate(
             {"prompt_token_ids": answer.prompt}, parameters(row.output_tokens), f"{name}.{row.id}"
@@ -180,7 +181,11 @@ def settings(config: Any) -> dict[str, Any]:
     return {
         "scheduler": plain(config.scheduler_config),
         "cache": plain(config.cache_config),
-        "kv_transfer": plain(config.kv_transfer_config),
+        "kv_transfer": config.kv_transfer_config
+        and {
+            name: plain(getattr(config.kv_transfer_config, name, None))
+            for name in ("kv_connector", "kv_role", "kv_connector_extra_config")
+        },
         "parallel": {
             name: plain(getattr(parallel, name, None))
             for name in (
@@ -217,7 +222,6 @@ def _versions() -> dict[str, str]:
         "triton": triton.__version__,
         "transformers": transformers.__version__,
         "python": platform.python_version(),
-        "kernel": platform.release(),
     }
 
 

@@ -113,9 +113,7 @@ def chat(rate_per_s: float, seconds: float, seed: int) -> list[Row]:
 def burst(count: int, seed: int) -> list[Row]:
     """Draw requests that all arrive at once."""
     rng = Generator(PCG64(seed))
-    return [
-        Row(i, 0, _integer(rng, 256, 1024), _integer(rng, 64, 256)) for i in range(count)
-    ]
+    return [Row(i, 0, _integer(rng, 256, 1024), _integer(rng, 64, 256)) for i in range(count)]
 
 
 def long_prompts(rate_per_s: float, count: int, seed: int) -> list[Row]:
@@ -169,8 +167,8 @@ def warm() -> list[Row]:
     prompts = [*LENGTHS_ALONE, 24, 48, 300, 700, 1500, 3000, 6000]
     rows = [Row(i, i * SECOND_NS // 5, prompt, 16) for i, prompt in enumerate(prompts)]
     many_ns = 5 * SECOND_NS
-    for i in range(len(rows), len(rows) + 160):
-        rows.append(Row(i, many_ns, _integer(rng, 16, 900), _integer(rng, 8, 64)))
+    many = range(len(rows), len(rows) + 160)
+    rows += [Row(i, many_ns, _integer(rng, 16, 900), _integer(rng, 8, 64)) for i in many]
     return rows
 
 
@@ -186,7 +184,6 @@ def tables() -> Mapping[str, list[Row]]:
             "chat_16": chat(16, 16, seed=23),
             "chat_32": chat(32, 12, seed=24),
             "burst": burst(160, seed=31),
-            "burst_large": burst(400, seed=32),
             "long": long_prompts(1.2, 24, seed=41),
             "sessions": sessions(60, 5, 5, seed=51),
             "growing_16": growing(16, 120, seed=61),

@@ -66,7 +66,7 @@ class WeightsExtension:
         """Start to count the experts chosen in steps that no CUDA graph covers; returns layers."""
         self._chosen: dict[str, torch.Tensor] = {}
         for name, module in self.get_model().named_modules():  # type: ignore[attr-defined]
-            router = getattr(module, "router", None)
+            router: Any = getattr(module, "router", None)
             if not hasattr(router, "set_capture_fn"):
                 continue
             counts = torch.zeros(1024, dtype=torch.int64, device="cuda")
@@ -83,7 +83,7 @@ class WeightsExtension:
     def chosen_experts(self) -> dict[str, list[int]]:
         """Stop counting and return how often each expert was chosen, by layer."""
         for module in self.get_model().modules():  # type: ignore[attr-defined]
-            router = getattr(module, "router", None)
+            router: Any = getattr(module, "router", None)
             if hasattr(router, "set_capture_fn"):
                 router.set_capture_fn(None)
         return {name: _trimmed(counts.tolist()) for name, counts in self._chosen.items()}
