@@ -12,24 +12,21 @@ play becomes one line of JSON as soon as it ends. Answers have the length that t
 import argparse
 import asyncio
 import datetime
-import enum
 import gzip
 import json
 import os
-import platform
 import sys
 import tempfile
 import time
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from numpy.random import PCG64, Generator
-
 from vsim.hwbackend.servers.cases import CASES, MODELS, Case, Play, engine_arguments
-from vsim.hwbackend.servers.tables import Row, tables
+from vsim.hwbackend.servers.client import play_rows, result_rows
+from vsim.hwbackend.servers.settings import settings, versions
+from vsim.hwbackend.servers.tables import tables
 
 ENVIRONMENT: Final[Mapping[str, str]] = {
     "HF_HUB_OFFLINE": "1",
@@ -42,187 +39,7 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "TORCH_SYMM_MEM_DISABLE_MULTICAST": "1",
     "NVSHMEM_DISABLE_NVLS": "1",
 }
-TOKENS: Final = (1000, 127_000)  # all vocabularies hold these, and none of them is special
 SETTLE_S: Final = 0.5
-
-
-@dataclass(slots=True)
-class Answer:
-    """What the client saw of one request; filled while it runs. Times on CLOCK_MONOTONIC, ns."""
-
-    due_ns: int = 0
-    sent_ns: int = 0
-    prompt: list[int] = field(default_factory=list)
-    tokens: list[int] = field(default_factory=list)
-    times_ns: list[int] = field(default_factory=list)
-    cached: int | None = None
-    done: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-def drawn_tokens(count: int, *seed: int) -> list[int]:
-    """Draw a text of `count` tokens."""
-    values: list[int] = Generator(PCG64(seed)).integers(*TOKENS, count).tolist()
-    return values
-
-
-def _starts(rows: Sequence[Row], seed: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-    return [
-        (
-            drawn_tokens(row.system_tokens, *seed, 1 << 20, row.system or 0),
-            drawn_tokens(row.fresh_tokens, *seed, row.id),
-        )
-        for row in rows
-    ]
-
-
-async def play_rows(
-    engine: Any, parameters: Any, rows: Sequence[Row], name: str, seed: Sequence[int]
-) -> tuple[int, list[Answer]]:
-    """Send the rows when they are due and wait for all answers.
-
-    Args:
-        engine: an AsyncLLM.
-        parameters: makes vLLM's sampling parameters from a number of tokens to generate.
-        rows: a table.
-        name: the start of the requests' ids.
-        seed: says which tokens the prompts have.
-
-    Returns:
-        When the table started, ns on CLOCK_MONOTONIC, and one answer a row.
-    """
-    starts = _starts(rows, seed)
-    answers = [Answer() for _ in rows]
-    start_ns = time.monotonic_ns() + 100_000_000
-
-    async def one(row: Row) -> None:
-        answer = answers[row.id]
-        system, fresh = starts[row.id]
-        if row.parent is None:
-            answer.due_ns = start_ns + (row.arrival_ns or 0)
-            answer.prompt = system + fresh
-        else:
-            parent = answers[row.parent]
-            await parent.done.wait()
-            answer.due_ns = parent.times_ns[-1] + (row.think_ns or 0)
-            answer.prompt = parent.prompt + parent.tokens + fresh
-        while (left_ns := answer.due_ns - time.monotonic_ns()) > 0:  # timers may come early
-            await asyncio.sleep(left_ns / 1e9)
-        answer.sent_ns = time.monotonic_ns()
-        async for output in engine.generate(
-            {"prompt_token_ids": answer.prompt}, parameters(row.output_tokens), f"{name}.{row.id}"
-        ):
-            now = time.monotonic_ns()
-            tokens = output.outputs[0].token_ids
-            answer.tokens += tokens
-            answer.times_ns += [now] * len(tokens)
-            if output.num_cached_tokens is not None:
-                answer.cached = output.num_cached_tokens
-        answer.done.set()
-
-    await asyncio.gather(*[one(row) for row in rows])
-    return start_ns, answers
-
-
-def _steps(times_ns: Sequence[int], start_ns: int) -> list[int]:
-    """Return the first time since the start, then the gaps: shorter to write."""
-    return [t - before for before, t in zip([start_ns, *times_ns], times_ns, strict=False)]
-
-
-def _result_rows(
-    rows: Sequence[Row],
-    answers: Sequence[Answer],
-    seen: Mapping[str, Mapping[str, Any]],
-    name: str,
-    start_ns: int,
-) -> list[dict[str, Any]]:
-    by_id = {key.rsplit("-", 1)[0]: value for key, value in seen.items()}  # vLLM adds a random end
-    results = []
-    for row, answer in zip(rows, answers, strict=True):
-        watched = by_id[f"{name}.{row.id}"]
-        results.append(
-            {
-                "id": row.id,
-                "parent": row.parent,
-                "think_ns": row.think_ns,
-                "prompt": len(answer.prompt),
-                "output": len(answer.tokens),
-                "cached": answer.cached,
-                "prefill": watched["prefill"],
-                "due_ns": answer.due_ns - start_ns,
-                "sent_ns": answer.sent_ns - start_ns,
-                "queued_ns": [t - start_ns for t in watched["queued"]],
-                "scheduled_ns": [t - start_ns for t in watched["scheduled"]],
-                "preempted_ns": [t - start_ns for t in watched["preempted"]],
-                "engine_ns": _steps(watched["engine"], start_ns),
-                "times_ns": _steps(answer.times_ns, start_ns),
-            }
-        )
-    return results
-
-
-def plain(value: Any, depth: int = 3) -> Any:
-    """Turn a configuration into what JSON can hold."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, enum.Enum):
-        return value.name
-    if depth and is_dataclass(value):
-        return {f.name: plain(getattr(value, f.name, None), depth - 1) for f in fields(value)}
-    if depth and isinstance(value, Mapping):
-        return {str(key): plain(item, depth - 1) for key, item in value.items()}
-    if depth and isinstance(value, list | tuple | set | frozenset):
-        return [plain(item, depth - 1) for item in value]
-    return str(value)[:200]
-
-
-def settings(config: Any) -> dict[str, Any]:
-    """Return the settings as the engine resolved them."""
-    model, parallel, graphs = config.model_config, config.parallel_config, config.compilation_config
-    return {
-        "scheduler": plain(config.scheduler_config),
-        "cache": plain(config.cache_config),
-        "kv_transfer": config.kv_transfer_config
-        and {
-            name: plain(getattr(config.kv_transfer_config, name, None))
-            for name in ("kv_connector", "kv_role", "kv_connector_extra_config")
-        },
-        "parallel": {
-            name: plain(getattr(parallel, name, None))
-            for name in (
-                "tensor_parallel_size",
-                "pipeline_parallel_size",
-                "data_parallel_size",
-                "enable_expert_parallel",
-                "disable_custom_all_reduce",
-                "distributed_executor_backend",
-            )
-        },
-        "model": {
-            name: plain(getattr(model, name, None))
-            for name in ("dtype", "max_model_len", "quantization", "enforce_eager", "architecture")
-        },
-        "graphs": {
-            name: plain(getattr(graphs, name, None))
-            for name in ("mode", "cudagraph_mode", "cudagraph_capture_sizes", "splitting_ops")
-        },
-        "use_v2_model_runner": plain(getattr(config, "use_v2_model_runner", None)),
-    }
-
-
-def _versions() -> dict[str, str]:
-    import torch
-    import transformers
-    import triton
-    import vllm
-
-    return {
-        "vllm": vllm.__version__,
-        "torch": torch.__version__,
-        "cuda": str(torch.version.cuda),
-        "triton": triton.__version__,
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-    }
 
 
 class Session:
@@ -287,7 +104,7 @@ class Session:
                         "case": self.name,
                         "up_s": up_s,
                         "date": datetime.datetime.now(datetime.UTC).isoformat("T", "seconds"),
-                        "versions": _versions(),
+                        "versions": versions(),
                         "machine": self.gpu.machine(),
                         "settings": settings(self.engine.vllm_config),
                     }
@@ -335,7 +152,7 @@ class Session:
         start_ns, answers = await play_rows(self.engine, self.parameters, rows, name, seed)
         end_ns = time.monotonic_ns()
         await asyncio.sleep(SETTLE_S)
-        requests = _result_rows(rows, answers, self.watch.take(), name, start_ns)
+        requests = result_rows(rows, answers, self.watch.take(), name, start_ns)
         self.write(
             {
                 "kind": "play",
@@ -383,8 +200,7 @@ def main() -> None:
     parser.add_argument("--until", type=float, default=float("inf"), help="start no play after")
     parser.add_argument("--tables", help="play only these, separated by commas")
     options = parser.parse_args()
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)  # before vLLM is imported: it reads them then
+    os.environ.update(ENVIRONMENT)  # vLLM reads it when it is imported, hence the late imports
     for name in ("TRITON_CACHE_DIR", "VLLM_CACHE_ROOT"):
         os.environ.setdefault(name, str(Path(tempfile.gettempdir()) / name.lower()))
         Path(os.environ[name]).mkdir(parents=True, exist_ok=True)
