@@ -1,0 +1,1 @@
+"""What runs on real hardware; the simulator never imports it."""

@@ -1,0 +1,277 @@
+"""Turn what `play` kept into Arrow files, one a run, its repeats in one file.
+
+    python -m vsim.hwbackend.servers.recordings OUT RESULTS.jsonl.gz...
+
+Each RESULTS.jsonl.gz has vLLM's log beside it (RESULTS.log). The table that warmed the engine is
+left out, and so is a repeat during which a kernel was compiled. `NAME.arrow` has a row a request
+and repeat, `NAME.steps.arrow` a row a step of the first repeat kept.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+
+from vsim.hwbackend.servers.cases import CASES, MODELS
+from vsim.hwbackend.servers.measures import (
+    expert_balance,
+    gap_summary,
+    gaps_us,
+    gpu_summary,
+    statistics_summary,
+)
+from vsim.hwbackend.servers.tables import BLOCK_TOKENS, Row, prefix_blocks, tables
+from vsim.traces.schema import Column
+
+SCHEMA_VERSION: Final = 1
+LOG_LINES: Final[Mapping[str, str]] = {
+    "weights_gib": r"Model loading took ([\d.]+) GiB",
+    "kv_gib": r"Available KV cache memory: ([\d.]+) GiB",
+    "kv_tokens": r"GPU KV cache size: ([\d,]+) tokens",
+    "graphs_gib": r"Graph capturing finished in \d+ secs, took ([\d.]+) GiB",
+}
+
+REQUESTS: Final = (
+    Column("repeat", pa.int16(), "1", "which repeat, from 0"),
+    Column("id", pa.int64(), "id", "the request, unique in its repeat"),
+    Column("arrival_ns", pa.int64(), "ns",
+           "when it was due, since the start; after a parent: its last token plus think_ns"),
+    Column("sent_ns", pa.int64(), "ns", "when the client handed it to vLLM's front end"),
+    Column("queued_ns", pa.int64(), "ns", "when the engine's process took it in"),
+    Column("scheduled_ns", pa.int64(), "ns", "when a step first held it"),
+    Column("engine_first_ns", pa.int64(), "ns", "its first token in the engine's process"),
+    Column("first_token_ns", pa.int64(), "ns", "its first token at the client"),
+    Column("engine_last_ns", pa.int64(), "ns", "its last token in the engine's process"),
+    Column("last_token_ns", pa.int64(), "ns", "its last token at the client"),
+    Column("prompt_tokens", pa.int64(), "tokens", "length of the whole prompt"),
+    Column("output_tokens", pa.int64(), "tokens", "tokens generated"),
+    Column("gpu_hit_tokens", pa.int64(), "tokens",
+           "prompt tokens found in the GPU's cache when first admitted"),
+    Column("host_hit_tokens", pa.int64(), "tokens",
+           "prompt tokens loaded from host memory when first admitted"),
+    Column("preemptions", pa.int32(), "1", "how often it was preempted"),
+    Column("session", pa.int64(), "id", "the conversation it belongs to", True),
+    Column("parent", pa.int64(), "id", "id of the request that this one continues", True),
+    Column("think_ns", pa.int64(), "ns", "from the parent's last token to this arrival", True),
+    Column("prefix_blocks", pa.list_(pa.int64()), "id",
+           "ids of the prompt's full blocks, each standing for its whole prefix; a parent's answer "
+           "is part of its child's prompt"),
+)  # fmt: skip
+STEPS: Final = (
+    Column("end_ns", pa.int64(), "ns", "when the engine's process had its tokens, or, of a step "
+           "without tokens, when the front end heard of it; since the start"),
+    Column("has_tokens", pa.bool_(), "flag", "whether it gave tokens"),
+    Column("running", pa.int32(), "1", "running requests after it"),
+    Column("waiting", pa.int32(), "1", "requests in the waiting queue after it"),
+    Column("skipped", pa.int32(), "1", "requests that wait for a load or a store after it"),
+    Column("kv_used", pa.float32(), "1", "share of the KV blocks in use by requests after it"),
+    Column("finished_prompt_tokens", pa.int32(), "tokens",
+           "lengths of the prompts whose first token it gave"),
+    Column("generated_tokens", pa.int32(), "tokens", "tokens that it gave"),
+    Column("preempted", pa.int32(), "1", "preemptions reported with it"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    """One repeat and the engine that played it, as `play` wrote them."""
+
+    engine: Mapping[str, Any]
+    play: Mapping[str, Any]
+    memory: Mapping[str, float]
+
+    def run(self) -> str:
+        """Name the run: the case, the table and the weights where they are unusual."""
+        end = "" if self.play["drawn"] == "normal" else f"_{self.play['drawn']}_weights"
+        return f"{self.play['case']}_{self.play['table']}{end}"
+
+
+def memory_in_log(log: str) -> dict[str, float]:
+    """Return what vLLM's log says of memory; of several ranks, of the first."""
+    found = {name: re.search(pattern, log) for name, pattern in LOG_LINES.items()}
+    return {name: float(m[1].replace(",", "")) for name, m in found.items() if m}
+
+
+def read(paths: Iterable[Path]) -> tuple[list[Played], list[dict[str, Any]]]:
+    """Read results: the plays and the counts of chosen experts."""
+    plays, experts = [], []
+    for path in paths:
+        log = path.with_name(path.name.removesuffix(".jsonl.gz") + ".log").read_text()
+        memory = memory_in_log(log)
+        engine: dict[str, Any] = {}
+        with gzip.open(path, "rt") as file:
+            for line in map(json.loads, file):
+                if line["kind"] == "engine":
+                    engine = line
+                elif line["kind"] == "play":
+                    plays.append(Played(engine, line, memory))
+                else:
+                    experts.append(line)
+    return plays, experts
+
+
+def _times(steps: Sequence[int]) -> list[int]:
+    return list(accumulate(steps))
+
+
+def _request_columns(repeat: int, plays: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
+    columns: dict[str, list[Any]] = defaultdict(list)
+    blocks = prefix_blocks(rows)
+    roots: list[int] = []
+    for row, request in zip(rows, plays["requests"], strict=True):
+        roots.append(row.id if row.parent is None else roots[row.parent])
+        engine, client = _times(request["engine_ns"]), _times(request["times_ns"])
+        values = {
+            "repeat": repeat,
+            "id": row.id,
+            "arrival_ns": request["due_ns"],
+            "sent_ns": request["sent_ns"],
+            "queued_ns": request["queued_ns"][0],
+            "scheduled_ns": request["scheduled_ns"][0],
+            "engine_first_ns": engine[0],
+            "first_token_ns": client[0],
+            "engine_last_ns": engine[-1],
+            "last_token_ns": client[-1],
+            "prompt_tokens": request["prompt"],
+            "output_tokens": request["output"],
+            "gpu_hit_tokens": request["prefill"][1],
+            "host_hit_tokens": request["prefill"][2],
+            "preemptions": len(request["preempted_ns"]),
+            "session": roots[-1] if row.system is not None or row.parent is not None else None,
+            "parent": row.parent,
+            "think_ns": row.think_ns,
+            "prefix_blocks": blocks[row.id],
+        }
+        for name, value in values.items():
+            columns[name].append(value)
+    return columns
+
+
+def _cleaned(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what says nothing of speed: addresses, ports, random names."""
+    transfer = settings["kv_transfer"]
+    if transfer is not None:
+        names = ("kv_connector", "kv_role", "kv_connector_extra_config")
+        transfer = {name: transfer[name] for name in names}
+    return {**settings, "kv_transfer": transfer}
+
+
+def metadata_of_run(
+    kind: str, kept: Sequence[Played], experts: Sequence[Mapping[str, Any]]
+) -> dict[str, str]:
+    """Make the schema metadata of a run's file."""
+    first, case = kept[0], CASES[kept[0].play["case"]]
+    machine = first.engine["machine"]
+    plays = [played.play for played in kept]
+    values: dict[str, Any] = {
+        "kind": kind,
+        "schema_version": str(SCHEMA_VERSION),
+        "producer": "vsim",
+        "source": f"vLLM {first.engine['versions']['vllm']} played by vsim.hwbackend.servers",
+        "licence": "Apache-2.0",
+        "machine": f"{machine['gpus']} x {machine['gpu']}",
+        "date": plays[0]["date"],
+        "run": first.run(),
+        "model": case.model,
+        "workload": plays[0]["table"],
+        "weights": plays[0]["drawn"],
+        "block_tokens": str(BLOCK_TOKENS),
+    }
+    if kind == "server_runs":
+        values |= {
+            "model_shape": dict(MODELS[case.model]),
+            "settings": _cleaned(first.engine["settings"]),
+            "hardware": machine,
+            "versions": {k: v for k, v in first.engine["versions"].items() if k != "kernel"},
+            "memory": first.memory,
+            "engine_start_s": round(first.engine["up_s"], 1),
+            "dates": [play["date"] for play in plays],
+            "statistics": [statistics_summary(play) for play in plays],
+            "itl": [gap_summary(gaps_us(play)) for play in plays],
+            "gpu": [gpu_summary(play) for play in plays],
+        }
+        if case.routing and plays[0]["table"] == "burst":
+            values["experts"] = expert_balance(experts, plays[0]["case"])
+    return {
+        f"vsim.{name}": value
+        if isinstance(value, str)
+        else json.dumps(value, separators=(",", ":"))
+        for name, value in values.items()
+    }
+
+
+def _write(
+    path: Path, columns: Sequence[Column], data: Mapping[str, Any], metadata: Mapping[str, str]
+) -> None:
+    keys: dict[bytes | str, bytes | str] = dict(metadata.items())
+    schema = pa.schema([column.field() for column in columns], keys)
+    table = pa.Table.from_pydict(dict(data), schema=schema)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", 19))
+    try:
+        with pa.ipc.new_file(str(temporary), schema, options=options) as writer:
+            writer.write_table(table)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _step_columns(play: Mapping[str, Any]) -> dict[str, list[Any]]:
+    start = play["start_ns"]
+    names = [column.name for column in STEPS]
+    rows = [
+        (engine or seen, engine > 0, *rest) for engine, seen, *rest in play["statistics"]["steps"]
+    ]
+    columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    columns["end_ns"] = [t - start for t in columns["end_ns"]]
+    return columns
+
+
+def write_runs(out: Path, results: Iterable[Path]) -> list[str]:
+    """Write all runs into a folder that exists and return a line for each repeat left out."""
+    plays, experts = read(results)
+    drawn = tables()
+    runs: dict[str, list[Played]] = defaultdict(list)
+    dropped = []
+    for played in plays:
+        if played.play["table"] == "warm":
+            continue
+        if played.play["compiled_files"]:
+            dropped.append(f"{played.run()}, repeat {played.play['repeat']}: compiled kernels")
+            continue
+        runs[played.run()].append(played)
+    for name, kept in runs.items():
+        columns: dict[str, list[Any]] = defaultdict(list)
+        for repeat, played in enumerate(kept):
+            rows = drawn[played.play["table"]]
+            for key, values in _request_columns(repeat, played.play, rows).items():
+                columns[key].extend(values)
+        metadata = metadata_of_run("server_runs", kept, experts)
+        _write(out / f"{name}.arrow", REQUESTS, columns, metadata)
+        metadata = metadata_of_run("server_steps", kept[:1], experts)
+        _write(out / f"{name}.steps.arrow", STEPS, _step_columns(kept[0].play), metadata)
+    return dropped
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Turn played tables into Arrow files.")
+    parser.add_argument("out", type=Path, help="a folder that exists")
+    parser.add_argument("results", type=Path, nargs="+", help="what play wrote, its log beside it")
+    options = parser.parse_args()
+    for line in write_runs(options.out, options.results):
+        print(f"left out: {line}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
