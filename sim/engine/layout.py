@@ -100,8 +100,8 @@ REQUEST = _record(
     "i8",
     "arrival admitted first last fault_wait faults wait_from load_from key_offset part_offset",
     "i4",
-    "prompt output keys named fresh_key parts tokens generated computed furthest row held scan hit_tokens "
-    "preemptions group next priority",
+    "prompt output keys named fresh_key parts tokens generated computed furthest row held scan "
+    "hit_tokens preemptions group next priority",
     "i1",
     "state wait_cause load_cause swapped",
 )
