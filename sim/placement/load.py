@@ -28,7 +28,7 @@ from vsim.sim.placement.scenario import (
 from vsim.sim.placement.stack.case import StackCase
 from vsim.sim.schedules.tier_stack import TierStack
 from vsim.sim.schedules.two_tiers import TwoTiers
-from vsim.traces.attention import AttentionTrace, read_attention
+from vsim.traces.attention import BYTES_OF_ENTRY, AttentionTrace, read_attention
 from vsim.traces.attention_generator import generate
 from vsim.traces.faults import Fault, InputError
 from vsim.traces.machine_memory import memory_fault
@@ -181,7 +181,11 @@ def _refuse_table(reads: PageReads) -> None:
     """Policies over several tiers lay out where each page is at each step."""
     needed = reads.n_pages * reads.steps * _BYTES_OF_CELL
     what = f"{reads.n_pages:,} pages at {reads.steps:,} steps on several tiers"
-    fault = memory_fault("scenario", needed, what, "steps")
+    _refuse_memory(needed, what, "steps")
+
+
+def _refuse_memory(needed_bytes: int, what: str, place: str) -> None:
+    fault = memory_fault("scenario", needed_bytes, what, place)
     if fault is not None:
         raise InputError([fault])
 
@@ -189,7 +193,11 @@ def _refuse_table(reads: PageReads) -> None:
 def _traces(scenario: PlacementScenario, base: Path) -> list[AttentionTrace]:
     drawn = scenario.generate
     if drawn is None:
-        return [read_attention(base / name) for name in scenario.attention or ()]
+        traces = [read_attention(base / name) for name in scenario.attention or ()]
+        listed = sum(len(trace.pages) for trace in traces)
+        what = f"{len(traces)} traces with {listed:,} pages in all rows"
+        _refuse_memory(listed * BYTES_OF_ENTRY, what, "attention")
+        return traces
     fault = drawn.fault()
     if fault is not None:
         raise InputError([fault])
