@@ -1,11 +1,12 @@
 """From a placement scenario to its cases: read attention, select pages, size the memory."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from vsim.sim.placement.applicability import (
+    refuse_idle_selection,
     refuse_policies_without_mass,
     refuse_what_no_write_feels,
     refuse_what_reads_ignore,
@@ -42,13 +43,6 @@ from vsim.traces.selection import (
     select_with_mass,
 )
 
-SETTINGS_OF_KIND: Mapping[str, tuple[str, ...]] = {
-    "top-share": ("sparsity", "score"),
-    "top-mass": ("mass_share", "score"),
-    "window": ("sinks", "window"),
-    "dense": (),
-}
-
 _BYTES_OF_CELL = 8
 """Tables of a page at a step: two of a state, one of a schedule, and one of its copies."""
 
@@ -72,26 +66,9 @@ class StackPoint:
     hbm_share: float
 
 
-def selection_faults(settings: SelectionSettings) -> list[Fault]:
-    """Settings that are missing for the kind of selection, or that do nothing for it."""
-    found: list[Fault] = []
-    used = SETTINGS_OF_KIND[settings.kind]
-    for name in ("sparsity", "score", "mass_share", "sinks", "window"):
-        value = getattr(settings, name)
-        if value is not None and name not in used:
-            message = f"does nothing for kind {settings.kind}; leave it out"
-            found.append(Fault("scenario", message, place=f"selection.{name}"))
-        if value is None and name in used and name not in ("score", "sparsity"):
-            message = f"is missing, which kind {settings.kind} needs; write a number"
-            found.append(Fault("scenario", message, place=f"selection.{name}"))
-    return found
-
-
 def selections(settings: SelectionSettings) -> list[tuple[float | None, Selection]]:
     """The selections that a scenario asks for, with the sparsity of each."""
-    faults = selection_faults(settings)
-    if faults:
-        raise InputError(faults)
+    refuse_idle_selection(settings)
     score = settings.score or "mass"
     if settings.kind == "top-share":
         return [(s, TopShare(s, score)) for s in settings.sparsity or (DEFAULT_SPARSITY,)]
