@@ -4,14 +4,15 @@ A setting counts as given only if it was written down (`model_fields_set`): a de
 to do nothing is no fault. What only the traces can tell is checked once they are read.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
 from vsim.sim.inputs.model_faults import Place
 from vsim.sim.placement.comparison import ROUNDING, policy_names
 from vsim.sim.placement.policies import DRAWING, FOLLOWING_MASS
-from vsim.sim.placement.scenario import DEFAULT_SPARSITY, PlacementScenario
+from vsim.sim.placement.scenario import DEFAULT_SPARSITY, PlacementScenario, SelectionSettings
 from vsim.sim.placement.stack.comparison import stack_policy_names
 from vsim.sim.placement.stack.policies import STACK_DRAWING, STACK_FOLLOWING_MASS
 from vsim.traces.faults import Fault, InputError, suggestion
@@ -20,6 +21,14 @@ from vsim.traces.page_reads import PageReads
 Found = Iterator[tuple[Place, str]]
 
 WINDOW_SHARE = "window-share"
+SETTINGS_OF_KIND: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "top-share": ("sparsity", "score"),
+        "top-mass": ("mass_share", "score"),
+        "window": ("sinks", "window"),
+        "dense": (),
+    }
+)
 
 
 def refuse_what_cannot_act(scenario: PlacementScenario) -> None:
@@ -29,7 +38,17 @@ def refuse_what_cannot_act(scenario: PlacementScenario) -> None:
         InputError: one fault a setting, `scenario` as its file and the field as its place.
     """
     rules = (_policies, _repeated, _seed, _search, _drawn)
-    _refuse(each for rule in rules for each in rule(scenario))
+    found = [each for rule in rules for each in rule(scenario)]
+    _refuse([*_selection(scenario.selection), *found])
+
+
+def refuse_idle_selection(selection: SelectionSettings) -> None:
+    """Check a selection alone.
+
+    Raises:
+        InputError: as above, with places under `selection`.
+    """
+    _refuse(_selection(selection))
 
 
 def refuse_what_reads_ignore(scenario: PlacementScenario, recorded: PageReads) -> None:
@@ -74,6 +93,18 @@ def _refuse(found: Iterable[tuple[Place, str]]) -> None:
     ]
     if faults:
         raise InputError(faults)
+
+
+def _selection(selection: SelectionSettings) -> Found:
+    """Settings that are missing for the kind of selection, or that do nothing for it."""
+    used = SETTINGS_OF_KIND[selection.kind]
+    for name in ("sparsity", "score", "mass_share", "sinks", "window"):
+        value = getattr(selection, name)
+        if value is not None and name not in used:
+            yield ("selection", name), f"does nothing for kind {selection.kind}; leave it out"
+        if value is None and name in used and name not in ("score", "sparsity"):
+            message = f"is missing, which kind {selection.kind} needs; write a number"
+            yield ("selection", name), message
 
 
 def _policies(scenario: PlacementScenario) -> Found:

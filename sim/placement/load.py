@@ -1,11 +1,12 @@
 """From a placement scenario to its cases: read attention, select pages, size the memory."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from vsim.sim.placement.applicability import (
+    refuse_idle_selection,
     refuse_policies_without_mass,
     refuse_what_no_write_feels,
     refuse_what_reads_ignore,
@@ -28,7 +29,7 @@ from vsim.sim.placement.scenario import (
 from vsim.sim.placement.stack.case import StackCase
 from vsim.sim.schedules.tier_stack import TierStack
 from vsim.sim.schedules.two_tiers import TwoTiers
-from vsim.traces.attention import AttentionTrace, read_attention
+from vsim.traces.attention import BYTES_OF_ENTRY, AttentionTrace, read_attention
 from vsim.traces.attention_generator import generate
 from vsim.traces.faults import Fault, InputError
 from vsim.traces.machine_memory import memory_fault
@@ -41,13 +42,6 @@ from vsim.traces.selection import (
     TopShare,
     select_with_mass,
 )
-
-SETTINGS_OF_KIND: Mapping[str, tuple[str, ...]] = {
-    "top-share": ("sparsity", "score"),
-    "top-mass": ("mass_share", "score"),
-    "window": ("sinks", "window"),
-    "dense": (),
-}
 
 _BYTES_OF_CELL = 8
 """Tables of a page at a step: two of a state, one of a schedule, and one of its copies."""
@@ -72,26 +66,9 @@ class StackPoint:
     hbm_share: float
 
 
-def selection_faults(settings: SelectionSettings) -> list[Fault]:
-    """Settings that are missing for the kind of selection, or that do nothing for it."""
-    found: list[Fault] = []
-    used = SETTINGS_OF_KIND[settings.kind]
-    for name in ("sparsity", "score", "mass_share", "sinks", "window"):
-        value = getattr(settings, name)
-        if value is not None and name not in used:
-            message = f"does nothing for kind {settings.kind}; leave it out"
-            found.append(Fault("scenario", message, place=f"selection.{name}"))
-        if value is None and name in used and name not in ("score", "sparsity"):
-            message = f"is missing, which kind {settings.kind} needs; write a number"
-            found.append(Fault("scenario", message, place=f"selection.{name}"))
-    return found
-
-
 def selections(settings: SelectionSettings) -> list[tuple[float | None, Selection]]:
     """The selections that a scenario asks for, with the sparsity of each."""
-    faults = selection_faults(settings)
-    if faults:
-        raise InputError(faults)
+    refuse_idle_selection(settings)
     score = settings.score or "mass"
     if settings.kind == "top-share":
         return [(s, TopShare(s, score)) for s in settings.sparsity or (DEFAULT_SPARSITY,)]
@@ -181,7 +158,11 @@ def _refuse_table(reads: PageReads) -> None:
     """Policies over several tiers lay out where each page is at each step."""
     needed = reads.n_pages * reads.steps * _BYTES_OF_CELL
     what = f"{reads.n_pages:,} pages at {reads.steps:,} steps on several tiers"
-    fault = memory_fault("scenario", needed, what, "steps")
+    _refuse_memory(needed, what, "steps")
+
+
+def _refuse_memory(needed_bytes: int, what: str, place: str) -> None:
+    fault = memory_fault("scenario", needed_bytes, what, place)
     if fault is not None:
         raise InputError([fault])
 
@@ -189,7 +170,11 @@ def _refuse_table(reads: PageReads) -> None:
 def _traces(scenario: PlacementScenario, base: Path) -> list[AttentionTrace]:
     drawn = scenario.generate
     if drawn is None:
-        return [read_attention(base / name) for name in scenario.attention or ()]
+        traces = [read_attention(base / name) for name in scenario.attention or ()]
+        listed = sum(len(trace.pages) for trace in traces)
+        what = f"{len(traces)} traces with {listed:,} pages in all rows"
+        _refuse_memory(listed * BYTES_OF_ENTRY, what, "attention")
+        return traces
     fault = drawn.fault()
     if fault is not None:
         raise InputError([fault])

@@ -85,7 +85,7 @@ def window_share(
                 if now < best_time:
                     best, best_time = here, now
         temperature *= COOLING
-        if before - best_time < LEAST_IMPROVEMENT * before:
+        if before - best_time <= LEAST_IMPROVEMENT * before:
             break
     window, tenths = best
     schedule = window_share_schedule(reads, tiers, resident, window, tenths / 10)

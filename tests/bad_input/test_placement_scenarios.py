@@ -83,6 +83,17 @@ def test_a_table_of_pages_and_steps_that_does_not_fit_is_refused(
     assert "240 pages at 30 steps on several tiers take about" in line
 
 
+def test_traces_that_fit_one_by_one_but_not_together_are_refused(
+    refused: Refuse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(tmp_path / "t.arrow")
+    write_attention(small_trace(), path)
+    monkeypatch.setattr(machine_memory, "machine_bytes", lambda: 24 * 72 * 3)
+    given = [word for _ in range(4) for word in ("--attention", path)]
+    (line,) = refused("bound", *given, "--policy", "static")
+    assert "4 traces with 96 pages in all rows take about" in line
+
+
 @pytest.mark.parametrize("exclusive", [False, True])
 def test_schedules_of_ages_are_refused_and_not_written_with_other_times(
     tmp_path: Path, exclusive: bool

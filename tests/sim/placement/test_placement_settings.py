@@ -250,9 +250,11 @@ def test_a_scenario_built_by_hand_meets_the_same_checks(folder: str) -> None:
 
 def test_faults_of_several_settings_are_shown_together(folder: str) -> None:
     with pytest.raises(InputError) as caught:
-        outcome(folder, "policies=[static, lruu, fifo]", "seed=3", "mip_seconds=2")
+        outcome(
+            folder, "policies=[static, lruu, fifo]", "seed=3", "mip_seconds=2", "selection.sinks=1"
+        )
     places = [fault.place for fault in caught.value.faults]
-    assert places == ["policies.1", "policies.2", "seed", "mip_seconds"]
+    assert places == ["selection.sinks", "policies.1", "policies.2", "seed", "mip_seconds"]
 
 
 @pytest.mark.parametrize("share", ["0.000001", "1"])
