@@ -181,7 +181,7 @@ class Launch(_Part):
 
 
 class Power(_Part):
-    """Power of one GPU."""
+    """Power of one GPU. No run reads it yet: it is for energy."""
 
     idle_w: Quantity[Watts]
     """With a context and no work."""

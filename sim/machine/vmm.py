@@ -20,7 +20,8 @@ class VmmRow(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     kind: Literal["hbm", "peer", "lpddr", "host", "cxl"]
-    """Where the chunks are."""
+    """Where the chunks are. No run reads rows of another kind than hbm yet: a page is mapped where
+    kernels read it."""
     chunk: Bytes
     """Size of one chunk."""
     chunks: int = Field(1, ge=1)
@@ -32,9 +33,11 @@ class VmmRow(BaseModel):
     assumed: tuple[str, ...] = ()
     """Calls of a measured row that were not measured, and stand in from another row."""
     reserve: DurationNs
-    """Reserving the address range: once a range, however many chunks it holds."""
+    """Reserving the address range: once a range, however many chunks it holds. No run pays it: it
+    is for replay on a GPU, and a simulated server has its ranges from the start."""
     create: DurationNs
-    """Allocating the physical chunk."""
+    """Allocating the physical chunk. No run pays it: it is for replay on a GPU, and a simulated
+    server has its chunks from the start."""
     map: DurationNs
     """Putting it under an address."""
     set_access: DurationNs
@@ -42,7 +45,7 @@ class VmmRow(BaseModel):
     unmap: DurationNs
     """Taking it from its address."""
     release: DurationNs
-    """Freeing it."""
+    """Freeing it. No run pays it, see `create`."""
 
     @model_validator(mode="after")
     def _known_calls(self) -> Self:

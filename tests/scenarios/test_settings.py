@@ -107,7 +107,8 @@ SETTINGS: dict[str, tuple[tuple[str, ...], str]] = {
     "chunked_prefill": ((), "engine.chunked_prefill=false"),
     "block_tokens": ((), "engine.block_tokens=32"),
     "page_tokens": ((), "engine.page_tokens=64"),
-    "prefix_caching": (("engine.preemption=swap", TIGHT, ONE_PROMPT), "engine.prefix_caching=false"),
+    "prefix_caching": (
+        ("engine.preemption=swap", TIGHT, ONE_PROMPT), "engine.prefix_caching=false"),
     "scheduler by priority": (
         (TIGHT, URGENT, "tiers.0.eviction=priority"), "engine.scheduler=priority"),
     "scheduler by fairness": (
