@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Iterable
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vsim.sim.inputs.model_faults import FieldsError
+from vsim.sim.inputs.words import Text
 from vsim.sim.inputs.yaml_input import Bytes, DurationNs
 from vsim.traces.faults import suggestion
 
@@ -24,13 +25,13 @@ class VmmRow(BaseModel):
     kernels read it."""
     chunk: Bytes
     """Size of one chunk."""
-    chunks: int = Field(1, ge=1)
+    chunks: int = Field(1, ge=1, le=1 << 30)
     """Chunks side by side, with one set_access over all of them."""
     source: Literal["datasheet", "measurement", "assumption"]
     """Where the row's figures are from."""
-    note: str = Field(min_length=1)
+    note: Annotated[Text, Field(min_length=1)]
     """A measurement's date, device and driver; the reason of an assumption."""
-    assumed: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = Field(default=(), max_length=6)
     """Calls of a measured row that were not measured, and stand in from another row."""
     reserve: DurationNs
     """Reserving the address range: once a range, however many chunks it holds. No run pays it: it
