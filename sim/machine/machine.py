@@ -282,7 +282,8 @@ class Machine(_Part):
             if groups.index(name) != index:
                 message = f"'{name}' names an earlier group too; give each its own name"
                 faults.append((("groups", index, "name"), message))
-            if not any(link.group == name for link in self.links):
+            lost = any(link.group not in (*groups, None) for link in self.links)
+            if not lost and not any(link.group == name for link in self.links):
                 message = f"no link is in group '{name}', so it does nothing; remove it"
                 faults.append((("groups", index, "name"), message))
         return faults
