@@ -10,6 +10,7 @@ from vsim.sim.engine.entry import compile_kernels
 from vsim.sim.engine.run import Mode, run_engine
 from vsim.sim.engine.run_log import RunLog
 from vsim.sim.engine.setup import build_state
+from vsim.sim.feasibility import refuse_for_memory, refuse_what_is_infeasible
 from vsim.sim.machine.loading import load_machine
 from vsim.sim.model.loading import load_model
 from vsim.sim.model.parallel import check_peer
@@ -19,6 +20,7 @@ from vsim.sim.scenario.case import Case
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.scenario.workload import load_requests, seed_acts, shape_requests
 from vsim.sim.timing.step_cost import step_cost
+from vsim.traces.request_check import check_requests
 from vsim.traces.requests import Requests
 from vsim.traces.writing import FreshFolder
 
@@ -92,14 +94,21 @@ def _simulate(
         return run_attention(scenario, machine, model, cost, Path(base))
     if requests is None:
         requests = load_requests(scenario, base)
+    else:
+        check_requests(requests)
     requests = shape_requests(scenario, requests)
     seeded = seed_acts(scenario, requests)
-    refuse_what_cannot_act(Case(scenario, machine, cost, requests, Path(base), seeded))
+    case = Case(scenario, machine, cost, requests, Path(base), seeded)
+    refuse_what_cannot_act(case)
     check_peer(machine, cost.gpus, tuple(tier.tier for tier in scenario.tiers))
+    refuse_what_is_infeasible(case)
     compile_kernels()
     tables = RunTables.of(scenario, folder) if keep else None
     started = perf_counter()
-    state = build_state(scenario, machine, cost, requests, Path(base))
+    try:
+        state = build_state(scenario, machine, cost, requests, Path(base))
+    except MemoryError:
+        refuse_for_memory(case)
     log = RunLog(keep=False) if tables is None else tables.log()
     engine = run_engine(state, progress, mode, log)
     del state

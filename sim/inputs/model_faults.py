@@ -41,6 +41,7 @@ def explain(
     places: set[Place] = set()
     for details in error.errors(include_url=False):
         for place, message, at_key in _explain_one(details, data, model):
+            message = _shortened(message)
             known = (place, message, at_key)
             # A union reports each of its members; the first says what is wrong well enough.
             if known not in found and (place not in places or details["type"] == "value_error"):
@@ -55,6 +56,8 @@ def _explain_one(
     place, written = _place(details, data)
     kind, name = details["type"], str(place[-1]) if place else ""
     context = details.get("ctx", {})
+    if kind == "too_short" and isinstance(written, list) and len(written) >= context["min_length"]:
+        return  # only its valid items were counted, and the others have faults of their own
     if kind == "value_error" and isinstance(context.get("error"), FieldsError):
         for inner, message in context["error"].faults:
             yield (*place, *inner), message, False
@@ -66,6 +69,11 @@ def _explain_one(
         yield place, f"unknown key '{name}'{suggestion(name, known)}", True
     else:
         yield place, _say(kind, details["msg"], written, context), False
+
+
+def _shortened(message: str) -> str:
+    """Cut what is quoted in a message to what can be read at a glance."""
+    return re.sub(r"(\S{80})\S{20,}", r"\1…", message)
 
 
 def _place(details: ErrorDetails, data: object) -> tuple[Place, object]:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ValidationInfo, WithJsonSchema
 from pydantic import ValidationError as _PydanticError
 
-from vsim.sim.inputs.model_faults import FieldsError, Place, explain
+from vsim.sim.inputs.model_faults import FieldsError, Place, explain, show
 from vsim.traces.faults import Fault, InputError, refuse
 from vsim.traces.units import parse_bandwidth, parse_bytes, parse_duration_ns, parse_flops
 
@@ -47,13 +47,19 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
-def _quantity(parse: Any) -> BeforeValidator:
-    """Read text with a unit; a value built in Python may also be the number itself."""
+def _quantity(parse: Any, least: float, most: float, words: str) -> BeforeValidator:
+    """Read text with a unit, within limits; a value built in Python may be the number itself.
+
+    The limits hold any machine that there is or that one could think of, and keep every sum and
+    quotient of such numbers far from where arithmetic ends.
+    """
 
     def read(value: object, info: ValidationInfo) -> object:
-        if info.mode == "python" and not isinstance(value, str):
-            return value
-        return parse(value)
+        plain = info.mode == "python" and not isinstance(value, str)
+        number = value if plain else parse(value)
+        if isinstance(number, int | float) and not least <= number <= most:
+            raise ValueError(f"{show(value)} is out of range; write from {words}")
+        return number
 
     return BeforeValidator(read)
 
@@ -65,21 +71,30 @@ def _written(unit_pattern: str, *examples: str) -> WithJsonSchema:
 
 
 _SIZE = "B|[kKMGTP]B|[KMGTP]iB"
-Bytes = Annotated[int, Field(gt=0), _quantity(parse_bytes), _written(_SIZE, "80GiB", "2MiB")]
+Bytes = Annotated[
+    int,
+    _quantity(parse_bytes, 1, 2**60, "1B to 1024PiB"),
+    _written(_SIZE, "80GiB", "2MiB"),
+]
 """A size in bytes above zero, written like `80GiB`."""
 DurationNs = Annotated[
-    int, Field(ge=0), _quantity(parse_duration_ns), _written("[nuµm]?s|min|h", "12us", "500ms")
+    int,
+    _quantity(parse_duration_ns, 0, 10**12, "0s to 1000s"),
+    _written("[nuµm]?s|min|h", "12us", "500ms"),
 ]
 """A duration in nanoseconds, written like `12us`."""
 Bandwidth = Annotated[
     float,
-    Field(gt=0),
-    _quantity(parse_bandwidth),
+    _quantity(parse_bandwidth, 1e6, 1e18, "1MB/s to 1000PB/s"),
     _written(f"({_SIZE})/s", "3.35TB/s", "55GB/s"),
 ]
-"""A bandwidth in bytes per second above zero, written like `3.35TB/s`."""
-Flops = Annotated[float, Field(gt=0), _quantity(parse_flops), _written("[GTP]FLOP/s", "989TFLOP/s")]
-"""An arithmetic rate in operations per second above zero, written like `989TFLOP/s`."""
+"""A bandwidth in bytes per second, written like `3.35TB/s`."""
+Flops = Annotated[
+    float,
+    _quantity(parse_flops, 1e9, 1e21, "1GFLOP/s to 1000000PFLOP/s"),
+    _written("[GTP]FLOP/s", "989TFLOP/s"),
+]
+"""An arithmetic rate in operations per second, written like `989TFLOP/s`."""
 
 
 def load_yaml(path: str | Path, model: type[M], overrides: Sequence[str] = ()) -> M:

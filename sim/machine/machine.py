@@ -14,6 +14,7 @@ from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vsim.sim.inputs.model_faults import FieldsError, Place, show
+from vsim.sim.inputs.words import Text, Word
 from vsim.sim.inputs.yaml_input import Bandwidth, Bytes, DurationNs, Flops
 from vsim.sim.machine.vmm import VmmRow
 from vsim.traces.faults import suggestion
@@ -23,9 +24,9 @@ T = TypeVar("T")
 Source = Literal["datasheet", "measurement", "assumption"]
 TierKind = Literal["hbm", "peer", "lpddr", "host", "cxl", "nvme", "network"]
 Precision = Literal["bf16", "fp8", "int8", "int4"]
-Name = Annotated[str, Field(min_length=1)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Watts = Annotated[float, Field(gt=0)]
+Name = Word
+Share = Annotated[float, Field(ge=0.001, le=1)]
+Watts = Annotated[float, Field(gt=0, le=1e6)]
 
 
 class _Part(BaseModel):
@@ -43,7 +44,7 @@ class Quantity(_Part, Generic[T]):
     """The number, in the unit of its field."""
     source: Source
     """Where it is from."""
-    note: str = ""
+    note: Text = ""
     """A measurement's date, device and driver; the reason of an assumption; a datasheet's name."""
 
     @model_validator(mode="before")
@@ -167,9 +168,9 @@ class GpuLink(_Part):
 class Attend(_Part):
     """How an attend over several tiers adds up (p-norm), and its weight against copies."""
 
-    exponent: Quantity[Annotated[float, Field(ge=1)] | None]
+    exponent: Quantity[Annotated[float, Field(ge=1, le=1000)] | None]
     """p of T = (Σ (bytes/bandwidth)^p)^(1/p); null for p → ∞, the slowest tier alone."""
-    copy_weight: Quantity[Annotated[float, Field(gt=0)]]
+    copy_weight: Quantity[Annotated[float, Field(ge=1e-3, le=1e3)]]
     """Share that an attend's flow takes of a busy link or memory, a copy counting as 1."""
 
 
@@ -181,7 +182,7 @@ class Launch(_Part):
 
 
 class Power(_Part):
-    """Power of one GPU."""
+    """Power of one GPU. No run reads it yet: it is for energy."""
 
     idle_w: Quantity[Watts]
     """With a context and no work."""
@@ -202,19 +203,19 @@ class Machine(_Part):
 
     name: Name
     """The catalogue's name, or your own."""
-    description: str
+    description: Text
     """One or two sentences: what it is, and what stands for what."""
     gpu: Gpu
     """The GPUs."""
-    tiers: tuple[Tier, ...]
+    tiers: tuple[Tier, ...] = Field(max_length=32)
     """Memories; a scenario picks those it uses by name."""
-    links: tuple[Link, ...] = ()
+    links: tuple[Link, ...] = Field(default=(), max_length=256)
     """Channels between tiers; every tier has a path to hbm."""
-    groups: tuple[Group, ...] = ()
+    groups: tuple[Group, ...] = Field(default=(), max_length=256)
     """Resources that links share."""
     gpu_link: GpuLink | None = None
     """Between the GPUs; a machine with one GPU has none."""
-    vmm: tuple[VmmRow, ...] = ()
+    vmm: tuple[VmmRow, ...] = Field(default=(), max_length=1000)
     """What VMM calls cost; without it, pages of this machine can't be mapped."""
     attend: Attend
     """Attending over several tiers."""
@@ -281,7 +282,8 @@ class Machine(_Part):
             if groups.index(name) != index:
                 message = f"'{name}' names an earlier group too; give each its own name"
                 faults.append((("groups", index, "name"), message))
-            if not any(link.group == name for link in self.links):
+            lost = any(link.group not in (*groups, None) for link in self.links)
+            if not lost and not any(link.group == name for link in self.links):
                 message = f"no link is in group '{name}', so it does nothing; remove it"
                 faults.append((("groups", index, "name"), message))
         return faults

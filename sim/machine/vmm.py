@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Iterable
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vsim.sim.inputs.model_faults import FieldsError
+from vsim.sim.inputs.words import Text
 from vsim.sim.inputs.yaml_input import Bytes, DurationNs
 from vsim.traces.faults import suggestion
 
@@ -20,21 +21,24 @@ class VmmRow(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     kind: Literal["hbm", "peer", "lpddr", "host", "cxl"]
-    """Where the chunks are."""
+    """Where the chunks are. No run reads rows of another kind than hbm yet: a page is mapped where
+    kernels read it."""
     chunk: Bytes
     """Size of one chunk."""
-    chunks: int = Field(1, ge=1)
+    chunks: int = Field(1, ge=1, le=1 << 30)
     """Chunks side by side, with one set_access over all of them."""
     source: Literal["datasheet", "measurement", "assumption"]
     """Where the row's figures are from."""
-    note: str = Field(min_length=1)
+    note: Annotated[Text, Field(min_length=1)]
     """A measurement's date, device and driver; the reason of an assumption."""
-    assumed: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = Field(default=(), max_length=6)
     """Calls of a measured row that were not measured, and stand in from another row."""
     reserve: DurationNs
-    """Reserving the address range: once a range, however many chunks it holds."""
+    """Reserving the address range: once a range, however many chunks it holds. No run pays it: it
+    is for replay on a GPU, and a simulated server has its ranges from the start."""
     create: DurationNs
-    """Allocating the physical chunk."""
+    """Allocating the physical chunk. No run pays it: it is for replay on a GPU, and a simulated
+    server has its chunks from the start."""
     map: DurationNs
     """Putting it under an address."""
     set_access: DurationNs
@@ -42,7 +46,7 @@ class VmmRow(BaseModel):
     unmap: DurationNs
     """Taking it from its address."""
     release: DurationNs
-    """Freeing it."""
+    """Freeing it. No run pays it, see `create`."""
 
     @model_validator(mode="after")
     def _known_calls(self) -> Self:

@@ -9,9 +9,12 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vsim.sim.inputs.model_faults import FieldsError, Place
+from vsim.sim.inputs.words import Text, Word
 from vsim.sim.machine.machine import Precision
 
-Count = Annotated[int, Field(ge=1, le=1 << 40)]
+MOST_LAYERS = 2000
+Count = Annotated[int, Field(ge=1, le=1 << 24)]
+"""A width or a number of heads, experts or words: a hundred times the largest that there are."""
 
 # Bits of a weight in a linear layer. int4: groups of 128 weights share a 16-bit scale and a 4-bit
 # zero point (AWQ, arXiv 2306.00978; GPTQ, arXiv 2210.17323). Scales of fp8 and int8 (one a row or
@@ -51,7 +54,7 @@ class LatentAttention(_Part):
 class SlidingWindow(_Part):
     """Layers that attend to the last tokens only."""
 
-    tokens: Count
+    tokens: Annotated[int, Field(ge=1, le=1 << 40)]
     """How far back such a layer sees."""
     layers: Count
     """How many of the layers are such."""
@@ -66,9 +69,9 @@ class Moe(_Part):
     """How many of them a token goes through."""
     expert_hidden: Count
     """An expert's inner width."""
-    shared_experts: int = Field(0, ge=0)
+    shared_experts: int = Field(0, ge=0, le=1 << 20)
     """Experts of the same width that every token goes through."""
-    dense_layers: int = Field(0, ge=0)
+    dense_layers: int = Field(0, ge=0, le=MOST_LAYERS)
     """First layers, which have an ordinary FFN of width `ffn_hidden`."""
     router_bias: bool = False
     """The router adds a bias to each expert's score."""
@@ -77,11 +80,11 @@ class Moe(_Part):
 class Model(_Part):
     """A decoder-only transformer's shape."""
 
-    name: Annotated[str, Field(min_length=1)]
+    name: Word
     """Its name."""
-    source: str = ""
+    source: Text = ""
     """Where the shape is from."""
-    layers: Annotated[int, Field(ge=1, le=10_000)]
+    layers: Annotated[int, Field(ge=1, le=MOST_LAYERS)]
     """Decoder layers."""
     hidden: Count
     """Width of the residual stream."""

@@ -103,7 +103,7 @@ class RunSettings:
         return (room / cost.kv_bytes_per_token) / (self.hbm_bytes / self.cost.kv_bytes_per_token)
 
     def attend_bytes_per_s(self, tier: str) -> float:
-        """How fast a step's kernels read pages that lie in a lower tier."""
+        """How fast a step reads pages that lie in a lower tier."""
         links = server_links(self.machine, self.cost.gpus)
         rate = self.machine.tier(tier).read.value
         for hop in self.machine.find_path(tier, self.machine.hbm.name) or ():

@@ -4,7 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Name = Annotated[str, Field(min_length=1)]
+from vsim.sim.inputs.words import Word
+
+Name = Word
 Share = Annotated[float, Field(gt=0, le=1)]
 Sparsity = Annotated[float, Field(ge=0, lt=1)]
 
@@ -31,7 +33,7 @@ class PageSelection(BaseModel):
     """The score that `top-share` and `top-mass` rank by: `mass` (the default) or `quest`."""
     mass_share: Share | None = None
     """Share of the mass that `top-mass` reaches."""
-    sinks: int | None = Field(default=None, ge=0)
+    sinks: int | None = Field(default=None, ge=0, lt=1 << 31)
     """First pages that `window` always reads."""
-    window: int | None = Field(default=None, ge=1)
+    window: int | None = Field(default=None, ge=1, lt=1 << 31)
     """Newest pages that `window` always reads."""

@@ -21,8 +21,17 @@ from pydantic import (
 )
 
 from vsim.sim.inputs.model_faults import FieldsError, explain
+from vsim.sim.inputs.words import Text
 from vsim.sim.inputs.yaml_input import Bytes, load_yaml
 from vsim.sim.machine.machine import Precision
+from vsim.sim.scenario.limits import (
+    MOST_GPUS,
+    MOST_RATE_SCALE,
+    MOST_REQUESTS_AT_ONCE,
+    MOST_TIERS,
+    MOST_TOKEN_BUDGET,
+    MOST_TRACES,
+)
 from vsim.sim.scenario.page_selection import Name, PageSelection, Sparsity, several
 from vsim.traces.synth import SynthSpec
 
@@ -56,7 +65,7 @@ _ONE_NAME = {"type": "string", "minLength": 1}
 Names = Annotated[
     tuple[Name, ...],
     BeforeValidator(several),
-    Field(min_length=1),
+    Field(min_length=1, max_length=MOST_TRACES),
     WithJsonSchema({"anyOf": [_ONE_NAME, {"type": "array", "items": _ONE_NAME, "minItems": 1}]}),
 ]
 
@@ -83,11 +92,11 @@ class Workload(_Section):
     scenario file's folder. Exactly one of `trace`, `synth` and `attention` is given."""
     selection: OneSelection = OneSelection()
     """Which of the recorded pages a step reads. Only with `attention`."""
-    steps: int | None = Field(default=None, ge=1)
+    steps: int | None = Field(default=None, ge=1, lt=1 << 31)
     """Only the first so many decode steps of `attention`. Left out: all."""
-    rate_scale: float = Field(default=1.0, gt=0)
+    rate_scale: float = Field(default=1.0, ge=1 / MOST_RATE_SCALE, le=MOST_RATE_SCALE)
     """Requests arrive this many times faster than the trace says."""
-    requests: int | None = Field(default=None, ge=1)
+    requests: int | None = Field(default=None, ge=1, lt=1 << 31)
     """Only the first so many requests. Left out: all of them."""
     pacing: Literal["arrivals", "think_times"] = "arrivals"
     """`arrivals`: each request arrives at its time in the trace. `think_times`: a turn that
@@ -106,9 +115,9 @@ class Workload(_Section):
 class Parallel(_Section):
     """How the model is spread over the machine's GPUs."""
 
-    tensor: int = Field(default=1, ge=1)
+    tensor: int = Field(default=1, ge=1, le=MOST_GPUS)
     """GPUs that share each layer."""
-    pipeline: int = Field(default=1, ge=1)
+    pipeline: int = Field(default=1, ge=1, le=MOST_GPUS)
     """Groups of layers, each on its own GPUs."""
 
 
@@ -127,9 +136,9 @@ class EngineSettings(_Section):
     batching: Literal["continuous", "static"] = "continuous"
     """`continuous`: requests join and leave the batch at any step. `static`: a batch is padded to
     its longest prompt and runs until its last request is done."""
-    max_running_requests: int = Field(default=256, ge=1)
+    max_running_requests: int = Field(default=256, ge=1, le=MOST_REQUESTS_AT_ONCE)
     """Requests in the batch at most."""
-    token_budget: int = Field(default=2048, ge=1)
+    token_budget: int = Field(default=2048, ge=1, le=MOST_TOKEN_BUDGET)
     """Tokens that one step computes at most, prefill and decode together."""
     chunked_prefill: bool = True
     """Spread a prompt's prefill over several steps when it exceeds the token budget."""
@@ -145,9 +154,9 @@ class EngineSettings(_Section):
     preemption: Literal["recompute", "swap"] = "recompute"
     """What happens to a preempted request's pages: dropped and computed again, or moved to the
     tier below and back."""
-    max_loading_requests: int = Field(default=64, ge=1)
+    max_loading_requests: int = Field(default=64, ge=1, le=MOST_REQUESTS_AT_ONCE)
     """Requests whose pages are on their way to HBM at once, at most."""
-    prefetch_requests: int = Field(default=0, ge=0)
+    prefetch_requests: int = Field(default=0, ge=0, le=MOST_REQUESTS_AT_ONCE)
     """Waiting requests whose pages are promoted ahead of their turn."""
     placement: Literal["hbm_first", "balanced"] = "hbm_first"
     """Where new pages are born: in HBM, or spread over HBM and the tiers attended in place in
@@ -202,7 +211,7 @@ class Scenario(_Section):
 
     name: Name
     """A short name, used in titles."""
-    description: str = ""
+    description: Text = ""
     """What the scenario shows."""
     seed: int = Field(default=0, ge=0, lt=1 << 63)
     """Seed of every draw. The same scenario and seed give the same bytes."""
@@ -220,7 +229,7 @@ class Scenario(_Section):
     """Precision of weights and KV cache."""
     engine: EngineSettings = EngineSettings()
     """The server."""
-    tiers: tuple[TierSettings, ...] = Field(min_length=1)
+    tiers: tuple[TierSettings, ...] = Field(min_length=1, max_length=MOST_TIERS)
     """The memories, HBM first, then downwards."""
     placement: Name = DEFAULT_PLACEMENT
     """Which pages HBM holds in a run of recorded attention: a placement policy of `vsim bound` by

@@ -31,7 +31,6 @@ from .small import run, trace, write
 CATALOGUE = Path(__file__).parents[3] / "sim" / "machine" / "catalogue"
 YAML = """\
 name: small
-seed: 3
 workload:
   attention: [a.arrow, b.arrow]
   selection: {sparsity: 0.5}

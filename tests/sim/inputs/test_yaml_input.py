@@ -162,7 +162,7 @@ def test_all_faults_of_a_file_are_reported_at_once() -> None:
         ("name: x\ntiers: [{name: a}]\n", "c.yaml:2:9: tiers.0.capacity: is missing; write"
          " `capacity: 80GiB`"),
         ("name: x\ntiers: [{name: a, capacity: 0B}]\n", "c.yaml:2:29: tiers.0.capacity: '0B' is"
-         " out of range; write a number above 0"),
+         " out of range; write from 1B to 1024PiB"),
         ("name: x\npolicy: {kind: clok}\n", "c.yaml:2:9: policy: kind 'clok' is not known here"
          " (did you mean 'clock'?)"),
         ("name: x\npolicy: {hands: 2}\n", "c.yaml:2:9: policy: has no 'kind'; write `kind: …` to"

@@ -1,0 +1,213 @@
+"""Every field of a machine file changes some result, or is named here with what it is for."""
+
+import copy
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.fields import field_paths
+
+import vsim.sim.machine
+from vsim.sim.inputs.yaml_input import parse_yaml
+from vsim.sim.machine.machine import Machine
+from vsim.sim.scenario.scenario import Scenario
+from vsim.sim.simulation import simulate
+
+CATALOGUE = Path(vsim.sim.machine.__file__).parent / "catalogue"
+# Conversations that outgrow HBM and the tiers under it; some tiers are read in place.
+SCENARIO = """\
+name: small
+seed: 3
+workload:
+  synth:
+    requests: 60
+    arrivals: {rate_per_s: 20}
+    prompt_tokens: "0.5:1500,0.99:4000"
+    output_tokens: "0.5:60,0.99:300"
+    sessions: {turns_mean: 4, think_s_mean: 2, follow_up_tokens: "0.5:200,0.99:800"}
+machine: machine.yaml
+model: llama-3.1-8b
+engine: {page_tokens: 16}
+tiers:
+  - {tier: hbm, capacity: 2GiB}
+  - {tier: host, capacity: 2GiB}
+  - {tier: nvme, capacity: 4GiB}
+"""
+ALL_HBM = "tiers=[{tier: hbm}]"
+FP8, INT8 = "precision.weights=fp8", "precision.weights=int8"
+TWO = "parallel.tensor=2"
+ALONE = "machine=h200-measured.yaml"
+MAPPED = ("engine.movement=mapped", "engine.page_tokens=32")
+MAPPED_LARGE = ("engine.movement=mapped", "engine.page_tokens=256")
+IN_PLACE = ("tiers=[{tier: hbm, capacity: 1GiB}, {tier: host, access: in_place}]",)
+ROUTE = ("tiers=[{tier: hbm, capacity: 1GiB}, {tier: host, access: in_place, capacity: 1GiB},"
+         " {tier: nvme}]",)  # fmt: skip
+
+# Of each field: what the scenario is told, where the field is, and what is written instead.
+FIELDS: dict[str, tuple[tuple[str, ...], str, Any]] = {
+    "gpu.count": ((), "gpu.count", 4),
+    "gpu.flops.bf16.value": ((), "gpu.flops.bf16.value", "300TFLOP/s"),
+    "gpu.flops.fp8.value": ((FP8,), "gpu.flops.fp8.value", "300TFLOP/s"),
+    "gpu.flops.int8.value": ((INT8,), "gpu.flops.int8.value", "300TFLOP/s"),
+    "gpu.flops_efficiency.value": ((), "gpu.flops_efficiency.value", 0.3),
+    "gpu.hbm_efficiency.value": ((), "gpu.hbm_efficiency.value", 0.5),
+    "gpu.memory_utilisation.value": (
+        (ALL_HBM, "workload.synth.output_tokens=4000"), "gpu.memory_utilisation.value", 0.13),
+    "tiers[].kind": ((), "tiers.nvme.kind", "cxl"),
+    "tiers[].capacity.value": (
+        ("tiers=[{tier: hbm, capacity: 2GiB}, {tier: host}]",), "tiers.2.capacity.value", "1GiB"),
+    "tiers[].read.value": ((), "tiers.0.read.value", "2TB/s"),
+    "tiers[].read.value of a lower tier": ((), "tiers.2.read.value", "5GB/s"),
+    "tiers[].write.value": ((), "tiers.0.write.value", "2TB/s"),
+    "tiers[].write.value of a lower tier": ((), "tiers.2.write.value", "5GB/s"),
+    "tiers[].latency.value": ((), "tiers.2.latency.value", "2ms"),
+    "tiers[].attend_in_place": (IN_PLACE, "tiers.2.attend_in_place", False),
+    "tiers[].page_granularity.value": (MAPPED, "tiers.0.page_granularity.value", "2MiB"),
+    "groups[].bandwidth.value": ((), "groups.0.bandwidth.value", "5GB/s"),
+    "links[].source": ((), "links.1.source", "turned round"),
+    "links[].target": ((), "links.1.target", "turned round"),
+    "links[].bandwidth.value": ((), "links.1.bandwidth.value", "5GB/s"),
+    "links[].reverse_bandwidth.value": ((), "links.1.reverse_bandwidth.value", "1GB/s"),
+    "links[].latency.value": ((), "links.1.latency.value", "2ms"),
+    "gpu_link.bandwidth.value": ((TWO,), "gpu_link.bandwidth.value", "10GB/s"),
+    "gpu_link.latency.value": ((TWO,), "gpu_link.latency.value", "50us"),
+    "vmm[].chunk": (MAPPED_LARGE, "vmm.2.chunk", "1GiB"),
+    "vmm[].chunks": (MAPPED_LARGE, "vmm.1.chunks", 8),
+    "vmm[].map": (MAPPED, "vmm.0.map", "400us"),
+    "vmm[].set_access": (MAPPED, "vmm.0.set_access", "900us"),
+    "vmm[].unmap": (MAPPED, "vmm.0.unmap", "900us"),
+    "attend.exponent.value": (IN_PLACE, "attend.exponent.value", 1.0),
+    "attend.copy_weight.value": (ROUTE, "attend.copy_weight.value", 20.0),
+    "launch.step_overhead.value": ((), "launch.step_overhead.value", "5ms"),
+}  # fmt: skip
+LATER = {
+    "power.idle_w.value": "energy",
+    "power.max_w.value": "energy",
+    "vmm[].reserve": "replay on a GPU: a run maps into ranges that it has",
+    "vmm[].create": "replay on a GPU: a run maps chunks that it has",
+    "vmm[].release": "replay on a GPU: a run keeps its chunks",
+}
+"""Fields that no run reads yet, and what will; their descriptions say so too."""
+ELSEWHERE = {
+    "gpu.name": "a label",
+    "name": "a label",
+    "description": "a label",
+    "tiers[].name": "what links and scenarios refer to",
+    "groups[].name": "what links refer to",
+    "links[].group": "below, with the group",
+    "vmm[].kind": "only rows of kind hbm act so far; below",
+    "vmm[].assumed": "where a row is from",
+    "vmm[].source": "where a row is from",
+    "vmm[].note": "where a row is from",
+}
+
+
+def base_machine() -> dict[str, Any]:
+    """Two H200, with a group over two links, and VMM rows."""
+    text = (CATALOGUE / "2xh200-nvlink.yaml").read_text()
+    machine: dict[str, Any] = yaml.safe_load(text)
+    names = [tier["name"] for tier in machine["tiers"]]
+    machine["tiers"].sort(key=lambda tier: ["hbm", "peer", "host"].index(tier["name"])
+                          if tier["name"] in ("hbm", "peer", "host") else 9)  # fmt: skip
+    assert {"hbm", "peer", "host", "nvme"} <= set(names)
+    group = {"value": "100GB/s", "source": "assumption", "note": "for this test"}
+    machine["groups"] = [{"name": "root", "bandwidth": group}]
+    for link in machine["links"]:
+        if link["source"] in ("host", "nvme"):
+            link["group"] = "root"
+        if link["source"] == "host":
+            link["reverse_bandwidth"] = group | {"value": "20GB/s"}
+    machine["tiers"][0]["page_granularity"]["value"] = "4MiB"  # between the VMM table's chunks
+    order = {"peer": 0, "host": 1, "nvme": 2}
+    machine["links"].sort(key=lambda link: order.get(link["source"], 9))
+    return machine
+
+
+MACHINE = base_machine()
+
+
+def changed(place: str, value: Any) -> dict[str, Any]:
+    machine = copy.deepcopy(MACHINE)
+    part: Any = machine
+    *keys, last = place.split(".")
+    for key in keys:
+        if key == "nvme":
+            part = next(tier for tier in part if tier["name"] == key)
+        else:
+            part = part[int(key) if key.isdecimal() else key]
+    if place.startswith("links.") and last in ("source", "target"):
+        # turned round, so that each figure leads the other way
+        part["source"], part["target"] = part["target"], part["source"]
+    else:
+        part[last] = value
+    return machine
+
+
+def metrics(machine: dict[str, Any], overrides: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    parse_yaml(yaml.safe_dump(machine, sort_keys=False), "machine.yaml", Machine)
+    (folder / "machine.yaml").write_text(yaml.safe_dump(machine, sort_keys=False))
+    scenario = parse_yaml(SCENARIO, "s.yaml", Scenario, overrides)
+    summary = simulate(scenario, base=folder).summary
+    kept = ("simulated_s", "ttft_ms", "tpot_ms", "e2e_ms", "time_share", "step", "faults",
+            "wait_s_by_cause", "preemptions")  # fmt: skip
+    return {key: summary[key] for key in kept}
+
+
+@cache
+def unchanged(overrides: tuple[str, ...], folder: Path) -> dict[str, Any]:
+    return metrics(MACHINE, overrides, folder)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("machine")
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_a_field_of_a_machine_changes_some_metric(name: str, folder: Path) -> None:
+    overrides, place, value = FIELDS[name]
+    before = unchanged(overrides, folder)
+    if name == "tiers[].attend_in_place":
+        with pytest.raises(Exception, match="a kernel can't read pages in host"):
+            metrics(changed(place, value), overrides, folder)
+        return
+    assert metrics(changed(place, value), overrides, folder) != before
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_a_field_for_later_changes_nothing_yet_and_says_so(name: str, folder: Path) -> None:
+    place = name.replace("vmm[]", "vmm.0")
+    value = {"power.idle_w.value": 1.0, "power.max_w.value": 9000.0}.get(name, "900us")
+    assert metrics(changed(place, value), MAPPED, folder) == unchanged(MAPPED, folder)
+    model: Any = Machine
+    for key in re.sub(r"\[\]|\.value", "", name).split("."):
+        info = model.model_fields[key]
+        inner = re.search(r"(VmmRow|Power)", str(info.annotation))
+        if inner:
+            model = getattr(__import__("vsim.sim.machine.machine", fromlist=["x"]), inner[1])
+    assert "No run" in (info.description or "") or "No run" in (model.__doc__ or "")
+
+
+def test_vmm_rows_of_other_tiers_change_nothing_yet(folder: Path) -> None:
+    machine = copy.deepcopy(MACHINE)
+    machine["vmm"] = [row for row in machine["vmm"] if row["kind"] == "hbm"]
+    assert machine["vmm"] != MACHINE["vmm"]
+    assert metrics(machine, MAPPED, folder) == unchanged(MAPPED, folder)
+
+
+def test_a_link_out_of_its_group_has_its_bandwidth_alone(folder: Path) -> None:
+    narrow = changed("groups.0.bandwidth.value", "5GB/s")
+    alone = copy.deepcopy(narrow)
+    (host,) = (link for link in alone["links"] if link["source"] == "host")
+    del host["group"]
+    assert metrics(alone, (), folder) != metrics(narrow, (), folder)
+
+
+def test_every_field_of_a_machine_is_named_above() -> None:
+    sources = {path for path in field_paths(Machine) if path.endswith((".note", ".source"))}
+    sources -= {"links[].source"}
+    named = {name.partition(" of ")[0] for name in FIELDS}
+    assert field_paths(Machine) - sources == named | set(LATER) | (set(ELSEWHERE) - sources)
