@@ -18,7 +18,7 @@ def read_imported(path: str | Path | TraceFile, seed: int = 0) -> Imported:
         seed: draws what a format leaves open, such as arrivals.
 
     Returns:
-        The requests with their notes and licence, and whether the seed drew their arrivals.
+        The requests and their licence; `requests.drawn` says whether the seed drew something.
 
     Raises:
         InputError: naming file, and row and column or line, of each thing wrong.

@@ -36,6 +36,8 @@ class Requests:
         block_tokens: tokens of a prefix block, 0 when the trace has none.
         source: where the requests are from.
         notes: what an import left out, raised, drew or found to contradict, one sentence each.
+        drawn: whether arrivals or think times were drawn as these were read, so that a seed acts;
+            false of what an Arrow file holds, even if they were drawn when it was made.
     """
 
     id: NDArray[np.int64]
@@ -53,6 +55,7 @@ class Requests:
     block_tokens: int
     source: str
     notes: tuple[str, ...] = ()
+    drawn: bool = False
 
     def __len__(self) -> int:
         return len(self.id)

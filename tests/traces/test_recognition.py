@@ -224,7 +224,7 @@ def test_sessions_of_json_share_no_local_ids_and_get_arrivals(tmp_path: Path) ->
         for s in (0, 1)
     ]
     assert not by_session[0] & by_session[1]
-    assert result.drawn
+    assert result.requests.drawn
     assert result.notes == ("2 session arrivals drawn with seed 3 at 1 sessions/s",)
 
 
@@ -261,14 +261,14 @@ def test_flat_json_is_a_table_and_what_is_not_read_is_said(tmp_path: Path) -> No
         result = imported(tmp_path, rows, as_list=as_list)
         assert result.requests.arrival_ns.tolist() == [0, 2_000_000]
         assert result.notes == ("columns not read: host",)
-        assert not result.drawn
+        assert not result.requests.drawn
 
 
 def test_a_table_with_unnamed_arrivals_is_refused_not_drawn(tmp_path: Path) -> None:
     text = "timestamp,input_length,output_length\n1,5,5\n2,5,5\n"
     assert "column timestamp: looks like arrival" in refused(tmp_path, text)
     columns = {"prompt": "input_length", "output": "output_length"}
-    assert imported(tmp_path, text, columns=columns).drawn
+    assert imported(tmp_path, text, columns=columns).requests.drawn
 
 
 def test_the_scenario_seed_draws_the_arrivals_of_a_table(tmp_path: Path) -> None:

@@ -129,3 +129,13 @@ def test_notes_survive_the_file(tmp_path: Path, requests: Requests) -> None:
     noted = replace(requests, notes=("one thing", "another"))
     write_requests(noted, tmp_path / "t.arrow")
     assert read_requests(tmp_path / "t.arrow").notes == ("one thing", "another")
+
+
+def test_what_was_drawn_once_is_recorded_after(tmp_path: Path) -> None:
+    from vsim.traces.reading import read_requests
+
+    (tmp_path / "t").write_text("input_length,output_length\n5,5\n5,5\n")
+    drawn = read_requests(tmp_path / "t")
+    assert drawn.drawn
+    write_requests(drawn, tmp_path / "t.arrow")
+    assert not read_requests(tmp_path / "t.arrow").drawn

@@ -132,7 +132,8 @@ def test_every_command_that_imports_prints_every_note(
     summary = json.loads(Path("out/summary.json").read_text())
     assert summary["source_notes"][0] == "4 arrivals drawn with seed 4 at 1 requests/s"
     assert vsim("run", "s.yaml", "--trace", "t.csv").err == drawn.format(4) + rest
-    for arguments in (("trace", "info", "o.arrow"), ("run", "s.yaml", "--trace", "o.arrow")):
+    Path("n.yaml").write_text(Path("s.yaml").read_text().replace("seed: 4\n", ""))
+    for arguments in (("trace", "info", "o.arrow"), ("run", "n.yaml", "--trace", "o.arrow")):
         done = vsim(*arguments)
         assert done.err == (drawn.format(0) + rest).replace("t.csv", "o.arrow")
 

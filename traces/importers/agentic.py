@@ -116,10 +116,11 @@ def import_agentic(file: TraceFile, options: ImportOptions) -> Imported:
         source=options.source or head.metadata.get("source", f"agentic sessions {file.stem}"),
         sort=True,
         drawn=True,
+        seeded=len(names) > 1,
         row_word="row",
     )
     licence = options.licence or head.metadata.get("licence", "not stated")
-    return Imported(requests, licence, drawn=len(names) > 1)
+    return Imported(requests, licence)
 
 
 def _linked(

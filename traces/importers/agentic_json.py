@@ -218,6 +218,7 @@ def _assembled(
         source=options.source or f"agentic sessions {file.stem}",
         sort=True,
         drawn=True,
+        seeded=sessions > 1,
         row_word="request",
     )
-    return Imported(requests, options.licence or "not stated", drawn=sessions > 1)
+    return Imported(requests, options.licence or "not stated")

@@ -482,11 +482,12 @@ def _assembled(
         source=options.source or metadata.get("source", f"table {file.stem}"),
         sort=options.sort,
         drawn="arrival" not in kept,
+        seeded="arrival" not in kept and count > 1,
         lines=places,
         row_word=word,
     )
     licence = options.licence or metadata.get("licence", "not stated")
-    return Imported(requests, licence, drawn="arrival" not in kept)
+    return Imported(requests, licence)
 
 
 def parse_columns(text: str) -> dict[str, str]:

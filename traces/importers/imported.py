@@ -120,12 +120,10 @@ class Imported:
     Args:
         requests: the requests.
         licence: under which they may be passed on.
-        drawn: whether arrivals were drawn, so that the seed acts.
     """
 
     requests: Requests
     licence: str = "not stated"
-    drawn: bool = False
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -186,6 +184,7 @@ def make_requests(
     block_tokens: int = 0,
     sort: bool = False,
     drawn: bool = False,
+    seeded: bool | None = None,
     lines: Sequence[int] | array[int] | _Ints | None = None,
     row_word: str = "line",
 ) -> Requests:
@@ -194,7 +193,8 @@ def make_requests(
     Rows are sorted by arrival if `sort` is set, those of one instant in file order. `parent` is
     a row in file order; a child is moved behind its parent's arrival. Prefix ids beyond the
     prompt's last block are dropped. What is changed, and what contradicts itself, is added to
-    `notes`, which the requests keep. `drawn` says that the arrivals are not the file's.
+    `notes`, which the requests keep. `drawn` says that the arrivals are not the file's; one
+    conversation alone starts at 0 whatever the seed, so that `seeded` may say otherwise.
 
     Raises:
         InputError: there is no row, an id stands for two prefixes, or a value is out of `limits`.
@@ -256,6 +256,7 @@ def make_requests(
         block_tokens=block_tokens,
         source=one_line(source),
         notes=tuple(map(one_line, notes)),
+        drawn=drawn if seeded is None else seeded,
     )
     _refuse_faults(requests, file, order, lines, row_word)
     return requests

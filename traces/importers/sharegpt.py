@@ -282,9 +282,10 @@ def import_sharegpt(file: TraceFile, options: ImportOptions) -> Imported:
         source=options.source or f"conversations {file.stem}",
         sort=True,
         drawn=True,
+        seeded=draws,
         row_word="request",
     )
-    return Imported(requests, options.licence or "not stated", drawn=draws)
+    return Imported(requests, options.licence or "not stated")
 
 
 def _refuse_moot(options: ImportOptions, conversations: int, turns: bool) -> None:
