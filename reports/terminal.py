@@ -159,6 +159,22 @@ def _tiers(summary: Mapping[str, Any]) -> Table:
     return table
 
 
+def _dropped(summary: Mapping[str, Any]) -> Sequence[Text]:
+    """Say which tiers lost pages that the tier under them had no room for at that moment."""
+    tiers = summary["tiers"]
+    lost = [
+        f"{tier['dropped_pages']:,} pages evicted from {tier['name']} found no room in {below['name']}"
+        for tier, below in zip(tiers, tiers[1:], strict=False)
+        if tier.get("dropped_pages")
+    ]
+    skipped = summary.get("counters", {}).get("through_skipped", 0)
+    if skipped:
+        lost.append(f"{skipped:,} pages were not written through, since there was none")
+    if not lost:
+        return ()
+    return (Text(f"dropped: {'; '.join(lost)} (backlog: wait keeps what is evicted)"),)
+
+
 def _links(summary: Mapping[str, Any]) -> Table:
     table = _table("link", "moved", "busy")
     for link in summary["links"]:
@@ -219,6 +235,8 @@ def show_summary(
     console.print(_tiers(summary))
     if summary["links"]:
         console.print(_links(summary))
+    for line in _dropped(summary):
+        console.print(line)
     console.print()
     console.print(_time(summary))
     for line in _verdict(summary):

@@ -126,6 +126,8 @@ def _tiers(setting: Setting) -> Found:
         written = tier.model_fields_set
         if "eviction" in written:
             yield ("tiers", index, "eviction"), f"does nothing with attention: {_PLACED}; remove it"
+        if "backlog" in written:
+            yield ("tiers", index, "backlog"), f"does nothing with attention: {_PLACED}; remove it"
         if index == 0:
             for field in ("access", "write"):
                 if field in written:

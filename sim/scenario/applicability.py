@@ -122,7 +122,7 @@ def _tier_settings(case: Case) -> Found:
     for index, tier in enumerate(case.scenario.tiers):
         written = tier.model_fields_set
         if index == 0:
-            for field in ("access", "write"):
+            for field in ("access", "write", "backlog"):
                 if field in written:
                     message = "does nothing in HBM, the tier that kernels read; remove it"
                     yield ("tiers", index, field), message
@@ -133,8 +133,8 @@ def _tier_settings(case: Case) -> Found:
                 "write access: promote",
             )
         if not case.caching:
-            for field in ("eviction", "write"):
-                if field in written and not (index == 0 and field == "write"):
+            for field in ("eviction", "write", "backlog"):
+                if field in written and (index > 0 or field == "eviction"):
                     message = f"does nothing: {case.why_no_caching}; remove it"
                     yield ("tiers", index, field), message
         if "eviction" in written:

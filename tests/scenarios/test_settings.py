@@ -126,6 +126,7 @@ SETTINGS: dict[str, tuple[tuple[str, ...], str]] = {
     "access": ((), "tiers.1.access=in_place"),
     "write of host": ((), "tiers.1.write=through"),
     "write of NVMe": ((), "tiers.2.write=through"),
+    "backlog": (("tiers.1.capacity=64MiB",), "tiers.1.backlog=wait"),
     "a tier less": ((), "tiers=[{tier: hbm, capacity: 4GiB}, {tier: host, capacity: 2GiB}]"),
     "another tier": ((), "tiers.2.tier=network"),
     **{
