@@ -1,10 +1,12 @@
 """Faults in what a user wrote: what they are, and the one error that carries them."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final, NoReturn
 
+_MOST_TO_COMPARE: Final = 1000  # names; more take minutes to compare, and are no help
 _LONGEST_PLACE: Final = 200
 _LONGEST_MESSAGE: Final = 1200  # characters; what a file holds may be quoted in a message
 
@@ -70,9 +72,16 @@ def refuse(
     raise InputError([Fault(file, message, line, column, place)])
 
 
+def repeated(names: Iterable[str]) -> list[str]:
+    """Return the names that are there more than once, sorted."""
+    return sorted(name for name, count in Counter(names).items() if count > 1)
+
+
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Say which known word is meant: ` (did you mean 'capacity'?)`, or list them all."""
     names = sorted(known)
+    if len(names) > _MOST_TO_COMPARE:
+        return f" (known: {len(names):,} names)"
     close = get_close_matches(word, names, n=1, cutoff=0.6)
     if close:
         return f" (did you mean '{close[0]}'?)"

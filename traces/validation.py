@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vsim.traces.arrow_arrays import elements, flags, integers, lists, null_mask
-from vsim.traces.faults import Fault, suggestion
+from vsim.traces.faults import Fault, repeated, suggestion
 from vsim.traces.id_rows import IdRows
 from vsim.traces.limits import MOST_BLOCK_TOKENS, MOST_TENANTS
 from vsim.traces.prefix_chain import first_broken
@@ -48,7 +48,7 @@ def faults_in(table: pa.Table, kind: str, file: str, metadata: Mapping[str, str]
 def _columns(table: pa.Table, kind: str, file: str) -> Iterator[Fault]:
     known = {column.name: column for column in SCHEMAS[kind]}
     names = table.column_names
-    for name in sorted({name for name in names if names.count(name) > 1}):
+    for name in repeated(names):
         yield Fault(file, "is there more than once; keep one", place=f"column {name}")
     for name, column in known.items():
         if name not in names:

@@ -88,6 +88,20 @@ def test_arrow_values_at_the_ends_of_their_types_are_read_or_refused(tmp_path: P
     check_many(tmp_path, 1, 3 * CASES, odd_arrow)
 
 
+def test_a_header_of_many_columns_costs_no_more_than_its_length(tmp_path: Path) -> None:
+    """Half a million names: what compares each with each would not end within an hour."""
+    names = ",".join(map(str, range(500_000)))
+    (tmp_path / "t").write_text(f"{names},1,input_length\n")
+    with pytest.raises(InputError, match="1: column is there more than once"):
+        import_requests(tmp_path / "t")
+    (tmp_path / "t").write_text(f"{names},input_length\n")
+    with pytest.raises(InputError, match="no column of output tokens among 0, 1, 2"):
+        import_requests(tmp_path / "t")
+    columns = {"prompt": "a", "output": "b"}
+    with pytest.raises(InputError, match=r"'a' is no column of the table \(known: 500,001 names"):
+        import_requests(tmp_path / "t", options=ImportOptions(columns=columns))
+
+
 @pytest.mark.parametrize("name", [*TEXTS, *binaries()])
 def test_the_unspoiled_file_is_taken(tmp_path: Path, name: str) -> None:
     path = tmp_path / "t"

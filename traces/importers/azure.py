@@ -66,7 +66,7 @@ def import_azure(file: TraceFile, options: ImportOptions) -> Imported:
         rows.prompt_tokens.append(context)
         rows.output_tokens.append(generated)
     faults.settle()
-    notes = unread_note([n for n in table.header if n and n not in spelled], "columns")
+    notes = unread_note(sorted(set(table.header) - {"", *spelled}), "columns")
     requests = make_requests(
         file.name,
         arrival_ns=rows.arrival_ns,

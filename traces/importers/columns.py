@@ -74,6 +74,7 @@ LIKE_PREFIXES: Final = frozenset(
      "prefix_ids", "prefix_keys", "token_hashes"}
 )  # fmt: skip
 _EXAMPLE: Final = "`vsim trace import --columns arrival=ts,prompt=in_len,output=out_len`"
+_SHOWN: Final = 30  # column names in a fault
 _SUFFIX: Final = re.compile(r"_(ns|us|ms|s)$")
 
 _Ints = NDArray[np.int64]
@@ -100,7 +101,8 @@ def named_columns(file: str, there: list[str], given: Mapping[str, str]) -> dict
                 found[ours] = theirs
     for ours in ("prompt", "output"):
         if ours not in found:
-            message = f"no column of {ours} tokens among {', '.join(there)}; name it: {_EXAMPLE}"
+            some = ", ".join(there[:_SHOWN]) + (", …" if len(there) > _SHOWN else "")
+            message = f"no column of {ours} tokens among {some}; name it: {_EXAMPLE}"
             faults.add(message, place="--columns")
     if "parent" in found and "id" not in found:
         faults.add("parent needs id, the column it refers to", place="--columns")
@@ -336,7 +338,7 @@ def import_columns(file: TraceFile, options: ImportOptions) -> Imported:
                 faults.add(message, line=line, place=columns["arrival"] if line else place)
             before = time
     faults.settle()
-    notes = unread_note([n for n in there if n and n not in columns.values()], "columns")
+    notes = unread_note(sorted(set(there) - {"", *columns.values()}), "columns")
     return _assembled(file, kept, columns, places, head.metadata, options, word, notes)
 
 

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from vsim.traces.faults import repeated
 from vsim.traces.importers.lines import Faults
 from vsim.traces.trace_file import LONGEST_LINE, TraceFile
 
@@ -35,7 +36,7 @@ class CsvRows:
         if not any(self.header):
             faults.add("has no header; write the columns' names on the first line", line=1)
             faults.settle()
-        for name in sorted({name for name in self.header if self.header.count(name) > 1}):
+        for name in repeated(self.header):
             if name:
                 faults.add("column is there more than once; keep one", line=1, place=name)
         faults.settle()

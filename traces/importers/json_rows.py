@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from vsim.traces.faults import repeated
 from vsim.traces.importers.lines import Faults, json_cause
 from vsim.traces.trace_file import TraceFile
 
@@ -36,8 +37,7 @@ class JsonValue:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        again = next(name for name in names if names.count(name) > 1)
+        again = repeated(name for name, _ in pairs)[0]
         raise DuplicateKeyError(f"has the key {again!r} more than once; keep one")
     return made
 

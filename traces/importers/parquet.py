@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vsim.traces.arrow_arrays import elements, integers, lists, null_mask
-from vsim.traces.faults import refuse
+from vsim.traces.faults import refuse, repeated
 from vsim.traces.importers.id_column import not_negative
 from vsim.traces.importers.lines import Faults
 from vsim.traces.limits import MOST_BLOCK_TOKENS
@@ -38,7 +38,7 @@ def parquet_head(file: TraceFile) -> ParquetHead:
         names = list(schema.names)
         found = schema.metadata or {}
     faults = Faults(file.name)
-    for name in sorted({name for name in names if names.count(name) > 1}):
+    for name in repeated(names):
         faults.add("is there more than once; keep one", place=f"column {name}")
     faults.settle()
     metadata = {
