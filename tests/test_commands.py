@@ -107,7 +107,7 @@ def test_run_prints_a_summary_that_fits_a_screen_and_writes_the_folder(
     assert shown.err == "", "there is no person to show progress to"
     summary = json.loads((folder / "out" / "summary.json").read_text())
     assert summary["requests"] == {"submitted": 8, "completed": 8, "rejected": 0}
-    assert set(summary["verdict"]) == {"bound_by", "step_bound_by", "why", "relief"}
+    assert set(summary["verdict"]) == {"bound_by", "step_bound_by", "why", "relief", "advice"}
 
 
 def test_a_trace_option_replaces_what_the_scenario_names(

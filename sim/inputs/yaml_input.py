@@ -8,6 +8,7 @@ used, tags may not.
 import json
 import math
 import re
+import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -37,6 +38,7 @@ M = TypeVar("M", bound=BaseModel)
 
 _DEEPEST = 60  # levels of nesting; also what ends an alias that contains itself
 _MOST_VALUES = 100_000  # ends aliases that multiply
+_LONGEST_PLACE = 200  # characters of a dotted path in a fault
 _LARGEST_FILE_BYTES = 16 * 2**20
 
 _NOT_YAML = "is not YAML here (check indentation, quotes and brackets)"
@@ -44,6 +46,7 @@ _NULL = re.compile(r"~|null|Null|NULL|")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
 _INT = re.compile(r"[-+]?[0-9]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
@@ -119,6 +122,7 @@ def read_yaml(path: str | Path, overrides: Sequence[str] = ()) -> "YamlDocument"
 def read_text(path: str | Path) -> str:
     """Read a text file that a user named. Raises InputError if it can't be read."""
     file = str(path)
+    _refuse_special(file, path)
     try:
         with Path(path).open("rb") as handle:
             raw = handle.read(_LARGEST_FILE_BYTES + 1)
@@ -135,6 +139,21 @@ def read_text(path: str | Path) -> str:
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         refuse(file, f"byte {error.start} is not UTF-8 text; save the file as UTF-8", line=line)
+
+
+def _refuse_special(file: str, path: str | Path) -> None:
+    """Refuse what would never end or never begin: devices, sockets, and pipes that have a name.
+
+    A pipe without one, such as a shell's `<(…)`, has a writer already.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return  # opening it says why
+    if stat.S_ISFIFO(mode) and not file.startswith(("/dev/", "/proc/")):
+        refuse(file, "is a pipe; save what comes out of it, and write the path of that file")
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
+        refuse(file, "is a device or a socket; write the path of a file")
 
 
 class YamlDocument:
@@ -194,7 +213,7 @@ class YamlDocument:
             at_key: point at the key rather than at its value.
         """
         field = _dotted(place)
-        message = " ".join(message.splitlines())  # a key may hold a line break
+        message = _printable(message)  # a key may hold anything
         for end in range(len(place), -1, -1):
             prefix = place[:end]
             if prefix in self._overridden:
@@ -250,6 +269,10 @@ class YamlDocument:
                 self._faults.append(Fault(self.file, message, line, column, _dotted(place) or None))
                 continue
             inner = (*place, key.value)
+            if _SURROGATE.search(key.value):
+                message = "a key holds half a character; write it whole"
+                self._faults.append(Fault(self.file, message, line, column, _dotted(inner)))
+                continue
             if key.value in fields:
                 first = self._keys[inner][0]
                 message = f"is written twice (first on line {first}); keep one of them"
@@ -261,6 +284,9 @@ class YamlDocument:
 
     def _scalar(self, node: yaml.ScalarNode, place: Place) -> str | int | float | bool | None:
         text: str = node.value
+        if _SURROGATE.search(text):
+            self._complain(place, f"{ascii(text)[:60]} holds half a character; write it whole")
+            return ""
         if node.style is not None:  # quoted or a block: text, whatever it looks like
             return text
         if _NULL.fullmatch(text):
@@ -337,4 +363,13 @@ def _step(target: object, key: str) -> str | int | None:
 
 
 def _dotted(place: Iterable[str | int]) -> str:
-    return " ".join(".".join(map(str, place)).splitlines())
+    text = _printable(".".join(map(str, place)))
+    return text if len(text) <= _LONGEST_PLACE else f"{text[:_LONGEST_PLACE]}…"
+
+
+def _printable(text: str) -> str:
+    """Put a text on one line, and write characters that no terminal shows as escapes."""
+    line = " ".join(text.splitlines())
+    if line.isprintable():
+        return line
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)

@@ -207,7 +207,7 @@ class Machine(_Part):
     """One or two sentences: what it is, and what stands for what."""
     gpu: Gpu
     """The GPUs."""
-    tiers: tuple[Tier, ...] = Field(max_length=32)
+    tiers: tuple[Tier, ...] = Field(min_length=1, max_length=32)
     """Memories; a scenario picks those it uses by name."""
     links: tuple[Link, ...] = Field(default=(), max_length=256)
     """Channels between tiers; every tier has a path to hbm."""
@@ -300,10 +300,12 @@ class Machine(_Part):
             message = f"is below idle_w, {self.power.idle_w.value:g}; write the sustained limit"
             faults.append((("power", "max_w", "value"), message))
         keys = [(row.kind, row.chunk, row.chunks) for row in self.vmm]
+        lacking: set[tuple[str, int]] = set()
         for index, key in enumerate(keys):
             if keys.index(key) != index:
                 faults.append((("vmm", index), "repeats an earlier row; keep one of them"))
-            if key[2] > 1 and (key[0], key[1], 1) not in keys:
+            if key[2] > 1 and (*key[:2], 1) not in keys and key[:2] not in lacking:
+                lacking.add(key[:2])
                 message = f"has no row of chunks: 1 for the same chunk of {key[0]}; add it"
                 faults.append((("vmm", index), message))
         return faults

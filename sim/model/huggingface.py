@@ -46,14 +46,19 @@ def load_config(path: str | Path) -> Model:
     Raises:
         InputError: with every key that is missing or wrong.
     """
-    folder = Path(path).resolve().parent.name
-    return parse_config(read_text(path), str(path), folder or "model")
+    folder = Path(path).absolute().parent.name
+    name = folder if folder and folder.isprintable() else "model"
+    return parse_config(read_text(path), str(path), name)
 
 
 def parse_config(text: str, file: str, name: str) -> Model:
     """Read the text of a `config.json`; `file` is the name that faults give."""
     try:
-        config = json.loads(text, parse_constant=lambda word: _refuse_constant(file, word))
+        config = json.loads(
+            text,
+            parse_constant=lambda word: _refuse_constant(file, word),
+            object_pairs_hook=lambda pairs: _fields_once(file, pairs),
+        )
     except json.JSONDecodeError as error:
         refuse(file, f"is not JSON here: {error.msg}", line=error.lineno, column=error.colno)
     except (RecursionError, ValueError):  # ValueError: a number of thousands of digits
@@ -80,6 +85,16 @@ def parse_config(text: str, file: str, name: str) -> Model:
 
 def _refuse_constant(file: str, word: str) -> NoReturn:
     refuse(file, f"{word} is not a finite number; write an ordinary number")
+
+
+def _fields_once(file: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a key that is written twice: which of the two counts is anybody's guess."""
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for index, key in enumerate(keys) if key in keys[:index])
+        refuse(file, "is written twice; keep one of them", place=ascii(twice)[1:-1][:200])
+    return fields
 
 
 def _key_of(place: Sequence[str | int]) -> str:

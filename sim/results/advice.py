@@ -178,7 +178,7 @@ def weight_precision(run: Run) -> Iterator[Advice]:
 def _smaller_weights(run: Run, cost: StepCost) -> float:
     """What smaller weights save at most; 0 where unpacking them is slower than reading them."""
     old = run.settings.cost
-    ratio = cost.weight_read_bytes / old.weight_read_bytes
+    ratio = _ratio(cost.weight_read_bytes, old.weight_read_bytes)
     if old.expert_bytes:
         ratio = min(ratio, cost.expert_bytes / old.expert_bytes)
     quicker = old.flops_per_s / cost.flops_per_s
@@ -227,7 +227,7 @@ def more_gpus(run: Run) -> Iterator[Advice]:
     cost = settings.cost_with(tensor=tensor)
     if cost is None:
         return
-    hbm = _hbm_time(cost) / _hbm_time(old)
+    hbm = _ratio(_hbm_time(cost), _hbm_time(old))
     saves = run.part("compute") * (1 - old.flops_per_s / cost.flops_per_s)
     saves += run.part("hbm_weights", "hbm_kv") * (1 - hbm)
     saves -= run.part("communication") * (_traffic_ratio(run, cost) - 1)
@@ -252,9 +252,14 @@ def fewer_gpus(run: Run) -> Iterator[Advice]:
         return
     saved = run.part("communication") * (1 - _traffic_ratio(run, cost))
     lost = run.part("compute") * (old.flops_per_s / cost.flops_per_s - 1)
-    lost += run.part("hbm_weights", "hbm_kv") * (_hbm_time(cost) / _hbm_time(old) - 1)
+    lost += run.part("hbm_weights", "hbm_kv") * (_ratio(_hbm_time(cost), _hbm_time(old)) - 1)
     if saved - lost >= LEAST_WORTH:
         yield Advice(f"parallel.tensor: {tensor // 2}", saved, f"parallel.tensor={tensor // 2}")
+
+
+def _ratio(new: float, old: float) -> float:
+    """How many times as much; 1 where there is nothing to change."""
+    return new / old if old else 1.0
 
 
 def _hbm_time(cost: StepCost) -> float:

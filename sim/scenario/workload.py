@@ -67,7 +67,4 @@ def shape_requests(scenario: Scenario, requests: Requests) -> Requests:
 
 def seed_acts(scenario: Scenario, requests: Requests) -> bool:
     """Whether the scenario's seed draws anything: a workload, or what a trace leaves open."""
-    if scenario.workload.trace is None:
-        return True
-    notes = getattr(requests, "notes", None)
-    return notes is None or any("drawn with seed" in note for note in notes)
+    return scenario.workload.trace is None or requests.drawn

@@ -88,7 +88,25 @@ MACHINE_EDITS = {
     "an efficiency above one": (
         "value: 0.7", "value: 1.7", "7:29: gpu.flops_efficiency.value", ""),
     "a bandwidth of nothing": (
-        "25GB/s", "0GB/s", "30:24: links.0.bandwidth.value", ""),
+        "25GB/s", "0GB/s", "30:24: links.0.bandwidth.value", "write from 1MB/s to 1000PB/s"),
+    "a bandwidth of a byte": (
+        "25GB/s", "1B/s", "30:24: links.0.bandwidth.value", "write from 1MB/s to 1000PB/s"),
+    "a bandwidth that nothing has": (
+        "25GB/s", "9e9PB/s", "30:24: links.0.bandwidth.value", "write from 1MB/s"),
+    "a latency of a year": (
+        "5us", "10000h", "32:22: links.0.latency.value", "write from 0s to 1000s"),
+    "a launch of a year": (
+        "50us", "10000h", "launch.step_overhead.value", "write from 0s to 1000s"),
+    "a memory larger than all": ("64GiB", "4096PiB", "tiers.1.capacity.value", "to 1024PiB"),
+    "an arithmetic rate that nothing has": (
+        "100TFLOP/s", "1e12PFLOP/s", "gpu.flops.bf16.value", "write from 1GFLOP/s"),
+    "an efficiency of nothing": (
+        "value: 0.7", "value: 1e-300", "7:29: gpu.flops_efficiency.value", "at least 0.001"),
+    "a weight of nothing": ("value: 1.0", "value: 1e-300", "attend.copy_weight.value", "0.001"),
+    "an exponent without end": ("value: null", "value: 1e300", "attend.exponent.value", "1000"),
+    "no tier at all": (
+        MACHINE[MACHINE.index("tiers:"): MACHINE.index("links:")], "tiers: []\n",
+        "10:8: tiers", "at least 1"),
     "less power at work than idle": (
         "value: 300", "value: 30", "40:18: power.max_w.value", "idle_w"),
     "GPUs without a link": (
@@ -119,6 +137,9 @@ MODEL_EDITS = {
     "a negative count": ("layers: 4", "layers: -4", "2:9: layers", ""),
     "a count that is a word": ("layers: 4", "layers: four", "2:9: layers", ""),
     "a missing field": ("vocabulary: 1000\n", "", "1:1: vocabulary", "missing"),
+    "more layers than any model": ("layers: 4", "layers: 9000", "2:9: layers", "at most 2000"),
+    "a width that nothing has": (
+        "hidden: 512", "hidden: 1099511627776", "3:9: hidden", "at most 16777216"),
     "KV heads that do not divide the heads": (
         "kv_heads: 2", "kv_heads: 3", "5:11: kv_heads", "does not divide"),
     "more experts a token than there are": (

@@ -50,6 +50,28 @@ EDITS = {
         "access: promote", "acces: promote", "20:5: tiers.1.acces", "access"),
     "a missing field": ("machine: h100\n", "", "1:1: machine", "missing"),
     "a missing field of a tier": ("  - tier: host\n    cap", "  - cap", "18:5: tiers.1.tier", ""),
+    "more requests at once than any server has": (
+        "requests: 16", "requests: 2147483648", "11:25: engine.max_running", "at most 1048576"),
+    "a budget of all the tokens there are": (
+        "max_running_requests: 16", "token_budget: 9223372036854775808",
+        "11:17: engine.token_budget", "at most 1073741824"),
+    "loading more than any server does": (
+        "max_running_requests: 16", "max_loading_requests: 2000000",
+        "11:25: engine.max_loading", "at most 1048576"),
+    "prefetching for more than any server does": (
+        "max_running_requests: 16", "prefetch_requests: 2000000",
+        "11:22: engine.prefetch", "at most 1048576"),
+    "more GPUs than a machine may have": (
+        "tensor: 1", "tensor: 4096", "8:20: parallel.tensor", "at most 1024"),
+    "arrivals slower than any clock": (
+        "scale: 1.0", "scale: 1e-30", "5:15: workload.rate_scale", "at least 1e-09"),
+    "arrivals faster than any clock": (
+        "scale: 1.0", "scale: 1e30", "5:15: workload.rate_scale", "at most 1000000000"),
+    "more than any memory": ("8GiB", "2000PiB", "19:15: tiers.1.capacity", "write from 1B to"),
+    "a name of two lines": (
+        "name: a-scenario", 'name: "a\\nb"', "1:7: name", "write one line"),
+    "a name without end": (
+        "name: a-scenario", f"name: {'x' * 1001}", "1:7: name", "at most 1000"),
     "a field without a value": ("machine: h100", "machine:", "6:9: machine", ""),
     "no tiers": (SCENARIO[SCENARIO.index("tiers:"):], "tiers: []\n", "14:8: tiers", ""),
     "a negative seed": ("seed: 1", "seed: -1", "2:7: seed", ""),

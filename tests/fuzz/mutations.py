@@ -6,6 +6,7 @@ gives the same texts again. Nothing here knows what the texts mean, or who reads
 
 import copy
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -171,8 +172,43 @@ def scale_number(data: Any, draw: Random) -> None:
     if places:
         place = _pick(draw, places)
         holder, key = _holder(data, place), place[-1]
-        by = _pick(draw, (0, -1, 2, 10, 1000, 10**6, 10**9, 0.5, 1e-3, 1e-9))
-        holder[key] = holder[key] * by if draw.random() < 0.7 else holder[key] + by
+        by = _pick(draw, (0, -1, 1, 2, 3, 10, 100, 1000, 10**6, 10**9, 0.5, 1e-3, 1e-9))
+        value = holder[key] * by if draw.random() < 0.7 else holder[key] + by
+        # a whole number stays one, or a file's counts would all become fractions
+        holder[key] = int(value) if isinstance(holder[key], int) else value
+
+
+QUANTITY = re.compile(r"([0-9.]+)([A-Za-z]+(?:/s)?)")
+CHOICES: tuple[str, ...] = (
+    "continuous", "static", "fcfs", "priority", "fair", "recompute", "swap", "hbm_first",
+    "balanced",
+    "paged", "mapped", "promote", "in_place", "back", "through", "none", "transfers", "all", "lru",
+    "clock", "lfu", "fifo", "2q", "arc", "sieve", "s3-fifo", "cost", "bf16", "fp8", "int8", "int4",
+    "arrivals", "think_times", "poisson", "gamma", "onoff", "hbm", "host", "nvme", "network", "cxl",
+    "peer", "lpddr", "datasheet", "h100", "a10", "gh200", "smollm2-135m", "gqa", "mla",
+)  # fmt: skip
+
+
+def scale_quantity(data: Any, draw: Random) -> None:
+    """Make some size, bandwidth or duration larger or smaller."""
+    places = [
+        place for place in _places(data)
+        if isinstance(_holder(data, place)[place[-1]], str)
+        and QUANTITY.fullmatch(_holder(data, place)[place[-1]])
+    ]  # fmt: skip
+    if places:
+        place = _pick(draw, places)
+        number, unit = QUANTITY.fullmatch(_holder(data, place)[place[-1]]).groups()  # type: ignore[union-attr] # it is one of those that match
+        by = _pick(draw, (0, 0.001, 0.01, 0.1, 0.5, 2, 10, 1000, 1e6))
+        _holder(data, place)[place[-1]] = f"{float(number) * by:g}{unit}"
+
+
+def other_choice(data: Any, draw: Random) -> None:
+    """Write another word where a word stands."""
+    places = [p for p in _places(data) if str(_holder(data, p)[p[-1]]) in CHOICES]
+    if places:
+        place = _pick(draw, places)
+        _holder(data, place)[place[-1]] = _pick(draw, CHOICES)
 
 
 def remove_key(data: Any, draw: Random) -> None:
@@ -208,15 +244,15 @@ def repeat_item(data: Any, draw: Random) -> None:
 
 
 DATA_MUTATIONS: tuple[Callable[[Any, Random], None], ...] = (
-    replace_value, replace_value, scale_number, scale_number, remove_key, rename_key, move_value,
-    repeat_item,
+    replace_value, scale_number, scale_number, scale_quantity, other_choice, remove_key,
+    rename_key, move_value, repeat_item,
 )  # fmt: skip
 
 
 def mutated(text: str, draw: Random) -> str:
-    """Change a YAML or JSON text in one to three places, as text or as data."""
-    times = int(draw.integers(1, 4))
-    if draw.random() < 0.4:
+    """Change a YAML or JSON text in one or a few places, as text or as data."""
+    times = int(min(draw.geometric(0.7), 4))
+    if draw.random() < 0.3:
         for _ in range(times):
             text = _pick(draw, TEXT_MUTATIONS)(text, draw)
         return text

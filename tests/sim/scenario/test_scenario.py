@@ -74,6 +74,28 @@ def test_a_scenario_does_not_change(path: Path) -> None:
         load_scenario(path).seed = 2  # type: ignore[misc] # that this is refused is the point
 
 
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: EngineSettings(max_running_requests=2**31),
+        lambda: EngineSettings(token_budget=2**63),
+        lambda: EngineSettings(block_tokens=0),
+        lambda: EngineSettings(reclaim_low=float("nan")),
+        lambda: TierSettings(tier="hbm", capacity=2**63),
+        lambda: TierSettings(tier="hbm", capacity=0),
+        lambda: TierSettings(tier="hbm", capacity="4GB/s"),  # type: ignore[arg-type]
+        lambda: TierSettings(tier=""),
+        lambda: Workload(trace="a", rate_scale=1e-300),
+        lambda: Workload(trace="a", requests=2**31),
+        lambda: Workload(trace="a\nb"),
+        lambda: Workload(),
+    ],
+)
+def test_what_is_built_by_hand_is_held_to_what_a_file_is_held_to(build: Any) -> None:
+    with pytest.raises(ValidationError):
+        build()
+
+
 SYNTH = "{requests: 3, arrivals: {rate_per_s: 1}, prompt_tokens: 5, output_tokens: 5}"
 
 
