@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_FLOOR, Context
+from itertools import pairwise
 from typing import IO, Any
 
 from rich.console import Console
@@ -163,8 +164,9 @@ def _dropped(summary: Mapping[str, Any]) -> Sequence[Text]:
     """Say which tiers lost pages that the tier under them had no room for at that moment."""
     tiers = summary["tiers"]
     lost = [
-        f"{tier['dropped_pages']:,} pages evicted from {tier['name']} found no room in {below['name']}"
-        for tier, below in zip(tiers, tiers[1:], strict=False)
+        f"{tier['dropped_pages']:,} pages evicted from {tier['name']} found no room in "
+        f"{below['name']}"
+        for tier, below in pairwise(tiers)
         if tier.get("dropped_pages")
     ]
     skipped = summary.get("counters", {}).get("through_skipped", 0)

@@ -91,6 +91,8 @@ def memory_needs(case: Case) -> list[Need]:
     rows = engine.max_running_requests * (2 if swaps else 1) + engine.max_loading_requests + 8
     used = min(rows, n)
     longest, live = _pages(case, used)
+    room = sum(_capacity(case, i) for i in range(count)) + 2  # a longer request is rejected
+    longest, live = min(longest, room), min(live, used * room)
     keys = _keys(case)
     slots = sum(min(_capacity(case, i), keys + 2 * live) for i in range(count))
     for number, words in ((slots, "pages in the tiers"), (keys, "different pages of prompts")):
@@ -134,7 +136,7 @@ def _keys(case: Case) -> int:
         return 0
     requests, page = case.requests, case.engine.page_or_block_tokens
     ids = requests.prefix_ids.size
-    if ids * max(1, requests.block_tokens // page) > 2**24:  # worth the time to count
+    if ids * max(1, requests.block_tokens // page) > 2**28:  # worth the time to count
         ids = np.unique(requests.prefix_ids).size
     named = ids * requests.block_tokens // page + 1
     answers = int((requests.output_tokens // page + 1).sum())

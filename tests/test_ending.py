@@ -34,12 +34,12 @@ LONG = {
     "synth": (*SYNTH, "--requests", "5000000", "--turns", "4", "--think", "5",
               "--follow-up-quantiles", "0.5:20", "--out", "out"),
     "run": ("run", "s.yaml", "--out", "out"),
-    "generate": ("record", "generate", "--prompt-tokens", "400000", "--tokens", "4000",
+    "generate": ("record", "generate", "--prompt-tokens", "100000", "--tokens", "2000",
                  "--out", "out"),
     "bound": ("bound", "b.yaml", "--out", "out", "--json", "o.json"),
 }  # fmt: skip
 BOUND = """\
-generate: {prompt_tokens: 100000, steps: 4000}
+generate: {prompt_tokens: 30000, steps: 2000}
 """
 
 

@@ -92,6 +92,12 @@ Bandwidth = Annotated[
     _written(f"({_SIZE})/s", "3.35TB/s", "55GB/s"),
 ]
 """A bandwidth in bytes per second, written like `3.35TB/s`."""
+ComparedBandwidth = Annotated[
+    float,
+    _quantity(parse_bandwidth, 1, 1e18, "1B/s to 1000PB/s"),
+    _written(f"({_SIZE})/s", "5TB/s", "500GB/s"),
+]
+"""As `Bandwidth`, for studies of placement, where only the ratio of two counts."""
 Flops = Annotated[
     float,
     _quantity(parse_flops, 1e9, 1e21, "1GFLOP/s to 1000000PFLOP/s"),

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from vsim.sim.inputs.yaml_input import Bandwidth, Bytes, FieldsError
+from vsim.sim.inputs.yaml_input import Bytes, ComparedBandwidth, FieldsError
 from vsim.sim.scenario.page_selection import Name, PageSelection, Share, Sparsity, several
 from vsim.sim.schedules.tier_stack import MOST_TIERS
 from vsim.sim.schedules.two_tiers import Start
@@ -17,7 +17,7 @@ DEFAULT_SPARSITY = 0.8
 MOST_STEPS, MOST_REQUESTS = 2**24 - 1, 2**16
 MOST_SEED = 2**62
 """Requests and restarts count up from a seed, and all of them fit 64 bits."""
-MemoryBandwidth = Annotated[Bandwidth, Field(ge=1, le=1e18)]
+MemoryBandwidth = ComparedBandwidth
 """From a byte a second to more than any memory has; times and their ratios stay numbers."""
 
 Shares = Annotated[tuple[Share, ...], BeforeValidator(several), Field(min_length=1)]

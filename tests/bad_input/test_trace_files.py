@@ -96,8 +96,11 @@ def test_all_wrong_lines_are_shown_at_once(folder: Path, refused) -> None:
 
 
 def test_arrivals_spread_over_more_than_a_trace_may_last_are_refused(folder: Path, refused) -> None:
-    (line,) = refused("run", "scenario.yaml", "--set", "workload.rate_scale=1e-300")
-    assert "workload.rate_scale: 1e-300 spreads the arrivals over more than 100 years" in line
+    rows = [f'{{"timestamp": {t}, "input_length": 600, "output_length": 5, "hash_ids": [1, 2]}}'
+            for t in (0, 10**10)]  # fmt: skip
+    (folder / "trace.jsonl").write_text("\n".join(rows) + "\n")
+    (line,) = refused("run", "scenario.yaml", "--set", "workload.rate_scale=1e-9")
+    assert "workload.rate_scale: 1e-09 spreads the arrivals over more than 100 years" in line
 
 
 def test_a_drawn_workload_beyond_the_memory_is_refused_at_its_field(folder: Path, refused) -> None:

@@ -30,6 +30,7 @@ def test_a_run_into_a_folder_gives_the_bytes_that_writing_afterwards_gives(tmp_p
     written = json.loads((tmp_path / "while" / SUMMARY).read_text())
     assert written == streamed.summary
     assert written["write_wall_s"] > 0
+    assert written.pop("vsim")["kind"] == "run"
     for key in WALL_CLOCK_KEYS:
         written.pop(key, None)
     assert written == {k: v for k, v in kept.summary.items() if k not in WALL_CLOCK_KEYS}
@@ -69,7 +70,7 @@ def test_without_steps_there_are_a_summary_and_requests_and_the_rest_is_refused(
 def test_a_run_that_fails_leaves_the_folder_as_it_was(tmp_path: Path) -> None:
     simulate(quickstart(), base=FOLDER, out=tmp_path / "out")
     before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    late = quickstart("workload.rate_scale=1e-15")
+    late = quickstart("workload.rate_scale=1e-9")
     with pytest.raises(InputError):
         simulate(late, base=FOLDER, out=tmp_path / "out")
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before

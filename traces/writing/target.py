@@ -20,6 +20,7 @@ _SPECIAL = {
     stat.S_IFSOCK: "a socket",
 }
 _WRITE_BITS = 0o222
+_ATTEMPTS = 50  # to see a place that others replace meanwhile as it is before or after
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +60,26 @@ class Target:
         Raises:
             InputError: it may not be written, or could not be.
         """
-        try:
-            self._refuse_inputs(inputs)
-            mode = self._mode()
-            if mode is None:
-                self._check_parent()
-            elif isinstance(self.kind, FolderKind):
-                self._check_folder(mode, self.kind)
-            else:
-                self._check_file(mode, self.kind)
-        except OSError as error:
-            self.refuse_error(error)
+        known = tuple(inputs)
+        for attempt in range(_ATTEMPTS):
+            try:
+                self._check_once(known)
+                return
+            except FileNotFoundError as error:  # another writer is just replacing it
+                if attempt == _ATTEMPTS - 1:
+                    self.refuse_error(error)
+            except OSError as error:
+                self.refuse_error(error)
+
+    def _check_once(self, inputs: Sequence[Name]) -> None:
+        self._refuse_inputs(inputs)
+        mode = self._mode()
+        if mode is None:
+            self._check_parent()
+        elif isinstance(self.kind, FolderKind):
+            self._check_folder(mode, self.kind)
+        else:
+            self._check_file(mode, self.kind)
 
     def _mode(self) -> int | None:
         """The mode of what is there now, links not followed; None where nothing is."""

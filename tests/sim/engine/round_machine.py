@@ -12,6 +12,7 @@ from vsim.sim.machine.machine import Machine
 from vsim.sim.timing.step_cost import StepCost
 
 GB = 10**9
+_SLOWEST = 10**6  # that a machine file may say
 
 # name: kind, read and write bytes/s, latency in ns
 MEMORIES = {
@@ -73,9 +74,12 @@ def round_machine(
     copy_weight: float = 1.0,
     **parts: Any,
 ) -> Machine:
-    """Build the machine. `memories` replaces some of MEMORIES, `parts` adds any other field."""
+    """Build the machine. `memories` replaces some of MEMORIES, `parts` adds any other field.
+
+    Links may be slower than a machine file may say.
+    """
     rate = _round(10**15)
-    return Machine.model_validate(
+    machine = Machine.model_validate(
         {
             "name": "round",
             "description": "round figures",
@@ -103,8 +107,8 @@ def round_machine(
                 {
                     "source": source,
                     "target": target,
-                    "bandwidth": _round(float(forward)),
-                    "reverse_bandwidth": _round(float(reverse)),
+                    "bandwidth": _round(float(max(forward, _SLOWEST))),
+                    "reverse_bandwidth": _round(float(max(reverse, _SLOWEST))),
                     "latency": _round(latency),
                     "group": group,
                 }
@@ -120,3 +124,13 @@ def round_machine(
             **parts,
         }
     )
+    slow = [
+        link.model_copy(
+            update={
+                "bandwidth": link.bandwidth.model_copy(update={"value": float(forward)}),
+                "reverse_bandwidth": link.bandwidth.model_copy(update={"value": float(reverse)}),
+            }
+        )
+        for link, (_, _, forward, reverse, _, _) in zip(machine.links, links, strict=True)
+    ]
+    return machine.model_copy(update={"links": tuple(slow)})

@@ -130,8 +130,7 @@ STATIC = {"batching": "static"}
         ({**STATIC, "max_running_requests": 8, "scheduler": "fair"}, [HBM], TENANTS),
         ({**STATIC, "placement": "balanced"}, [HBM, IN_PLACE], {}),
         ({}, [{**HBM, "eviction": "priority"}], URGENT),
-        ({}, [HBM, {**HOST, "eviction": "arc", "write": "through",
-                      "backlog": "wait"}], {}),
+        ({}, [HBM, {**HOST, "eviction": "arc", "write": "through", "backlog": "wait"}], {}),
     ],
 )
 def test_settings_that_can_act_are_taken(
@@ -242,7 +241,6 @@ SYNTH: dict[str, Any] = {
 }  # fmt: skip
 SHARED = {"sessions": {"system_prompts": 4, "system_prompt_tokens": 700}}
 SKEWED = {"sessions": {"system_prompts": 4, "system_prompt_tokens": 700, "zipf": 1.0}}
-FEW = {"sessions": {"system_prompts": 4, "system_prompt_tokens": 15}}
 ALIKE = {"tenants": [{"name": "a", "share": 1}, {"name": "b", "share": 1}]}
 RANKED = {"tenants": [{"name": "a", "share": 1}, {"name": "b", "share": 1, "priority": 1}]}
 
@@ -251,7 +249,6 @@ RANKED = {"tenants": [{"name": "a", "share": 1}, {"name": "b", "share": 1, "prio
     ("engine", "tiers", "synth", "trace", "refused"),
     [
         ({}, [HBM], SKEWED, {}, []),
-        ({}, [HBM], FEW, {}, ["sessions.system_prompts"]),
         (OFF, [HBM], {"sessions": {"system_prompts": 1, "system_prompt_tokens": 700}}, {}, []),
         (OFF, [HBM], SHARED, {}, ["sessions.system_prompts"]),
         (OFF, [HBM], SKEWED, {}, ["sessions.system_prompts", "sessions.zipf"]),
@@ -284,7 +281,7 @@ def test_what_a_drawn_workload_says_must_be_seen_by_something(
 
 
 def test_a_single_tenant_is_as_good_as_none() -> None:
-    one = {"tenants": [{"name": "a", "share": 1}]}
+    one = {"tenants": [{"name": "a"}]}
     found = places({"scheduler": "fair"}, [HBM], workload={"synth": SYNTH | one})
     assert found == ["engine.scheduler", "workload.synth.tenants"]
 
