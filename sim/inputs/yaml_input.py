@@ -59,7 +59,10 @@ def _quantity(parse: Any, least: float, most: float, words: str) -> BeforeValida
 
     def read(value: object, info: ValidationInfo) -> object:
         plain = info.mode == "python" and not isinstance(value, str)
-        number = value if plain else parse(value)
+        try:
+            number = value if plain else parse(value)
+        except ValueError as error:  # it quotes the value whole, however long that is
+            raise ValueError(str(error).replace(repr(value), show(value))) from None
         if isinstance(number, int | float) and not least <= number <= most:
             raise ValueError(f"{show(value)} is out of range; write from {words}")
         return number
