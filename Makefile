@@ -31,7 +31,7 @@ schema: $(STAMP)
 # The quickstart's output in README.md, which a test holds against a fresh run.
 readme: run
 	$(BIN)/vsim run scenarios/quickstart.yaml --out out/quickstart > out/quickstart.txt
-	awk '/^```text/ { print; while ((getline line < "out/quickstart.txt") > 0) { \
+	awk '/^```text/ && !done { done = 1; print; while ((getline line < "out/quickstart.txt") > 0) { \
 	    sub(/ +$$/, "", line); print line }; skip = 1; next } /^```$$/ { skip = 0 } !skip' \
 	    README.md > README.md.tmp && mv README.md.tmp README.md
 
