@@ -1,6 +1,6 @@
 """Prefix block ids: an id stands for its block and all blocks before it, as a chained hash does."""
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,17 +64,18 @@ def dense_codes(ids: _Ints) -> tuple[_Ints, int]:
     return codes.astype(np.int64), len(known)
 
 
-def made_global(offsets: _Ints, ids: _Ints, scopes: _Ints) -> _Ints:
+def made_global(offsets: _Ints, ids: NDArray[Any], scopes: _Ints) -> NDArray[Any]:
     """Give ids that are local to a scope, such as a session, ids that are unique in the file.
 
     Args:
         offsets: int64[n + 1], where each request's ids start.
-        ids: int64[m], ids of one scope, none negative.
+        ids: int64[m] or int32[m], ids of one scope, none negative.
         scopes: int64[n], the scope of each request, from 0 without gaps.
 
     Returns:
-        int64[m]; scope s's ids follow all ids of the scopes before it, in their own order. Ids
-        so large that they would pass 2^63 that way are numbered from 0 first.
+        ids of the same type where they fit, else int64[m]; scope s's ids follow all ids of the
+        scopes before it, in their own order. Ids so large that they would pass 2^63 that way are
+        numbered from 0 first.
     """
     if len(ids) == 0:
         return ids
@@ -83,17 +84,18 @@ def made_global(offsets: _Ints, ids: _Ints, scopes: _Ints) -> _Ints:
     lengths = np.diff(offsets)
     filled = lengths > 0
     tops = np.zeros(int(scopes.max()) + 1, dtype=np.int64)
-    row_tops = np.maximum.reduceat(ids, offsets[:-1][filled]) + 1
+    row_tops = np.maximum.reduceat(ids, offsets[:-1][filled]).astype(np.int64) + 1
     np.maximum.at(tops, scopes[filled], row_tops)
     starts = np.cumsum(tops) - tops
-    made = ids.copy()
+    fits = ids.dtype == np.int64 or int(tops.sum()) < 2**31
+    made = ids.copy() if fits else ids.astype(np.int64)
     # Row by row: an array of one start an id would be as large as the ids themselves.
     for row, start in enumerate(starts[scopes].tolist()):
-        made[offsets[row] : offsets[row + 1]] += start
+        made[offsets[row] : offsets[row + 1]] += made.dtype.type(start)
     return made
 
 
-def reordered(offsets: _Ints, ids: _Ints, order: _Ints) -> tuple[_Ints, _Ints]:
+def reordered(offsets: _Ints, ids: NDArray[Any], order: _Ints) -> tuple[_Ints, NDArray[Any]]:
     """Return offsets and ids of the requests in another order, `order[i]` the old row of row i."""
     lengths = np.diff(offsets)[order]
     moved = np.zeros(len(order) + 1, dtype=np.int64)
@@ -104,7 +106,7 @@ def reordered(offsets: _Ints, ids: _Ints, order: _Ints) -> tuple[_Ints, _Ints]:
     return moved, result
 
 
-def truncated(offsets: _Ints, ids: _Ints, lengths: _Ints) -> tuple[_Ints, _Ints]:
+def truncated(offsets: _Ints, ids: NDArray[Any], lengths: _Ints) -> tuple[_Ints, NDArray[Any]]:
     """Keep at most `lengths[i]` leading ids of request i."""
     kept = np.minimum(np.diff(offsets), lengths)
     moved = np.zeros(len(offsets), dtype=np.int64)

@@ -68,7 +68,7 @@ def import_agentic(file: TraceFile, options: ImportOptions) -> Imported:
         for name in ("api_ms", "think_ms")
     )
     notes: list[str] = []
-    offsets, prefix_ids = id_lists(table, "hash_ids", faults, notes)
+    offsets, prefix_ids = id_lists(table, "hash_ids", faults, notes, widen=False)
     kind = table.column("session_id").type
     if not (
         pa.types.is_string(kind)
@@ -83,6 +83,7 @@ def import_agentic(file: TraceFile, options: ImportOptions) -> Imported:
         faults.add("is null; write a session", place=row_place(row, "session_id"))
     faults.settle()
     del table  # its lists are most of the memory
+    pa.default_memory_pool().release_unused()
     prefix_ids = made_global(offsets, prefix_ids, session)
     links = _linked(session, seq, depth, caller, t_ms, faults)
     faults.settle()

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,6 +151,12 @@ def _ints(values: Sequence[int] | array[int] | _Ints) -> _Ints:
     return np.asarray(values, dtype=np.int64)
 
 
+def _ints_of_any_width(values: Sequence[int] | array[int] | NDArray[Any]) -> NDArray[Any]:
+    """Leave an array of int32 alone: ids are widened last, when nothing else holds them."""
+    narrow = isinstance(values, np.ndarray) and values.dtype == np.int32
+    return values if narrow else _ints(values)  # type: ignore[return-value] # checked
+
+
 def _raised(values: _Ints, name: str, notes: list[str]) -> _Ints:
     zeros = int(np.count_nonzero(values == 0))
     if zeros:
@@ -180,7 +187,7 @@ def make_requests(
     tenant_names: tuple[str, ...] = ("",),
     priority: _Ints | None = None,
     prefix_offsets: _Ints | None = None,
-    prefix_ids: Sequence[int] | array[int] | _Ints | None = None,
+    prefix_ids: Sequence[int] | array[int] | NDArray[Any] | None = None,
     block_tokens: int = 0,
     sort: bool = False,
     drawn: bool = False,
@@ -215,7 +222,7 @@ def make_requests(
         "priority": zero if priority is None else priority,
     }
     offsets = np.zeros(n + 1, dtype=np.int64) if prefix_offsets is None else prefix_offsets
-    ids = _ints(() if prefix_ids is None else prefix_ids)
+    ids: NDArray[Any] = _ints(()) if prefix_ids is None else _ints_of_any_width(prefix_ids)
     if not 0 <= block_tokens <= MOST_BLOCK_TOKENS:
         message = f"blocks of {block_tokens} tokens; write 1 to {MOST_BLOCK_TOKENS:,}"
         refuse(file, message, place="prefix ids")
@@ -252,7 +259,7 @@ def make_requests(
         tenant_names=tenant_names,
         priority=columns["priority"].astype(np.int32),
         prefix_offsets=offsets,
-        prefix_ids=ids,
+        prefix_ids=ids.astype(np.int64, copy=False),
         block_tokens=block_tokens,
         source=one_line(source),
         notes=tuple(map(one_line, notes)),

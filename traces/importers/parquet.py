@@ -120,11 +120,14 @@ def whole_numbers(
     return np.clip(numbers, minimum if not nullable else min(minimum, -1), maximum)
 
 
-def id_lists(table: pa.Table, name: str, faults: Faults, notes: list[str]) -> tuple[_Ints, _Ints]:
+def id_lists(
+    table: pa.Table, name: str, faults: Faults, notes: list[str], *, widen: bool = True
+) -> tuple[_Ints, NDArray[Any]]:
     """Return a column of lists of ids as offsets int64[rows + 1] and ids int64[m], none negative.
 
-    Ids may be any integers of 64 bits; where one is negative or beyond int64, all are numbered
-    anew, which `notes` is told.
+    Without `widen` ids of int32 are left so: they are most of a trace's memory. Ids may be any
+    integers of 64 bits; where one is negative or beyond int64, all are numbered anew, which `notes`
+    is told.
     """
     column = table.column(name)
     kind: Any = column.type
@@ -142,6 +145,8 @@ def id_lists(table: pa.Table, name: str, faults: Faults, notes: list[str]) -> tu
         message = "holds id -1, which stands for none; leave it out"
         faults.add(message, place=row_place(row, name))
     # Of an unsigned column the same bits are distinct still, and negative ones numbered anew.
+    if values.dtype == np.int32 and not widen and (len(values) == 0 or values.min() >= 0):
+        return offsets, values
     ids = (
         values.view(np.int64) if values.dtype == np.uint64 else values.astype(np.int64, copy=False)
     )
