@@ -39,7 +39,9 @@ def drawn() -> Any:
         precision={"weights": "bf16", "kv": "bf16"},
         output={"operations": "none"},
     )
-    found["workload"]["synth"]["tenants"] = [{"name": "a", "share": 1.0, "priority": 0}]
+    found["workload"]["synth"]["tenants"] = [
+        {"name": name, "share": 1.0, "priority": 0} for name in ("a", "b")
+    ]
     return found
 
 
