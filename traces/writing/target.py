@@ -154,8 +154,11 @@ class Target:
     def check_former(self, folder: Path) -> None:
         """Refuse a folder that is neither empty nor a result of the kind to be written."""
         assert isinstance(self.kind, FolderKind)
+        seen = os.stat(folder).st_ino
         strange = not_written_here(folder, self.kind)
         if strange is not None:
+            if os.stat(folder).st_ino != seen:  # another writer replaced it while it was read
+                raise FileNotFoundError(errno.ENOENT, "", str(folder))
             self.refuse(
                 f"holds what this command did not write (it holds {strange}), and is left alone; "
                 "name a new folder"

@@ -10,7 +10,8 @@ from vsim.traces.score_codes import DENSITIES, LogScale, encode, pages_wanted, r
 
 def masses_of(seed: int, rows: int, width: int, spread: float) -> np.ndarray:
     generator = np.random.Generator(np.random.PCG64(seed))
-    drawn = np.exp2(generator.normal(scale=spread, size=(rows, width))).astype(np.float32)
+    exponents = np.clip(generator.normal(scale=spread, size=(rows, width)), -120, 120)
+    drawn = np.exp2(exponents).astype(np.float32)
     return drawn / drawn.sum(axis=-1, keepdims=True)
 
 
