@@ -250,7 +250,7 @@ TOO_MUCH: list[tuple[dict[str, Any], str, str]] = [
      "take more than 100 years"),
     ({"arrivals": {"rate_per_s": 1e-6, "process": "onoff", "on_s": 1e-6, "off_s": 1e-6}},
      "arrivals.on_s", "on and off periods"),
-    ({"requests": 50_000_000, "sessions": {"turns_mean": 1e4, "think_s_mean": 1e6}},
+    ({"requests": 2_000_000, "sessions": {"turns_mean": 1e4, "think_s_mean": 1e6}},
      "sessions.turns_mean", "this machine has"),
     ({"requests": 200_000, "prompt_tokens": 10**8, "block_tokens": 1}, "block_tokens",
      "this machine has"),
@@ -259,8 +259,9 @@ TOO_MUCH: list[tuple[dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("changes", "place", "words"), TOO_MUCH)
 def test_more_than_a_trace_or_the_memory_holds_is_refused_before_it_is_made(
-    changes: dict[str, Any], place: str, words: str
+    changes: dict[str, Any], place: str, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("vsim.traces.machine_memory.machine_bytes", lambda: 2**30)
     with pytest.raises(InputError) as raised:
         made(PLAIN, **changes)
     (fault,) = raised.value.faults
