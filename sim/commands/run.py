@@ -47,7 +47,7 @@ def _simulated(
     path: str, trace: str | None, overrides: Sequence[str], fresh: FreshFolder | None
 ) -> Result:
     document = read_yaml(path, overrides)
-    scenario = document.validate(Scenario)
+    scenario = document.validate(Scenario).read_with(overrides)
     if fresh is not None:
         fresh.protect(_files_of(scenario, Path(path).parent))
     requests = None

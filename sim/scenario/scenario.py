@@ -250,11 +250,16 @@ class Scenario(_Section):
         written = self.workload.model_fields_set - {"trace", "synth", "attention"}
         kept = {key: getattr(self.workload, key) for key in written}
         workload = Workload(**(kept | source))
-        changed = self.model_copy(update={"workload": workload})
-        if self.workload.synth is not None:
-            # it was written for what was drawn; a trace may leave nothing to be drawn
-            changed.model_fields_set.discard("seed")
-        return changed
+        return self.model_copy(update={"workload": workload})
+
+    def read_with(self, overrides: Sequence[str]) -> "Scenario":
+        """Return what a file says, whose seed serves any workload that the file is given.
+
+        So a seed must draw something only where it was asked for on its own, by `seed=...`.
+        """
+        if not any(each.partition("=")[0].strip() == "seed" for each in overrides):
+            self.model_fields_set.discard("seed")
+        return self
 
 
 def load_scenario(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
@@ -267,7 +272,7 @@ def load_scenario(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
     Raises:
         InputError: with every fault and its position.
     """
-    return load_yaml(Path(path), Scenario, overrides)
+    return load_yaml(Path(path), Scenario, overrides).read_with(overrides)
 
 
 def schema_text() -> str:

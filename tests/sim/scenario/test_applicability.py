@@ -1,5 +1,6 @@
 """A setting that can't act is refused; the same setting where it can act is not."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from vsim.sim.machine.machine import Machine
 from vsim.sim.model.loading import load_model
 from vsim.sim.scenario.applicability import refuse_what_cannot_act
 from vsim.sim.scenario.case import Case
-from vsim.sim.scenario.scenario import Scenario
+from vsim.sim.scenario.scenario import Scenario, load_scenario
 from vsim.sim.timing.step_cost import step_cost
 from vsim.traces.faults import InputError
 from vsim.traces.requests import Requests
@@ -228,12 +229,16 @@ def test_the_seed_is_refused_where_nothing_is_drawn() -> None:
     assert places({}, [HBM], seeded=False) == []
 
 
-def test_a_trace_in_the_place_of_a_drawn_workload_takes_its_seed_s_place_too() -> None:
-    drawn = scenario_of({}, [HBM], {"synth": SYNTH}, {"seed": 3})
-    assert "seed" not in drawn.with_trace("b.arrow").model_fields_set
-    assert drawn.with_trace("b.arrow").seed == 3
-    read = scenario_of({}, [HBM], {"trace": "a.arrow"}, {"seed": 3})
-    assert "seed" in read.with_trace("b.arrow").model_fields_set
+def test_a_files_seed_serves_any_workload_and_one_that_is_set_must_act(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(
+        "name: s\nseed: 3\nworkload: {trace: t.arrow}\nmachine: h100\nmodel: llama-3.1-8b\n"
+        "tiers: [{tier: hbm}]\n"
+    )
+    of_file, asked = load_scenario(path), load_scenario(path, ["seed=4"])
+    assert of_file.seed == 3
+    assert "seed" not in of_file.model_fields_set
+    assert "seed" in asked.with_trace("b.arrow").model_fields_set
 
 
 SYNTH: dict[str, Any] = {
