@@ -22,8 +22,9 @@ def _trace_settings(case: Case) -> Found:
             f"{workload.requests} is more than the trace's {len(requests)}; remove it",
         )
     for field in case.written("prefix_caching"):
-        if case.engine.batching != "static" and not case.has_prefixes:
-            yield ("engine", field), "does nothing: the trace has no prefix ids; remove it"
+        # false says what is so; true would promise hits that can't be
+        if case.engine.prefix_caching and not case.has_prefixes:
+            yield ("engine", field), "does nothing: the trace has no prefix ids; write false"
 
 
 def _thinks(case: Case) -> bool:

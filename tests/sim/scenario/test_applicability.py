@@ -110,6 +110,7 @@ STATIC = {"batching": "static"}
         ({}, [HBM], {}),
         ({}, [HBM, HOST, NVME], {}),
         ({"prefix_caching": True}, [HBM], {}),
+        (OFF, [HBM], NO_PREFIXES),
         ({"page_tokens": 64}, [HBM, HOST], {}),
         ({"block_tokens": 512}, [HBM], {}),
         ({"block_tokens": 1024}, [HBM], {}),
@@ -169,7 +170,6 @@ def test_settings_that_can_act_are_taken(
         ({"scheduler": "fair"}, [HBM], URGENT, ["engine.scheduler"]),
         ({"preemption": "swap"}, [HBM], {}, ["engine.preemption"]),
         ({"prefix_caching": True}, [HBM], NO_PREFIXES, ["engine.prefix_caching"]),
-        (OFF, [HBM], NO_PREFIXES, ["engine.prefix_caching"]),
         # of the largest tier's 2,048 pages, less than one
         ({"reclaim_low": 0.0004}, [HBM], {}, ["engine.reclaim_low"]),
         ({"reclaim_low": 0.0, "reclaim_high": 0.1}, [HBM], {}, ["engine.reclaim_high"]),
