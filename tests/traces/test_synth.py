@@ -281,7 +281,8 @@ def test_whatever_is_drawn_is_a_sound_trace_or_refused(
     rate: float, think: float, turns: float, tokens: str, block: int
 ) -> None:
     sessions = {"turns_mean": turns, "think_s_mean": think}
-    slow = 200 / rate > 1e9  # seconds: beyond or near the limit, where either may be right
+    # sessions start at rate / turns; beyond or near the limit, in seconds, either may be right
+    slow = 200 * turns / rate > 1e9
     with nullcontext() if not slow else suppress(InputError):
         requests = made(
             PLAIN, requests=200, arrivals={"rate_per_s": rate}, prompt_tokens=tokens,
