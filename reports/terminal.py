@@ -116,7 +116,7 @@ def _placement(summary: Mapping[str, Any]) -> Sequence[Text]:
     )
     bound, aside = _seconds(_down(placed["bound_s"])), ""
     if certificate["launch_and_communication_s"] > 0:
-        aside = f"; {_gap(placed['body_gap'])} without launch and communication"
+        aside = f"; {_gap(placed['attention_gap'])} for attention alone"
     return (
         first,
         Text(

@@ -16,7 +16,7 @@ from vsim.sim.eviction.state import GHOST, HEAP, LINK, POLICIES, WITH_GHOSTS, WI
 from vsim.sim.machine.machine import Machine
 from vsim.sim.model.parallel import server_links
 from vsim.sim.scenario.case import Case
-from vsim.sim.timing.step_cost import dense_time_ns
+from vsim.sim.timing.step_cost import Batch, step_time_ns
 from vsim.traces.faults import InputError, refuse
 from vsim.traces.machine_memory import memory_fault
 from vsim.traces.units import format_bytes
@@ -177,12 +177,16 @@ def _refuse_slow_steps(case: Case) -> None:
         for i, tier in enumerate(case.scenario.tiers)
         if i > 0
     ]
-    step_s = 1e-9 * dense_time_ns(
+    step_s = 1e-9 * step_time_ns(
         cost,
-        tokens=tokens,
-        sampled=at_once,
-        pairs=tokens * longest,
-        context_tokens=held[0] // cost.kv_bytes_per_token,
+        Batch(
+            sampled=at_once,
+            prefill_tokens=tokens,
+            prefill_pairs=tokens * longest,
+            prefill_context=held[0] // cost.kv_bytes_per_token,
+            near_prefill_pairs=tokens * longest,
+            near_prefill_context=held[0] // cost.kv_bytes_per_token,
+        ),
         lower_tiers=[
             each
             for each, tier in zip(below, case.scenario.tiers[1:], strict=True)

@@ -13,7 +13,7 @@ import pyarrow as pa
 from vsim.sim.attention_run.batch import Batch
 from vsim.sim.attention_run.occupancy import Occupancy
 from vsim.sim.attention_run.prefill import Chunks
-from vsim.sim.attention_run.work import COMPUTE, HBM, LOWER, Timed, Work
+from vsim.sim.attention_run.work import Timed, Work
 from vsim.sim.engine.exact_sums import exact_dot, exact_sum
 from vsim.sim.engine.layout import CAUSES
 from vsim.sim.engine.result import (
@@ -169,17 +169,16 @@ def _running(parts: Chunks, n: int, steps: int) -> Int64s:
 
 def _times(times: Timed, slow: str) -> Mapping[str, int]:
     """Where the time went; no time passes between steps."""
-    of_hbm = times.bound == HBM
-    body = times.body_ns
-    weights = (body * times.weight_share).astype(np.int64)
+    kv, lower = times.kv_ns, times.lower == 1
     return {
         "launch": exact_sum(times.launch_ns),
         "communication": exact_sum(times.communication_ns),
         "vmm": 0,
-        "compute": exact_sum(body[times.bound == COMPUTE]),
-        "hbm_weights": exact_sum(weights[of_hbm]),
-        "hbm_kv": exact_sum((body - weights)[of_hbm]),
-        f"lower_tier:{slow}": exact_sum(body[times.bound == LOWER]),
+        "compute": exact_sum(times.compute_ns),
+        "hbm_weights": exact_sum(times.weights_ns),
+        "hbm_kv": exact_sum(kv[~lower]),
+        "small_kernels": exact_sum(times.small_ns),
+        f"lower_tier:{slow}": exact_sum(kv[lower]),
         "idle_transfers": 0,
         "idle_capacity": 0,
         "idle_no_requests": 0,

@@ -18,7 +18,7 @@ class Memory:
     """Two tiers that a step reads at once.
 
     Attributes:
-        hbm_read_bytes_per_s, hbm_write_bytes_per_s: HBM.
+        hbm_read_bytes_per_s: HBM, as fast as attention reads it.
         slow_read_bytes_per_s: of the slower tier, or of the link to it if that is less.
         up_s_per_byte, down_s_per_byte: float64[resources], what a byte read from the slower tier,
             and one written to it, takes of each of its resources: its own memory, each direction
@@ -26,7 +26,6 @@ class Memory:
     """
 
     hbm_read_bytes_per_s: float
-    hbm_write_bytes_per_s: float
     slow_read_bytes_per_s: float
     up_s_per_byte: Floats
     down_s_per_byte: Floats
@@ -36,9 +35,9 @@ class Memory:
         """Take them from a topology of two tiers, HBM first."""
         paths, attend = 4, 4 + 1
         below_hbm = net.use[paths] == 0  # what reading HBM itself does not take
+        token_s = cost.curves.prefill_context_ns / 1e9
         return Memory(
-            hbm_read_bytes_per_s=cost.hbm_read_bytes_per_s,
-            hbm_write_bytes_per_s=cost.hbm_write_bytes_per_s,
+            hbm_read_bytes_per_s=cost.kv_read_bytes_per_token / token_s,
             slow_read_bytes_per_s=float(net.read_bytes_per_s[1]),
             up_s_per_byte=net.use[attend][below_hbm],
             down_s_per_byte=net.use[1][below_hbm],
@@ -61,14 +60,11 @@ class Memory:
         slowest = self.up_s_per_byte == self.up_s_per_byte.max()
         return not bool((self.down_s_per_byte >= self.up_s_per_byte)[slowest].any())
 
-    def two_tiers(
-        self, *, hbm_pages: int, pinned_bytes: float, exclusive: bool, norm: float
-    ) -> TwoTiers:
+    def two_tiers(self, *, hbm_pages: int, exclusive: bool, norm: float) -> TwoTiers:
         """The same memory as placement policies and the bound see it.
 
         Args:
             hbm_pages: pages that HBM holds.
-            pinned_bytes: HBM's traffic of every step beside pages, rounded down.
             exclusive: whether a page is in one tier only.
             norm: p of the step time.
         """
@@ -76,7 +72,6 @@ class Memory:
             hbm_bytes_per_s=self.hbm_read_bytes_per_s,
             slow_bytes_per_s=self.slow_read_bytes_per_s,
             hbm_pages=hbm_pages,
-            weight_bytes=int(pinned_bytes),
             exclusive=exclusive,
             duplex=self.duplex,
             norm=norm,

@@ -24,7 +24,6 @@ from vsim.sim.attention_run.work import (
     decode_work,
     joined_times,
     joined_work,
-    pinned_bytes,
     prefill_work,
     timed,
     weights_of,
@@ -87,7 +86,7 @@ def run_attention(
     )
     engine = engine_result(history, net, cost.kv_write_bytes_per_token, operations)
     ended = perf_counter()
-    certified = certify_decode(placed.case, decode, decode_times, cost)
+    certified = certify_decode(placed.case, decode, decode_times)
     return _result(setting, placed, engine, certified, ended - began)
 
 
@@ -97,7 +96,6 @@ def _placed(setting: Setting, batch: Batch, memory: Memory) -> Placed:
     capacity = scenario.tiers[0].capacity or cost.kv_capacity_bytes
     tiers = memory.two_tiers(
         hbm_pages=min(capacity // batch.reads.page_bytes, batch.reads.n_pages),
-        pinned_bytes=pinned_bytes(cost, len(batch)),
         exclusive=scenario.tiers[1].write == "back",
         norm=cost.attend_exponent,
     )
@@ -164,8 +162,8 @@ def placement_json(placement: Placement, moves: Cost, certified: Certified) -> d
 
     `hit_ratio` is the share of the decode steps' page reads that HBM served, `moved_bytes` what was
     promoted and demoted in them; `decode_s` the time of all decode steps, `bound_s` what none can
-    beat, `gap` how far the one is above the other, relative; `body_gap` the same without launch and
-    communication; `certificate` the parts of `bound_s` and what proposed its multipliers.
+    beat, `gap` how far the one is above the other, relative; `attention_gap` the same for attention
+    alone; `certificate` the parts of `bound_s` and what proposed its multipliers.
     """
     return {
         "policy": placement.name,

@@ -18,11 +18,11 @@ import numpy.typing as npt
 from vsim.sim.attention_run.batch import Batch
 from vsim.sim.attention_run.memory import Memory
 from vsim.sim.attention_run.prefill import Chunks, SlowTokens
-from vsim.sim.model.model import expected_experts
 from vsim.sim.schedules.cost import Cost, births
 from vsim.sim.schedules.step_time import step_seconds
 from vsim.sim.schedules.two_tiers import Bools
-from vsim.sim.timing.step_cost import StepCost
+from vsim.sim.timing.curve import Curve
+from vsim.sim.timing.step_cost import StepCost, expert_read_bytes
 from vsim.traces.faults import refuse
 
 Floats = npt.NDArray[np.float64]
@@ -36,11 +36,13 @@ _YEAR_S = 365 * 86_400
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Work:
-    """What each of s steps does; int64[s], but `flops`, float64[s].
+    """What each of s steps does; int64[s], but `flops` and `attention_ns`, float64[s].
 
     Attributes:
         tokens: tokens computed.
+        sampled: tokens whose successor is sampled.
         flops: all of the step's.
+        attention_ns: what the arithmetic of its attention takes.
         hbm_kv_bytes: KV read from HBM, without copies to the slower tier.
         up_bytes: read from the slower tier, in place or promoted.
         down_bytes: written to the slower tier.
@@ -48,7 +50,9 @@ class Work:
     """
 
     tokens: Int64s
+    sampled: Int64s
     flops: Floats
+    attention_ns: Floats
     hbm_kv_bytes: Int64s
     up_bytes: Int64s
     down_bytes: Int64s
@@ -57,22 +61,34 @@ class Work:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Timed:
-    """How long each of s steps takes; int64[s] nanoseconds, but `weight_share`, float64[s].
+    """How long each of s steps takes; int64[s] nanoseconds, but `dense_ns`, float64[s].
 
     Attributes:
         launch_ns, communication_ns: before the body.
-        body_ns: the rest.
-        arithmetic_ns: the part of the body that the FLOPs take.
-        bound: what set the body's time: COMPUTE, HBM or LOWER.
-        weight_share: share of weights in HBM's time.
+        body_ns: the rest: the kernels, one after another.
+        dense_ns: all of them but attention; no placement changes it.
+        compute_ns, weights_ns, small_ns: parts of the body: arithmetic, reading weights, and small
+            kernels; the rest is attention that reads KV.
+        lower: 1 where that waits for the slower tier, else 0.
+        arithmetic_ns: what all FLOPs take at the peak rate.
+        bound: the largest part of the body: COMPUTE, HBM or LOWER.
     """
 
     launch_ns: Int64s
     communication_ns: Int64s
     body_ns: Int64s
+    dense_ns: Floats
+    compute_ns: Int64s
+    weights_ns: Int64s
+    small_ns: Int64s
+    lower: Int64s
     arithmetic_ns: Int64s
     bound: Int64s
-    weight_share: Floats
+
+    @property
+    def kv_ns(self) -> Int64s:
+        """int64[s]: attention that reads KV, in HBM or below."""
+        return self.body_ns - self.compute_ns - self.weights_ns - self.small_ns
 
     @property
     def step_ns(self) -> Int64s:
@@ -114,14 +130,21 @@ def prefill_work(
     if keeps_copies:
         down = tokens * batch.columns
     step_tokens = parts.per_step(tokens)
+    keys = pairs / np.maximum(step_tokens, 1)
+    arithmetic = [
+        cost.curves.prefill.at(float(count), float(seen)) if count else 0.0
+        for count, seen in zip(step_tokens, keys, strict=True)
+    ]
     context_bytes = parts.per_step(parts.end) * batch.columns * token_bytes
     return Work(
         tokens=step_tokens,
+        sampled=sampled,
         flops=(
             step_tokens * cost.flops_per_token
             + sampled * cost.flops_per_sampled_token
             + pairs * cost.flops_per_pair
         ),
+        attention_ns=np.array(arithmetic, np.float64),
         hbm_kv_bytes=context_bytes - up,
         up_bytes=up,
         down_bytes=parts.per_step(down) * token_bytes,
@@ -144,9 +167,13 @@ def decode_work(batch: Batch, cost: StepCost, moves: Cost, *, keeps_copies: bool
     per_page = reads.page_tokens * cost.flops_per_pair / batch.columns
     return Work(
         tokens=tokens,
+        sampled=tokens,
         flops=(
             tokens * (cost.flops_per_token + cost.flops_per_sampled_token)
             + reads.reads_per_step * per_page
+        ),
+        attention_ns=np.asarray(
+            reads.reads_per_step * per_page / cost.flops_per_s * 1e9, np.float64
         ),
         hbm_kv_bytes=moves.hits * size,
         up_bytes=(moves.misses + moves.promoted) * size,
@@ -155,60 +182,62 @@ def decode_work(batch: Batch, cost: StepCost, moves: Cost, *, keeps_copies: bool
     )
 
 
-def weight_bytes(cost: StepCost, tokens: int) -> float:
-    """Weights that a step of so many tokens reads: the experts that they touch included."""
-    read = cost.weight_read_bytes
-    if cost.experts:
-        parts = cost.micro_batches
-        touched = expected_experts(cost.experts, cost.experts_per_token, tokens / parts)
-        read += parts * touched * cost.expert_bytes
-    return read
-
-
-def pinned_bytes(cost: StepCost, tokens: int) -> float:
-    """HBM's traffic of a step beside pages read; writes count as reads that take as long.
-
-    Every placement pays it in every decode step, since all of them compute as many tokens.
-    """
-    return weight_bytes(cost, tokens) + tokens * _written_as_read(cost)
-
-
-def _written_as_read(cost: StepCost) -> float:
-    """A token's KV, in bytes that HBM reads in the time it takes to write it."""
-    copied = cost.hbm_read_bytes_per_s / cost.hbm_write_bytes_per_s
-    return cost.kv_write_bytes_per_token * copied
-
-
 def weights_of(work: Work, cost: StepCost) -> Floats:
-    """float64[s]: weights that each step reads."""
+    """float64[s]: weights that each step reads: the experts that its tokens touch included."""
     tokens, place = np.unique(work.tokens, return_inverse=True)
-    return np.array([weight_bytes(cost, int(count)) for count in tokens])[place]
+    read = [cost.weight_read_bytes + expert_read_bytes(cost, int(count)) for count in tokens]
+    return np.array(read)[place]
 
 
 def timed(work: Work, cost: StepCost, memory: Memory) -> Timed:
     """How long each step takes.
 
+    A step is a sum of kernels (`vsim.sim.timing.step_cost`). Its attention reads both tiers at
+    once; promotions and demotions run beside it, and it takes at least as long as its arithmetic.
+
     Raises:
         InputError: all steps together take longer than 64 bits of nanoseconds can count.
     """
-    weights = weights_of(work, cost)
-    hbm_bytes = weights + work.tokens * _written_as_read(cost) + work.hbm_kv_bytes
-    hbm_s = hbm_bytes / memory.hbm_read_bytes_per_s
+    curves = cost.curves
+    products = _looked_up(curves.products, work.tokens)
+    arithmetic = _looked_up(curves.arithmetic, work.tokens)
+    small = _looked_up(curves.small, work.tokens)
+    head = _looked_up(curves.head, work.sampled)
+    hbm_s = work.hbm_kv_bytes / memory.hbm_read_bytes_per_s
     slow_s = memory.slow_s(work.up_bytes, work.down_bytes)
-    memory_s = step_seconds(np.stack([hbm_s, slow_s]), cost.attend_exponent)
-    compute_s = work.flops / cost.flops_per_s
-    _refuse_ages(math.fsum(memory_s) + math.fsum(compute_s))
-    body_ns = np.ceil(np.maximum(compute_s, memory_s) * 1e9 - 1e-6)
-    bound = np.where(slow_s > hbm_s, LOWER, HBM)
-    communication = cost.comm_fixed_ns + work.tokens * cost.comm_ns_per_token
+    read_ns = 1e9 * step_seconds(np.stack([hbm_s, slow_s]), cost.attend_exponent)
+    attention = np.maximum(work.attention_ns, read_ns)
+    computes = work.attention_ns > read_ns
+    dense = products + small + head
+    _refuse_ages(1e-9 * (math.fsum(dense) + math.fsum(attention)))
+    body = np.ceil(dense + attention - 1e-6).astype(np.int64)
+    compute = (arithmetic + np.where(computes, work.attention_ns, 0.0)).astype(np.int64)
+    weights = (products - arithmetic + head).astype(np.int64)
+    small_ns = np.where(computes, body - compute - weights, small.astype(np.int64))
+    kv = body - compute - weights - small_ns
+    lower = slow_s > hbm_s
+    slower = np.where(lower, kv, 0)
+    bound = np.where(slower > body - compute - slower, LOWER, HBM)
+    communication = _looked_up(curves.communication, work.tokens)
     return Timed(
         launch_ns=np.full(len(work.tokens), int(cost.launch_ns), np.int64),
         communication_ns=communication.astype(np.int64),
-        body_ns=body_ns.astype(np.int64),
-        arithmetic_ns=(compute_s * 1e9).astype(np.int64),
-        bound=np.where(compute_s > memory_s, COMPUTE, bound).astype(np.int64),
-        weight_share=weights / hbm_bytes,
+        body_ns=body,
+        dense_ns=dense,
+        compute_ns=compute,
+        weights_ns=weights,
+        small_ns=small_ns,
+        lower=lower.astype(np.int64),
+        arithmetic_ns=(work.flops / cost.flops_per_s * 1e9).astype(np.int64),
+        bound=np.where(compute > np.maximum(slower, body - compute - slower), COMPUTE, bound),
     )
+
+
+def _looked_up(curve: Curve, numbers: Int64s) -> Floats:
+    """float64[s]: the curve's time at each number."""
+    found, place = np.unique(numbers, return_inverse=True)
+    times: Floats = np.array([curve.at(float(number)) for number in found])[place]
+    return times
 
 
 def _refuse_ages(all_s: float) -> None:

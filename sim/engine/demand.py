@@ -13,49 +13,108 @@ from vsim.sim.engine.layout import (
     LOWER_BOUND,
     World,
 )
+from vsim.sim.engine.looking_up import curve_at, grid_at
 
 _CAUSES = len(CAUSES)
 
 
 @borrowing_inline
-def windowed_pairs(computed: int, tokens: int, window: int) -> int:
-    """Query-key pairs of `tokens` new tokens behind `computed`, each seeing `window` at most."""
-    if computed + tokens <= window:
-        return tokens * computed + tokens * (tokens + 1) // 2
-    if computed >= window:
-        return tokens * window
-    below = window - computed
-    return below * computed + below * (below + 1) // 2 + (tokens - below) * window
-
-
-@borrowing_inline
-def power_sum(w: World, longest: float) -> float:
+def power_sum(w: World, hbm: float, longest: float) -> float:
     """(Σ t^p)^(1/p) over the tiers' times, scaled by the longest so that no power underflows."""
-    total = 0.0
-    for tier in range(w.c[0].tiers):
-        own = w.tc[tier].step_bytes / w.tc[tier].read_bytes_per_s
+    total = (hbm / longest) ** w.x[0].exponent
+    for tier in range(1, w.c[0].tiers):
+        own = 1e9 * w.tc[tier].step_bytes / w.tc[tier].read_bytes_per_s
         total += (own / longest) ** w.x[0].exponent
     return float(longest * total ** (1.0 / w.x[0].exponent))
 
 
 @borrowing_kernel
-def step_demand(w: World) -> float:
-    """Bytes of each tier and the step's body when alone, ns (design of the machine model).
+def attention_ns(w: World) -> float:
+    """What the step's attention takes over HBM alone; see `step_cost.attention_ns`.
 
-    T = (sum over tiers of (bytes / bandwidth)^p)^(1/p), or the arithmetic if that takes longer.
+    Of what windows see, tiers under HBM hold the share that they hold of all that is seen.
+    """
+    decodes = 0.0
+    near = w.c[0].times_near_decode >= 0
+    if w.c[0].decodes > 0:
+        count = float(w.c[0].decodes)
+        context = float(w.c[0].decode_context - w.c[0].decode_lower)
+        decodes = grid_at(w, w.c[0].times_decode, count, context / count)
+        if near:
+            seen = w.c[0].near_decode_context * (context / w.c[0].decode_context)
+            decodes += grid_at(w, w.c[0].times_near_decode, count, seen / count)
+    if w.c[0].chunk_tokens == 0:
+        return decodes
+    tokens = float(w.c[0].chunk_tokens)
+    arithmetic = grid_at(w, w.c[0].times_prefill, tokens, w.c[0].chunk_pairs / tokens)
+    context = float(w.c[0].chunk_context - w.c[0].chunk_lower)
+    if near:
+        pairs = w.c[0].near_chunk_pairs
+        arithmetic += grid_at(w, w.c[0].times_near_prefill, tokens, pairs / tokens)
+        seen = w.c[0].near_chunk_context * (context / w.c[0].chunk_context)
+        context = (1.0 - w.x[0].window_share) * context + w.x[0].window_share * seen
+    reading = context * w.x[0].prefill_context_ns
+    if arithmetic >= reading:
+        w.x[0].share_compute += arithmetic
+    return float(decodes * w.x[0].beside_prefill + max(arithmetic, reading))
+
+
+@borrowing_kernel
+def step_demand(w: World) -> float:
+    """Bytes of each tier and the step's body when alone, ns; see `step_cost.step_time_ns`.
+
     The step's sums are whole numbers in the control record, converted to floats once, here.
     """
     tokens = w.c[0].step_tokens
-    compute = (
+    near_share = w.x[0].window_share
+    near_pairs = w.c[0].near_decode_context + w.c[0].near_chunk_pairs
+    pairs = w.c[0].decode_context + w.c[0].chunk_pairs
+    flops = (
         tokens * w.x[0].flops_token
         + w.c[0].step_sampled * w.x[0].flops_sampled
-        + (
-            w.c[0].step_pairs * (1.0 - w.x[0].window_share)
-            + w.c[0].step_pairs_windowed * w.x[0].window_share
-        )
-        * w.x[0].flops_pair
-    ) / w.x[0].flops_per_s
-    w.x[0].compute_ns = compute * 1e9
+        + (pairs * (1.0 - near_share) + near_pairs * near_share) * w.x[0].flops_pair
+    )
+    w.x[0].compute_ns = flops / w.x[0].flops_per_s * 1e9
+    products = curve_at(w, w.c[0].times_products, float(tokens))
+    small = curve_at(w, w.c[0].times_small, float(tokens))
+    head = curve_at(w, w.c[0].times_head, float(w.c[0].step_sampled))
+    w.x[0].share_compute = curve_at(w, w.c[0].times_arithmetic, float(tokens))
+    weights_ns = products - w.x[0].share_compute + head
+    copied = w.c[0].copied_tokens * (w.x[0].kv_read + w.x[0].kv_write)
+    hbm = attention_ns(w) + 1e9 * copied / w.tc[0].read_bytes_per_s
+    longest = hbm
+    slowest = 0
+    step_bytes(w)
+    for tier in range(1, w.c[0].tiers):
+        own = 1e9 * w.tc[tier].step_bytes / w.tc[tier].read_bytes_per_s
+        if own > longest:
+            longest = own
+            slowest = tier
+    attention = longest
+    if w.x[0].exponent < math.inf and longest > 0.0:
+        attention = power_sum(w, hbm, longest)
+    body = products + small + head + attention
+    body = max(body, 1e-3)  # so that shares of it have a meaning
+    w.c[0].step_slowest = slowest
+    w.x[0].share_compute /= body
+    w.x[0].share_weights = weights_ns / body
+    # what reads KV: all but arithmetic, weights and the small kernels
+    w.x[0].share_kv = max(1.0 - w.x[0].share_compute - w.x[0].share_weights - small / body, 0.0)
+    lower = w.x[0].share_kv if slowest > 0 else 0.0
+    w.c[0].step_bound = HBM_BOUND
+    if w.x[0].share_compute > max(lower, 1.0 - w.x[0].share_compute - lower):
+        w.c[0].step_bound = COMPUTE_BOUND
+    elif lower > 1.0 - w.x[0].share_compute - lower:
+        w.c[0].step_bound = LOWER_BOUND + slowest - 1
+    for tier in range(w.c[0].tiers):
+        w.tc[tier].step_cap = 1e9 * w.tc[tier].step_bytes / body
+    return float(body)
+
+
+@borrowing_kernel
+def step_bytes(w: World) -> None:
+    """What the step reads of each tier; writes of KV count as the reads that would take as long."""
+    tokens = w.c[0].step_tokens
     weights = w.x[0].weight_bytes
     if w.x[0].experts > 0.0:
         parts = w.x[0].micro_batches
@@ -65,7 +124,8 @@ def step_demand(w: World) -> float:
     scale = w.x[0].kv_read
     if w.c[0].window_tokens > 0 and context > 0:
         share = w.x[0].window_share
-        scale *= (1.0 - share) + share * (w.c[0].step_windowed / context)
+        seen = w.c[0].near_decode_context + w.c[0].near_chunk_context
+        scale *= (1.0 - share) + share * (seen / context)
     lower = 0
     for tier in range(1, w.c[0].tiers):
         if w.t[tier].in_place:
@@ -75,24 +135,6 @@ def step_demand(w: World) -> float:
     kv += w.c[0].copied_tokens * (w.x[0].kv_read + w.x[0].kv_write)
     w.tc[0].step_bytes = weights + kv
     w.x[0].weight_share = weights / (weights + kv)
-    longest = 0.0
-    slowest = 0
-    for tier in range(w.c[0].tiers):
-        own = w.tc[tier].step_bytes / w.tc[tier].read_bytes_per_s
-        if own > longest:
-            longest = own
-            slowest = tier
-    memory = longest
-    if w.x[0].exponent < math.inf:
-        memory = power_sum(w, longest)
-    body = memory
-    w.c[0].step_bound = HBM_BOUND if slowest == 0 else LOWER_BOUND + slowest - 1
-    if compute > memory:
-        body = compute
-        w.c[0].step_bound = COMPUTE_BOUND
-    for tier in range(w.c[0].tiers):
-        w.tc[tier].step_cap = w.tc[tier].step_bytes / body
-    return body * 1e9
 
 
 @borrowing_kernel
@@ -105,7 +147,7 @@ def begin_step(w: World, now: int) -> int:
         w.c[0].time_vmm += int(vmm)
     w.c[0].vmm_maps = 0
     w.c[0].vmm_unmaps = 0
-    communication = w.x[0].comm_fixed_ns + w.c[0].step_tokens * w.x[0].comm_token_ns
+    communication = curve_at(w, w.c[0].times_communication, float(w.c[0].step_tokens))
     w.c[0].time_launch += int(w.x[0].launch_ns)
     w.c[0].time_communication += int(communication)
     fixed = now + int(w.x[0].launch_ns) + int(communication) + int(vmm)
@@ -140,16 +182,17 @@ def account_idle(w: World, now: int) -> None:
 def account_step(w: World, now: int) -> None:
     """Book a step that ends now: its time on what bound it, its bytes on their tiers."""
     body = now - w.c[0].step_fixed_end
-    bound = w.c[0].step_bound
     w.c[0].time_arithmetic += int(w.x[0].compute_ns)
-    if bound == COMPUTE_BOUND:
-        w.c[0].time_compute += body
-    elif bound == HBM_BOUND:
-        weights = int(body * w.x[0].weight_share)
-        w.c[0].time_weights += weights
-        w.c[0].time_kv += body - weights
+    compute = int(body * w.x[0].share_compute)
+    weights = int(body * w.x[0].share_weights)
+    kv = int(body * w.x[0].share_kv)
+    w.c[0].time_compute += compute
+    w.c[0].time_weights += weights
+    w.c[0].time_small += body - compute - weights - kv
+    if w.c[0].step_slowest == 0:
+        w.c[0].time_kv += kv
     else:
-        w.t[bound - LOWER_BOUND + 1].bound_ns += body
+        w.t[w.c[0].step_slowest].bound_ns += kv
     length = now - w.c[0].step_start
     w.tc[0].written += (w.c[0].step_tokens + w.c[0].copied_tokens) * w.x[0].kv_written
     for tier in range(w.c[0].tiers):

@@ -11,6 +11,7 @@ from vsim.sim.engine.state import State
 from vsim.sim.machine.machine import Machine
 from vsim.sim.machine.vmm import vmm_cost_ns
 from vsim.sim.scenario.scenario import Scenario
+from vsim.sim.timing.curve import Curve, Grid
 from vsim.sim.timing.step_cost import StepCost
 
 
@@ -72,6 +73,8 @@ def fill_control(
         "free_rows": rows,
         "idle_from": 0,
     }
+    _, places = flat_times(cost)
+    values |= {f"times_{name}": place for name, place in places.items()}
     for name, value in values.items():
         c[name] = int(value)
 
@@ -84,8 +87,8 @@ def fill_cost(
     copied = cost.hbm_read_bytes_per_s / cost.hbm_write_bytes_per_s
     values = {
         "launch_ns": cost.launch_ns,
-        "comm_fixed_ns": cost.comm_fixed_ns,
-        "comm_token_ns": cost.comm_ns_per_token,
+        "prefill_context_ns": cost.curves.prefill_context_ns,
+        "beside_prefill": cost.curves.beside_prefill,
         "flops_token": cost.flops_per_token,
         "flops_sampled": cost.flops_per_sampled_token,
         "flops_pair": cost.flops_per_pair,
@@ -112,6 +115,25 @@ def fill_cost(
         values["unmap_ns"] = vmm_cost_ns(machine.vmm, "hbm", "unmap", chunk, chunks)
     for name, value in values.items():
         x[name] = float(value)
+
+
+TIMES = (
+    "products", "arithmetic", "head", "small", "communication", "decode", "prefill", "near_decode",
+    "near_prefill",
+)  # fmt: skip
+"""The curves and grids of `StepCurves` that the engine looks up."""
+
+
+def flat_times(cost: StepCost) -> tuple[NDArray[np.float64], dict[str, int]]:
+    """All of TIMES one after another, and where each begins; -1 for one that there is not."""
+    parts: list[NDArray[np.float64]] = []
+    places: dict[str, int] = {}
+    for name in TIMES:
+        found: Curve | Grid | None = getattr(cost.curves, name)
+        places[name] = -1 if found is None else sum(part.size for part in parts)
+        if found is not None:
+            parts.append(found.flat())
+    return np.concatenate(parts), places
 
 
 def fill_tiers(state: State, scenario: Scenario, slots: tuple[int, ...]) -> None:

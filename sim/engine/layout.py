@@ -54,6 +54,8 @@ CONTROL = _record(
     "requests tiers paths resources slots flow_room ready_room step_room gap_room op_room "
     "op_page_room op_page_reserve keys page_tokens page_bytes rows row_pages max_running "
     "max_loading prefetch_requests "
+    "times_products times_arithmetic times_head times_small times_communication times_decode "
+    "times_prefill times_near_decode times_near_prefill "
     "token_budget chunked caching static scheduler classes swap spill balanced mapped key_ratio "
     "part_tokens part_ratio window_tokens log_transfers log_steps shared_route think "
     "address call_insert call_hit call_release call_remove call_victim call_make_room call_reclaim "
@@ -63,8 +65,9 @@ CONTROL = _record(
     "refused refused_key refused_need refused_hbm next_row next_arrival waiting_heap active_heap "
     "next_flow flow_time flows done flow_serial last_account fail_cause idle_from "
     "idle_cause "
-    "step_tokens step_prefill step_context step_sampled step_bound step_no step_windowed "
-    "step_pairs step_pairs_windowed "
+    "step_tokens step_prefill step_context step_sampled step_bound step_no step_slowest "
+    "decodes decode_context decode_lower chunk_tokens chunk_pairs chunk_context chunk_lower "
+    "near_decode_context near_chunk_pairs near_chunk_context "
     "copied_tokens vmm_maps vmm_unmaps "
     # logs
     "steps exceptions operations operation_pages "
@@ -72,6 +75,7 @@ CONTROL = _record(
     "completed rejected fast_steps swapped recomputed swap_refused copy_on_write promoted "
     "prefetched prefetch_used unstuck through_skipped recomputed_tokens flow_events stalls "
     "peak_running time_arithmetic time_launch time_communication time_compute time_weights time_kv "
+    "time_small "
     "time_vmm time_idle time_idle_transfers time_idle_capacity "
     "reserved_high reserved_low used_high used_low held_tokens used_tokens budget_left "
     "lower_attends waits ranked batch_prompt batch_step failed overflowed",
@@ -79,12 +83,13 @@ CONTROL = _record(
 
 COST = _record(
     "f8",
-    "launch_ns comm_fixed_ns comm_token_ns flops_token flops_sampled flops_pair flops_per_s "
+    "launch_ns flops_token flops_sampled flops_pair flops_per_s "
+    "prefill_context_ns beside_prefill "
     "weight_bytes expert_bytes experts experts_per_token micro_batches kv_read kv_write "
     "kv_written window_share "
     "exponent attend_weight map_ns unmap_ns "
     # the step under way
-    "compute_ns body_left body_time speed weight_share",
+    "compute_ns body_left body_time speed weight_share share_compute share_weights share_kv",
 )
 
 TIER = _record(
@@ -158,6 +163,7 @@ class World:
     p: Any  # PATH, one for each pair of tiers
     pr: Any  # PATH_RATE
     use: Any  # (paths + tiers) * resources: seconds of a resource a byte costs
+    times: Any  # what kernels take: curves and grids, see `looking_up`
     scratch: Any  # resources * 2 + paths + tiers
     f: Any  # FLOW: transfers under way
     done: Any  # FLOW: transfers that have arrived and are not yet delivered
@@ -185,8 +191,8 @@ FIELDS: tuple[tuple[str, "np.dtype[Any]"], ...] = (
     ("s", SLOT), ("ref", _I4), ("free", _I4), ("at", _I4), ("ids", _I4), ("parts", _I4),
     ("part_page", _I4), ("table", _I4), ("low", _I4), ("run", _I4), ("share", _I8), ("load", _I4),
     ("ready", _I4), ("rows", _I4), ("release", _I8), ("out", OUT), ("p", PATH), ("pr", PATH_RATE),
-    ("use", _F8), ("scratch", _F8), ("f", FLOW), ("done", FLOW), ("target", _F8), ("step", STEP),
-    ("gap", _I8), ("op", OPERATION), ("op_pages", _I8), ("hit", _I4), ("wait", _I8),
+    ("use", _F8), ("times", _F8), ("scratch", _F8), ("f", FLOW), ("done", FLOW), ("target", _F8),
+    ("step", STEP), ("gap", _I8), ("op", OPERATION), ("op_pages", _I8), ("hit", _I4), ("wait", _I8),
     ("links", LINK), ("mark", _I4), ("key", _I4), ("policy", POLICY), ("ghosts", GHOST),
     ("worth", WORTH), ("heap", HEAP),
 )  # fmt: skip

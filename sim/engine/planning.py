@@ -12,9 +12,10 @@ from vsim.sim.engine.admission import (
     swap_in,
     wait_for_pages,
 )
+from vsim.sim.engine.batch_sums import sum_step
 from vsim.sim.engine.calls import make_room, on_remove, reclaim
 from vsim.sim.engine.class_marks import next_marked
-from vsim.sim.engine.demand import account_idle, account_pages, windowed_pairs
+from vsim.sim.engine.demand import account_idle, account_pages
 from vsim.sim.engine.layout import CAPACITY, INBOUND, LEAVING, RUNNING, WRITE_BACK, World
 from vsim.sim.engine.pages import (
     append_page,
@@ -337,62 +338,3 @@ def forget_computed(w: World, request: int) -> None:
     release_pages(w, request)
     w.r[request].furthest = max(w.r[request].furthest, w.r[request].computed)
     w.r[request].computed = 0
-
-
-@borrowing_kernel
-def sum_step(w: World) -> bool:
-    """Add up what the batch computes and reads; False when that is nothing."""
-    tokens = 0
-    prefill = 0
-    sampled = 0
-    context = 0
-    pairs = 0
-    windowed = 0
-    windowed_sum = 0
-    held = 0
-    used = 0
-    window = w.c[0].window_tokens
-    tiers = w.c[0].tiers
-    lower = w.c[0].lower_attends
-    for tier in range(1, tiers):
-        w.t[tier].attend_tokens = 0
-    for i in range(w.c[0].running):
-        request = w.run[i]
-        n = w.share[i]
-        held += w.r[request].held
-        used += w.r[request].computed + n
-        if n == 0:
-            continue
-        done = w.r[request].computed
-        tokens += n
-        if w.r[request].generated == 0 or n > 1:
-            prefill += n
-        if done + n == w.r[request].tokens:
-            sampled += 1
-        context += done + n
-        pairs += n * done + n * (n + 1) // 2
-        if window > 0:
-            windowed += min(done + n, window + n - 1)
-            windowed_sum += windowed_pairs(done, n, window)
-        if lower:
-            row = w.r[request].row
-            for tier in range(1, tiers):
-                pages = w.low[row * tiers + tier]
-                if pages > 0:
-                    read = pages * w.c[0].page_tokens
-                    last = w.table[row * w.c[0].row_pages + w.r[request].held - 1]
-                    if tier_of(w, last) == tier:
-                        read -= w.r[request].held * w.c[0].page_tokens - (done + n)
-                    w.t[tier].attend_tokens += read
-    if tokens == 0:
-        return False
-    w.c[0].step_tokens = tokens
-    w.c[0].step_prefill = prefill
-    w.c[0].step_sampled = sampled
-    w.c[0].step_context = context
-    w.c[0].step_pairs = pairs
-    w.c[0].step_windowed = windowed
-    w.c[0].step_pairs_windowed = windowed_sum
-    w.c[0].held_tokens = held * w.c[0].page_tokens
-    w.c[0].used_tokens = used
-    return True

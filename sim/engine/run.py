@@ -133,6 +133,7 @@ def _times(state: State, end: int) -> dict[str, int]:
         "compute": int(control["time_compute"]),
         "hbm_weights": int(control["time_weights"]),
         "hbm_kv": int(control["time_kv"]),
+        "small_kernels": int(control["time_small"]),
     }
     for name, tier in zip(state.tier_names[1:], state.arrays["t"][1:], strict=True):
         times[f"lower_tier:{name}"] = int(tier["bound_ns"])

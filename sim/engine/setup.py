@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from vsim.sim.engine import layout
 from vsim.sim.engine.class_marks import words
-from vsim.sim.engine.filling import fill_control, fill_cost, fill_requests, fill_tiers
+from vsim.sim.engine.filling import fill_control, fill_cost, fill_requests, fill_tiers, flat_times
 from vsim.sim.engine.page_keys import page_keys
 from vsim.sim.engine.state import State
 from vsim.sim.engine.topology import topology
@@ -104,6 +104,7 @@ def build_state(
         "p": zeros(count * count, layout.PATH),
         "pr": zeros(count * count, layout.PATH_RATE),
         "use": np.ascontiguousarray(net.use).ravel(),
+        "times": flat_times(cost)[0],
         "scratch": zeros(2 * resources + count * count + count, np.float64),
         "f": zeros(_FLOWS, layout.FLOW),
         "done": zeros(_FLOWS, layout.FLOW),

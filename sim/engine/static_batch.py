@@ -6,7 +6,7 @@ Yu et al., Orca, OSDI 2022, section 3, describes and replaces).
 """
 
 from vsim.sim.compiled import borrowing_kernel
-from vsim.sim.engine.demand import windowed_pairs
+from vsim.sim.engine.batch_sums import add_attention, clear_sums
 from vsim.sim.engine.layout import RUNNING, World
 from vsim.sim.engine.pages import append_page
 from vsim.sim.engine.queues import count_running, next_group, pop_head
@@ -73,11 +73,9 @@ def plan_batch(w: World, now: int) -> bool:
     w.c[0].step_prefill = n * each if w.c[0].batch_step == 0 else 0
     w.c[0].step_sampled = n
     w.c[0].step_context = n * (done + each)
-    w.c[0].step_pairs = n * (each * done + each * (each + 1) // 2)
-    window = w.c[0].window_tokens
-    if window > 0:
-        w.c[0].step_windowed = n * min(done + each, window + each - 1)
-        w.c[0].step_pairs_windowed = n * windowed_pairs(done, each, window)
+    clear_sums(w)
+    for _ in range(n):
+        add_attention(w, done, each)
     w.c[0].used_tokens = used
     w.c[0].held_tokens = n * w.r[w.run[0]].held * w.c[0].page_tokens
     w.c[0].batch_step += 1

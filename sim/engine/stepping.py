@@ -1,6 +1,7 @@
 """Steps between events: starting what was planned, and batches that only decode."""
 
 from vsim.sim.compiled import borrowing_kernel
+from vsim.sim.engine.batch_sums import sum_decodes
 from vsim.sim.engine.committing import submit_copies
 from vsim.sim.engine.demand import account_pages, account_step, begin_step, log_step
 from vsim.sim.engine.fluid import advance_service, settle
@@ -91,31 +92,19 @@ def decode_run(w: World, now: int, horizon: int) -> int:
         return now
     n = w.c[0].running
     page_tokens = w.c[0].page_tokens
-    context = 0
-    windowed = 0
     below = 0
     window = w.c[0].window_tokens
     held = 0
     next_page = NEVER
-    tiers = w.c[0].tiers
-    for tier in range(1, tiers):
-        w.t[tier].attend_tokens = 0
+    sum_decodes(w)
+    used = w.c[0].decode_context
     for i in range(n):
         request = w.run[i]
         computed = w.r[request].computed
-        context += computed
         held += w.r[request].held
         next_page = min(next_page, w.r[request].held * page_tokens - computed)
-        if window > 0:
-            if computed < window:
-                below += 1
-                windowed += computed
-            else:
-                windowed += window
-        if w.c[0].lower_attends:
-            row = w.r[request].row
-            for tier in range(1, tiers):
-                w.t[tier].attend_tokens += w.low[row * tiers + tier] * page_tokens
+        if computed < window:
+            below += 1
     done = 0
     while done < length and w.c[0].steps + 1 < w.c[0].step_room:
         if not reclaim_is_idle(w):
@@ -133,10 +122,7 @@ def decode_run(w: World, now: int, horizon: int) -> int:
         w.c[0].step_tokens = n
         w.c[0].step_prefill = 0
         w.c[0].step_sampled = n
-        w.c[0].step_context = context + n
-        w.c[0].step_pairs = context + n
-        w.c[0].step_windowed = windowed + below
-        w.c[0].step_pairs_windowed = windowed + below
+        w.c[0].step_context = w.c[0].decode_context
         if need > 0:
             held += need
             next_page = NEVER
@@ -149,9 +135,7 @@ def decode_run(w: World, now: int, horizon: int) -> int:
                     room += page_tokens
                 next_page = min(next_page, room)
         w.c[0].held_tokens = held * page_tokens
-        w.c[0].used_tokens = context + n
-        context += n
-        windowed += below
+        w.c[0].used_tokens = used
         end = begin_step(w, now)
         if end >= horizon or end >= w.c[0].next_flow:
             # the step is under way: leave it so, as `advance` would
@@ -166,6 +150,9 @@ def decode_run(w: World, now: int, horizon: int) -> int:
         w.c[0].previous_end = end
         now = end
         done += 1
+        used += n
+        w.c[0].decode_context += n
+        w.c[0].near_decode_context += below
     if done > 0:
         for i in range(n):
             request = w.run[i]

@@ -27,6 +27,7 @@ _PART_NAMES = {
     "compute": "arithmetic",
     "hbm_weights": "reading weights from HBM",
     "hbm_kv": "reading KV from HBM",
+    "small_kernels": "norms, activations and writing KV",
     "vmm": "mapping pages",
     "idle_no_requests": "no request to serve",
     "idle_transfers": "waiting for transfers",
@@ -55,7 +56,7 @@ def _groups(share: Mapping[str, float]) -> dict[str, float]:
     """Join the parts of the time that one resource is to blame for."""
     groups = {
         "compute": share.get("compute", 0.0),
-        "hbm": share.get("hbm_weights", 0.0) + share.get("hbm_kv", 0.0),
+        "hbm": sum(share.get(part, 0.0) for part in ("hbm_weights", "hbm_kv", "small_kernels")),
         "capacity": share.get("idle_capacity", 0.0),
         "transfers": share.get("idle_transfers", 0.0),
         "vmm": share.get("vmm", 0.0),

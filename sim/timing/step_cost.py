@@ -1,4 +1,11 @@
-"""What a step costs: bytes, FLOPs and fixed times of one server, summed over its GPUs.
+"""What a step costs: bytes, FLOPs and times of one server, summed over its GPUs.
+
+A step is a sum of kernels, each with its own maximum of bytes and FLOPs: while attention reads KV,
+no product of matrices runs, so neither hides behind the other.
+
+    T = launch + communication + products + LM head + small kernels + attention
+
+Attention alone reads several tiers at once, and its time over them is a p-norm.
 
 Pipeline parallelism. A batch is cut into as many micro-batches as there are stages, so that every
 stage is busy: while one stage computes micro-batch i, the next computes i - 1. A micro-batch passes
@@ -26,7 +33,10 @@ from dataclasses import dataclass
 from vsim.sim.machine.machine import Machine, Precision
 from vsim.sim.model.model import Model, expected_experts
 from vsim.sim.model.parallel import Layout, lay_out
-from vsim.traces.faults import InputError, refuse
+from vsim.sim.timing.curve import curve, line, product
+from vsim.sim.timing.kv_room import does_not_fit, held_weight_bytes, kv_tokens
+from vsim.sim.timing.step_curves import StepCurves
+from vsim.traces.faults import refuse
 
 _ACTIVATION_BYTES = 2  # activations travel between GPUs in bf16
 
@@ -60,6 +70,8 @@ class StepCost:
         hbm_read_bytes_per_s: aggregate effective read bandwidth.
         hbm_write_bytes_per_s: aggregate effective write bandwidth.
         attend_exponent: p of the sum over tiers; infinite for the slowest tier alone.
+        head_bytes: the part of `weight_read_bytes` that is the LM head.
+        measured: times of the kernels from tables; left out, they follow from the rates above.
     """
 
     gpus: int
@@ -85,6 +97,87 @@ class StepCost:
     hbm_read_bytes_per_s: float
     hbm_write_bytes_per_s: float
     attend_exponent: float
+    head_bytes: float = 0.0
+    measured: StepCurves | None = None
+
+    @property
+    def curves(self) -> StepCurves:
+        """What the kernels take: as measured, or from bytes, FLOPs and one rate for each."""
+        return constant_curves(self) if self.measured is None else self.measured
+
+
+def constant_curves(cost: StepCost) -> StepCurves:
+    """Times of the kernels from a server's rates alone.
+
+    Products take the longer of reading their weights and of their FLOPs, and so does the LM head.
+    A decode's attention reads its context; a prefill's takes the longer of that and of its FLOPs.
+    """
+    read_ns = 1e9 / cost.hbm_read_bytes_per_s
+    flop_ns = 1e9 / cost.flops_per_s
+    layers_bytes = cost.weight_read_bytes - cost.head_bytes
+
+    def weights_ns(tokens: float) -> float:
+        return (layers_bytes + expert_read_bytes(cost, tokens)) * read_ns
+
+    def flops_ns(tokens: float) -> float:
+        return cost.flops_per_token * tokens * flop_ns
+
+    knots = _token_knots(cost)
+    sampled_ns, head_ns = cost.flops_per_sampled_token * flop_ns, cost.head_bytes * read_ns
+    near, far = cost.window_share, 1 - cost.window_share
+    pair_ns = cost.flops_per_pair * flop_ns
+    seen_ns = max(cost.kv_read_bytes_per_token * read_ns, pair_ns)
+    return StepCurves(
+        products=curve(lambda tokens: max(weights_ns(tokens), flops_ns(tokens)), knots),
+        arithmetic=curve(
+            lambda tokens: flops_ns(tokens) if flops_ns(tokens) > weights_ns(tokens) else 0.0, knots
+        ),
+        head=curve(lambda tokens: max(head_ns, sampled_ns * tokens), _kink(head_ns, sampled_ns)),
+        small=line(1e9 * cost.kv_write_bytes_per_token / cost.hbm_write_bytes_per_s),
+        communication=line(cost.comm_ns_per_token, cost.comm_fixed_ns),
+        decode=product(far * seen_ns),
+        prefill=product(far * pair_ns),
+        near_decode=product(near * seen_ns) if near else None,
+        near_prefill=product(near * pair_ns) if near else None,
+        prefill_context_ns=cost.kv_read_bytes_per_token * read_ns,
+    )
+
+
+def expert_read_bytes(cost: StepCost, tokens: float) -> float:
+    """Routed experts that a step of so many tokens reads: its micro-batches touch them each."""
+    if not cost.experts:
+        return 0.0
+    parts = cost.micro_batches
+    touched = expected_experts(cost.experts, cost.experts_per_token, tokens / parts)
+    return parts * touched * cost.expert_bytes
+
+
+def _token_knots(cost: StepCost) -> list[float]:
+    """Where products are tabulated: the kink between weights and FLOPs, experts finely before it.
+
+    With experts, weights read are a curve: every number up to 64, then eight a doubling, until all
+    are touched as good as surely.
+    """
+    layers_ns = (cost.weight_read_bytes - cost.head_bytes) / cost.hbm_read_bytes_per_s * 1e9
+    slope = cost.flops_per_token / cost.flops_per_s * 1e9
+    if not cost.experts:
+        return _kink(layers_ns, slope)
+    every = layers_ns + cost.micro_batches * cost.experts * cost.expert_bytes * (
+        1e9 / cost.hbm_read_bytes_per_s
+    )
+    last = max(_kink(every, slope)[-1], 64.0 * cost.experts * cost.micro_batches)
+    knots = [float(tokens) for tokens in range(65)]
+    while knots[-1] < last:
+        knots.append(math.ceil(knots[-1] * 2 ** (1 / 8)))
+    return knots
+
+
+def _kink(flat: float, slope: float) -> list[float]:
+    """Whole numbers around the point at which slope · x passes flat: exact at all others."""
+    if slope <= 0.0 or not math.isfinite(flat / slope):
+        return [0.0, 1.0]
+    below = float(min(math.floor(flat / slope), 1 << 40))
+    return sorted({0.0, below, below + 1, below + 2})
 
 
 def step_cost(
@@ -113,9 +206,9 @@ def step_cost(
     """
     layout = lay_out(machine, model, tensor, pipeline, file=file)
     kv_bytes = layout.kv_copies * model.kv_bytes_per_token(kv)
-    capacity = _kv_tokens(machine, model, layout, weights, kv) * kv_bytes
+    capacity = kv_tokens(machine, model, layout, weights, kv) * kv_bytes
     if capacity <= 0:
-        refuse(file, _does_not_fit(machine, model, layout, weights, kv), place="parallel")
+        refuse(file, does_not_fit(machine, model, layout, weights, kv), place="parallel")
     gpu = machine.gpu
     effective = layout.gpus / layout.imbalance
     fixed, per_token = _communication_ns(machine, model, layout)
@@ -126,7 +219,7 @@ def step_cost(
         gpus=layout.gpus,
         kv_bytes_per_token=kv_bytes,
         kv_capacity_bytes=capacity,
-        weight_bytes=_held_weight_bytes(model, layout, weights),
+        weight_bytes=held_weight_bytes(model, layout, weights),
         micro_batches=pipeline,
         launch_ns=float(pipeline * machine.launch.step_overhead.value),
         comm_fixed_ns=fixed,
@@ -146,6 +239,7 @@ def step_cost(
         hbm_read_bytes_per_s=effective * machine.hbm.read.value * gpu.hbm_efficiency.value,
         hbm_write_bytes_per_s=effective * machine.hbm.write.value * gpu.hbm_efficiency.value,
         attend_exponent=math.inf if exponent is None else exponent,
+        head_bytes=float(pipeline * lm_head),
     )
 
 
@@ -166,54 +260,95 @@ def fit(
     return cost.kv_capacity_bytes // cost.kv_bytes_per_token
 
 
-def dense_time_ns(
-    cost: StepCost,
-    *,
-    tokens: int,
-    sampled: int,
-    pairs: int,
-    context_tokens: int,
-    window_pairs: int | None = None,
-    window_context_tokens: int | None = None,
-    lower_tiers: Sequence[tuple[float, float]] = (),
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one step computes, in sums over its requests.
+
+    Args:
+        sampled: tokens whose successor is sampled.
+        decodes: requests that compute one token.
+        decode_context: keys that those see, each request's together.
+        prefill_tokens: tokens computed by the others, in chunks.
+        prefill_pairs: query-key pairs of those chunks.
+        prefill_context: keys that the chunks' last tokens see.
+        near_decode_context, near_prefill_pairs, near_prefill_context: the same in layers that see
+            a window; only where some do.
+    """
+
+    sampled: int = 0
+    decodes: int = 0
+    decode_context: int = 0
+    prefill_tokens: int = 0
+    prefill_pairs: int = 0
+    prefill_context: int = 0
+    near_decode_context: int = 0
+    near_prefill_pairs: int = 0
+    near_prefill_context: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """Tokens computed."""
+        return self.decodes + self.prefill_tokens
+
+
+def decodes(requests: int, context: int) -> Batch:
+    """A batch that only decodes, with `context` keys seen by all requests together."""
+    return Batch(requests, requests, context, near_decode_context=context)
+
+
+def chunk(tokens: int, before: int = 0, sampled: int = 1) -> Batch:
+    """A batch that computes so many tokens of one prompt, behind those before."""
+    pairs = tokens * before + tokens * (tokens + 1) // 2
+    if tokens == 1:
+        return Batch(sampled, 1, before + 1, near_decode_context=before + 1)
+    return Batch(
+        sampled=sampled,
+        prefill_tokens=tokens,
+        prefill_pairs=pairs,
+        prefill_context=before + tokens,
+        near_prefill_pairs=pairs,
+        near_prefill_context=before + tokens,
+    )
+
+
+def step_time_ns(
+    cost: StepCost, batch: Batch, lower_tiers: Sequence[tuple[float, float]] = ()
 ) -> float:
     """Time of one step in nanoseconds, unrounded: the reference for the engine's compiled one.
 
-    T = launch + comm_fixed + comm · tokens + max(flops / rate, (Σ_tier time_tier^p)^(1/p))
-
-    HBM's time is weights, touched experts and KV read over its read bandwidth, plus KV written over
-    its write bandwidth. The micro-batches of a pipeline touch experts each on their own.
-
     Args:
         cost: the server's costs.
-        tokens: tokens computed, of prefill and decode together.
-        sampled: tokens whose successor is sampled.
-        pairs: query-key pairs of full layers, summed over the tokens computed.
-        context_tokens: KV tokens read from HBM by full layers: each request's context once.
-        window_pairs: pairs of windowed layers; by default as `pairs`.
-        window_context_tokens: tokens read by windowed layers; by default as `context_tokens`.
+        batch: what is computed; its contexts are those in HBM.
         lower_tiers: bytes attended in place and bandwidth in bytes per second, of each other tier.
     """
-    share = cost.window_share
-    near_pairs = pairs if window_pairs is None else window_pairs
-    near_context = context_tokens if window_context_tokens is None else window_context_tokens
-    flops = (
-        cost.flops_per_token * tokens
-        + cost.flops_per_sampled_token * sampled
-        + cost.flops_per_pair * ((1 - share) * pairs + share * near_pairs)
-    )
-    read = cost.weight_read_bytes + cost.kv_read_bytes_per_token * (
-        (1 - share) * context_tokens + share * near_context
-    )
-    if cost.experts:
-        parts = cost.micro_batches
-        touched = expected_experts(cost.experts, cost.experts_per_token, tokens / parts)
-        read += parts * touched * cost.expert_bytes
-    hbm_s = read / cost.hbm_read_bytes_per_s
-    hbm_s += cost.kv_write_bytes_per_token * tokens / cost.hbm_write_bytes_per_s
-    times = [hbm_s, *(count / bandwidth for count, bandwidth in lower_tiers)]
-    busy_s = max(flops / cost.flops_per_s, power_sum(times, cost.attend_exponent))
-    return cost.launch_ns + cost.comm_fixed_ns + cost.comm_ns_per_token * tokens + busy_s * 1e9
+    curves = cost.curves
+    fixed = cost.launch_ns + curves.communication.at(batch.tokens)
+    dense = curves.products.at(batch.tokens) + curves.small.at(batch.tokens)
+    dense += curves.head.at(batch.sampled)
+    times = [attention_ns(cost, curves, batch)]
+    times += [1e9 * count / bandwidth for count, bandwidth in lower_tiers]
+    return fixed + dense + power_sum(times, cost.attend_exponent)
+
+
+def attention_ns(cost: StepCost, curves: StepCurves, batch: Batch) -> float:
+    """Time of a step's attention over HBM alone, nanoseconds."""
+    total = 0.0
+    if batch.decodes:
+        total += curves.decode.at(batch.decodes, batch.decode_context / batch.decodes)
+        if curves.near_decode is not None:
+            near = batch.near_decode_context / batch.decodes
+            total += curves.near_decode.at(batch.decodes, near)
+        if batch.prefill_tokens:
+            total *= curves.beside_prefill
+    if batch.prefill_tokens:
+        tokens = batch.prefill_tokens
+        arithmetic = curves.prefill.at(tokens, batch.prefill_pairs / tokens)
+        context = (1 - cost.window_share) * batch.prefill_context
+        if curves.near_prefill is not None:
+            arithmetic += curves.near_prefill.at(tokens, batch.near_prefill_pairs / tokens)
+            context += cost.window_share * batch.near_prefill_context
+        total += max(arithmetic, context * curves.prefill_context_ns)
+    return total
 
 
 def power_sum(times: Sequence[float], exponent: float) -> float:
@@ -244,86 +379,3 @@ def _communication_ns(machine: Machine, model: Model, layout: Layout) -> tuple[f
         fixed += layout.pipeline * link.latency.value
         per_token += activation_ns
     return float(fixed), per_token
-
-
-def _stage_weight_bytes(model: Model, layout: Layout, weights: Precision) -> list[float]:
-    """Weight bytes of each stage, summed over its GPUs."""
-    stages: list[float] = []
-    layer = 0
-    for stage, count in enumerate(layout.stage_layers):
-        total = 0.0
-        for _ in range(count):
-            total += model.layer_bytes(layer, weights)
-            if model.moe is not None and layer >= model.moe.dense_layers:
-                total += model.moe.experts * model.expert_bytes(weights)
-            layer += 1
-        first, last = stage == 0, stage == layout.pipeline - 1
-        if last:
-            total += model.final_norm_bytes
-        tied_here = first and last and model.tied_embeddings
-        total += model.embedding_bytes * (first + last - tied_here)
-        stages.append(total)
-    return stages
-
-
-def _held_weight_bytes(model: Model, layout: Layout, weights: Precision) -> int:
-    return round(sum(_stage_weight_bytes(model, layout, weights)))
-
-
-def _kv_tokens(
-    machine: Machine, model: Model, layout: Layout, weights: Precision, kv: Precision
-) -> int:
-    """KV tokens that fit beside the weights: of the fullest stage; negative if weights do not."""
-    usable = layout.tensor * machine.hbm.capacity.value * machine.gpu.memory_utilisation.value
-    per_layer = layout.kv_copies * model.kv_bytes_per_token_layer(kv)
-    return min(
-        math.floor((usable - held) / (count * per_layer))
-        for held, count in zip(
-            _stage_weight_bytes(model, layout, weights), layout.stage_layers, strict=True
-        )
-    )
-
-
-def _does_not_fit(
-    machine: Machine, model: Model, layout: Layout, weights: Precision, kv: Precision
-) -> str:
-    """Say by how much the weights do not fit, and what would."""
-    utilisation = machine.gpu.memory_utilisation.value
-    each = machine.hbm.capacity.value
-    usable = layout.gpus * each * utilisation
-    needed = _held_weight_bytes(model, layout, weights)
-    message = (
-        f"{model.name} in {weights} needs {needed / 1e9:.2f} GB of weights and room for KV;"
-        f" {machine.name} with tensor {layout.tensor} x pipeline {layout.pipeline} has"
-        f" {layout.gpus} x {each / 1e9:.2f} GB x {utilisation:g} usable = {usable / 1e9:.2f} GB"
-    )
-    if layout.pipeline > 1 and needed < usable:
-        fullest = max(_stage_weight_bytes(model, layout, weights))
-        share = usable / layout.pipeline
-        message += f", and its fullest stage {fullest / 1e9:.2f} of {share / 1e9:.2f} GB"
-    ways = []
-    count = machine.gpu.count
-    degrees = [(t, p) for p in range(1, count + 1) for t in range(1, count // p + 1)]
-    for tensor, pipeline in sorted(degrees, key=lambda pair: (pair[0] * pair[1], pair[1])):
-        if _fits(machine, model, tensor, pipeline, weights, kv):
-            ways.append(f"parallel: {{tensor: {tensor}, pipeline: {pipeline}}}")
-            break
-    lower: tuple[Precision, ...] = ("fp8", "int4")
-    for precision in lower:
-        if _fits(machine, model, layout.tensor, layout.pipeline, precision, kv):
-            ways.append(f"precision: {{weights: {precision}}}")
-            break
-    if ways:
-        return f"{message}; write {' or '.join(ways)}"
-    gpus = math.floor(needed / (each * utilisation)) + 1
-    return f"{message}; take a machine with more HBM, such as {gpus} GPUs of this size"
-
-
-def _fits(
-    machine: Machine, model: Model, tensor: int, pipeline: int, weights: Precision, kv: Precision
-) -> bool:
-    try:
-        layout = lay_out(machine, model, tensor, pipeline)
-    except InputError:
-        return False
-    return _kv_tokens(machine, model, layout, weights, kv) > 0

@@ -129,7 +129,7 @@ def test_what_no_placement_can_beat_is_never_shown_too_long(bound_s: float, text
         "hit_ratio": 0.5,
         "moved_bytes": 0,
         "gap": 0.1,
-        "body_gap": 0.2,
+        "attention_gap": 0.2,
         "bound_s": bound_s,
         "certificate": {"launch_and_communication_s": 0.0, "solver": "HiGHS"},
     }

@@ -97,7 +97,7 @@ def test_no_policy_takes_less_than_the_bound(
             placed = result.summary["placement"]
             assert placed["decode_s"] >= placed["bound_s"], placement
             assert placed["gap"] >= 0
-            assert placed["body_gap"] >= 0
+            assert placed["attention_gap"] >= 0
             assert placed["policy"] == placement
 
 

@@ -126,7 +126,7 @@ def test_the_terminal_says_who_placed_pages_and_how_far_from_the_best_it_is(fold
 def test_the_summary_holds_what_is_documented(folder: Path) -> None:
     placed = json.loads(json.dumps(summary_of(folder), allow_nan=False))["placement"]
     assert set(placed) == {
-        "policy", "oracle", "hit_ratio", "moved_bytes", "decode_s", "bound_s", "gap", "body_gap",
+        "policy", "oracle", "hit_ratio", "moved_bytes", "decode_s", "bound_s", "gap", "attention_gap",
         "certificate",
     }  # fmt: skip
     certificate = placed["certificate"]

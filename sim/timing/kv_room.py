@@ -1,0 +1,92 @@
+"""Room for KV: what weights leave of a server's HBM, and what to write where they do not fit."""
+
+import math
+
+from vsim.sim.machine.machine import Machine, Precision
+from vsim.sim.model.model import Model
+from vsim.sim.model.parallel import Layout, lay_out
+from vsim.traces.faults import InputError
+
+
+def _stage_weight_bytes(model: Model, layout: Layout, weights: Precision) -> list[float]:
+    """Weight bytes of each stage, summed over its GPUs."""
+    stages: list[float] = []
+    layer = 0
+    for stage, count in enumerate(layout.stage_layers):
+        total = 0.0
+        for _ in range(count):
+            total += model.layer_bytes(layer, weights)
+            if model.moe is not None and layer >= model.moe.dense_layers:
+                total += model.moe.experts * model.expert_bytes(weights)
+            layer += 1
+        first, last = stage == 0, stage == layout.pipeline - 1
+        if last:
+            total += model.final_norm_bytes
+        tied_here = first and last and model.tied_embeddings
+        total += model.embedding_bytes * (first + last - tied_here)
+        stages.append(total)
+    return stages
+
+
+def held_weight_bytes(model: Model, layout: Layout, weights: Precision) -> int:
+    """Weights that a server holds; with pipeline stages a tied LM head is a second copy."""
+    return round(sum(_stage_weight_bytes(model, layout, weights)))
+
+
+def kv_tokens(
+    machine: Machine, model: Model, layout: Layout, weights: Precision, kv: Precision
+) -> int:
+    """KV tokens that fit beside the weights: of the fullest stage; negative if weights do not."""
+    usable = layout.tensor * machine.hbm.capacity.value * machine.gpu.memory_utilisation.value
+    per_layer = layout.kv_copies * model.kv_bytes_per_token_layer(kv)
+    return min(
+        math.floor((usable - held) / (count * per_layer))
+        for held, count in zip(
+            _stage_weight_bytes(model, layout, weights), layout.stage_layers, strict=True
+        )
+    )
+
+
+def does_not_fit(
+    machine: Machine, model: Model, layout: Layout, weights: Precision, kv: Precision
+) -> str:
+    """Say by how much the weights do not fit, and what would."""
+    utilisation = machine.gpu.memory_utilisation.value
+    each = machine.hbm.capacity.value
+    usable = layout.gpus * each * utilisation
+    needed = held_weight_bytes(model, layout, weights)
+    message = (
+        f"{model.name} in {weights} needs {needed / 1e9:.2f} GB of weights and room for KV;"
+        f" {machine.name} with tensor {layout.tensor} x pipeline {layout.pipeline} has"
+        f" {layout.gpus} x {each / 1e9:.2f} GB x {utilisation:g} usable = {usable / 1e9:.2f} GB"
+    )
+    if layout.pipeline > 1 and needed < usable:
+        fullest = max(_stage_weight_bytes(model, layout, weights))
+        share = usable / layout.pipeline
+        message += f", and its fullest stage {fullest / 1e9:.2f} of {share / 1e9:.2f} GB"
+    ways = []
+    count = machine.gpu.count
+    degrees = [(t, p) for p in range(1, count + 1) for t in range(1, count // p + 1)]
+    for tensor, pipeline in sorted(degrees, key=lambda pair: (pair[0] * pair[1], pair[1])):
+        if _fits(machine, model, tensor, pipeline, weights, kv):
+            ways.append(f"parallel: {{tensor: {tensor}, pipeline: {pipeline}}}")
+            break
+    lower: tuple[Precision, ...] = ("fp8", "int4")
+    for precision in lower:
+        if _fits(machine, model, layout.tensor, layout.pipeline, precision, kv):
+            ways.append(f"precision: {{weights: {precision}}}")
+            break
+    if ways:
+        return f"{message}; write {' or '.join(ways)}"
+    gpus = math.floor(needed / (each * utilisation)) + 1
+    return f"{message}; take a machine with more HBM, such as {gpus} GPUs of this size"
+
+
+def _fits(
+    machine: Machine, model: Model, tensor: int, pipeline: int, weights: Precision, kv: Precision
+) -> bool:
+    try:
+        layout = lay_out(machine, model, tensor, pipeline)
+    except InputError:
+        return False
+    return kv_tokens(machine, model, layout, weights, kv) > 0

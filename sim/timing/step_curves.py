@@ -1,0 +1,38 @@
+"""StepCurves: what each kind of kernel of a step takes, once model and machine are known."""
+
+from dataclasses import dataclass
+
+from vsim.sim.timing.curve import Curve, Grid
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepCurves:
+    """Times of a step's kernels on one server, nanoseconds. All layers are in them.
+
+    Args:
+        products: over tokens computed: projections, FFNs and experts of all layers.
+        arithmetic: over the same: the part of `products` that FLOPs bound; the rest reads weights.
+        head: over tokens whose successor is sampled: the LM head.
+        small: over tokens computed: norms, activations, rotary embeddings, writes of KV.
+        communication: over tokens computed: all-reduces and sends between GPUs.
+        decode: over requests that compute one token and their mean context: their attention, in
+            layers that see all of it.
+        prefill: over tokens computed in longer chunks and the keys that each of them sees in the
+            mean: their attention, in the same layers.
+        near_decode, near_prefill: the same in layers with a window; None where there are none.
+        prefill_context_ns: the least time of a prefill's attention for each token of context.
+        beside_prefill: how many times as long the attention of decodes takes in a step that also
+            computes chunks.
+    """
+
+    products: Curve
+    arithmetic: Curve
+    head: Curve
+    small: Curve
+    communication: Curve
+    decode: Grid
+    prefill: Grid
+    near_decode: Grid | None
+    near_prefill: Grid | None
+    prefill_context_ns: float
+    beside_prefill: float = 1.0
