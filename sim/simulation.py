@@ -14,6 +14,7 @@ from vsim.sim.feasibility import refuse_for_memory, refuse_what_is_infeasible
 from vsim.sim.machine.loading import load_machine
 from vsim.sim.model.loading import load_model
 from vsim.sim.model.parallel import check_peer
+from vsim.sim.profiles.rules import served, server_rules, with_profile
 from vsim.sim.results.output import Result, RunTables, begun_folder, make_result
 from vsim.sim.scenario.applicability import refuse_what_cannot_act
 from vsim.sim.scenario.case import Case
@@ -82,6 +83,7 @@ def _simulate(
     """Simulate, with tables that grow in `folder`, or in temporary files if they are kept."""
     machine = load_machine(_located(scenario.machine, base))
     model = load_model(_located(scenario.model, base))
+    scenario = with_profile(scenario, machine)
     cost = step_cost(
         machine,
         model,
@@ -98,6 +100,8 @@ def _simulate(
         check_requests(requests)
     requests = shape_requests(scenario, requests)
     seeded = seed_acts(scenario, requests)
+    rules = server_rules(scenario.engine, model)
+    cost = served(cost, scenario.engine, rules)
     case = Case(scenario, machine, cost, requests, Path(base), seeded)
     refuse_what_cannot_act(case)
     check_peer(machine, cost.gpus, tuple(tier.tier for tier in scenario.tiers))
@@ -106,7 +110,7 @@ def _simulate(
     tables = RunTables.of(scenario, folder) if keep else None
     started = perf_counter()
     try:
-        state = build_state(scenario, machine, cost, requests, Path(base))
+        state = build_state(scenario, machine, cost, requests, Path(base), rules)
     except MemoryError:
         refuse_for_memory(case)
     log = RunLog(keep=False) if tables is None else tables.log()

@@ -6,6 +6,7 @@ from vsim.sim.engine.class_marks import next_marked
 from vsim.sim.engine.demand import book_wait
 from vsim.sim.engine.layout import (
     CAPACITY,
+    FIRST_CHUNK,
     IN_FLIGHT,
     INBOUND,
     LEAVING,
@@ -13,6 +14,7 @@ from vsim.sim.engine.layout import (
     PREFETCHED,
     PROMOTION,
     SWAP_IN,
+    WHOLE_SEQUENCE,
     WRITE_BACK,
     World,
 )
@@ -144,6 +146,37 @@ def within_reach_itself(w: World, slot: int) -> bool:
     return bool(w.ref[slot] == 0 or w.s[slot].flags & LEAVING)
 
 
+@borrowing_inline
+def promised_pages(w: World, request: int) -> int:
+    """Pages that must be had before a request comes in, those that it finds included."""
+    tokens = w.r[request].tokens
+    if w.c[0].admission == WHOLE_SEQUENCE:
+        tokens = w.r[request].prompt + w.r[request].output
+    return int((tokens + w.c[0].page_tokens - 1) // w.c[0].page_tokens)
+
+
+@borrowing_kernel
+def kept_pages(w: World) -> int:
+    """Pages that must stay free beside a request that comes in.
+
+    The watermark where others run, and what was promised to them and they do not hold yet.
+    """
+    kept = wide(0)
+    if w.c[0].running > 0:
+        kept += w.c[0].watermark_pages
+    if w.c[0].admission == WHOLE_SEQUENCE:
+        for i in range(w.c[0].running):
+            kept += promised_pages(w, wide(w.run[i])) - w.r[w.run[i]].held
+        for i in range(w.c[0].loading):
+            kept += promised_pages(w, wide(w.load[i])) - w.r[w.load[i]].held
+        for i in range(w.c[0].ready):
+            at = w.c[0].ready_head + i
+            if at >= w.c[0].ready_room:
+                at -= w.c[0].ready_room
+            kept += promised_pages(w, wide(w.ready[at])) - w.r[w.ready[at]].held
+    return int(kept)
+
+
 @borrowing_kernel
 def admit(w: World, request: int, budget: int, now: int) -> int:
     """Give a request its row, its cached prefix and its first pages.
@@ -213,10 +246,14 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
             tokens = budget
         need = (done + tokens + page_tokens - 1) // page_tokens - hit
         within_reach = pages_within_reach(w)
-    if within_reach - idle < need:
+    room = need
+    if w.c[0].admission != FIRST_CHUNK:
+        found = hit - to_load if loads else hit
+        room = max(need, promised_pages(w, request) - found + kept_pages(w))
+    if within_reach - idle < room:
         w.c[0].fail_cause = CAPACITY
         wait_for_pages(w, request, now)
-        remember_refusal(w, request, missed, need, loads)
+        remember_refusal(w, request, missed, room, loads)
         return REFUSED
     w.c[0].free_rows -= 1
     for i in range(hit):

@@ -3,14 +3,14 @@
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.admission import finish_loading
 from vsim.sim.engine.calls import reclaim
-from vsim.sim.engine.demand import account_pages, account_step, log_step
+from vsim.sim.engine.demand import account_pages, account_step, open_step
+from vsim.sim.engine.emitting import emit
 from vsim.sim.engine.fluid import start_flow
-from vsim.sim.engine.layout import ATTEND, COMPUTE, COPY, DONE, FAIR, INBOUND, World
+from vsim.sim.engine.layout import ATTEND, COMPUTE, COPY, FAIR, INBOUND, World
 from vsim.sim.engine.pages import (
     close_copy,
     hbm,
     publish_page,
-    release_pages,
     tier_of,
     unpin,
     write_through,
@@ -20,19 +20,18 @@ from vsim.sim.engine.planning import leave_running
 
 @borrowing_kernel
 def commit(w: World, now: int) -> None:
-    """The step under way ends now: tokens come out, full pages can be found, requests end."""
+    """The step under way ends now: its tokens are there, full pages can be found.
+
+    A pipelined engine sees the tokens only once it has launched the next step, see `begin_step`.
+    """
     account_pages(w, now)
     account_step(w, now)
     if w.c[0].log_steps:
         log_step_operations(w, now)
     w.c[0].in_flight = 0
-    previous = w.c[0].previous_end
-    common = 0
     running = w.c[0].running
     page_tokens = w.c[0].page_tokens
-    static = w.c[0].static
-    ended = 0
-    log_length = running
+    emitted = wide(0)
     i = wide(0)
     while i < w.c[0].running:
         request = w.run[i]
@@ -50,34 +49,18 @@ def commit(w: World, now: int) -> None:
             generated = w.r[request].generated + 1
             w.r[request].generated = generated
             w.r[request].tokens = computed + 1
-            if generated == 1:
-                w.r[request].first = now
-            elif w.r[request].last == previous:
-                common += 1
-            else:
-                x = w.c[0].exceptions
-                w.gap[x] = now - w.r[request].last
-                w.c[0].exceptions = x + 1
-            w.r[request].last = now
-            if generated == w.r[request].output:
-                ended += 1
-                finish(w, request, now)
-                if not static:
-                    leave_running(w, i)
-                    release_pages(w, request)
-                    continue
+            w.emit[emitted] = request
+            emitted += 1
+            if generated == w.r[request].output and not w.c[0].static:
+                w.c[0].finishing += 1
+                leave_running(w, i)
+                continue
         i += 1
-    after = w.c[0].running
-    w.c[0].running = log_length
-    log_step(w, now, common)
-    w.c[0].running = after
+    open_step(w, now, running)
+    w.c[0].emitted = emitted
     w.c[0].step_no += 1
-    w.c[0].previous_end = now
-    if ended > 0:
-        w.c[0].blocked = 0
-        w.c[0].prefetch_idle = 0
-        if static:
-            end_batch(w)
+    if not w.c[0].pipelined:
+        emit(w, now)
 
 
 @borrowing_kernel
@@ -137,34 +120,6 @@ def publish_pages(w: World, request: int, first: int, end: int) -> None:
             # whole or, where blocks are finer, in part
             if publish_page(w, request, page) == w.c[0].refused_key or w.c[0].part_ratio > 1:
                 w.c[0].refused = -1
-
-
-@borrowing_kernel
-def finish(w: World, request: int, now: int) -> None:
-    """A request's last token is out; turns that think from now on are released."""
-    w.r[request].state = DONE
-    w.c[0].completed += 1
-    if not w.c[0].think:
-        return
-    child = w.turn[request].child
-    while child >= 0:
-        n = w.c[0].released
-        w.release[2 * n] = child
-        w.release[2 * n + 1] = now + max(w.turn[child].think, 1)
-        w.c[0].released = n + 1
-        child = w.turn[child].sibling
-
-
-@borrowing_kernel
-def end_batch(w: World) -> None:
-    """A static batch gives up its pages only when its last request has ended."""
-    for i in range(w.c[0].running):
-        if w.r[w.run[i]].state != DONE:
-            return
-    for i in range(w.c[0].running):
-        w.g[w.r[w.run[i]].group].running -= 1
-        release_pages(w, w.run[i])
-    w.c[0].running = 0
 
 
 @borrowing_kernel

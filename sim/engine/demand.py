@@ -2,7 +2,8 @@
 
 import math
 
-from vsim.sim.compiled import borrowing_inline, borrowing_kernel
+from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
+from vsim.sim.engine.emitting import close_step, emit
 from vsim.sim.engine.exact_sums import LOW_BITS, add_product
 from vsim.sim.engine.fluid import settle
 from vsim.sim.engine.layout import (
@@ -139,7 +140,13 @@ def step_bytes(w: World) -> None:
 
 @borrowing_kernel
 def begin_step(w: World, now: int) -> int:
-    """Start the step whose sums are in the control record; returns when it ends if undisturbed."""
+    """Start the step whose sums are in the control record; returns when it ends if undisturbed.
+
+    A pipelined engine planned it at `plan_at`, when it saw the tokens of the step before the last.
+    It launches the kernels until `launched`, and only then sees the last step's tokens, if the GPU
+    has them by then. A decoding batch is one graph, which starts when it is launched; other kernels
+    start as they are launched, and the last one can't end before that.
+    """
     body = min(step_demand(w), 2.0 * LAST_NS)  # a run ends before such a step does
     vmm = 0.0
     if w.c[0].mapped:
@@ -148,11 +155,22 @@ def begin_step(w: World, now: int) -> int:
     w.c[0].vmm_maps = 0
     w.c[0].vmm_unmaps = 0
     communication = curve_at(w, w.c[0].times_communication, float(w.c[0].step_tokens))
-    w.c[0].time_launch += int(w.x[0].launch_ns)
     w.c[0].time_communication += int(communication)
-    fixed = now + int(w.x[0].launch_ns) + int(communication) + int(vmm)
     if w.c[0].idle_from >= 0:
         account_idle(w, now)
+    launched = wide(now)
+    fixed = now + int(w.x[0].launch_ns) + int(communication) + int(vmm)
+    if w.c[0].pipelined:
+        tokens = float(w.c[0].step_tokens)
+        if w.c[0].chunk_tokens == 0:
+            launched = w.c[0].plan_at + int(curve_at(w, w.c[0].times_graph_launch, tokens))
+            begins = launched
+        else:
+            launched = w.c[0].plan_at + int(curve_at(w, w.c[0].times_eager_launch, tokens))
+            begins = min(w.c[0].plan_at + int(w.x[0].prepare_ns), launched)
+        fixed = max(now, begins) + int(communication) + int(vmm)
+        fixed = max(fixed, launched + int(w.x[0].drain_ns) - math.ceil(body))
+    w.c[0].time_launch += fixed - now - int(communication) - int(vmm)
     w.c[0].in_flight = 1
     w.c[0].step_start = now
     w.c[0].step_fixed_end = fixed
@@ -162,6 +180,15 @@ def begin_step(w: World, now: int) -> int:
     w.c[0].step_end = fixed + math.ceil(body - 1e-6)
     if w.c[0].flows > 0 or w.c[0].shared_route:
         settle(w, now)
+    if w.c[0].pipelined:
+        seen = launched
+        if w.c[0].step_open:
+            seen = max(launched, now)
+            if w.c[0].uniform:
+                close_step(w, seen, w.c[0].emitted)
+            else:
+                emit(w, seen)
+        w.c[0].plan_at = seen
     return int(w.c[0].step_end)
 
 
@@ -229,16 +256,14 @@ def book_wait(w: World, cause: int, waited: int) -> None:
 
 
 @borrowing_inline
-def log_step(w: World, now: int, common: int) -> None:
-    """Append the step that ends now to the log."""
+def open_step(w: World, now: int, requests: int) -> None:
+    """Begin the log's row of the step that ends now; `close_step` completes it."""
     n = w.c[0].steps
     w.step[n].start = w.c[0].step_start
-    w.step[n].end = now
     w.step[n].prefill = w.c[0].step_prefill
     w.step[n].decode = w.c[0].step_tokens - w.c[0].step_prefill
     w.step[n].context = w.c[0].step_context
-    w.step[n].requests = w.c[0].running
-    w.step[n].common = common
+    w.step[n].requests = requests
     w.step[n].bound = w.c[0].step_bound
     w.step[n].body = now - w.c[0].step_fixed_end
-    w.c[0].steps = n + 1
+    w.c[0].step_open = 1

@@ -237,6 +237,12 @@ def drive(state: State, backend: Backend, progress: Progress | None = None) -> i
             time, latest = group
             set_timer(time, latest)
 
+    def set_released() -> None:
+        pairs = state.arrays["release"][: 2 * control[_RELEASED]].tolist()
+        control[_RELEASED] = 0
+        for row, time in zip(pairs[::2], pairs[1::2], strict=True):
+            set_timer(time, [row])
+
     def submit_copies() -> None:
         nonlocal serial
         for copy in _outbox(state):
@@ -259,10 +265,7 @@ def drive(state: State, backend: Backend, progress: Progress | None = None) -> i
         else:
             state.take_log()
             enter_commit(now, state.address)
-            pairs = state.arrays["release"][: 2 * control[_RELEASED]].tolist()
-            control[_RELEASED] = 0
-            for row, time in zip(pairs[::2], pairs[1::2], strict=True):
-                set_timer(time, [row])
+            set_released()
             if progress is not None:
                 progress(int(control[_COMPLETED]), len(state.requests))
         control[_NOW] = now
@@ -278,6 +281,7 @@ def drive(state: State, backend: Backend, progress: Progress | None = None) -> i
             if computes:
                 backend.submit(Operation("step", serial))
                 serial += 1
+            set_released()
     backend.close()
     return int(control[_NOW])
 

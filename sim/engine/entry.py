@@ -73,7 +73,7 @@ def enter_advance(now: int, horizon: int, fast: bool, address: int) -> int:
         limit = min(horizon, LAST_NS)
         if arrives:
             limit = min(limit, w.c[0].next_arrival)
-        if not w.c[0].in_flight:
+        if not w.c[0].in_flight and not w.c[0].planned:
             if fast:
                 now = decode_run(w, now, limit)
                 w.c[0].now = now
@@ -83,6 +83,10 @@ def enter_advance(now: int, horizon: int, fast: bool, address: int) -> int:
                 start_planned(w, plan(w, now), now)
                 if w.c[0].failed:
                     return FAILED
+                if w.c[0].released > 0:
+                    w.c[0].planned = 1
+                    return RELEASED
+        w.c[0].planned = 0
         end = w.c[0].step_end if w.c[0].in_flight else NEVER
         arrival = w.c[0].next_arrival if arrives else NEVER
         if arrival < NEVER and arrival <= min(end, min(horizon, w.c[0].next_flow)):

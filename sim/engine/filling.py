@@ -10,6 +10,7 @@ from vsim.sim.engine.page_keys import PageKeys
 from vsim.sim.engine.state import State
 from vsim.sim.machine.machine import Machine
 from vsim.sim.machine.vmm import vmm_cost_ns
+from vsim.sim.profiles.rules import ServerRules
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.timing.curve import Curve, Grid
 from vsim.sim.timing.step_cost import StepCost
@@ -19,6 +20,7 @@ def fill_control(
     state: State,
     scenario: Scenario,
     cost: StepCost,
+    rules: ServerRules,
     keys: PageKeys,
     caching: bool,
     rows: int,
@@ -28,6 +30,11 @@ def fill_control(
     """Set the control record: what the scenario says, and where a run begins."""
     engine, c = scenario.engine, state.control
     in_place = [tier.access == "in_place" for tier in scenario.tiers[1:]]
+    admissions = {
+        "first_chunk": layout.FIRST_CHUNK,
+        "whole_prompt": layout.WHOLE_PROMPT,
+        "whole_sequence": layout.WHOLE_SEQUENCE,
+    }
     schedulers = {"fcfs": layout.FCFS, "priority": layout.PRIORITY, "fair": layout.FAIR}
     values = {
         "requests": len(state.requests),
@@ -51,6 +58,9 @@ def fill_control(
         "static": engine.batching == "static",
         "scheduler": schedulers[engine.scheduler],
         "classes": groups,
+        "pipelined": rules.pipelined,
+        "admission": admissions[rules.admission],
+        "watermark_pages": int(rules.watermark * state.capacity_pages[0]),
         "swap": engine.preemption == "swap",
         "spill": any(in_place) and engine.placement == "hbm_first",
         "balanced": engine.placement == "balanced",
@@ -73,14 +83,19 @@ def fill_control(
         "free_rows": rows,
         "idle_from": 0,
     }
-    _, places = flat_times(cost)
+    _, places = flat_times(cost, rules)
     values |= {f"times_{name}": place for name, place in places.items()}
     for name, value in values.items():
         c[name] = int(value)
 
 
 def fill_cost(
-    state: State, scenario: Scenario, machine: Machine, cost: StepCost, page_bytes: int
+    state: State,
+    scenario: Scenario,
+    machine: Machine,
+    cost: StepCost,
+    rules: ServerRules,
+    page_bytes: int,
 ) -> None:
     """Set the cost record; HBM writes count as the reads that would take as long."""
     x = state.arrays["x"][0]
@@ -105,6 +120,10 @@ def fill_cost(
         "exponent": cost.attend_exponent,
         "attend_weight": machine.attend.copy_weight.value,
         "speed": 1.0,
+        "prepare_ns": rules.prepare_ns,
+        "drain_ns": rules.drain_ns,
+        "client_ns": rules.arrival_ns + rules.delivery_ns,
+        "prompt_token_ns": rules.prompt_token_ns,
     }
     if scenario.engine.movement == "mapped":
         chunk = machine.hbm.page_granularity.value
@@ -124,12 +143,13 @@ TIMES = (
 """The curves and grids of `StepCurves` that the engine looks up."""
 
 
-def flat_times(cost: StepCost) -> tuple[NDArray[np.float64], dict[str, int]]:
-    """All of TIMES one after another, and where each begins; -1 for one that there is not."""
+def flat_times(cost: StepCost, rules: ServerRules) -> tuple[NDArray[np.float64], dict[str, int]]:
+    """All of TIMES, then the host's, and where each begins; -1 for one that there is not."""
     parts: list[NDArray[np.float64]] = []
     places: dict[str, int] = {}
-    for name in TIMES:
-        found: Curve | Grid | None = getattr(cost.curves, name)
+    curves: dict[str, Curve | Grid | None] = {name: getattr(cost.curves, name) for name in TIMES}
+    curves |= {"graph_launch": rules.graph_launch, "eager_launch": rules.eager_launch}
+    for name, found in curves.items():
         places[name] = -1 if found is None else sum(part.size for part in parts)
         if found is not None:
             parts.append(found.flat())

@@ -37,6 +37,9 @@ PROMOTION, IN_FLIGHT, SWAP_IN, WRITE_BACK, CAPACITY = range(5)
 FCFS, PRIORITY, FAIR = 0, 1, 2
 COMPUTE_BOUND, HBM_BOUND, LOWER_BOUND = 0, 1, 2
 
+# What must be free before a waiting request comes in.
+FIRST_CHUNK, WHOLE_PROMPT, WHOLE_SEQUENCE = 0, 1, 2
+
 # Kinds of logged operations.
 OPERATIONS = ("copy", "compute", "attend")
 COPY, COMPUTE, ATTEND = range(3)
@@ -55,11 +58,13 @@ CONTROL = _record(
     "op_page_room op_page_reserve keys page_tokens page_bytes rows row_pages max_running "
     "max_loading prefetch_requests "
     "times_products times_arithmetic times_head times_small times_communication times_decode "
-    "times_prefill times_near_decode times_near_prefill "
+    "times_prefill times_near_decode times_near_prefill times_graph_launch times_eager_launch "
+    "pipelined admission watermark_pages "
     "token_budget chunked caching static scheduler classes swap spill balanced mapped key_ratio "
     "part_tokens part_ratio window_tokens log_transfers log_steps shared_route think "
     "address call_insert call_hit call_release call_remove call_victim call_make_room call_reclaim "
     # where the run stands
+    "plan_at planned emitted uniform step_open finishing hidden hidden_head hidden_tail "
     "now previous_end in_flight step_start step_fixed_end step_end running ready_head ready "
     "loading waiting free_rows blocked prefetch_idle out pending released "
     "refused refused_key refused_need refused_hbm next_row next_arrival waiting_heap active_heap "
@@ -84,7 +89,7 @@ CONTROL = _record(
 COST = _record(
     "f8",
     "launch_ns flops_token flops_sampled flops_pair flops_per_s "
-    "prefill_context_ns beside_prefill "
+    "prefill_context_ns beside_prefill prepare_ns drain_ns client_ns prompt_token_ns "
     "weight_bytes expert_bytes experts experts_per_token micro_batches kv_read kv_write "
     "kv_written window_share "
     "exponent attend_weight map_ns unmap_ns "
@@ -155,6 +160,7 @@ class World:
     low: Any  # rows * tiers: pages of a row that lie in each tier under HBM
     run: Any  # max_running: running requests, in order of admission
     share: Any  # max_running: tokens each computes in this step
+    emit: Any  # max_running: requests whose token the last step computed and nobody has seen yet
     load: Any  # max_loading: requests whose pages are on their way
     ready: Any  # a ring: requests whose pages have come
     rows: Any  # stack of free page-table rows
@@ -189,8 +195,8 @@ FIELDS: tuple[tuple[str, "np.dtype[Any]"], ...] = (
     ("c", CONTROL), ("x", COST), ("t", TIER), ("tc", TIER_COST), ("r", REQUEST), ("turn", TURN),
     ("g", GROUP), ("urgent", URGENT), ("marks", _I8),
     ("s", SLOT), ("ref", _I4), ("free", _I4), ("at", _I4), ("ids", _I4), ("parts", _I4),
-    ("part_page", _I4), ("table", _I4), ("low", _I4), ("run", _I4), ("share", _I8), ("load", _I4),
-    ("ready", _I4), ("rows", _I4), ("release", _I8), ("out", OUT), ("p", PATH), ("pr", PATH_RATE),
+    ("part_page", _I4), ("table", _I4), ("low", _I4), ("run", _I4), ("share", _I8), ("emit", _I4),
+    ("load", _I4), ("ready", _I4), ("rows", _I4), ("release", _I8), ("out", OUT), ("p", PATH), ("pr", PATH_RATE),
     ("use", _F8), ("times", _F8), ("scratch", _F8), ("f", FLOW), ("done", FLOW), ("target", _F8),
     ("step", STEP), ("gap", _I8), ("op", OPERATION), ("op_pages", _I8), ("hit", _I4), ("wait", _I8),
     ("links", LINK), ("mark", _I4), ("key", _I4), ("policy", POLICY), ("ghosts", GHOST),

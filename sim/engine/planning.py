@@ -16,6 +16,7 @@ from vsim.sim.engine.batch_sums import sum_step
 from vsim.sim.engine.calls import make_room, on_remove, reclaim
 from vsim.sim.engine.class_marks import next_marked
 from vsim.sim.engine.demand import account_idle, account_pages
+from vsim.sim.engine.emitting import emit
 from vsim.sim.engine.layout import CAPACITY, INBOUND, LEAVING, RUNNING, WRITE_BACK, World
 from vsim.sim.engine.pages import (
     append_page,
@@ -39,15 +40,36 @@ from vsim.sim.engine.queues import (
     pop_ready,
     preemption_victim,
     push_front,
+    reveal,
 )
 from vsim.sim.engine.static_batch import plan_batch
 
 
 @borrowing_kernel
 def plan(w: World, now: int) -> bool:
-    """Decide the next step; False when there is nothing to compute. Copies go to the outbox."""
+    """Decide the next step; False when there is nothing to compute. Copies go to the outbox.
+
+    A pipelined engine decides as of `plan_at`, when it last saw tokens. Where it finds nothing to
+    do then, it waits for those of the last step and decides again.
+    """
+    if not w.c[0].step_open:
+        w.c[0].plan_at = max(w.c[0].plan_at, now)
+    computes = plan_once(w, now)
+    if not computes and w.c[0].step_open:
+        emit(w, now)
+        w.c[0].plan_at = now
+        computes = plan_once(w, now)
+    if not computes:
+        note_idle(w, now)
+    return computes
+
+
+@borrowing_kernel
+def plan_once(w: World, now: int) -> bool:
+    """See `plan`."""
     account_pages(w, now)
     reclaim(w)
+    reveal(w)
     if w.c[0].static:
         computes = plan_batch(w, now)
     else:
@@ -58,8 +80,6 @@ def plan(w: World, now: int) -> bool:
             prefetch(w, now)
         computes = sum_step(w)
     close_copies(w)
-    if not computes:
-        note_idle(w, now)
     return computes
 
 
@@ -244,7 +264,7 @@ def join_running(w: World, request: int, tokens: int, now: int) -> None:
 def admit_requests(w: World, now: int) -> None:
     """Fill what is left of the batch: loaded requests first, then waiting ones by class."""
     budget = w.c[0].budget_left
-    while budget > 0 and w.c[0].running < w.c[0].max_running:
+    while budget > 0 and w.c[0].running + w.c[0].finishing < w.c[0].max_running:
         if w.c[0].ready > 0:
             request = w.ready[w.c[0].ready_head]
             tokens = chunk_tokens(w, request, budget)

@@ -1,6 +1,6 @@
 """Waiting requests: one queue a scheduling class, and which class goes first."""
 
-from vsim.sim.compiled import borrowing_inline, borrowing_kernel
+from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.class_heaps import (
     least_active_service,
     most_urgent,
@@ -98,6 +98,45 @@ def arrive(w: World, request: int, now: int) -> None:
         w.r[request].state = REJECTED
         w.c[0].rejected += 1
         return
+    if w.c[0].pipelined and (w.c[0].in_flight or w.c[0].step_open):
+        hide(w, request)
+        return
+    queue(w, request)
+
+
+@borrowing_inline
+def hide(w: World, request: int) -> None:
+    """Keep a request that came while the engine was busy until it looks again."""
+    w.r[request].next = -1
+    if w.c[0].hidden == 0:
+        w.c[0].hidden_head = request
+    else:
+        w.r[w.c[0].hidden_tail].next = request
+    w.c[0].hidden_tail = request
+    w.c[0].hidden += 1
+
+
+@borrowing_inline
+def is_revealed(w: World) -> bool:
+    """Whether the engine sees a request that is hidden, as of the time at which it plans."""
+    return bool(w.c[0].hidden > 0 and w.r[w.c[0].hidden_head].arrival <= w.c[0].plan_at)
+
+
+@borrowing_kernel
+def reveal(w: World) -> None:
+    """Queue the requests that had come when the engine plans."""
+    while is_revealed(w):
+        request = wide(w.c[0].hidden_head)
+        w.c[0].hidden_head = w.r[request].next
+        w.c[0].hidden -= 1
+        queue(w, request)
+
+
+@borrowing_kernel
+def queue(w: World, request: int) -> None:
+    """A request waits in its class."""
+    w.c[0].blocked = 0
+    w.c[0].prefetch_idle = 0
     group = w.r[request].group
     if w.c[0].scheduler == FAIR and w.g[group].waiting == 0 and w.g[group].running == 0:
         # a tenant that comes back has no credit from its absence (VTC, Sheng et al., OSDI 2024)

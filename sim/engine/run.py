@@ -3,6 +3,7 @@
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vsim.sim.engine.drivers import FastRun, Progress, drive, refuse_failed
 from vsim.sim.engine.exact_sums import joined
@@ -94,8 +95,8 @@ def collect(state: State, end: int, events: int) -> EngineResult:
     return EngineResult(
         arrival_ns=r["arrival"],
         admitted_ns=r["admitted"],
-        first_token_ns=r["first"],
-        last_token_ns=r["last"],
+        first_token_ns=_seen(state, r["first"]),
+        last_token_ns=_seen(state, r["last"]),
         hit_tokens=r["hit_tokens"],
         faults=r["faults"],
         fault_wait_ns=r["fault_wait"],
@@ -116,6 +117,15 @@ def collect(state: State, end: int, events: int) -> EngineResult:
         step_log=state.log.steps,
         operations=state.log.operations if control["log_transfers"] else None,
     )
+
+
+def _seen(state: State, tokens_ns: NDArray[np.int64]) -> NDArray[np.int64]:
+    """int64[n]: when clients saw tokens that came out at these times; -1 where none did."""
+    x = state.arrays["x"][0]
+    if not x["client_ns"] and not x["prompt_token_ns"]:
+        return tokens_ns
+    later = x["client_ns"] + x["prompt_token_ns"] * state.requests.prompt_tokens
+    return np.where(tokens_ns < 0, tokens_ns, tokens_ns + later.astype(np.int64))
 
 
 def _wide(record: np.void, name: str) -> int:

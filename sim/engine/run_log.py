@@ -90,7 +90,9 @@ class RunLog:
 
     def _take_steps(self, arrays: Arrays) -> None:
         control = arrays["c"][0]
-        records = arrays["step"][: control["steps"]]
+        records = arrays["step"][: control["steps"]].copy()
+        if control["step_open"]:
+            arrays["step"][0] = arrays["step"][control["steps"]]
         control["steps"] = 0
         log = step_log(records)
         self._totals += StepTotals.of(log)

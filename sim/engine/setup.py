@@ -15,6 +15,7 @@ from vsim.sim.engine.topology import topology
 from vsim.sim.eviction.state import POLICIES, TierPolicy, make_state
 from vsim.sim.eviction.user import Holder, load
 from vsim.sim.machine.machine import Machine
+from vsim.sim.profiles.rules import ServerRules
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.timing.step_cost import StepCost
 from vsim.traces.faults import refuse
@@ -31,6 +32,7 @@ def build_state(
     cost: StepCost,
     requests: Requests,
     folder: Path | None = None,
+    rules: ServerRules | None = None,
 ) -> State:
     """Allocate and fill the arrays of one run.
 
@@ -40,11 +42,14 @@ def build_state(
         cost: of the model on that machine.
         requests: the trace, cut and scaled.
         folder: where a user's own policies are looked for first.
+        rules: of the engine's profile; left out, those of an engine without host times.
 
     Raises:
         InputError: if a user's policy can't be used.
     """
     engine = scenario.engine
+    if rules is None:
+        rules = ServerRules(admission=engine.admission, watermark=engine.watermark)
     page_tokens = engine.page_or_block_tokens
     page_bytes = page_tokens * cost.kv_bytes_per_token
     static = engine.batching == "static"
@@ -52,7 +57,7 @@ def build_state(
     keys = page_keys(requests, page_tokens, engine.block_tokens, answers=caching)
     names = tuple(tier.tier for tier in scenario.tiers)
     net = topology(machine, cost, names)
-    capacity = _capacities(scenario, machine, cost, page_bytes)
+    capacity = _capacities(scenario, machine, cost, page_bytes, rules.null_pages)
     _check_limits(requests)
     longest = min(_longest(requests, page_tokens, static), sum(capacity) + 2)
     rows = engine.max_running_requests + engine.max_loading_requests + 8
@@ -96,6 +101,7 @@ def build_state(
         "low": zeros(rows * count, np.int32),
         "run": zeros(engine.max_running_requests, np.int32),
         "share": zeros(engine.max_running_requests, np.int64),
+        "emit": zeros(engine.max_running_requests, np.int32),
         "load": zeros(engine.max_loading_requests, np.int32),
         "ready": zeros(rows + 1, np.int32),  # each holds a row
         "rows": np.arange(rows, dtype=np.int32),
@@ -104,7 +110,7 @@ def build_state(
         "p": zeros(count * count, layout.PATH),
         "pr": zeros(count * count, layout.PATH_RATE),
         "use": np.ascontiguousarray(net.use).ravel(),
-        "times": flat_times(cost)[0],
+        "times": flat_times(cost, rules)[0],
         "scratch": zeros(2 * resources + count * count + count, np.float64),
         "f": zeros(_FLOWS, layout.FLOW),
         "done": zeros(_FLOWS, layout.FLOW),
@@ -124,16 +130,16 @@ def build_state(
         "heap": evictor.heap if evictor.heap.size else zeros(1, evictor.heap.dtype),
     }
     state = State(arrays, requests, net, names, capacity, page_bytes, holders)
-    fill_control(state, scenario, cost, keys, caching, rows, longest, groups)
+    fill_control(state, scenario, cost, rules, keys, caching, rows, longest, groups)
     state.control["op_page_reserve"] = page_reserve
-    fill_cost(state, scenario, machine, cost, page_bytes)
+    fill_cost(state, scenario, machine, cost, rules, page_bytes)
     fill_tiers(state, scenario, slots)
     fill_requests(state, scenario, keys, group_of, caching)
     return state
 
 
 def _capacities(
-    scenario: Scenario, machine: Machine, cost: StepCost, page_bytes: int
+    scenario: Scenario, machine: Machine, cost: StepCost, page_bytes: int, null_pages: int
 ) -> tuple[int, ...]:
     pages = []
     for i, tier in enumerate(scenario.tiers):
@@ -141,7 +147,7 @@ def _capacities(
         if given is None:
             given = cost.kv_capacity_bytes if i == 0 else machine.tier(tier.tier).capacity.value
         pages.append(given // page_bytes)
-    return tuple(pages)
+    return (max(pages[0] - null_pages, 0), *pages[1:])
 
 
 def _slots(capacity: tuple[int, ...], keys: int, rows: int, longest: int) -> tuple[int, ...]:

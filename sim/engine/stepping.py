@@ -3,10 +3,12 @@
 from vsim.sim.compiled import borrowing_kernel
 from vsim.sim.engine.batch_sums import sum_decodes
 from vsim.sim.engine.committing import submit_copies
-from vsim.sim.engine.demand import account_pages, account_step, begin_step, log_step
+from vsim.sim.engine.demand import account_pages, account_step, begin_step, open_step
+from vsim.sim.engine.emitting import close_step
 from vsim.sim.engine.fluid import advance_service, settle
 from vsim.sim.engine.layout import FAIR, IDLE, NEVER, World
 from vsim.sim.engine.pages import attach_page, hbm, take_free, tier_of
+from vsim.sim.engine.queues import is_revealed
 from vsim.sim.engine.room import reclaim_is_idle
 
 
@@ -45,7 +47,11 @@ def run_length(w: World, now: int) -> int:
     n = w.c[0].running
     if w.c[0].pending > 0 or w.c[0].log_steps:
         return 0  # copies that a finished page called for wait to be planned
-    if n == 0 or w.c[0].static or n > w.c[0].token_budget or w.c[0].previous_end != now:
+    if n == 0 or w.c[0].static or n > w.c[0].token_budget:
+        return 0
+    if not w.c[0].pipelined and w.c[0].previous_end != now:
+        return 0
+    if w.c[0].pipelined and (not w.c[0].step_open or w.c[0].emitted != n or w.c[0].finishing > 0):
         return 0
     if (
         not w.c[0].blocked
@@ -62,7 +68,9 @@ def run_length(w: World, now: int) -> int:
     for i in range(n):
         request = w.run[i]
         computed = w.r[request].computed
-        if w.r[request].tokens - computed != 1 or w.r[request].last != now:
+        if w.r[request].tokens - computed != 1:
+            return 0
+        if not w.c[0].pipelined and w.r[request].last != now:
             return 0
         if w.r[request].wait_from >= 0:
             return 0
@@ -107,7 +115,7 @@ def decode_run(w: World, now: int, horizon: int) -> int:
             below += 1
     done = 0
     while done < length and w.c[0].steps + 1 < w.c[0].step_room:
-        if not reclaim_is_idle(w):
+        if not reclaim_is_idle(w) or is_revealed(w):
             break
         need = 0
         if done == next_page:
@@ -145,21 +153,26 @@ def decode_run(w: World, now: int, horizon: int) -> int:
         account_pages(w, end)
         account_step(w, end)
         w.c[0].in_flight = 0
-        log_step(w, end, n)
+        open_step(w, end, n)
         w.c[0].step_no += 1
-        w.c[0].previous_end = end
+        w.c[0].emitted = n
+        w.c[0].uniform = 1
+        if not w.c[0].pipelined:
+            close_step(w, end, n)
         now = end
         done += 1
         used += n
         w.c[0].decode_context += n
         w.c[0].near_decode_context += below
+    w.c[0].uniform = 0
     if done > 0:
         for i in range(n):
             request = w.run[i]
+            w.emit[i] = request
             w.r[request].computed += done
             w.r[request].tokens += done
             w.r[request].generated += done
-            w.r[request].last = now
+            w.r[request].last = w.c[0].previous_end
             if w.c[0].scheduler == FAIR:
                 w.g[w.r[request].group].service += done
         w.c[0].fast_steps += done

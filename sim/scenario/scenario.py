@@ -131,15 +131,32 @@ class Precisions(_Section):
 
 
 class EngineSettings(_Section):
-    """The server: batching, blocks, scheduling, and how pages move."""
+    """The server: its engine, batching, blocks, scheduling, and how pages move."""
 
+    profile: Name = "vllm"
+    """Whose rules and host times: vllm (0.25), vllm-0.19, tensorrt-llm, sglang, or vsim, one step
+    at a time. What is left out below has the engine's own default on this machine."""
     batching: Literal["continuous", "static"] = "continuous"
     """`continuous`: requests join and leave the batch at any step. `static`: a batch is padded to
     its longest prompt and runs until its last request is done."""
     max_running_requests: int = Field(default=256, ge=1, le=MOST_REQUESTS_AT_ONCE)
-    """Requests in the batch at most."""
+    """Requests in the batch at most. Left out: the engine's default."""
     token_budget: int = Field(default=2048, ge=1, le=MOST_TOKEN_BUDGET)
-    """Tokens that one step computes at most, prefill and decode together."""
+    """Tokens that one step computes at most, prefill and decode together. Left out: the engine's
+    default."""
+    admission: Literal["first_chunk", "whole_prompt", "whole_sequence"] = "first_chunk"
+    """What must find room before a waiting request comes in: its first chunk; all of its prompt (a
+    check, no reservation); or all that it will ever hold, which is then kept for it, so that no
+    request is preempted. Left out: the engine's rule."""
+    watermark: float = Field(default=0.0, ge=0, lt=1)
+    """Share of HBM's pages that stay free when a request comes in beside others. Left out: the
+    engine's."""
+    async_scheduling: bool = False
+    """Schedule and launch a step before the last one's tokens are looked at. Left out: as the
+    engine does."""
+    num_gpu_blocks: int | None = Field(default=None, ge=2, lt=1 << 40)
+    """Blocks of KV that HBM has room for, as an engine's log says; tiers.0.capacity is then left
+    out. Left out: what the weights leave."""
     chunked_prefill: bool = True
     """Spread a prompt's prefill over several steps when it exceeds the token budget."""
     block_tokens: int = Field(default=16, ge=1, le=1 << 20)

@@ -91,3 +91,26 @@ def product(unit: float) -> Grid:
     """The grid unit · row · column, exactly."""
     ends = np.array([0.0, 1.0])
     return Grid(ends, ends, np.array([[0.0, 0.0], [0.0, unit]]))
+
+
+def padded(plain: Curve, sizes: Sequence[int]) -> Curve:
+    """The curve of batches that are padded to the next of some sizes; larger ones are as they are.
+
+    Args:
+        plain: over the numbers that are computed.
+        sizes: ascending.
+    """
+    if not sizes:
+        return plain
+    knots: list[float] = []
+    ns: list[float] = []
+    begins = 0
+    for size in sizes:
+        for end in dict.fromkeys((begins, size)):
+            knots.append(float(end))
+            ns.append(plain.at(size))
+        begins = size + 1
+    beyond = sorted({float(begins), *(float(x) for x in plain.knots if x > begins), begins + 1.0})
+    knots += beyond
+    ns += [plain.at(x) for x in beyond]
+    return Curve(np.array(knots), np.array(ns))

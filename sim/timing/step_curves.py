@@ -1,8 +1,9 @@
 """StepCurves: what each kind of kernel of a step takes, once model and machine are known."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from vsim.sim.timing.curve import Curve, Grid
+from vsim.sim.timing.curve import Curve, Grid, padded
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,3 +37,13 @@ class StepCurves:
     near_prefill: Grid | None
     prefill_context_ns: float
     beside_prefill: float = 1.0
+
+    def padded(self, sizes: Sequence[int]) -> "StepCurves":
+        """The same for an engine that pads a step's tokens to the next of some sizes."""
+        return replace(
+            self,
+            products=padded(self.products, sizes),
+            arithmetic=padded(self.arithmetic, sizes),
+            small=padded(self.small, sizes),
+            communication=padded(self.communication, sizes),
+        )

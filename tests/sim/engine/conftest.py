@@ -19,6 +19,7 @@ from vsim.sim.engine.state import State
 from vsim.sim.machine.loading import load_machine
 from vsim.sim.machine.machine import Machine
 from vsim.sim.model.loading import load_model
+from vsim.sim.profiles.rules import ServerRules
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.timing.step_cost import StepCost, step_cost
 from vsim.traces.requests import Requests
@@ -65,6 +66,7 @@ def make_state(
     cost: StepCost | None = None,
     pacing: str = "arrivals",
     operations: str = "none",
+    rules: ServerRules | None = None,
     **engine: Any,
 ) -> State:
     """A state for a scenario, without the checks of settings that can't act."""
@@ -80,7 +82,12 @@ def make_state(
         }
     )
     found = load_machine(machine) if isinstance(machine, str) else machine
-    return build_state(scenario, found, cost or step_cost(found, load_model(model)), requests)
+    if rules is not None:
+        engine_rules = {"admission": rules.admission, "watermark": rules.watermark}
+        settings = scenario.engine.model_copy(update=engine_rules)
+        scenario = scenario.model_copy(update={"engine": settings})
+    found_cost = cost or step_cost(found, load_model(model))
+    return build_state(scenario, found, found_cost, requests, rules=rules)
 
 
 def assert_same(a: EngineResult, b: EngineResult) -> None:

@@ -10,6 +10,9 @@ from vsim.sim.engine.state import State
 from vsim.sim.machine.loading import load_machine
 from vsim.sim.machine.machine import Machine
 from vsim.sim.model.loading import load_model
+from vsim.sim.profiles.profile import Admission
+from vsim.sim.profiles.rules import ServerRules
+from vsim.sim.timing.curve import curve, line
 from vsim.sim.timing.step_cost import StepCost, step_cost
 from vsim.traces.requests import Requests
 
@@ -30,6 +33,7 @@ class World:
     pacing: str
     engine: dict[str, Any]
     operations: str = "transfers"
+    rules: ServerRules | None = None
 
     def state(self, **engine: Any) -> State:
         """A fresh state; `engine` replaces settings."""
@@ -40,6 +44,7 @@ class World:
             cost=self.cost,
             pacing=self.pacing,
             operations=self.operations,
+            rules=self.rules,
             **(self.engine | engine),
         )
 
@@ -180,4 +185,25 @@ def draw_world(seed: int) -> World:
     operations = "all" if draw.random() < 0.1 else "transfers"
     for each in tiers[1:]:
         each["backlog"] = str(draw.choice(["drop", "wait"]))
-    return World(requests, tuple(tiers), found, cost, pacing, engine, operations)
+    rules = None if engine["batching"] == "static" or draw.random() < 0.4 else draw_rules(draw)
+    return World(requests, tuple(tiers), found, cost, pacing, engine, operations, rules)
+
+
+def draw_rules(draw: np.random.Generator) -> ServerRules:
+    """An engine that sees tokens late, with host times that are shorter and longer than steps."""
+    small = float(draw.choice([0, 1e5, 3e6, 1e8]))
+    large = small * float(draw.choice([1, 4]))
+    admissions: tuple[Admission, ...] = ("first_chunk", "whole_prompt", "whole_sequence")
+    return ServerRules(
+        admission=admissions[int(draw.integers(3))],
+        watermark=float(draw.choice([0, 0, 0.1])),
+        null_pages=int(draw.integers(2)),
+        pipelined=bool(draw.random() < 0.8),
+        graph_launch=curve(lambda tokens: small if tokens <= 16 else large, (0, 16, 17, 18)),
+        eager_launch=line(large / 1000, large),
+        prepare_ns=int(small / 2),
+        drain_ns=int(draw.choice([0, 200_000])),
+        arrival_ns=int(draw.choice([0, 1_500_000])),
+        prompt_token_ns=float(draw.choice([0, 250.5])),
+        delivery_ns=int(draw.choice([0, 1_300_000])),
+    )

@@ -1,0 +1,1 @@
+"""Rules and host times of serving engines."""

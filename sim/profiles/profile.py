@@ -1,0 +1,95 @@
+"""EngineProfile: an engine's rules, defaults and host times, each number with its source."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vsim.sim.inputs.words import Text, Word
+from vsim.sim.inputs.yaml_input import Bytes, DurationNs
+from vsim.sim.machine.machine import Quantity
+
+Admission = Literal["first_chunk", "whole_prompt", "whole_sequence"]
+Count = Annotated[int, Field(ge=1, le=1 << 30)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class _Part(BaseModel):
+    """A part of a profile: no unknown keys, no changes after it was built, no NaN."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class Budget(_Part):
+    """What an engine computes in a step by default, on GPUs of some size."""
+
+    least_hbm: Bytes = 0
+    """For GPUs with at least so much memory; the first line that fits counts."""
+    except_gpus: tuple[Text, ...] = ()
+    """Not for GPUs in whose name one of these words is."""
+    token_budget: Quantity[Count]
+    """Tokens of a step at most."""
+    max_running_requests: Quantity[Count]
+    """Requests in the batch at most."""
+
+
+class Graphs(_Part):
+    """Batch sizes for which the kernels of a step are captured as one graph."""
+
+    largest: Quantity[Count]
+    """No batch of more tokens is."""
+    largest_per_request: Quantity[Count]
+    """Nor one of more tokens than so many times max_running_requests."""
+
+
+class Host(_Part):
+    """Time that the engine's own code takes. With no pipeline, none of it is counted here."""
+
+    graph_launch: Quantity[DurationNs]
+    """Schedule a batch that only decodes, launch it as one graph, and take in the last tokens."""
+    piece_launch: Quantity[DurationNs]
+    """The same for a batch with parts of prompts, of a size with graphs for all but attention."""
+    eager_launch: Quantity[DurationNs]
+    """The same for a batch without graphs, beside what each of its layers takes."""
+    eager_layer: Quantity[DurationNs]
+    """And for each layer of a model whose FFNs are ordinary ones."""
+    eager_expert_layer: Quantity[DurationNs]
+    """And for each layer that has experts."""
+    prepare: Quantity[DurationNs]
+    """Before the first kernel of such a batch is launched."""
+    drain: Quantity[DurationNs]
+    """After the last kernel is launched, until it can have ended."""
+    arrival: Quantity[DurationNs]
+    """Between a client's request and its arrival in the scheduler."""
+    prompt_token: Quantity[DurationNs]
+    """And for each token of its prompt."""
+    delivery: Quantity[DurationNs]
+    """Between a step's end and the client's sight of its token."""
+
+
+class EngineProfile(_Part):
+    """A serving engine: what it admits, what it computes at once, what its host takes."""
+
+    name: Word
+    """The name that scenarios use."""
+    engine: Text
+    """The engine and its version."""
+    description: Text
+    """What is modelled, and what is not."""
+    admission: Quantity[Admission]
+    """What must find room before a waiting request comes in."""
+    watermark: Quantity[Share]
+    """Share of the pages that stay free when a request comes in beside others."""
+    null_pages: Quantity[Annotated[int, Field(ge=0, le=16)]]
+    """Pages that the engine keeps for itself."""
+    budgets: tuple[Budget, ...] = Field(min_length=1)
+    """What it computes in a step by default."""
+    async_scheduling: Quantity[bool]
+    """Whether a step is scheduled and launched before the last one's tokens are looked at."""
+    reclaim: Quantity[Share]
+    """Share of pages below which idle ones are evicted ahead of need."""
+    graphs: Graphs | None = None
+    """Captured batch sizes; left out: none."""
+    host: Host | None = None
+    """Left out: a step's launch takes what the machine's file says."""

@@ -1,0 +1,132 @@
+"""ServerRules: what an engine's profile means for one server, in numbers."""
+
+from dataclasses import dataclass, replace
+
+from vsim.sim.machine.machine import Machine
+from vsim.sim.model.model import Model
+from vsim.sim.profiles.loading import load_profile
+from vsim.sim.profiles.profile import Admission, Budget, EngineProfile, Graphs
+from vsim.sim.scenario.scenario import EngineSettings, Scenario
+from vsim.sim.timing.curve import Curve, curve, line
+from vsim.sim.timing.step_cost import StepCost
+
+_NOTHING = line(0.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServerRules:
+    """Rules and host times of a server; times in nanoseconds.
+
+    Args:
+        admission: what must find room before a waiting request comes in.
+        watermark: share of the pages that stay free then.
+        null_pages: pages that nobody gets.
+        pipelined: a step is launched before the last one's tokens are seen.
+        graph_sizes: tokens of captured batches, ascending; others are padded to the next of them.
+        graph_launch: host time over tokens of a batch that only decodes.
+        eager_launch: host time over tokens of a batch with parts of prompts.
+        prepare_ns, drain_ns: before the first kernel of such a batch, and after the last.
+        arrival_ns, prompt_token_ns, delivery_ns: what a client sees beside the engine.
+    """
+
+    admission: Admission = "first_chunk"
+    watermark: float = 0.0
+    null_pages: int = 0
+    pipelined: bool = False
+    graph_sizes: tuple[int, ...] = ()
+    graph_launch: Curve = _NOTHING
+    eager_launch: Curve = _NOTHING
+    prepare_ns: int = 0
+    drain_ns: int = 0
+    arrival_ns: int = 0
+    prompt_token_ns: float = 0.0
+    delivery_ns: int = 0
+
+
+def with_profile(scenario: Scenario, machine: Machine) -> Scenario:
+    """Fill in the engine's settings that were not written down with its profile's defaults."""
+    engine = scenario.engine
+    profile = load_profile(engine.profile)
+    found = _budget(profile, machine)
+    defaults = {
+        "token_budget": found.token_budget.value,
+        "max_running_requests": found.max_running_requests.value,
+        "admission": profile.admission.value,
+        "watermark": profile.watermark.value,
+        "async_scheduling": profile.async_scheduling.value and engine.batching == "continuous",
+        "reclaim_low": profile.reclaim.value,
+        "reclaim_high": 2 * profile.reclaim.value,
+    }
+    written = engine.model_fields_set
+    filled = engine.model_copy(
+        update={name: value for name, value in defaults.items() if name not in written}
+    )
+    filled.model_fields_set.intersection_update(written)
+    copied = scenario.model_copy(update={"engine": filled})
+    copied.model_fields_set.intersection_update(scenario.model_fields_set)
+    return copied
+
+
+def server_rules(engine: EngineSettings, model: Model) -> ServerRules:
+    """Take the rules of a server, whose settings are filled in, from its profile."""
+    profile = load_profile(engine.profile)
+    host = profile.host
+    sizes = graph_sizes(profile.graphs, engine.max_running_requests)
+    rules = ServerRules(
+        admission=engine.admission,
+        watermark=engine.watermark,
+        null_pages=profile.null_pages.value,
+        graph_sizes=sizes,
+    )
+    if host is None or engine.batching == "static":
+        return rules
+    eager = host.eager_launch.value + sum(
+        host.eager_layer.value if layer >= model.moe_layers else host.eager_expert_layer.value
+        for layer in range(model.layers)
+    )
+    largest = sizes[-1] if sizes else 0
+
+    def launch(captured: int) -> Curve:
+        if not largest:
+            return line(0.0, eager)
+        ends = (0.0, float(largest), float(largest + 1), float(largest + 2))
+        return curve(lambda tokens: captured if tokens <= largest else eager, ends)
+
+    return replace(
+        rules,
+        pipelined=bool(engine.async_scheduling),
+        graph_launch=launch(host.graph_launch.value),
+        eager_launch=launch(host.piece_launch.value),
+        prepare_ns=host.prepare.value,
+        drain_ns=host.drain.value,
+        arrival_ns=host.arrival.value,
+        prompt_token_ns=float(host.prompt_token.value),
+        delivery_ns=host.delivery.value,
+    )
+
+
+def graph_sizes(graphs: Graphs | None, max_running_requests: int) -> tuple[int, ...]:
+    """Batch sizes that vLLM captures: 1, 2, 4, by 8 up to 256, by 16 above."""
+    if graphs is None:
+        return ()
+    largest = min(graphs.largest.value, graphs.largest_per_request.value * max_running_requests)
+    sizes = [1, 2, 4, *range(8, 256, 8), *range(256, largest + 1, 16)]
+    return tuple(size for size in sizes if size <= largest)
+
+
+def _budget(profile: EngineProfile, machine: Machine) -> Budget:
+    """The first of a profile's budgets that fits the machine, or its last."""
+    for budget in profile.budgets:
+        fits = machine.hbm.capacity.value >= budget.least_hbm
+        if fits and not any(word in machine.gpu.name for word in budget.except_gpus):
+            return budget
+    return profile.budgets[-1]
+
+
+def served(cost: StepCost, engine: EngineSettings, rules: ServerRules) -> StepCost:
+    """What a step costs under an engine's rules: in captured sizes, with the room it reports."""
+    room = cost.kv_capacity_bytes
+    if engine.num_gpu_blocks is not None:
+        room = engine.num_gpu_blocks * engine.block_tokens * cost.kv_bytes_per_token
+    curves = cost.curves.padded(rules.graph_sizes)
+    return replace(cost, kv_capacity_bytes=room, measured=curves)
