@@ -4,6 +4,7 @@ Rows are counted from 0, as Arrow counts them. Of each kind of fault in a column
 named, with the number of further ones.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -354,10 +355,44 @@ def _operations(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iter
     )
 
 
+def _server_runs(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
+    repeats, ids = (integers(table.column(name)) for name in ("repeat", "id"))
+    for repeat in np.unique(repeats):
+        rows = np.flatnonzero(repeats == repeat)
+        again = np.zeros(len(ids), dtype=np.bool_)
+        again[rows] = IdRows(ids[rows]).repeated()
+        yield from _rows(
+            file,
+            "id",
+            again,
+            lambda row: f"is {ids[row]}, as in a row of the same repeat; write unique ids",
+        )
+    for before, after in itertools.pairwise(
+        ("arrival_ns", "scheduled_ns", "first_token_ns", "last_token_ns")
+    ):
+        first, second = integers(table.column(before)), integers(table.column(after))
+        if before == "scheduled_ns":  # where it is not known, the arrival is what came before
+            first = np.maximum(first, integers(table.column("arrival_ns")))
+        yield from _rows(
+            file,
+            after,
+            (second >= 0) & (second < first),
+            lambda row, before=before, first=first, second=second: (  # type: ignore[misc] # the defaults bind the loop's values
+                f"is {second[row]}, before {before} {first[row]}"
+            ),
+        )
+
+
+def _server_steps(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
+    yield from _order(table, file, "end_ns")
+
+
 _Rule = Callable[[pa.Table, str, Mapping[str, str]], Iterator[Fault]]
 _RULES: Final[dict[str, _Rule]] = {
     "requests": _requests,
     "attention": _attention,
     "allocations": _allocations,
     "operations": _operations,
+    "server_runs": _server_runs,
+    "server_steps": _server_steps,
 }

@@ -51,6 +51,22 @@ def register(app: typer.Typer, show: Show | None = None) -> None:
         typer.echo(schema_text(), nl=False)
 
     @app.command()
+    def check(
+        path: Annotated[
+            str | None,
+            typer.Argument(help="A recording, a table or a folder of them [all recordings]."),
+        ] = None,
+        junit: Annotated[
+            str | None, typer.Option(metavar="FILE", help="Write the outcome as JUnit XML.")
+        ] = None,
+    ) -> None:
+        """Predict recorded runs of real servers, and fail where errors leave their tolerance."""
+        from vsim.sim.commands.check import run_check
+
+        if not run_check(path, junit=junit):
+            raise typer.Exit(1)
+
+    @app.command()
     def bound(
         scenario: Annotated[
             str | None, typer.Argument(help="Placement scenario (YAML); or give --attention.")

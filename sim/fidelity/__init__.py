@@ -1,0 +1,1 @@
+"""Fidelity: what real servers measured, what the simulator predicts for them, and the difference."""

@@ -1,0 +1,160 @@
+"""What a person reads of errors: tables of 100 columns."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from vsim.sim.fidelity.check import Checked, ClassScore, RunScore
+from vsim.sim.fidelity.classes import FIGURES
+from vsim.sim.fidelity.errors import LATENCIES, Errors, Total, points
+
+WIDTH: Final = 100
+_TITLES: Final[Mapping[str, str]] = {
+    "ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E", "worst_e2e": "worst E2E",
+    "makespan": "makespan", "preemptions": "preempt.", "hits": "hits",
+    "throughput": "tokens/s", "worst_throughput": "worst",
+}  # fmt: skip
+_RUNS: Final = (
+    "TTFT, TPOT, E2E: median error of a request; then what their mean is off by; then ±, how far a "
+    "median request differs between repeats: in %. span: makespan, in %. preempt.: predicted / "
+    "measured in a repeat. hits: points off in HBM · below it."
+)
+_CLASSES: Final = (
+    "Reached, of that tolerated; in %, of hits in points. TTFT, TPOT, E2E: median error of a "
+    "request, then over runs; all others: the worst run."
+)
+
+
+def percent(share: float | None, *, sign: bool = False) -> str:
+    """Show a share in percent, with a decimal below 10; a dash where there is none."""
+    if share is None:
+        return "–"
+    value = 100 * share
+    digits = 1 if abs(value) < 9.95 else 0
+    return f"{value:{'+' if sign else ''}.{digits}f}"
+
+
+def show_check(checked: Checked, console: Console | None = None) -> None:
+    """Print what a check found."""
+    to = console or Console(width=WIDTH, highlight=False)
+    for each in checked.classes:
+        to.print(_class_block(each))
+    to.print(Text(_RUNS + "\n", style="dim"))
+    to.print(_class_table(checked))
+    to.print(Text(_CLASSES, style="dim"))
+    for line in _words(checked):
+        to.print(Text(line))
+
+
+def _class_block(score: ClassScore) -> RenderableType:
+    parts: list[RenderableType] = [Text(score.name, style="bold")]
+    if any(each.errors is not None for each in score.runs):
+        parts.append(_run_table(score.runs))
+    if any(each.predicted is not None for each in score.throughputs):
+        parts.append(_throughput_table(score))
+    for run in score.runs:
+        if run.errors is None:
+            parts.append(Text(f"not scored: {run.run.name}: {run.reason}"))
+    for figure in score.throughputs:
+        if figure.predicted is None:
+            parts.append(Text(f"not scored: {figure.measured.name}: {figure.reason}"))
+    return Group(*parts, Text(""))
+
+
+def _plain_table(*titles: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for place, title in enumerate(titles):
+        if place == 0:
+            table.add_column(title, overflow="fold")
+        else:
+            table.add_column(title, justify="right", no_wrap=True)
+    return table
+
+
+def _run_table(scores: tuple[RunScore, ...]) -> Table:
+    titles = [part for name in LATENCIES for part in (_TITLES[name], "mean", "±")]
+    table = _plain_table("run", "n", *titles, "span", "preempt.", "hits")
+    for score in scores:
+        if score.errors is not None:
+            table.add_row(score.run.name, *_run_cells(score.errors))
+    return table
+
+
+def _run_cells(errors: Errors) -> Iterator[str]:
+    yield str(errors.requests)
+    for name in LATENCIES:
+        found = errors.latencies.get(name)
+        if found is None:
+            yield from ("–", "–", "–")
+        else:
+            yield percent(found.median)
+            yield percent(found.signed, sign=True)
+            yield percent(found.spread)
+    yield percent(errors.makespan_s.signed, sign=True)
+    yield _beside(errors.preemptions)
+    yield f"{_points(errors.hbm_hits)} · {_points(errors.lower_hits)}"
+
+
+def _beside(total: Total | None) -> str:
+    if total is None:
+        return "–"
+    count = len(total.measured)
+    return f"{sum(total.predicted) / count:.0f} / {sum(total.measured) / count:.0f}"
+
+
+def _points(hits: Total | None) -> str:
+    return "–" if hits is None else f"{points(hits):+.1f}"
+
+
+def _throughput_table(score: ClassScore) -> Table:
+    table = _plain_table("throughput", "measured/s", "predicted/s", "off %")
+    for each in score.throughputs:
+        if each.predicted is not None:
+            table.add_row(
+                each.measured.name,
+                f"{each.measured.output_tokens_per_s:,.0f}",
+                f"{each.predicted:,.0f}",
+                percent(each.signed, sign=True),
+            )
+    return table
+
+
+def _class_table(checked: Checked) -> Table:
+    reached = {name for each in checked.classes for name in each.figures}
+    names = [name for name in FIGURES if name in reached]
+    table = _plain_table("class", "runs", *(_TITLES[name] for name in names))
+    for each in checked.classes:
+        scored = sum(r.errors is not None for r in each.runs)
+        scored += sum(t.predicted is not None for t in each.throughputs)
+        if scored:
+            table.add_row(each.name, str(scored), *(_figure(each, name) for name in names))
+    return table
+
+
+def _figure(score: ClassScore, name: str) -> str:
+    reached = score.figures.get(name)
+    if reached is None:
+        return "–"
+    tolerance = None if score.of is None else getattr(score.of.tolerance, name)
+    shown = percent(reached / 100)
+    return shown if tolerance is None else f"{shown} of {tolerance:g}"
+
+
+def _words(checked: Checked) -> Iterator[str]:
+    """What failed, a line each, and then whether anything did."""
+    for path, reason in checked.others:
+        yield f"not scored: {path}: {reason}"
+    for each in checked.classes:
+        for excess in each.excesses:
+            figure = _TITLES[excess.figure]
+            yield (
+                f"FAILED: {each.name}: {figure} is {excess.reached:.4g} off, "
+                f"{excess.tolerance:g} are tolerated"
+            )
+        for name in each.unserved:
+            yield f"FAILED: {each.name}: {name}: requests that were served are rejected"
+        if each.missing:
+            yield f"FAILED: {each.name}: {each.missing} runs are missing that it was judged by"
