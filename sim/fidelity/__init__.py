@@ -1,1 +1,1 @@
-"""Fidelity: what real servers measured, what the simulator predicts for them, and the difference."""
+"""Fidelity: what real servers measured, what is predicted for them, and the difference."""

@@ -106,24 +106,26 @@ def check(
         progress: is told the name of each run before it is predicted.
     """
     tell = progress or (lambda name: None)
-    runs: dict[str | None, list[RunScore]] = {}
-    throughputs: dict[str | None, list[ThroughputScore]] = {}
+    runs: dict[str, list[RunScore]] = {}
+    throughputs: dict[str, list[ThroughputScore]] = {}
     for run in found.runs:
         tell(run.name)
-        fitting = class_of(run, classes)
-        runs.setdefault(fitting and fitting.name, []).append(_score(run))
+        runs.setdefault(_name(class_of(run, classes)), []).append(_score(run))
     for measured in found.throughputs:
         tell(measured.name)
-        fitting = class_of(measured, classes)
-        each = _score_throughput(measured)
-        throughputs.setdefault(fitting and fitting.name, []).append(each)
+        name = _name(class_of(measured, classes))
+        throughputs.setdefault(name, []).append(_score_throughput(measured))
     scores = []
     for of in (*classes.classes, None):
-        name = of and of.name
+        name = _name(of)
         score = _class_score(of, runs.get(name, ()), throughputs.get(name, ()), complete)
         if score.runs or score.throughputs or score.missing:
             scores.append(score)
     return Checked(tuple(scores), found.others)
+
+
+def _name(of: RunClass | None) -> str:
+    return "" if of is None else of.name
 
 
 def _score(run: MeasuredRun) -> RunScore:

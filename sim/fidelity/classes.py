@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vsim.sim.fidelity.errors import Errors, points
 from vsim.sim.fidelity.measured import MeasuredRun, MeasuredThroughput, Origin
-from vsim.sim.inputs.words import Text, Word
+from vsim.sim.inputs.words import Word
 from vsim.sim.inputs.yaml_input import load_yaml
 from vsim.sim.machine.machine import Precision
 
@@ -117,24 +117,31 @@ def class_of(run: MeasuredRun | MeasuredThroughput, classes: Classes) -> RunClas
 
 
 def _fits(run: MeasuredRun | MeasuredThroughput, where: Where) -> bool:
-    of_requests = isinstance(run, MeasuredRun)
     facts: dict[str, object] = {
-        "origin": run.origin if of_requests else "public",
-        "kind": "requests" if of_requests else "throughput",
         "engine": run.engine,
         "gpus": run.gpus,
         "weights": run.settings.weights,
-        "experts": of_requests and _has_experts(run),
-        "windows": of_requests and _has_windows(run),
         "offloads": run.settings.host_bytes is not None,
-        "pressed": of_requests and _is_pressed(run),
     }
+    if isinstance(run, MeasuredRun):
+        facts |= {
+            "origin": run.origin,
+            "kind": "requests",
+            "experts": _has_experts(run),
+            "windows": _has_windows(run),
+            "pressed": _is_pressed(run),
+        }
+    else:
+        facts |= {"origin": "public", "kind": "throughput"}
     wanted = where.model_dump(exclude_none=True)
     part = wanted.pop("gpu", "")
-    gpu = run.gpu.replace(" ", "").lower()
-    return part.replace(" ", "").lower() in gpu and all(
-        facts[name] == value for name, value in wanted.items()
+    return _plain(part) in _plain(run.gpu) and all(
+        facts.get(name) == value for name, value in wanted.items()
     )
+
+
+def _plain(gpu: str) -> str:
+    return gpu.replace(" ", "").lower()
 
 
 def _has_experts(run: MeasuredRun) -> bool:

@@ -1,4 +1,4 @@
-"""MeasuredRun: a run of a real server as plain values: what was asked, and what every request saw."""
+"""MeasuredRun: a run of a real server as values: what was sent, and what each request saw."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -52,8 +52,8 @@ class Prediction:
 def predict(run: MeasuredRun) -> tuple[Prediction, ...]:
     """Predict every repeat of a run, each with the arrivals that it had.
 
-    Arrivals are those recorded, also of a turn that waited for the last one's answer: so a request's
-    error is its own, and not that of the turns before it.
+    Arrivals are those recorded, also of a turn that waited for the last one's answer: so a
+    request's error is its own, and not that of the turns before it.
 
     Raises:
         NotScoredError: what was served can't be said yet, and why.

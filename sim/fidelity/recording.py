@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -15,7 +15,9 @@ from vsim.traces.requests import requests_from_table
 from vsim.traces.server_runs import Run, read_run, requests_of
 from vsim.traces.trace_file import TraceFile
 
-_US_PER_MS = 1e3
+_US_PER_MS: Final = 1e3
+_MEASURED: Final = ("scheduled_ns", "first_token_ns", "last_token_ns", "gpu_hit_tokens",
+                    "host_hit_tokens", "preemptions")  # fmt: skip
 
 
 def read_recording(path: str | Path | TraceFile, origin: Origin) -> MeasuredRun:
@@ -80,13 +82,15 @@ def _repeat(run: Run, repeat: int) -> Repeat:
     quantiles = gaps.get("quantiles_us", {})
     known = {"mean": gaps.get("mean_us"), **{f"p{p}": quantiles.get(str(p)) for p in (50, 90, 99)}}
     steps = _of_repeat(run, "statistics", repeat).get("steps")
+    columns = {name: integers(table.column(name))[rows] for name in _MEASURED}
     return Repeat(
         requests,
-        *(
-            integers(table.column(name))[rows]
-            for name in ("scheduled_ns", "first_token_ns", "last_token_ns", "gpu_hit_tokens",
-                         "host_hit_tokens", "preemptions")
-        ),
+        scheduled_ns=columns["scheduled_ns"],
+        first_token_ns=columns["first_token_ns"],
+        last_token_ns=columns["last_token_ns"],
+        gpu_hit_tokens=columns["gpu_hit_tokens"],
+        host_hit_tokens=columns["host_hit_tokens"],
+        preemptions=columns["preemptions"],
         gaps_ms=MappingProxyType({k: v / _US_PER_MS for k, v in known.items() if v is not None}),
         steps=None if steps is None else int(steps),
-    )  # fmt: skip
+    )

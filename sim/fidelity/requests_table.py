@@ -72,8 +72,12 @@ def read_requests_table(file: TraceFile, origin: Origin) -> MeasuredRun:
     engine, _, version = metadata.get("engine", "").partition(" ")
     repeat = Repeat(
         requests,
-        *(times[name][order] for name in TIMES[1:]),
-        *(counts[name][order] for name in COUNTS),
+        scheduled_ns=times["scheduled"][order],
+        first_token_ns=times["first_token"][order],
+        last_token_ns=times["last_token"][order],
+        gpu_hit_tokens=counts["gpu_hit_tokens"][order],
+        host_hit_tokens=counts["host_hit_tokens"][order],
+        preemptions=counts["preemptions"][order],
     )
     _refuse_disorder(repeat, file.name)
     name = file.stem.rpartition(".")[0] or file.stem
@@ -95,7 +99,7 @@ def read_requests_table(file: TraceFile, origin: Origin) -> MeasuredRun:
 
 def _whole(metadata: Mapping[str, str], name: str, file: str) -> int:
     text = metadata.get(name, "1")
-    if not (text.isascii() and text.isdigit() and 0 < int(text[:9]) and len(text) < 9):
+    if not (text.isascii() and text.isdigit() and len(text) < 9 and int(text) > 0):
         refuse(file, f"{text[:40]!r} is no whole number from 1", place=f"metadata {name}")
     return int(text)
 

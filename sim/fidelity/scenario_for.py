@@ -132,9 +132,9 @@ def machine_for(gpu: str, gpus: int) -> str:
     )
     fitting = []
     for name in catalogue_names() if kind is not None else ():
-        count, of = re.fullmatch(r"(?:(\d+)x)?(.+?)(?:-nvlink|-pcie)?", name).groups()
-        if of == kind:
-            fitting.append((int(count or 1), name))
+        found = re.fullmatch(rf"(?:(\d+)x)?{kind}(?:-nvlink|-pcie)?", name)
+        if found is not None:
+            fitting.append((int(found[1] or 1), name))
     enough = sorted(each for each in fitting if each[0] >= gpus)
     if not enough:
         raise NotScoredError(f"the catalogue has no machine with {gpus} of {gpu}")

@@ -59,11 +59,11 @@ def read_throughput_table(file: TraceFile) -> list[MeasuredThroughput]:
     rows = CsvRows(file, faults)
     found = []
     for line, cells in rows:
-        values = {
+        values: dict[str, Any] = {
             name: rows.parsed(line, cells, rows.header.index(name), parse)
             for name, parse in _COLUMNS.items()
         }
-        if any(value is None for value in values.values()):
+        if None in values.values():
             continue
         shape = f"{values['prompt_tokens']}+{values['output_tokens']}"
         found.append(

@@ -55,12 +55,11 @@ def _class_block(score: ClassScore) -> RenderableType:
         parts.append(_run_table(score.runs))
     if any(each.predicted is not None for each in score.throughputs):
         parts.append(_throughput_table(score))
-    for run in score.runs:
-        if run.errors is None:
-            parts.append(Text(f"not scored: {run.run.name}: {run.reason}"))
-    for figure in score.throughputs:
-        if figure.predicted is None:
-            parts.append(Text(f"not scored: {figure.measured.name}: {figure.reason}"))
+    unscored = [(each.run.name, each.reason) for each in score.runs if each.errors is None]
+    unscored += [
+        (each.measured.name, each.reason) for each in score.throughputs if each.predicted is None
+    ]
+    parts += [Text(f"not scored: {name}: {reason}") for name, reason in unscored]
     return Group(*parts, Text(""))
 
 
