@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 LATENCIES: Final = ("ttft", "tpot", "e2e")
 PHASES: Final = ("queue", "prefill", "decode")
 GAPS: Final = ("mean", "p50", "p90", "p99")
+QUANTILES: Final = (0.5, 0.9, 0.99)
 _NS_PER_S: Final = 1e9
 _NS_PER_MS: Final = 1e6
 
@@ -30,8 +31,8 @@ class Latency:
 
     Args:
         count: requests of which both values are known.
-        measured_ms: mean.
-        predicted_ms: mean.
+        measured_ms: mean, p50, p90 and p99.
+        predicted_ms: the same.
         median: of the absolute relative errors.
         p90: of the same.
         mean: of the same.
@@ -41,8 +42,8 @@ class Latency:
     """
 
     count: int
-    measured_ms: float
-    predicted_ms: float
+    measured_ms: Mapping[str, float]
+    predicted_ms: Mapping[str, float]
     median: float
     p90: float
     mean: float
@@ -187,8 +188,8 @@ def _latencies(run: MeasuredRun, predictions: Sequence[Prediction]) -> dict[str,
         off = np.abs(ours / real - 1)
         found[name] = Latency(
             count=int(known.sum()),
-            measured_ms=float(real.mean()) / _NS_PER_MS,
-            predicted_ms=float(ours.mean()) / _NS_PER_MS,
+            measured_ms=_distribution_ms(real),
+            predicted_ms=_distribution_ms(ours),
             median=float(np.median(off)),
             p90=float(np.quantile(off, 0.9)),
             mean=float(off.mean()),
@@ -196,6 +197,13 @@ def _latencies(run: MeasuredRun, predictions: Sequence[Prediction]) -> dict[str,
             spread=_spread(name, run.repeats),
         )
     return found
+
+
+def _distribution_ms(values_ns: Floats) -> dict[str, float]:
+    """Mean and quantiles that occurred."""
+    quantiles = np.quantile(values_ns, QUANTILES, method="inverted_cdf")
+    values = (float(values_ns.mean()), *quantiles.tolist())
+    return {name: ns / _NS_PER_MS for name, ns in zip(GAPS, values, strict=True)}
 
 
 def _spread(name: str, repeats: Sequence[Repeat]) -> float | None:

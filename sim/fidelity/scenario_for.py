@@ -156,6 +156,8 @@ def _model_for(run: Measured, folder: Path) -> str:
 
 def _refuse_what_cannot_be_said(run: Measured) -> None:
     settings = run.settings
+    if settings.unclear:
+        raise NotScoredError("; ".join(settings.unclear))
     if settings.data > 1:
         raise NotScoredError(f"data parallelism of {settings.data} can't be said yet")
     if isinstance(run, MeasuredRun):

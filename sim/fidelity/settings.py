@@ -34,6 +34,7 @@ class ServerSettings:
         weights: precision of the weights.
         kv: precision of the KV cache.
         host_bytes: room for KV on the host, over all ranks.
+        unclear: what was found and can't be predicted, a sentence each, such as a quantisation.
         prefix_caching: whether finished prompts' blocks are reused.
         chunked_prefill: whether a prompt may be spread over steps.
         resolved: all that the engine resolved, in its own names, where that was recorded.
@@ -50,6 +51,7 @@ class ServerSettings:
     weights: Precision = "bf16"
     kv: Precision = "bf16"
     host_bytes: int | None = None
+    unclear: tuple[str, ...] = ()
     prefix_caching: bool = True
     chunked_prefill: bool = True
     resolved: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
@@ -62,6 +64,7 @@ class _Reader:
         self.values = values
         self.file = file
         self.faults: list[Fault] = []
+        self.unclear: list[str] = []
 
     def _wrong(self, name: str, message: str) -> None:
         self.faults.append(Fault(self.file, message, place=name))
@@ -116,9 +119,7 @@ class _Reader:
             return None
         found = _PRECISIONS.get(str(value).strip().lower().removeprefix("torch."))
         if found is None:
-            self._wrong(
-                name, f"{value!r} is no precision that can be predicted; write bfloat16, fp8"
-            )
+            self.unclear.append(f"{name} {str(value)[:40]!r} can't be predicted yet")
         return found
 
     def done(self) -> None:
@@ -161,6 +162,7 @@ def settings_of_table(metadata: Mapping[str, Any], file: str) -> ServerSettings:
 def _settings(flat: Mapping[str, Any], file: str, resolved: Mapping[str, Any]) -> ServerSettings:
     read = _Reader(flat, file)
     quantised, dtype = read.precision("quantization"), read.precision("dtype")
+    kv = read.precision("cache_dtype")
     offload_gib = read.number("kv_offloading_size")
     settings = ServerSettings(
         tensor=read.count("tensor_parallel_size") or 1,
@@ -172,7 +174,8 @@ def _settings(flat: Mapping[str, Any], file: str, resolved: Mapping[str, Any]) -
         block_tokens=read.count("block_size"),
         num_gpu_blocks=read.count("num_gpu_blocks"),
         weights=quantised or dtype or "bf16",
-        kv=read.precision("cache_dtype") or "bf16",
+        kv=kv or "bf16",
+        unclear=tuple(read.unclear),
         host_bytes=None if not offload_gib else round(offload_gib * GIB),
         prefix_caching=read.flag("enable_prefix_caching", True),
         chunked_prefill=read.flag("enable_chunked_prefill", True),

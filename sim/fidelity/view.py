@@ -9,6 +9,7 @@ from rich.text import Text
 
 from vsim.sim.fidelity.check import Checked, ClassScore, RunScore
 from vsim.sim.fidelity.classes import FIGURES
+from vsim.sim.fidelity.comparison import Comparison
 from vsim.sim.fidelity.errors import LATENCIES, Errors, Total, points
 
 WIDTH: Final = 100
@@ -140,6 +141,76 @@ def _figure(score: ClassScore, name: str) -> str:
     tolerance = None if score.of is None else getattr(score.of.tolerance, name)
     shown = percent(reached / 100)
     return shown if tolerance is None else f"{shown} of {tolerance:g}"
+
+
+def show_comparison(compared: Comparison, console: Console | None = None) -> None:
+    """Print a prediction beside what was measured."""
+    to = console or Console(width=WIDTH, highlight=False)
+    to.print(Text(f"{compared.prediction} beside {compared.run}", style="bold"))
+    table = _plain_table("", "measured", "predicted", "error")
+    for figure in compared.figures:
+        unit = f" {figure.unit}" if figure.unit else ""
+        signed = figure.signed
+        if figure.unit == "%":
+            error = "–" if signed is None else f"{signed:+.1f} points"
+        else:
+            error = "–" if signed is None else f"{percent(signed, sign=True)}%"
+        cells = (_number(figure.measured), _number(figure.predicted))
+        table.add_row(figure.name, *(f"{c}{unit}" if c != "–" else c for c in cells), error)
+    to.print(table)
+    if compared.errors is not None:
+        for part in _request_parts(compared.errors):
+            to.print(part)
+
+
+def _request_parts(errors: Errors) -> Iterator[RenderableType]:
+    """Errors request by request, and which part of a request's time they are in."""
+    table = _plain_table("a request", "n", "median error", "p90", "mean", "median between repeats")
+    for name, found in errors.latencies.items():
+        table.add_row(
+            _TITLES[name],
+            str(found.count),
+            *(f"{percent(share)}%" for share in (found.median, found.p90, found.mean)),
+            "–" if found.spread is None else f"{percent(found.spread)}%",
+        )
+    yield Text("")
+    yield table
+    if errors.phases:
+        table = _plain_table("phase, mean", "measured", "predicted", "part of E2E's error")
+        for name, phase in errors.phases.items():
+            table.add_row(
+                name,
+                f"{_number(phase.measured_ms)} ms",
+                f"{_number(phase.predicted_ms)} ms",
+                f"{percent(phase.share, sign=True)}%",
+            )
+        yield Text("")
+        yield table
+    whole = sum(errors.step_parts_ms.values())
+    if whole:
+        largest = sorted(errors.step_parts_ms.items(), key=lambda part: -part[1])
+        told = ", ".join(
+            f"{name.replace('_', ' ')} {percent(ms / whole)}%"
+            for name, ms in largest
+            if ms >= 0.005 * whole
+        )
+        yield Text(f"\na predicted step of {_number(whole)} ms: {told}")
+    if errors.unserved:
+        yield Text(f"{errors.unserved} requests that were served are rejected in the prediction")
+    if errors.uncounted_hits and errors.hbm_hits is not None:
+        yield Text(
+            f"hits leave out {errors.uncounted_hits} requests that the prediction preempts: what "
+            "they find again is not told from what they found first"
+        )
+
+
+def _number(value: float | None) -> str:
+    """Show four digits, or all of a larger whole number."""
+    if value is None:
+        return "–"
+    if value == int(value) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.4g}"
 
 
 def _words(checked: Checked) -> Iterator[str]:
