@@ -11,6 +11,7 @@ from vsim.sim.fidelity.classes import (
     excesses,
     figures_of,
     throughput_figures,
+    unjudged,
 )
 from vsim.sim.fidelity.errors import Errors, errors_of
 from vsim.sim.fidelity.finding import Found
@@ -55,6 +56,7 @@ class ClassScore:
         throughputs: scores of throughputs.
         figures: what the class reached, in percent.
         excesses: figures that left their tolerance.
+        unjudged: figures with a tolerance that was taken of more runs than there are.
         unserved: runs in which the prediction rejects requests that the server served.
         missing: runs of the class that are not there, though all were asked for.
     """
@@ -64,6 +66,7 @@ class ClassScore:
     throughputs: tuple[ThroughputScore, ...]
     figures: dict[str, float]
     excesses: tuple[Excess, ...]
+    unjudged: tuple[str, ...]
     unserved: tuple[str, ...]
     missing: int
 
@@ -71,6 +74,27 @@ class ClassScore:
     def name(self) -> str:
         """The class's name."""
         return "in no class: not judged" if self.of is None else self.of.name
+
+    @property
+    def scored(self) -> int:
+        """How many of its runs were predicted."""
+        runs = sum(each.errors is not None for each in self.runs)
+        return runs + sum(each.predicted is not None for each in self.throughputs)
+
+    @property
+    def reasons(self) -> tuple[tuple[str, str], ...]:
+        """Runs that were not predicted, each with the reason."""
+        runs = [(each.run.name, each.reason) for each in self.runs if each.errors is None]
+        others = [
+            (each.measured.name, each.reason) for each in self.throughputs if each.predicted is None
+        ]
+        return (*runs, *others)
+
+    @property
+    def judged(self) -> bool:
+        """Whether any of its figures is held against a tolerance."""
+        granted = {} if self.of is None else self.of.tolerance.model_dump(exclude_none=True)
+        return any(name in self.figures and name not in self.unjudged for name in granted)
 
     @property
     def failed(self) -> bool:
@@ -164,6 +188,7 @@ def _class_score(
         throughputs=tuple(throughputs),
         figures=figures,
         excesses=() if of is None else tuple(excesses(figures, of, counted)),
+        unjudged=() if of is None else unjudged(of, counted),
         unserved=tuple(
             score.run.name for score in runs if score.errors is not None and score.errors.unserved
         ),

@@ -181,16 +181,19 @@ def figures_of(errors: Sequence[Errors]) -> dict[str, float]:
 
 
 def preemption_error(errors: Errors) -> float:
-    """Return the relative error of the number of preemptions, beyond what repeats differ by.
+    """Return the relative error of the number of preemptions in a repeat.
 
-    Where none was measured, those predicted are held against the number of requests.
+    It is 0 within what repeats differ by. Where fewer than a tenth of the requests were preempted,
+    the difference is held against that tenth.
     """
     total = errors.preemptions
     if total is None:
         return 0.0
-    if not sum(total.measured):
-        return sum(total.predicted) / errors.requests
-    return 0.0 if abs(total.signed) <= (total.spread or 0.0) else abs(total.signed)
+    repeats = len(total.measured)
+    off = abs(sum(total.predicted) - sum(total.measured)) / repeats
+    if off <= max(total.measured) - min(total.measured):
+        return 0.0
+    return off / max(sum(total.measured) / repeats, _PRESSED * errors.requests / repeats)
 
 
 def throughput_figures(signed: Sequence[float]) -> dict[str, float]:
@@ -208,6 +211,11 @@ class Excess:
     tolerance: float
 
 
+def unjudged(judged: RunClass, runs: int) -> tuple[str, ...]:
+    """Return the figures that can't be held against a tolerance taken of more runs."""
+    return OVER_RUNS if runs < judged.runs else ()
+
+
 def excesses(figures: Mapping[str, float], judged: RunClass, runs: int) -> list[Excess]:
     """Return the figures of a class that leave its tolerance.
 
@@ -215,8 +223,9 @@ def excesses(figures: Mapping[str, float], judged: RunClass, runs: int) -> list[
     did, and only the worst runs are judged.
     """
     found = []
+    left_out = unjudged(judged, runs)
     for name, tolerance in judged.tolerance.model_dump(exclude_none=True).items():
-        if name in OVER_RUNS and runs < judged.runs:
+        if name in left_out:
             continue
         reached = figures.get(name)
         if reached is not None and reached > tolerance:

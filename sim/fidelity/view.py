@@ -56,11 +56,7 @@ def _class_block(score: ClassScore) -> RenderableType:
         parts.append(_run_table(score.runs))
     if any(each.predicted is not None for each in score.throughputs):
         parts.append(_throughput_table(score))
-    unscored = [(each.run.name, each.reason) for each in score.runs if each.errors is None]
-    unscored += [
-        (each.measured.name, each.reason) for each in score.throughputs if each.predicted is None
-    ]
-    parts += [Text(f"not scored: {name}: {reason}") for name, reason in unscored]
+    parts += [Text(f"not scored: {name}: {reason}") for name, reason in score.reasons]
     return Group(*parts, Text(""))
 
 
@@ -127,10 +123,8 @@ def _class_table(checked: Checked) -> Table:
     names = [name for name in FIGURES if name in reached]
     table = _plain_table("class", "runs", *(_TITLES[name] for name in names))
     for each in checked.classes:
-        scored = sum(r.errors is not None for r in each.runs)
-        scored += sum(t.predicted is not None for t in each.throughputs)
-        if scored:
-            table.add_row(each.name, str(scored), *(_figure(each, name) for name in names))
+        if each.scored:
+            table.add_row(each.name, str(each.scored), *(_figure(each, name) for name in names))
     return table
 
 
@@ -140,7 +134,8 @@ def _figure(score: ClassScore, name: str) -> str:
         return "–"
     tolerance = None if score.of is None else getattr(score.of.tolerance, name)
     shown = percent(reached / 100)
-    return shown if tolerance is None else f"{shown} of {tolerance:g}"
+    judged = tolerance is not None and score.of is not None and name not in score.unjudged
+    return f"{shown} of {tolerance:g}" if judged else shown
 
 
 def show_comparison(compared: Comparison, console: Console | None = None) -> None:
@@ -228,3 +223,11 @@ def _words(checked: Checked) -> Iterator[str]:
             yield f"FAILED: {each.name}: {name}: requests that were served are rejected"
         if each.missing:
             yield f"FAILED: {each.name}: {each.missing} runs are missing that it was judged by"
+    scored = [each for each in checked.classes if each.scored]
+    good = sum(each.judged and not each.failed for each in scored)
+    bad = sum(each.failed for each in checked.classes)
+    rest = sum(not each.judged and not each.failed for each in scored)
+    yield (
+        f"{good} classes are within their tolerance, {bad} are not; {rest} have none, or one that "
+        "takes more runs"
+    )
