@@ -32,6 +32,7 @@ _ASKED: Final[Mapping[str, tuple[str, ...]]] = {
     "prefix": ("prefix", "prefix_blocks"),
     "arrival": tuple(f"arrival_{unit}" for unit in UNITS_NS),
 }
+_LENGTHS: Final = ("prompt_tokens", "output_tokens")
 _NEEDED: Final = ("arrival", "first_token", "last_token")
 
 
@@ -117,6 +118,14 @@ def _or_unknown(parse: Callable[[object], int]) -> Callable[[object], int]:
     return parsed
 
 
+def _at_least_one(value: object) -> int:
+    """A length: an import of a trace would raise 0 to 1, and what was measured is not changed."""
+    found = parse_count(value)
+    if found < 1:
+        raise ValueError(f"{found} is no number of tokens; write 1 or more")
+    return found
+
+
 def _measured(
     file: TraceFile, header: Sequence[str]
 ) -> tuple[dict[str, Int64s], dict[str, Int64s]]:
@@ -128,6 +137,7 @@ def _measured(
             parse = clock_parser(column[1])
             parsers[name] = column[0], parse if name == "arrival" else _or_unknown(parse)
     parsers |= {name: (name, _or_unknown(parse_count)) for name in COUNTS if name in header}
+    parsers |= {name: (name, _at_least_one) for name in _LENGTHS}
     faults = Faults(file.name)
     kept: dict[str, list[int]] = {name: [] for name in parsers}
     if file.is_parquet:

@@ -62,8 +62,9 @@ def rounded_up(name: str, reached: float) -> float:
     """Round up: points of hits to whole ones, and 1 at least; percent below 10 to a tenth."""
     if name == "hits":
         return max(1.0, float(math.ceil(reached)))
-    digits = 1 if reached < _COARSE_FROM else 0
-    return math.ceil(reached * 10**digits) / 10**digits
+    if reached >= _COARSE_FROM:
+        return float(math.ceil(reached))
+    return math.ceil(reached * 10) / 10
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """What a person reads of errors: tables of 100 columns."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from rich.console import Console, Group, RenderableType
@@ -24,8 +24,8 @@ _RUNS: Final = (
     "measured in a repeat. hits: points off in HBM · below it."
 )
 _CLASSES: Final = (
-    "Reached, of that tolerated; in %, of hits in points. TTFT, TPOT, E2E: median error of a "
-    "request, then over runs; all others: the worst run."
+    "Reached / tolerated, in %; hits in points. TTFT, TPOT, E2E: median error of a request, then "
+    "over runs. tokens/s: median over figures. All others: the worst run."
 )
 
 
@@ -44,7 +44,14 @@ def show_check(checked: Checked, console: Console | None = None) -> None:
     for each in checked.classes:
         to.print(_class_block(each))
     to.print(Text(_RUNS + "\n", style="dim"))
-    to.print(_class_table(checked))
+    for kind in ("requests", "throughput"):
+        scores = [
+            each
+            for each in checked.classes
+            if each.scored and (each.throughputs if kind == "throughput" else each.runs)
+        ]
+        if scores:
+            to.print(_class_table(scores))
     to.print(Text(_CLASSES, style="dim"))
     for line in _words(checked):
         to.print(Text(line))
@@ -118,13 +125,12 @@ def _throughput_table(score: ClassScore) -> Table:
     return table
 
 
-def _class_table(checked: Checked) -> Table:
-    reached = {name for each in checked.classes for name in each.figures}
+def _class_table(scores: Sequence[ClassScore]) -> Table:
+    reached = {name for each in scores for name in each.figures}
     names = [name for name in FIGURES if name in reached]
     table = _plain_table("class", "runs", *(_TITLES[name] for name in names))
-    for each in checked.classes:
-        if each.scored:
-            table.add_row(each.name, str(each.scored), *(_figure(each, name) for name in names))
+    for each in scores:
+        table.add_row(each.name, str(each.scored), *(_figure(each, name) for name in names))
     return table
 
 
@@ -135,7 +141,7 @@ def _figure(score: ClassScore, name: str) -> str:
     tolerance = None if score.of is None else getattr(score.of.tolerance, name)
     shown = percent(reached / 100)
     judged = tolerance is not None and score.of is not None and name not in score.unjudged
-    return f"{shown} of {tolerance:g}" if judged else shown
+    return f"{shown}/{tolerance:g}" if judged else shown
 
 
 def show_comparison(compared: Comparison, console: Console | None = None) -> None:
