@@ -9,7 +9,7 @@ JOBS ?= 2
 # Holds for the environment that builds vsim too; old pips know only the first name.
 PINNED := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 
-.PHONY: run test check bench schema readme clean types
+.PHONY: run test check fidelity tolerances bench schema readme clean types
 run: $(STAMP)
 	$(BIN)/vsim run scenarios/quickstart.yaml --out out/quickstart
 
@@ -20,6 +20,15 @@ check: $(STAMP) types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Predictions beside every recorded run of a real server; public runs where VSIM_REAL_RUNS is set.
+fidelity: $(STAMP)
+	$(BIN)/vsim check
+
+# Lowers tolerances to what is reached, and raises none.
+tolerances: $(STAMP)
+	$(BIN)/python -m vsim.sim.fidelity.tighten > tolerances.tmp && \
+	    mv tolerances.tmp sim/fidelity/tolerances.yaml
 
 # Benchmarks are no tests: they do large work, and their figures want a quiet machine.
 bench: $(STAMP)

@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parents[1]
 PACKAGES = ("traces", "sim", "reports", "hwbackend")
 # From the top down; a room may import those after it.
 ROOMS = (
-    "commands", "simulation", "feasibility", "attention_run", "results", "placement",
+    "commands", "fidelity", "simulation", "feasibility", "attention_run", "results", "placement",
     "bounds", "schedules", "engine", "scenario", "eviction", "timing", "model", "machine",
     "inputs", "compiled",
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The four Arrow schemas that every trace, simulated or recorded, is written in.
+"""The Arrow schemas that every trace, simulated or recorded, is written in.
 
 A list column holds one list a row. Field metadata says each column's `unit` and `doc`.
 """
@@ -126,12 +126,62 @@ OPERATIONS: Final = (
     Column("predicted", pa.bool_(), "flag", "true from a simulation, false if measured"),
 )  # fmt: skip
 
+SERVER_RUNS: Final = (
+    Column("repeat", pa.int16(), "1", "which repeat, from 0", minimum=0),
+    Column("id", pa.int64(), "id", "the request, unique in its repeat", minimum=0),
+    Column("arrival_ns", pa.int64(), "ns",
+           "when it was due, since the start; after a parent: its last token plus think_ns",
+           True, 0, MOST_NS),
+    Column("sent_ns", pa.int64(), "ns", "when the client handed it to vLLM's front end", True),
+    Column("queued_ns", pa.int64(), "ns", "when the engine's process took it in", True, 0, MOST_NS),
+    Column("scheduled_ns", pa.int64(), "ns", "when a step first held it", True, 0, MOST_NS),
+    Column("engine_first_ns", pa.int64(), "ns", "its first token in the engine's process", True, 0,
+           MOST_NS),
+    Column("first_token_ns", pa.int64(), "ns", "its first token at the client", True, 0, MOST_NS),
+    Column("engine_last_ns", pa.int64(), "ns", "its last token in the engine's process", True, 0,
+           MOST_NS),
+    Column("last_token_ns", pa.int64(), "ns", "its last token at the client", True, 0, MOST_NS),
+    Column("prompt_tokens", pa.int64(), "tokens", "length of the whole prompt", minimum=1,
+           maximum=MOST_TOKENS),
+    Column("output_tokens", pa.int64(), "tokens", "tokens generated", minimum=1,
+           maximum=MOST_TOKENS),
+    Column("gpu_hit_tokens", pa.int64(), "tokens",
+           "prompt tokens found in the GPU's cache when first admitted", True, 0),
+    Column("host_hit_tokens", pa.int64(), "tokens",
+           "prompt tokens loaded from host memory when first admitted", True, 0),
+    Column("preemptions", pa.int32(), "1", "how often it was preempted", True, 0),
+    Column("session", pa.int64(), "id", "the conversation it belongs to", True, 0),
+    Column("parent", pa.int64(), "id", "id of the request that this one continues", True, 0),
+    Column("think_ns", pa.int64(), "ns", "from the parent's last token to this arrival", True, 0,
+           MOST_NS),
+    Column("prefix_blocks", pa.list_(pa.int64()), "id",
+           "ids of the prompt's full blocks, each standing for its whole prefix; a parent's answer "
+           "is part of its child's prompt", minimum=0),
+)  # fmt: skip
+
+SERVER_STEPS: Final = (
+    Column("end_ns", pa.int64(), "ns", "when the engine's process had its tokens, or, of a step "
+           "without tokens, when the front end heard of it; since the start", minimum=0),
+    Column("has_tokens", pa.bool_(), "flag", "whether it gave tokens"),
+    Column("running", pa.int32(), "1", "running requests after it", minimum=0),
+    Column("waiting", pa.int32(), "1", "requests in the waiting queue after it", minimum=0),
+    Column("skipped", pa.int32(), "1", "requests that wait for a load or a store after it",
+           minimum=0),
+    Column("kv_used", pa.float32(), "1", "share of the KV blocks in use by requests after it"),
+    Column("finished_prompt_tokens", pa.int32(), "tokens",
+           "lengths of the prompts whose first token it gave", minimum=0),
+    Column("generated_tokens", pa.int32(), "tokens", "tokens that it gave", minimum=0),
+    Column("preempted", pa.int32(), "1", "preemptions reported with it", minimum=0),
+)  # fmt: skip
+
 SCHEMAS: Final[Mapping[str, tuple[Column, ...]]] = MappingProxyType(
     {
         "requests": REQUESTS,
         "attention": ATTENTION,
         "allocations": ALLOCATIONS,
         "operations": OPERATIONS,
+        "server_runs": SERVER_RUNS,
+        "server_steps": SERVER_STEPS,
     }
 )
 

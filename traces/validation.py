@@ -4,6 +4,7 @@ Rows are counted from 0, as Arrow counts them. Of each kind of fault in a column
 named, with the number of further ones.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -33,7 +34,7 @@ def faults_in(table: pa.Table, kind: str, file: str, metadata: Mapping[str, str]
         metadata: the file's metadata, keys without `vsim.`.
     """
     faults = list(_columns(table, kind, file))
-    if not faults and table.num_rows == 0:
+    if not faults and table.num_rows == 0 and not _only_counters(kind, metadata):
         faults.append(Fault(file, f"is empty; write at least one row of {kind}"))
     if faults:
         return faults
@@ -43,6 +44,11 @@ def faults_in(table: pa.Table, kind: str, file: str, metadata: Mapping[str, str]
     if not faults:
         faults.extend(_RULES[kind](table, file, metadata))
     return faults
+
+
+def _only_counters(kind: str, metadata: Mapping[str, str]) -> bool:
+    """Whether a run of a server holds what was counted over all of its requests, and none alone."""
+    return kind == "server_runs" and bool(metadata.get("counters"))
 
 
 def _columns(table: pa.Table, kind: str, file: str) -> Iterator[Fault]:
@@ -354,10 +360,44 @@ def _operations(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iter
     )
 
 
+def _server_runs(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
+    repeats, ids = (integers(table.column(name)) for name in ("repeat", "id"))
+    for repeat in np.unique(repeats):
+        rows = np.flatnonzero(repeats == repeat)
+        again = np.zeros(len(ids), dtype=np.bool_)
+        again[rows] = IdRows(ids[rows]).repeated()
+        yield from _rows(
+            file,
+            "id",
+            again,
+            lambda row: f"is {ids[row]}, as in a row of the same repeat; write unique ids",
+        )
+    for before, after in itertools.pairwise(
+        ("arrival_ns", "scheduled_ns", "first_token_ns", "last_token_ns")
+    ):
+        first, second = integers(table.column(before)), integers(table.column(after))
+        if before == "scheduled_ns":  # where it is not known, the arrival is what came before
+            first = np.maximum(first, integers(table.column("arrival_ns")))
+        yield from _rows(
+            file,
+            after,
+            (second >= 0) & (second < first),
+            lambda row, before=before, first=first, second=second: (  # type: ignore[misc] # the defaults bind the loop's values
+                f"is {second[row]}, before {before} {first[row]}"
+            ),
+        )
+
+
+def _server_steps(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
+    yield from _order(table, file, "end_ns")
+
+
 _Rule = Callable[[pa.Table, str, Mapping[str, str]], Iterator[Fault]]
 _RULES: Final[dict[str, _Rule]] = {
     "requests": _requests,
     "attention": _attention,
     "allocations": _allocations,
     "operations": _operations,
+    "server_runs": _server_runs,
+    "server_steps": _server_steps,
 }

@@ -31,7 +31,7 @@ from vsim.hwbackend.servers.measures import (
     statistics_summary,
 )
 from vsim.hwbackend.servers.tables import BLOCK_TOKENS, Row, prefix_blocks, tables
-from vsim.traces.schema import Column
+from vsim.traces.schema import SERVER_RUNS, SERVER_STEPS, Column
 
 SCHEMA_VERSION: Final = 1
 LOG_LINES: Final[Mapping[str, str]] = {
@@ -40,46 +40,6 @@ LOG_LINES: Final[Mapping[str, str]] = {
     "kv_tokens": r"GPU KV cache size: ([\d,]+) tokens",
     "graphs_gib": r"Graph capturing finished in \d+ secs, took ([\d.]+) GiB",
 }
-
-REQUESTS: Final = (
-    Column("repeat", pa.int16(), "1", "which repeat, from 0"),
-    Column("id", pa.int64(), "id", "the request, unique in its repeat"),
-    Column("arrival_ns", pa.int64(), "ns",
-           "when it was due, since the start; after a parent: its last token plus think_ns"),
-    Column("sent_ns", pa.int64(), "ns", "when the client handed it to vLLM's front end"),
-    Column("queued_ns", pa.int64(), "ns", "when the engine's process took it in"),
-    Column("scheduled_ns", pa.int64(), "ns", "when a step first held it"),
-    Column("engine_first_ns", pa.int64(), "ns", "its first token in the engine's process"),
-    Column("first_token_ns", pa.int64(), "ns", "its first token at the client"),
-    Column("engine_last_ns", pa.int64(), "ns", "its last token in the engine's process"),
-    Column("last_token_ns", pa.int64(), "ns", "its last token at the client"),
-    Column("prompt_tokens", pa.int64(), "tokens", "length of the whole prompt"),
-    Column("output_tokens", pa.int64(), "tokens", "tokens generated"),
-    Column("gpu_hit_tokens", pa.int64(), "tokens",
-           "prompt tokens found in the GPU's cache when first admitted"),
-    Column("host_hit_tokens", pa.int64(), "tokens",
-           "prompt tokens loaded from host memory when first admitted"),
-    Column("preemptions", pa.int32(), "1", "how often it was preempted"),
-    Column("session", pa.int64(), "id", "the conversation it belongs to", True),
-    Column("parent", pa.int64(), "id", "id of the request that this one continues", True),
-    Column("think_ns", pa.int64(), "ns", "from the parent's last token to this arrival", True),
-    Column("prefix_blocks", pa.list_(pa.int64()), "id",
-           "ids of the prompt's full blocks, each standing for its whole prefix; a parent's answer "
-           "is part of its child's prompt"),
-)  # fmt: skip
-STEPS: Final = (
-    Column("end_ns", pa.int64(), "ns", "when the engine's process had its tokens, or, of a step "
-           "without tokens, when the front end heard of it; since the start"),
-    Column("has_tokens", pa.bool_(), "flag", "whether it gave tokens"),
-    Column("running", pa.int32(), "1", "running requests after it"),
-    Column("waiting", pa.int32(), "1", "requests in the waiting queue after it"),
-    Column("skipped", pa.int32(), "1", "requests that wait for a load or a store after it"),
-    Column("kv_used", pa.float32(), "1", "share of the KV blocks in use by requests after it"),
-    Column("finished_prompt_tokens", pa.int32(), "tokens",
-           "lengths of the prompts whose first token it gave"),
-    Column("generated_tokens", pa.int32(), "tokens", "tokens that it gave"),
-    Column("preempted", pa.int32(), "1", "preemptions reported with it"),
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +188,7 @@ def _write(
 
 def _step_columns(play: Mapping[str, Any]) -> dict[str, list[Any]]:
     start = play["start_ns"]
-    names = [column.name for column in STEPS]
+    names = [column.name for column in SERVER_STEPS]
     rows = [
         (engine or seen, engine > 0, *rest) for engine, seen, *rest in play["statistics"]["steps"]
     ]
@@ -257,9 +217,9 @@ def write_runs(out: Path, results: Iterable[Path]) -> list[str]:
             for key, values in _request_columns(repeat, played.play, rows).items():
                 columns[key].extend(values)
         metadata = metadata_of_run("server_runs", kept, experts)
-        _write(out / f"{name}.arrow", REQUESTS, columns, metadata)
+        _write(out / f"{name}.arrow", SERVER_RUNS, columns, metadata)
         metadata = metadata_of_run("server_steps", kept[:1], experts)
-        _write(out / f"{name}.steps.arrow", STEPS, _step_columns(kept[0].play), metadata)
+        _write(out / f"{name}.steps.arrow", SERVER_STEPS, _step_columns(kept[0].play), metadata)
     return dropped
 
 

@@ -5,35 +5,9 @@ python -m vsim.hwbackend.servers.requests RUN.arrow OUT.arrow [--repeat 0]
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-
-from vsim.hwbackend.servers.summary import Run, read_run
-from vsim.traces.arrow_io import Provenance, write_table
-
-KEPT = ("id", "arrival_ns", "prompt_tokens", "output_tokens", "session", "parent", "think_ns",
-        "prefix_blocks")  # fmt: skip
-
-
-def requests_of(run: Run, repeat: int) -> Any:
-    """Return the requests of one repeat in order of arrival; ties as the engine queued them."""
-    table = run.repeats[repeat].sort_by([("arrival_ns", "ascending"), ("queued_ns", "ascending")])
-    count = len(table)
-    columns = {name: table.column(name) for name in KEPT}
-    columns["tenant"] = pa.nulls(count, pa.string())
-    columns["priority"] = pa.array([0] * count, pa.int32())
-    return pa.table(columns)
-
-
-def provenance(run: Run) -> Provenance:
-    """Say where such a trace is from."""
-    return Provenance(
-        f"{run.metadata['source']}: {run.metadata['run']}",
-        run.metadata["licence"],
-        run.metadata["machine"],
-        extra={"block_tokens": run.metadata["block_tokens"]},
-    )
+from vsim.traces.arrow_io import write_table
+from vsim.traces.server_runs import provenance, read_run, requests_of
 
 
 def main() -> None:

@@ -4,14 +4,13 @@ python -m vsim.hwbackend.servers.summary FOLDER
 """
 
 import argparse
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import pyarrow as pa
+
+from vsim.traces.server_runs import Run, read_run
 
 HEAD: Final = (
     "run",
@@ -25,29 +24,6 @@ HEAD: Final = (
     "hits GPU · host, %",
     "SM MHz · W, mean",
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A recorded run: its metadata without `vsim.`, and one table a repeat."""
-
-    metadata: Mapping[str, str]
-    repeats: tuple[Any, ...]
-
-    def json(self, name: str) -> Any:
-        """Return a metadata value that is JSON."""
-        return json.loads(self.metadata[name])
-
-
-def read_run(path: Path) -> Run:
-    """Read the requests of one run."""
-    with pa.OSFile(str(path), "rb") as source:
-        table = pa.ipc.open_file(source).read_all()
-    found = table.schema.metadata or {}
-    metadata = {k.decode().removeprefix("vsim."): v.decode() for k, v in found.items()}
-    numbers = table.column("repeat").to_numpy()
-    repeats = tuple(table.filter(pa.array(numbers == r)) for r in np.unique(numbers))
-    return Run(metadata, repeats)
 
 
 def times(repeat: Any) -> dict[str, Any]:

@@ -51,6 +51,76 @@ def register(app: typer.Typer, show: Show | None = None) -> None:
         typer.echo(schema_text(), nl=False)
 
     @app.command()
+    def check(
+        path: Annotated[
+            str | None,
+            typer.Argument(help="A recording, a table or a folder of them [all recordings]."),
+        ] = None,
+        junit: Annotated[
+            str | None, typer.Option(metavar="FILE", help="Write the outcome as JUnit XML.")
+        ] = None,
+    ) -> None:
+        """Predict recorded runs of real servers, and fail where errors leave their tolerance."""
+        from vsim.sim.commands.check import run_check
+
+        if not run_check(path, junit=junit):
+            raise typer.Exit(1)
+
+    measured = typer.Typer(help="Import runs of real servers.", no_args_is_help=True)
+    app.add_typer(measured, name="import")
+
+    @measured.command()
+    def vllm(
+        paths: Annotated[
+            list[str],
+            typer.Argument(
+                help="vLLM's log, its /metrics (of two, the first from before the run), or what "
+                "`vllm bench serve --save-result --save-detailed` saved; all of one server."
+            ),
+        ],
+        out: Annotated[str, typer.Option("--out", help="The Arrow file to write.")],
+        name: Annotated[
+            str | None, typer.Option(help="What the run is called [as the file].")
+        ] = None,
+        gpu: Annotated[str | None, typer.Option(help='Which GPU: "NVIDIA H100".')] = None,
+        gpus: Annotated[
+            int | None, typer.Option(min=1, help="How many [as the server's parallelism says].")
+        ] = None,
+        model: Annotated[
+            str | None, typer.Option(help="The model's name [as the files say].")
+        ] = None,
+        config: Annotated[
+            str | None,
+            typer.Option(help="The model's Hugging Face config.json [one of the catalogue]."),
+        ] = None,
+    ) -> None:
+        """Import what a vLLM server logged, counted and answered."""
+        from vsim.sim.commands.import_server import run_import_vllm
+
+        run_import_vllm(paths, out=out, name=name, gpu=gpu, gpus=gpus, model=model, config=config)
+
+    @app.command()
+    def compare(
+        run: Annotated[
+            str, typer.Argument(help="A result folder of `vsim run --out`, or a scenario (YAML).")
+        ],
+        real: Annotated[
+            str, typer.Argument(help="A recording, an imported server, or a table of requests.")
+        ],
+        set_: Annotated[
+            list[str] | None,
+            typer.Option("--set", metavar="KEY=VALUE", help="Override a scenario's field."),
+        ] = None,
+        json_: Annotated[
+            str | None, typer.Option("--json", metavar="FILE", help="Write the errors as JSON.")
+        ] = None,
+    ) -> None:
+        """Hold a prediction against what a real server measured."""
+        from vsim.sim.commands.compare import run_compare
+
+        run_compare(run, real, overrides=set_ or (), json_file=json_)
+
+    @app.command()
     def bound(
         scenario: Annotated[
             str | None, typer.Argument(help="Placement scenario (YAML); or give --attention.")

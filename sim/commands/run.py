@@ -71,7 +71,7 @@ def _simulated(
                     steps=False,
                 )
         except InputError as error:
-            raise InputError(_located(fault, document) for fault in error.faults) from None
+            raise InputError(located(fault, document) for fault in error.faults) from None
     name = trace or scenario.workload.trace
     for note in result.summary.get("source_notes", ()):
         print(one_line(f"{name}: note: {note}"), file=sys.stderr)
@@ -87,7 +87,7 @@ def _files_of(scenario: Scenario, base: Path) -> Iterator[Path]:
             yield base / name
 
 
-def _located(fault: Fault, document: YamlDocument) -> Fault:
+def located(fault: Fault, document: YamlDocument) -> Fault:
     """Give a fault of a scenario's field its position in the file."""
     if fault.file in ("machine", "model") and fault.place is None:  # a name that is unknown
         return document.fault((fault.file,), fault.message)

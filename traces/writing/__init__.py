@@ -4,9 +4,9 @@ The contract, for `fresh_file` and `fresh_folder` alike:
 
 - A place may be new, empty, or hold what vsim wrote of the same kind: an Arrow file by its
   metadata (`vsim.kind`, and `vsim.producer` is vsim), a JSON file by its first key (`"vsim"`), a
-  folder by the list of files in its summary's first key. Everything else is refused by name and
-  left alone: other people's files, whatever they are called, links, devices, pipes, write-protected
-  ones.
+  JUnit file by its suites' name, a folder by the list of files in its summary's first key.
+  Everything else is refused by name and left alone: other people's files, whatever they are
+  called, links, devices, pipes, write-protected ones.
 - It is refused when it is, or holds, an input of the same command under any name.
 - This is checked when the block begins, before the work, and again when it is published.
 - One writer at a time: a second one to the same place is refused while the first is at work.

@@ -1,7 +1,8 @@
 """Marks: how a file or folder that vsim wrote is told from other people's.
 
 A JSON file's mark is its first key: `"vsim": {"kind": "bound"}`. The one of a folder's summary
-lists the Arrow files beside it, too, each with its kind. An Arrow file's is its schema's metadata.
+lists the Arrow files beside it, too, each with its kind. An Arrow file's is its schema's metadata,
+and a JUnit file's the name of its suites: `<testsuites name="vsim check"`.
 """
 
 import json
@@ -20,6 +21,8 @@ import pyarrow as pa
 KEY = "vsim"
 _ARROW_MAGIC = b"ARROW1"
 _READ_BYTES = 2**20
+_JUNIT_BYTES = 2**10
+_JUNIT = re.compile(rb'\s*(?:<\?xml[^>]*\?>\s*)?<testsuites name="vsim (\w+)"')
 _START = re.compile(r'\s*\{\s*"vsim"\s*:\s*')
 
 
@@ -63,6 +66,10 @@ def kind_written(path: Path) -> str | None:
         if _is_arrow(file):
             metadata = _arrow_metadata(file)
             return metadata.get("vsim.kind") if metadata.get("vsim.producer") == "vsim" else None
+        suites = _JUNIT.match(file.read(_JUNIT_BYTES))
+        if suites is not None:
+            return suites[1].decode()
+        file.seek(0)
         mark = _json_mark(file)
     return None if mark is None else str(mark["kind"])
 

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pytest
 
 from vsim.hwbackend.servers.cases import CASES
-from vsim.hwbackend.servers.recordings import REQUESTS, STEPS
-from vsim.hwbackend.servers.requests import provenance, requests_of
-from vsim.hwbackend.servers.summary import Run, read_run, summaries
+from vsim.hwbackend.servers.summary import summaries
 from vsim.hwbackend.servers.tables import BLOCK_TOKENS, prefix_blocks, prompt_tokens, tables
 from vsim.traces.arrow_io import read_table, write_table
+from vsim.traces.schema import SERVER_RUNS, SERVER_STEPS
+from vsim.traces.server_runs import Run, provenance, read_run, requests_of
 
 FOLDER = Path(__file__).parents[3] / "traces" / "recorded" / "servers"
 FILES = sorted(FOLDER.glob("*.arrow"))
@@ -61,7 +61,7 @@ def test_metadata_and_units_are_there(path: Path) -> None:
         assert metadata[f"vsim.{name}".encode()]
     for name in VALUES if is_run else ():
         assert json.loads(metadata[f"vsim.{name}".encode()])
-    for field, wanted in zip(schema, REQUESTS if is_run else STEPS, strict=True):
+    for field, wanted in zip(schema, SERVER_RUNS if is_run else SERVER_STEPS, strict=True):
         assert field.name == wanted.name
         assert (field.metadata or {})[b"unit"].decode() == wanted.unit
 

@@ -1,0 +1,67 @@
+"""What `vsim check` does: find measured runs, predict them, judge."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from vsim.sim.fidelity.check import Checked, Progress, check
+from vsim.sim.fidelity.classes import load_classes
+from vsim.sim.fidelity.finding import find, find_all
+from vsim.sim.fidelity.junit import MARK, junit_text
+from vsim.sim.fidelity.view import show_check
+from vsim.traces.faults import Fault, InputError
+from vsim.traces.writing import fresh_file
+
+
+def run_check(path: str | None, *, junit: str | None) -> bool:
+    """Predict measured runs and print the errors; return whether all classes are in tolerance.
+
+    Args:
+        path: a recording, a table, or a folder of them; None: every recording of the repository,
+            and the public runs that VSIM_REAL_RUNS names.
+        junit: where to write the outcome as JUnit XML, or None.
+
+    Raises:
+        InputError: with every fault found.
+    """
+    with ExitStack() as stack:
+        file = None
+        if junit is not None:
+            inputs = [] if path is None else [path]
+            file = stack.enter_context(fresh_file(junit, MARK, inputs=inputs, option="--junit"))
+        classes = load_classes()
+        found = find_all() if path is None else find(Path(path))
+        with _progress() as progress:
+            checked = check(found, classes, complete=path is None, progress=progress)
+        _refuse_nothing(checked, path or "the recordings")
+        show_check(checked)
+        if file is not None:
+            file.write(junit_text(checked))
+            file.publish()
+    return not checked.failed
+
+
+def _refuse_nothing(checked: Checked, path: str) -> None:
+    """Refuse to call it a success where nothing could be predicted."""
+    if any(each.scored for each in checked.classes):
+        return
+    faults = [
+        Fault(path, f"{name} can't be predicted: {reason}")
+        for each in checked.classes
+        for name, reason in each.reasons
+    ]
+    raise InputError(faults or [Fault(path, "holds no measured run")])
+
+
+@contextmanager
+def _progress() -> Iterator[Progress | None]:
+    """Show on a terminal which run is predicted."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    clear = "\r\x1b[K"
+    try:
+        yield lambda name: print(f"{clear}{name} …", end="", file=sys.stderr, flush=True)
+    finally:
+        print(clear, end="", file=sys.stderr, flush=True)

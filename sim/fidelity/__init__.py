@@ -1,0 +1,1 @@
+"""Fidelity: what real servers measured, what is predicted for them, and the difference."""

@@ -1,0 +1,149 @@
+"""Finding measured runs: in the repository, in a folder, or in one file; each by what it holds."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import vsim.traces
+from vsim.sim.fidelity.measured import MeasuredRun, MeasuredThroughput, Origin
+from vsim.sim.fidelity.recording import read_recording
+from vsim.sim.fidelity.requests_table import (
+    header_of,
+    is_requests_table,
+    read_requests_table,
+)
+from vsim.sim.fidelity.throughput_table import is_throughput_table, read_throughput_table
+from vsim.traces.arrow_io import kind_of
+from vsim.traces.faults import Fault, InputError, refuse
+from vsim.traces.trace_file import TraceFile, open_trace
+
+VARIABLE: Final = "VSIM_REAL_RUNS"
+_NO_RUNS: Final = (".md", ".txt", ".py", ".png")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found.
+
+    Args:
+        runs: measured runs.
+        throughputs: figures of the most that a server gave.
+        others: files that hold neither, each with the reason.
+    """
+
+    runs: tuple[MeasuredRun, ...]
+    throughputs: tuple[MeasuredThroughput, ...]
+    others: tuple[tuple[str, str], ...]
+
+
+def recorded_folder() -> Path | None:
+    """Return the repository's recordings of servers; None in an installed package."""
+    for root in vsim.traces.__path__:
+        folder = Path(root) / "recorded" / "servers"
+        if folder.is_dir():
+            return folder
+    return None
+
+
+def find_all() -> Found:
+    """Find the repository's recordings, and public runs where VSIM_REAL_RUNS names a folder.
+
+    Raises:
+        InputError: there are none, or one of them is damaged.
+    """
+    folder = recorded_folder()
+    if folder is None:
+        refuse(
+            "vsim check",
+            "recordings are not part of an installed vsim; name a recording or a folder of them, "
+            "such as traces/recorded/servers of its repository",
+        )
+    found = find(folder, "recorded")
+    public = os.environ.get(VARIABLE)
+    if not public:
+        return found
+    if not Path(public).is_dir():
+        refuse(VARIABLE, f"{public} is no folder; name one that holds real runs, or unset it")
+    more = find(Path(public), "public")
+    return Found(
+        found.runs + more.runs, found.throughputs + more.throughputs, found.others + more.others
+    )
+
+
+def find(path: Path, origin: Origin | None = None) -> Found:
+    """Find the runs of a file, or of a folder with all its folders.
+
+    Args:
+        path: the file or folder.
+        origin: whose they are; left out: recorded if they lie with the repository's recordings.
+
+    Raises:
+        InputError: with what is wrong in any of them.
+    """
+    if not path.exists():
+        refuse(str(path), "cannot be read: No such file or directory")
+    if origin is None:
+        own = recorded_folder()
+        inside = own is not None and path.resolve().is_relative_to(own.resolve())
+        origin = "recorded" if inside else "public"
+    runs: list[MeasuredRun] = []
+    throughputs: list[MeasuredThroughput] = []
+    others: list[tuple[str, str]] = []
+    faults: list[Fault] = []
+    for file in _files(path):
+        try:
+            with open_trace(str(file)) as trace:
+                read = _read(trace, origin)
+        except InputError as error:
+            faults.extend(error.faults)
+            continue
+        if isinstance(read, MeasuredRun):
+            runs.append(read)
+        elif isinstance(read, str):
+            others.append((str(file), read))
+        else:
+            throughputs.extend(read)
+    if faults:
+        raise InputError(faults)
+    if not runs and not throughputs:
+        refuse(str(path), "holds no measured run; name a recording, a table or a folder of them")
+    return Found(tuple(runs), tuple(throughputs), tuple(others))
+
+
+def read_measured(path: str) -> MeasuredRun:
+    """Read one measured run of any kind. Raises InputError where it is none."""
+    with open_trace(path) as file:
+        read = _read(file, "public")
+        if isinstance(read, MeasuredRun):
+            return read
+        refuse(file.name, "is no measured run of requests; the README says which tables are")
+
+
+def _files(path: Path) -> Iterator[Path]:
+    """The files that may hold a run, in order of name; a recording's steps belong to it."""
+    if not path.is_dir():
+        yield path
+        return
+    for file in sorted(path.rglob("*")):
+        hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+        if file.is_file() and not hidden and file.suffix not in _NO_RUNS:
+            yield file
+
+
+def _read(file: TraceFile, origin: Origin) -> MeasuredRun | Sequence[MeasuredThroughput] | str:
+    """Read a file by what it holds; a text says why it holds no run."""
+    if file.is_arrow:
+        kind = kind_of(file)
+        if kind == "server_runs":
+            return read_recording(file, origin)
+        return () if kind == "server_steps" else f"an Arrow file of {kind or 'no kind of ours'}"
+    if not file.is_parquet and file.head.lstrip()[:1] in (b"{", b"["):
+        return "JSON; `vsim import vllm` makes a run of what a benchmark saved"
+    header = header_of(file)
+    if is_throughput_table(header):
+        return read_throughput_table(file)
+    if is_requests_table(header):
+        return read_requests_table(file, origin)
+    return f"its columns are those of no measured run: {', '.join(header[:8])}"

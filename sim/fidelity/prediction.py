@@ -1,0 +1,143 @@
+"""Prediction: what the simulator says that every request of a measured run would have seen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsim.sim.fidelity.measured import Int64s, MeasuredRun, MeasuredThroughput, Repeat
+from vsim.sim.fidelity.scenario_for import scenario_for
+from vsim.sim.scenario.scenario import Scenario
+from vsim.sim.simulation import simulate
+from vsim.traces.arrow_arrays import integers
+from vsim.traces.requests import Requests
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prediction:
+    """What n requests saw, in the order of the measured repeat. -1 stands for never, or not known.
+
+    Args:
+        arrival_ns: int64[n], on the simulated clock.
+        scheduled_ns: int64[n], when each first joined the batch.
+        first_token_ns: int64[n], when its first token came.
+        last_token_ns: int64[n], when its last token came.
+        hbm_hit_tokens: int64[n], prompt tokens found in HBM, over all admissions.
+        lower_hit_tokens: int64[n], those found in the tiers under it.
+        preemptions: int64[n], how often each was preempted.
+        served: bool[n], false of those that were rejected.
+        gaps_ms: mean, p50, p90 and p99 of the gaps between tokens, those that are known.
+        steps: steps of the engine.
+        step_parts_ms: where the time of a mean step went.
+    """
+
+    arrival_ns: Int64s
+    scheduled_ns: Int64s
+    first_token_ns: Int64s
+    last_token_ns: Int64s
+    hbm_hit_tokens: Int64s
+    lower_hit_tokens: Int64s
+    preemptions: Int64s
+    served: NDArray[np.bool_]
+    gaps_ms: Mapping[str, float]
+    steps: int | None
+    step_parts_ms: Mapping[str, float]
+
+
+def predict(run: MeasuredRun) -> tuple[Prediction, ...]:
+    """Predict every repeat of a run, each with the arrivals that it had.
+
+    Arrivals are those recorded, also of a turn that waited for the last one's answer: so a
+    request's error is its own, and not that of the turns before it.
+
+    Raises:
+        NotScoredError: what was served can't be said yet, and why.
+        InputError: the simulator refuses what was measured.
+    """
+    with TemporaryDirectory(prefix="vsim-") as name:
+        folder = Path(name)
+        scenario = scenario_for(run, folder)
+        return tuple(_predict(scenario, repeat, folder) for repeat in run.repeats)
+
+
+def predict_throughput(measured: MeasuredThroughput) -> float:
+    """Predict the output tokens per second of a server whose requests are all queued at once.
+
+    Raises:
+        NotScoredError: what was served can't be said yet, and why.
+        InputError: the simulator refuses what was measured.
+    """
+    with TemporaryDirectory(prefix="vsim-") as name:
+        scenario = scenario_for(measured, Path(name))
+        requests = _queued(measured)
+        result = simulate(scenario, requests=requests, base=name, steps=False)
+    return float(result.summary["throughput"]["output_tokens_per_s"])
+
+
+QUEUED_BY_LENGTHS: Final[Mapping[tuple[int, int], int]] = MappingProxyType(
+    {(128, 128): 30000, (128, 2048): 3000, (128, 4096): 1500, (500, 2000): 3000,
+     (1000, 1000): 3000, (1000, 2000): 1500, (2048, 128): 3000, (2048, 2048): 1500,
+     (5000, 500): 1500, (20000, 2000): 1000}
+)  # fmt: skip
+"""Requests that NVIDIA's tables queue at once, by prompt and output tokens: TensorRT-LLM v1.0,
+docs/source/performance/perf-overview.md, "Preparing a Dataset"."""
+_QUEUED: Final = 2000  # of other lengths: several times what a server runs at a time
+
+
+def _queued(measured: MeasuredThroughput) -> Requests:
+    """Equal requests that all arrive at 0, and share nothing."""
+    lengths = measured.prompt_tokens, measured.output_tokens
+    count = QUEUED_BY_LENGTHS.get(lengths, _QUEUED)
+    none, zeros = np.full(count, -1, np.int64), np.zeros(count, np.int64)
+    return Requests(
+        id=np.arange(count),
+        arrival_ns=zeros,
+        prompt_tokens=np.full(count, measured.prompt_tokens, np.int64),
+        output_tokens=np.full(count, measured.output_tokens, np.int64),
+        session=none,
+        parent=none,
+        think_ns=none,
+        tenant=np.zeros(count, np.int32),
+        tenant_names=("",),
+        priority=np.zeros(count, np.int32),
+        prefix_offsets=np.zeros(count + 1, np.int64),
+        prefix_ids=np.empty(0, np.int64),
+        block_tokens=0,
+        source=measured.name,
+    )
+
+
+def _predict(scenario: Scenario, repeat: Repeat, folder: Path) -> Prediction:
+    result = simulate(scenario, requests=repeat.requests, base=folder, steps=False)
+    return prediction_of(result.requests, result.summary)
+
+
+def prediction_of(table: Any, summary: Mapping[str, Any]) -> Prediction:
+    """Make a prediction of a result's requests, in their order, and its summary."""
+    lower = [
+        name
+        for name in table.column_names
+        if name.startswith("hit_tokens_") and name != "hit_tokens_hbm"
+    ]
+    zeros = np.zeros(len(table), np.int64)
+    status = table.column("status").to_pylist()
+    itl = summary.get("itl_ms", {})
+    step = summary.get("step", {})
+    return Prediction(
+        arrival_ns=integers(table.column("arrival_ns")),
+        scheduled_ns=integers(table.column("admitted_ns")),
+        first_token_ns=integers(table.column("first_token_ns")),
+        last_token_ns=integers(table.column("last_token_ns")),
+        hbm_hit_tokens=integers(table.column("hit_tokens_hbm")),
+        lower_hit_tokens=sum((integers(table.column(name)) for name in lower), zeros),
+        preemptions=integers(table.column("preemptions")),
+        served=np.array([each == "completed" for each in status]),
+        gaps_ms={name: float(ms) for name, ms in itl.items() if ms is not None},
+        steps=step.get("count"),
+        step_parts_ms=dict(step.get("parts_ms", {})),
+    )

@@ -1,0 +1,182 @@
+"""scenario_for: the scenario that predicts a measured server. The one place where a server's own
+settings become the simulator's.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from vsim.sim.fidelity.measured import MeasuredRun, MeasuredThroughput
+from vsim.sim.fidelity.settings import ServerSettings
+from vsim.sim.machine.loading import catalogue_names, load_machine
+from vsim.sim.model.loading import catalogue_names as model_names
+from vsim.sim.model.loading import load_model
+from vsim.sim.model.model import Model
+from vsim.sim.scenario.scenario import (
+    EngineSettings,
+    Parallel,
+    Precisions,
+    Scenario,
+    TierSettings,
+    Workload,
+)
+from vsim.sim.timing.step_cost import step_cost
+from vsim.traces.faults import InputError
+from vsim.traces.writing import sink
+
+Measured = MeasuredRun | MeasuredThroughput
+
+_CATALOGUE_OF: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        r"GH200": "gh200",
+        r"H200": "h200",
+        r"H100": "h100",
+        r"B200": "b200",
+        r"A100.*80\s*G": "a100-80g",
+        r"RTX\s*PRO\s*6000": "rtxpro6000",
+        r"RTX\s*4090": "rtx4090",
+        r"L40S": "l40s",
+        r"A10\b": "a10",
+    }
+)
+"""What a driver calls a GPU, as a pattern, and what the catalogue's machines of it begin with."""
+_NOT_IN_NAMES: Final = re.compile(r"^meta-(?=llama)|-(instruct|chat|hf|it|base)(?=-|$)")
+
+
+class NotScoredError(Exception):
+    """A measured run can't be predicted; says why."""
+
+
+def scenario_for(run: Measured, folder: Path) -> Scenario:
+    """Say in the simulator's words what server was measured.
+
+    Args:
+        run: what was measured.
+        folder: where the model's configuration is written; the scenario's paths start there.
+
+    Raises:
+        NotScoredError: what was served can't be said yet, and why.
+        InputError: the model's configuration is wrong.
+    """
+    settings = run.settings
+    _refuse_what_cannot_be_said(run)
+    machine_name = machine_for(run.gpu, run.gpus)
+    model_name = _model_for(run, folder)
+    model = load_model(folder / model_name if model_name.endswith(".json") else model_name)
+    _refuse_model(model)
+    machine = load_machine(machine_name)
+    try:
+        cost = step_cost(
+            machine, model, tensor=settings.tensor, pipeline=settings.pipeline,
+            weights=settings.weights, kv=settings.kv,
+        )  # fmt: skip
+    except InputError as error:
+        raise NotScoredError("; ".join(fault.message for fault in error.faults)) from None
+    caches = settings.prefix_caching and _has_prefixes(run)
+    tiers = [_hbm(settings, cost.kv_bytes_per_token, cost.kv_capacity_bytes)]
+    if settings.host_bytes is not None and caches:
+        tiers.append(TierSettings(tier="host", capacity=settings.host_bytes, write="through"))
+    return Scenario(
+        name=_name(run.name),
+        workload=Workload(trace=run.file),
+        machine=machine_name,
+        model=model_name,
+        parallel=Parallel(tensor=settings.tensor, pipeline=settings.pipeline),
+        precision=Precisions(weights=settings.weights, kv=settings.kv),
+        engine=_engine(settings, caches),
+        tiers=tuple(tiers),
+    )
+
+
+def _engine(settings: ServerSettings, caches: bool) -> EngineSettings:
+    """The engine's settings. Profiles and their knobs go here, from `settings.resolved`."""
+    fields: dict[str, Any] = {
+        "max_running_requests": settings.max_requests,
+        "token_budget": settings.token_budget,
+        "block_tokens": settings.block_tokens,
+        "chunked_prefill": settings.chunked_prefill,
+    }
+    given = {name: value for name, value in fields.items() if value is not None}
+    if not settings.prefix_caching:
+        given["prefix_caching"] = False
+    if caches:
+        given["reclaim_low"] = 0.0  # blocks are taken when they are needed, not before
+    return EngineSettings(**given)
+
+
+def _hbm(settings: ServerSettings, kv_bytes_per_token: int, room: int) -> TierSettings:
+    """HBM with as many blocks as the server had.
+
+    A tier's capacity can't be more than the machine leaves beside the weights, and some servers
+    had a few blocks more (vLLM's 0.92 of HBM against 0.9): those get what the machine leaves.
+    """
+    if settings.num_gpu_blocks is None:
+        return TierSettings(tier="hbm")
+    block = (settings.block_tokens or 16) * kv_bytes_per_token
+    return TierSettings(tier="hbm", capacity=min(settings.num_gpu_blocks * block, room))
+
+
+def machine_for(gpu: str, gpus: int) -> str:
+    """Name the machine of the catalogue with so many of a GPU: the smallest with enough.
+
+    Raises:
+        NotScoredError: there is none.
+    """
+    if not gpu:
+        raise NotScoredError("its file does not say which GPU")
+    kind = next(
+        (name for like, name in _CATALOGUE_OF.items() if re.search(like, gpu, re.IGNORECASE)), None
+    )
+    fitting = []
+    for name in catalogue_names() if kind is not None else ():
+        found = re.fullmatch(rf"(?:(\d+)x)?{kind}(?:-nvlink|-pcie)?", name)
+        if found is not None:
+            fitting.append((int(found[1] or 1), name))
+    enough = sorted(each for each in fitting if each[0] >= gpus)
+    if not enough:
+        raise NotScoredError(f"the catalogue has no machine with {gpus} of {gpu}")
+    return enough[0][1]
+
+
+def _model_for(run: Measured, folder: Path) -> str:
+    """Name the model: its configuration, written to the folder, or one of the catalogue."""
+    if isinstance(run, MeasuredRun) and run.model_shape is not None:
+        with sink(folder / "config.json") as file:
+            file.write(json.dumps(run.model_shape).encode())
+        return "config.json"
+    name = _NOT_IN_NAMES.sub("", run.model.rpartition("/")[2].lower())
+    if name not in model_names():
+        what = f"the catalogue has no model {run.model}" if run.model else "no model is named"
+        raise NotScoredError(what)
+    return name
+
+
+def _refuse_what_cannot_be_said(run: Measured) -> None:
+    settings = run.settings
+    if settings.unclear:
+        raise NotScoredError("; ".join(settings.unclear))
+    if settings.data > 1:
+        raise NotScoredError(f"data parallelism of {settings.data} can't be said yet")
+    if isinstance(run, MeasuredRun):
+        if not run.repeats:
+            raise NotScoredError("it holds no request by itself, only counters")
+        if any((repeat.requests.arrival_ns < 0).any() for repeat in run.repeats):
+            raise NotScoredError("its arrivals are not known")
+
+
+def _refuse_model(model: Model) -> None:
+    if model.sliding_window is not None:
+        raise NotScoredError("its windowed layers need KV in groups, which is to come")
+
+
+def _has_prefixes(run: Measured) -> bool:
+    return isinstance(run, MeasuredRun) and any(r.requests.prefix_ids.size for r in run.repeats)
+
+
+def _name(name: str) -> str:
+    """A run's name as a scenario's."""
+    kept = "".join(c if c.isprintable() else " " for c in name).strip()
+    return kept[:100] or "run"

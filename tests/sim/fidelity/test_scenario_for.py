@@ -1,0 +1,126 @@
+"""A measured server's settings become the scenario that predicts it."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.sim.fidelity.tiny import repeat_of, requests, run_of
+
+from vsim.sim.fidelity.measured import MeasuredRun
+from vsim.sim.fidelity.scenario_for import NotScoredError, machine_for, scenario_for
+from vsim.sim.fidelity.settings import ServerSettings
+from vsim.sim.model.loading import load_model
+
+KV_BYTES = 131_072  # of a token of Llama-3.1-8B: 2 x 32 layers x 8 heads x 128 x 2 bytes
+SHAPE: dict[str, Any] = {
+    "model_type": "llama", "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 3,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64, "vocab_size": 1000,
+    "max_position_embeddings": 8192, "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+def with_prefixes(**settings: Any) -> MeasuredRun:
+    asked = requests(2)
+    asked = replace(
+        asked, prefix_offsets=np.array([0, 4, 8]), prefix_ids=np.arange(8), block_tokens=16
+    )
+    times = np.array([1, 1]) + asked.arrival_ns
+    return run_of(repeat_of(asked, times, times, times), settings=ServerSettings(**settings))
+
+
+def test_limits_blocks_precisions_and_parallelism_are_the_server_s(tmp_path: Path) -> None:
+    run = with_prefixes(
+        token_budget=4096, max_requests=64, block_tokens=16, num_gpu_blocks=3000, weights="fp8"
+    )
+    scenario = scenario_for(run, tmp_path)
+    assert (scenario.machine, scenario.model) == ("h100", "llama-3.1-8b")
+    assert (scenario.engine.token_budget, scenario.engine.max_running_requests) == (4096, 64)
+    assert (scenario.precision.weights, scenario.precision.kv) == ("fp8", "bf16")
+    assert scenario.tiers[0].capacity == 3000 * 16 * KV_BYTES
+    assert len(scenario.tiers) == 1
+
+
+def test_room_for_offloading_is_a_tier_that_is_written_through(tmp_path: Path) -> None:
+    scenario = scenario_for(with_prefixes(host_bytes=6 * 2**30), tmp_path)
+    host = scenario.tiers[1]
+    assert (host.tier, host.capacity, host.write) == ("host", 6 * 2**30, "through")
+
+
+def test_more_blocks_than_the_machine_leaves_become_all_that_it_leaves(tmp_path: Path) -> None:
+    most = scenario_for(with_prefixes(num_gpu_blocks=10**6), tmp_path).tiers[0].capacity
+    assert most is not None
+    assert 40 * 10**9 < most < 80 * 2**30
+
+
+def test_a_model_s_own_shape_is_taken_where_it_was_recorded(tmp_path: Path) -> None:
+    scenario = scenario_for(replace(with_prefixes(), model_shape=SHAPE), tmp_path)
+    assert load_model(tmp_path / scenario.model).layers == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "catalogue"),
+    [
+        ("meta-llama/Llama-3.1-8B", "llama-3.1-8b"),
+        ("meta-llama/Meta-Llama-3.1-8B-Instruct", "llama-3.1-8b"),
+        ("mistralai/Mixtral-8x7B", "mixtral-8x7b"),
+        ("meta-llama/Llama-2-7b-chat-hf", "llama-2-7b"),
+    ],
+)
+def test_a_model_of_the_catalogue_is_known_by_its_hugging_face_name(
+    tmp_path: Path, name: str, catalogue: str
+) -> None:
+    settings = ServerSettings(weights="int4")
+    run = replace(with_prefixes(), model=name, settings=settings)
+    assert scenario_for(run, tmp_path).model == catalogue
+
+
+@pytest.mark.parametrize(
+    ("gpu", "gpus", "machine"),
+    [
+        ("NVIDIA H200", 1, "h200"),
+        ("NVIDIA H200", 2, "2xh200-nvlink"),
+        ("NVIDIA H200", 4, "8xh200-nvlink"),
+        ("NVIDIA H100 80GB HBM3", 1, "h100"),
+        ("NVIDIA GH200 480GB", 1, "gh200"),
+        ("NVIDIA GeForce RTX 4090", 1, "rtx4090"),
+        ("NVIDIA A100-SXM4-80GB", 1, "a100-80g"),
+        ("NVIDIA A10", 1, "a10"),
+        ("h200", 1, "h200"),
+    ],
+)
+def test_a_gpu_is_known_by_what_its_driver_calls_it(gpu: str, gpus: int, machine: str) -> None:
+    assert machine_for(gpu, gpus) == machine
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"gpu": "NVIDIA T4"}, "the catalogue has no machine with 1 of NVIDIA T4"),
+        ({"gpus": 3}, "the catalogue has no machine with 3 of NVIDIA H100"),
+        ({"gpu": ""}, "its file does not say which GPU"),
+        ({"model": "gpt-9"}, "the catalogue has no model gpt-9"),
+        ({"model": ""}, "no model is named"),
+        ({"repeats": ()}, "it holds no request by itself, only counters"),
+        ({"settings": ServerSettings(data=2)}, "data parallelism of 2 can't be said yet"),
+        ({"settings": ServerSettings(unclear=("quantization 'x'",))}, "quantization 'x'"),
+        ({"model_shape": {**SHAPE, "model_type": "mistral", "sliding_window": 512}},
+         "its windowed layers need KV in groups, which is to come"),
+        ({"model": "llama-3.1-70b"}, "needs 141.11 GB of weights"),
+    ],
+)  # fmt: skip
+def test_what_can_t_be_predicted_says_why(
+    tmp_path: Path, changed: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(NotScoredError) as raised:
+        scenario_for(replace(with_prefixes(), **changed), tmp_path)
+    assert reason in str(raised.value)
+
+
+def test_arrivals_that_are_not_known_can_t_be_predicted(tmp_path: Path) -> None:
+    run = with_prefixes()
+    asked = replace(run.repeats[0].requests, arrival_ns=np.array([-1, -1]))
+    unknown = replace(run, repeats=(replace(run.repeats[0], requests=asked),))
+    with pytest.raises(NotScoredError, match="its arrivals are not known"):
+        scenario_for(unknown, tmp_path)
