@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""The Arrow schemas that every trace, simulated or recorded, is written in.
-=======
 """The Arrow schemas that every trace, simulated or recorded, and every table is written in.
->>>>>>> 2a933c6a17a855a3adeee6c2bdaf15ebd35dcccf
 
 A list column holds one list a row. Field metadata says each column's `unit` and `doc`.
 """
@@ -146,7 +142,6 @@ OPERATIONS: Final = (
     Column("predicted", pa.bool_(), "flag", "true from a simulation, false if measured"),
 )  # fmt: skip
 
-<<<<<<< HEAD
 SERVER_RUNS: Final = (
     Column("repeat", pa.int16(), "1", "which repeat, from 0", minimum=0),
     Column("id", pa.int64(), "id", "the request, unique in its repeat", minimum=0),
@@ -194,7 +189,8 @@ SERVER_STEPS: Final = (
     Column("generated_tokens", pa.int32(), "tokens", "tokens that it gave", minimum=0),
     Column("preempted", pa.int32(), "1", "preemptions reported with it", minimum=0),
 )  # fmt: skip
-=======
+
+
 KERNEL_TABLES: Final = (
     Column("kernel", _DICTIONARY, "name", "what was timed", words=KERNELS),
     Column("precision", _DICTIONARY, "name", "of the weights; of attention, of the KV"),
@@ -211,7 +207,6 @@ KERNEL_TABLES: Final = (
            "-1 where nothing was measured", minimum=-1),
 )  # fmt: skip
 """Measured times of kernels, one curve a row: a shape, and its times over one axis or two."""
->>>>>>> 2a933c6a17a855a3adeee6c2bdaf15ebd35dcccf
 
 SCHEMAS: Final[Mapping[str, tuple[Column, ...]]] = MappingProxyType(
     {
@@ -219,12 +214,9 @@ SCHEMAS: Final[Mapping[str, tuple[Column, ...]]] = MappingProxyType(
         "attention": ATTENTION,
         "allocations": ALLOCATIONS,
         "operations": OPERATIONS,
-<<<<<<< HEAD
         "server_runs": SERVER_RUNS,
         "server_steps": SERVER_STEPS,
-=======
         "kernel_tables": KERNEL_TABLES,
->>>>>>> 2a933c6a17a855a3adeee6c2bdaf15ebd35dcccf
     }
 )
 

@@ -367,7 +367,6 @@ def _operations(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iter
     )
 
 
-<<<<<<< HEAD
 def _server_runs(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
     repeats, ids = (integers(table.column(name)) for name in ("repeat", "id"))
     for repeat in np.unique(repeats):
@@ -398,7 +397,8 @@ def _server_runs(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Ite
 
 def _server_steps(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
     yield from _order(table, file, "end_ns")
-=======
+
+
 def _kernel_tables(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
     points = {}
     for name in ("first", "second"):
@@ -448,7 +448,6 @@ def _kernel_tables(table: pa.Table, file: str, metadata: Mapping[str, str]) -> I
         again[row] = key in seen
         seen.add(key)
     yield from _rows(file, "shape", again, lambda row: "has a row before; keep one of the two")
->>>>>>> 2a933c6a17a855a3adeee6c2bdaf15ebd35dcccf
 
 
 _Rule = Callable[[pa.Table, str, Mapping[str, str]], Iterator[Fault]]
@@ -457,10 +456,7 @@ _RULES: Final[dict[str, _Rule]] = {
     "attention": _attention,
     "allocations": _allocations,
     "operations": _operations,
-<<<<<<< HEAD
     "server_runs": _server_runs,
     "server_steps": _server_steps,
-=======
     "kernel_tables": _kernel_tables,
->>>>>>> 2a933c6a17a855a3adeee6c2bdaf15ebd35dcccf
 }
