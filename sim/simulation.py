@@ -101,7 +101,7 @@ def _simulate(
     requests = shape_requests(scenario, requests)
     seeded = seed_acts(scenario, requests)
     rules = server_rules(scenario.engine, model)
-    cost = served(cost, scenario.engine, rules)
+    cost = served(cost, scenario, machine, model, rules)
     case = Case(scenario, machine, cost, requests, Path(base), seeded)
     refuse_what_cannot_act(case)
     check_peer(machine, cost.gpus, tuple(tier.tier for tier in scenario.tiers))

@@ -325,9 +325,7 @@ class _Reader:
             ):
                 rows = (columns["op_name"] == word) & (columns["nccl_dtype"] == "half")
                 part = _in_bytes(_taken(columns, rows))
-                yield self._curves(
-                    kernel, "bf16", "nccl", part, ("num_gpus",), "bytes", None, path
-                )
+                yield self._curves(kernel, "bf16", "nccl", part, ("num_gpus",), "bytes", None, path)
             break
 
     def exchanges(self) -> Iterator[Curves]:
@@ -395,9 +393,7 @@ class _Reader:
             np.log(columns["latency"][order] * 1e6)
         )
         self._note(kernel, path, columns)
-        return curves(
-            kernel, precision, variant, keys, a.astype(float), b.astype(float), log_ns
-        )
+        return curves(kernel, precision, variant, keys, a.astype(float), b.astype(float), log_ns)
 
     def _note(self, kernel: str, path: Path, columns: _Columns) -> None:
         stack = path.parents[1].name

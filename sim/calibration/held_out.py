@@ -68,9 +68,7 @@ def scored(
                 for others, rows in _folds(each)
             ]
         )
-        yield Score(
-            *each.key, each.rows, len(each.shapes), _quantiles(left), _quantiles(shipped)
-        )
+        yield Score(*each.key, each.rows, len(each.shapes), _quantiles(left), _quantiles(shipped))
 
 
 def _folds(each: Curves) -> Iterator[tuple[Curves, NDArray[np.int64]]]:
@@ -89,9 +87,7 @@ def _identities(each: Curves) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     return identities, of_row.ravel()
 
 
-def _errors(
-    tables: KernelTables, peaks: Peaks, each: Curves, rows: NDArray[np.int64]
-) -> Floats:
+def _errors(tables: KernelTables, peaks: Peaks, each: Curves, rows: NDArray[np.int64]) -> Floats:
     errors = []
     for row in rows:
         a, b = np.nonzero(~np.isnan(each.log_ns[row]))

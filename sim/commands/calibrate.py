@@ -76,9 +76,7 @@ def calibrate(source: str, out: str, stacks: Sequence[str]) -> None:
     print(f"Wrote {out} and {', '.join(names)}")
 
 
-def _asked(
-    source: str, out: str, stacks: Sequence[str]
-) -> tuple[Package, System, list[Stack]]:
+def _asked(source: str, out: str, stacks: Sequence[str]) -> tuple[Package, System, list[Stack]]:
     kind, _, gpu = source.partition(":")
     if kind != _SOURCE or not gpu:
         refuse("--from", f"'{source}' is no source; write {_SOURCE}:<gpu>, as {_SOURCE}:h100_sxm")

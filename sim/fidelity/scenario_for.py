@@ -98,6 +98,7 @@ def _engine(settings: ServerSettings, caches: bool) -> EngineSettings:
         "token_budget": settings.token_budget,
         "block_tokens": settings.block_tokens,
         "chunked_prefill": settings.chunked_prefill,
+        "num_gpu_blocks": settings.num_gpu_blocks,
     }
     given = {name: value for name, value in fields.items() if value is not None}
     if not settings.prefix_caching:
@@ -113,10 +114,7 @@ def _hbm(settings: ServerSettings, kv_bytes_per_token: int, room: int) -> TierSe
     A tier's capacity can't be more than the machine leaves beside the weights, and some servers
     had a few blocks more (vLLM's 0.92 of HBM against 0.9): those get what the machine leaves.
     """
-    if settings.num_gpu_blocks is None:
-        return TierSettings(tier="hbm")
-    block = (settings.block_tokens or 16) * kv_bytes_per_token
-    return TierSettings(tier="hbm", capacity=min(settings.num_gpu_blocks * block, room))
+    return TierSettings(tier="hbm")
 
 
 def machine_for(gpu: str, gpus: int) -> str:

@@ -84,9 +84,7 @@ class Curves:
 
     def of_shapes(self, chosen: NDArray[np.bool_] | _Ints) -> "Curves":
         """The same of some shapes only, the floor included."""
-        return curves(
-            *self.key, self.shapes[chosen], self.first, self.second, self.log_ns[chosen]
-        )
+        return curves(*self.key, self.shapes[chosen], self.first, self.second, self.log_ns[chosen])
 
     def at_points(self, first: NDArray[np.bool_], second: NDArray[np.bool_]) -> "Curves":
         """The same at some points of the axes only; shapes that have none of these are dropped."""
@@ -162,14 +160,10 @@ class KernelTables:
 
     def with_curves(self, changed: Curves) -> "KernelTables":
         """The same with some curves in place of those of the same key."""
-        return replace(
-            self, curves=MappingProxyType({**self.curves, changed.key: changed})
-        )
+        return replace(self, curves=MappingProxyType({**self.curves, changed.key: changed}))
 
 
-def kernel_tables(
-    file: str, metadata: Mapping[str, str], found: Sequence[Curves]
-) -> KernelTables:
+def kernel_tables(file: str, metadata: Mapping[str, str], found: Sequence[Curves]) -> KernelTables:
     """Make tables of curves; see `KernelTables`."""
     by_key = {each.key: each for each in found}
     return KernelTables(file, MappingProxyType(dict(metadata)), MappingProxyType(by_key))

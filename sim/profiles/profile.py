@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vsim.sim.inputs.words import Text, Word
 from vsim.sim.inputs.yaml_input import Bytes, DurationNs
-from vsim.sim.machine.machine import Quantity
+from vsim.sim.machine.machine import Quantity, Stack
 
 Admission = Literal["first_chunk", "whole_prompt", "whole_sequence"]
 Count = Annotated[int, Field(ge=1, le=1 << 30)]
@@ -77,6 +77,8 @@ class EngineProfile(_Part):
     """The engine and its version."""
     description: Text
     """What is modelled, and what is not."""
+    kernels: Stack | None = None
+    """Whose kernels a machine's tables are sought for; left out: the first that it has."""
     admission: Quantity[Admission]
     """What must find room before a waiting request comes in."""
     watermark: Quantity[Share]

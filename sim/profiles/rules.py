@@ -4,10 +4,13 @@ from dataclasses import dataclass, replace
 
 from vsim.sim.machine.machine import Machine
 from vsim.sim.model.model import Model
+from vsim.sim.model.parallel import lay_out
 from vsim.sim.profiles.loading import load_profile
 from vsim.sim.profiles.profile import Admission, Budget, EngineProfile, Graphs
 from vsim.sim.scenario.scenario import EngineSettings, Scenario
 from vsim.sim.timing.curve import Curve, curve, line
+from vsim.sim.timing.kernel_curves import kernel_curves
+from vsim.sim.timing.kernels import kernels_of
 from vsim.sim.timing.step_cost import StepCost
 
 _NOTHING = line(0.0)
@@ -123,10 +126,23 @@ def _budget(profile: EngineProfile, machine: Machine) -> Budget:
     return profile.budgets[-1]
 
 
-def served(cost: StepCost, engine: EngineSettings, rules: ServerRules) -> StepCost:
-    """What a step costs under an engine's rules: in captured sizes, with the room it reports."""
-    room = cost.kv_capacity_bytes
+def served(
+    cost: StepCost, scenario: Scenario, machine: Machine, model: Model, rules: ServerRules
+) -> StepCost:
+    """What a step costs under an engine: its kernels, in captured sizes, with the room it reports.
+
+    Args:
+        cost: by the machine's rates.
+        scenario: with its engine's settings filled in.
+        machine: what it runs on.
+        model: what is served.
+        rules: of the engine.
+    """
+    engine, room = scenario.engine, cost.kv_capacity_bytes
     if engine.num_gpu_blocks is not None:
         room = engine.num_gpu_blocks * engine.block_tokens * cost.kv_bytes_per_token
-    curves = cost.curves.padded(rules.graph_sizes)
-    return replace(cost, kv_capacity_bytes=room, measured=curves)
+    layout = lay_out(machine, model, scenario.parallel.tensor, scenario.parallel.pipeline)
+    precision = scenario.precision
+    kernels = kernels_of(machine, load_profile(engine.profile).kernels)
+    curves = kernel_curves(model, layout, kernels, precision.weights, precision.kv)
+    return replace(cost, kv_capacity_bytes=room, measured=curves.padded(rules.graph_sizes))

@@ -93,9 +93,7 @@ def decode_attention_ns(
     return np.where(requests > 0, time.reshape(requests.shape), 0.0)
 
 
-def attention_curves(
-    tables: KernelTables, kernel: str, kv_precision: str, window: int
-) -> Curves:
+def attention_curves(tables: KernelTables, kernel: str, kv_precision: str, window: int) -> Curves:
     """Windowed curves for a window, others for none; one takes the other's where it must."""
     variants = ("window", "full") if window else ("full", "window")
     return tables.find(kernel, KV_STAND_INS[kv_precision], variants)

@@ -73,9 +73,7 @@ def _between(grid: Floats, curves: Curves, first: Floats, second: Floats | None)
     return (1 - share) * below + share * above
 
 
-def _position(
-    axis: Floats, at: Floats
-) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
+def _position(axis: Floats, at: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64], Floats]:
     """The points below and above, and how far between them on a log scale."""
     high = np.clip(np.searchsorted(axis, at, side="right"), 0, len(axis) - 1)
     low = np.maximum(high - 1, 0)

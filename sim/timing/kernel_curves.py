@@ -1,0 +1,245 @@
+"""kernel_curves: from a machine's kernels and a model's shapes to what a step's kernels take.
+
+Every product is (n, k) on one GPU of `tensor`; a layer's products are looked up one by one over the
+tokens that they can have, and added. Of a pipeline the longest stage sets the pace, as in
+`step_cost`: each of its micro-batches has 1/pipeline of the tokens and pays all floors.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from vsim.sim.machine.machine import Precision
+from vsim.sim.model.model import LatentAttention, Model
+from vsim.sim.model.parallel import Layout
+from vsim.sim.timing.curve import Curve, Grid
+from vsim.sim.timing.kernels import Kernels
+from vsim.sim.timing.products import product_bound
+from vsim.sim.timing.roofline import ACTIVATION_BYTES, Floats, Peaks, weight_bytes
+from vsim.sim.timing.small_kernels import LayerWidths, small_kernels_ns
+from vsim.sim.timing.step_curves import StepCurves
+
+TOKENS = np.array(
+    [1, 2, 4, *range(8, 64, 8), *range(64, 256, 16), *range(256, 1024, 64), *range(1024, 4096, 256),
+     *range(4096, 16384, 1024), *(2**k for k in range(14, 21))], np.float64,
+)  # fmt: skip
+"""Tokens at which kernels are looked up."""
+REQUESTS = np.array([1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 1024, 2048], np.float64)
+CONTEXT = np.array([1, *(2**k for k in range(4, 22))], np.float64)
+KEYS = np.array([1, *(2**k for k in range(3, 21))], np.float64)
+SAMPLE_NS = 4_000.0
+"""Sampling one token: logits in float32, written and read a few times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A product of a layer on one GPU: n outputs, k inputs, and the weights' precision."""
+
+    n: int
+    k: int
+    precision: Precision
+
+
+def layer_products(model: Model, layer: int, tensor: int, weights: Precision) -> Iterator[Product]:
+    """The products of one layer, without routed experts; the router stays in bf16."""
+    heads, kv_heads = model.heads // tensor, max(model.kv_heads // tensor, 1)
+    kind = model.attention
+    if isinstance(kind, LatentAttention):
+        queries = heads * model.head_dim
+        if kind.q_lora_rank is None:
+            yield Product(queries, model.hidden, weights)
+        else:
+            yield Product(kind.q_lora_rank, model.hidden, weights)
+            yield Product(queries, kind.q_lora_rank, weights)
+        yield Product(kind.kv_lora_rank + kind.qk_rope_head_dim, model.hidden, weights)
+        wide = heads * (kind.qk_nope_head_dim + kind.v_head_dim)
+        yield Product(wide, kind.kv_lora_rank, weights)
+        yield Product(model.hidden, heads * kind.v_head_dim, weights)
+    else:
+        projected = (heads + 2 * kv_heads) * model.head_dim
+        yield Product(projected, model.hidden, weights)
+        yield Product(model.hidden, heads * model.head_dim, weights)
+    if model.moe is not None and layer >= model.moe.dense_layers:
+        yield Product(model.moe.experts, model.hidden, "bf16")
+        width = model.moe.shared_experts * model.moe.expert_hidden // tensor
+    else:
+        width = (model.ffn_hidden or 0) // tensor
+    if width:
+        yield Product((2 if model.gated_ffn else 1) * width, model.hidden, weights)
+        yield Product(model.hidden, width, weights)
+
+
+def kernel_curves(
+    model: Model, layout: Layout, kernels: Kernels, weights: Precision, kv: Precision
+) -> StepCurves:
+    """Tabulate the kernels of a step.
+
+    Args:
+        model: what is served.
+        layout: on how many GPUs.
+        kernels: of one of them.
+        weights: precision of the weights.
+        kv: precision of the KV cache.
+    """
+    server = _Server(model, layout, kernels, weights, kv)
+    products, arithmetic = server.products()
+    window = model.sliding_window
+    near = 0 if window is None else window.layers
+    share = near / model.layers
+    return StepCurves(
+        products=products,
+        arithmetic=arithmetic,
+        head=server.head(),
+        small=server.small(),
+        communication=server.communication(),
+        decode=server.decode(1 - share, 0),
+        prefill=server.prefill(1 - share, 0),
+        near_decode=server.decode(share, window.tokens) if window is not None else None,
+        near_prefill=server.prefill(share, window.tokens) if window is not None else None,
+        prefill_context_ns=server.context_ns(),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    model: Model
+    layout: Layout
+    kernels: Kernels
+    weights: Precision
+    kv: Precision
+
+    @property
+    def _heads(self) -> tuple[int, int, int]:
+        """Query heads, KV heads and numbers a head of one GPU; latents are one wide KV head."""
+        model, tensor = self.model, self.layout.tensor
+        kind = model.attention
+        if isinstance(kind, LatentAttention):
+            return model.heads // tensor, 1, kind.kv_lora_rank + kind.qk_rope_head_dim
+        return model.heads // tensor, max(model.kv_heads // tensor, 1), model.head_dim
+
+    def _staged(self, each: Callable[[Floats], Floats]) -> Curve:
+        """A step's time over tokens, from what the whole model takes for a micro-batch of some."""
+        stages = self.layout.pipeline
+        share = self.layout.imbalance  # pipeline · longest / layers
+        tokens = np.concatenate([[0.0], TOKENS * stages])
+        times = share * each(np.maximum(tokens / stages, 1.0))
+        return Curve(tokens, times)
+
+    def products(self) -> tuple[Curve, Curve]:
+        """All layers' products and experts, and the part of them that FLOPs bound."""
+        counts: dict[Product, int] = {}
+        for layer in range(self.model.layers):
+            for product in layer_products(self.model, layer, self.layout.tensor, self.weights):
+                counts[product] = counts.get(product, 0) + 1
+        shapes = sorted(counts.items(), key=lambda pair: (pair[0].n, pair[0].k, pair[0].precision))
+
+        def all_ns(tokens: Floats) -> Floats:
+            total = self._experts_ns(tokens)
+            for product, count in shapes:
+                total = total + count * self.kernels.product_ns(
+                    product.precision, tokens, product.n, product.k
+                )
+            return total
+
+        def arithmetic_ns(tokens: Floats) -> Floats:
+            total = self._expert_flops_ns(tokens)
+            for product, count in shapes:
+                n, k, precision = product.n, product.k, product.precision
+                time = self.kernels.product_ns(precision, tokens, n, k)
+                bound = product_bound(self.kernels.peaks, precision, tokens, n, k)
+                total = total + count * np.where(bound.flops_ns > bound.bytes_ns, time, 0.0)
+            return total
+
+        return self._staged(all_ns), self._staged(arithmetic_ns)
+
+    def _experts_ns(self, tokens: Floats) -> Floats:
+        moe = self.model.moe
+        if moe is None:
+            return np.zeros(tokens.shape)
+        time = self.kernels.experts_ns(
+            self.weights, tokens, self.model.hidden, moe.expert_hidden, moe.experts_per_token,
+            moe.experts, self.layout.tensor,
+        )  # fmt: skip
+        return self.model.moe_layers * time
+
+    def _expert_flops_ns(self, tokens: Floats) -> Floats:
+        """The experts' time where an expert's FLOPs take longer than reading it."""
+        moe = self.model.moe
+        if moe is None:
+            return np.zeros(tokens.shape)
+        peaks: Peaks = self.kernels.peaks
+        balance = peaks.flops_per_s(self.weights) / peaks.bytes_per_s
+        each = tokens * moe.experts_per_token / moe.experts  # tokens of a mean expert
+        bound_by_flops = 2 * each / weight_bytes(self.weights) > balance
+        return np.where(bound_by_flops, self._experts_ns(tokens), 0.0)
+
+    def head(self) -> Curve:
+        """The LM head, and sampling, over tokens whose successor is sampled."""
+        sampled = np.concatenate([[0.0], TOKENS])
+        rows = -(-self.model.vocabulary // self.layout.tensor)
+        time = self.kernels.product_ns("bf16", np.maximum(sampled, 1.0), rows, self.model.hidden)
+        return Curve(sampled, time + SAMPLE_NS * sampled)
+
+    def small(self) -> Curve:
+        """Norms, rotary embeddings, activations and writes of KV."""
+        model, tensor = self.model, self.layout.tensor
+        heads, kv_heads, dim = self._heads
+        cached = dim if isinstance(model.attention, LatentAttention) else 2 * kv_heads * dim
+        dense = model.layers - model.moe_layers
+        quantised = self.weights in ("fp8", "int8")
+        projected = heads * model.head_dim + cached
+
+        def layers_ns(tokens: Floats) -> Floats:
+            total = np.zeros(tokens.shape)
+            for count, inner in ((dense, (model.ffn_hidden or 0) // tensor), (model.moe_layers, 0)):
+                if count:
+                    widths = LayerWidths(model.hidden, projected, cached, inner, quantised)
+                    total += count * small_kernels_ns(self.kernels.peaks, tokens, widths)
+            return total
+
+        return self._staged(layers_ns)
+
+    def communication(self) -> Curve:
+        """Two all-reduces a layer, and what stages send on."""
+        tensor, stages = self.layout.tensor, self.layout.pipeline
+        width = self.model.hidden * ACTIVATION_BYTES
+
+        def layers_ns(tokens: Floats) -> Floats:
+            if tensor == 1:
+                return np.zeros(tokens.shape)
+            return 2 * self.model.layers * self.kernels.all_reduce_ns(tensor, tokens * width)
+
+        reduced = self._staged(layers_ns)
+        if stages == 1:
+            return reduced
+        tokens = np.maximum(reduced.knots / stages, 1.0)
+        sent = stages * self.kernels.all_gather_ns(2, 2 * tokens * width)  # half of it arrives
+        return Curve(reduced.knots, reduced.ns + sent)
+
+    def decode(self, share: float, window: int) -> Grid:
+        """Attention of requests that decode, in a share of the layers."""
+        rows, columns = np.meshgrid(REQUESTS, CONTEXT, indexing="ij")
+        return Grid(REQUESTS, CONTEXT, self._layers(share) * self._decode_ns(rows, columns, window))
+
+    def _decode_ns(self, requests: ArrayLike, context: ArrayLike, window: int) -> Floats:
+        return self.kernels.decode_attention_ns(
+            self.kv, requests, context, *self._heads, window=window
+        )
+
+    def prefill(self, share: float, window: int) -> Grid:
+        """Attention of chunks, in a share of the layers."""
+        rows, columns = np.meshgrid(TOKENS, KEYS, indexing="ij")
+        time = self.kernels.prefill_attention_ns(
+            self.kv, rows, rows * columns, *self._heads, window=window
+        )
+        return Grid(TOKENS, KEYS, self._layers(share) * time)
+
+    def _layers(self, share: float) -> float:
+        return share * self.model.layers * self.layout.imbalance / self.layout.pipeline
+
+    def context_ns(self) -> float:
+        """What long contexts take to be read, for each token: 64 requests of 8,192 beyond 4,096."""
+        long, short = (float(self._decode_ns(64, tokens, 0)) for tokens in (8192, 4096))
+        return self._layers(1.0) * (long - short) / (64 * 4096)
