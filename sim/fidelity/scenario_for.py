@@ -36,7 +36,7 @@ _CATALOGUE_OF: Final[Mapping[str, str]] = MappingProxyType(
         r"H100": "h100",
         r"B200": "b200",
         r"A100.*80\s*G": "a100-80g",
-        r"RTX\s*PRO\s*6000": "rtxpro6000",
+        r"RTX\s*PRO\s*6000": "rtx-pro-6000",
         r"RTX\s*4090": "rtx4090",
         r"L40S": "l40s",
         r"A10\b": "a10",
@@ -86,14 +86,15 @@ def scenario_for(run: Measured, folder: Path) -> Scenario:
         model=model_name,
         parallel=Parallel(tensor=settings.tensor, pipeline=settings.pipeline),
         precision=Precisions(weights=settings.weights, kv=settings.kv),
-        engine=_engine(settings, caches),
+        engine=_engine(settings, caches, profile_for(run)),
         tiers=tuple(tiers),
     )
 
 
-def _engine(settings: ServerSettings, caches: bool) -> EngineSettings:
+def _engine(settings: ServerSettings, caches: bool, engine: str) -> EngineSettings:
     """The engine's settings. Profiles and their knobs go here, from `settings.resolved`."""
     fields: dict[str, Any] = {
+        "profile": engine,
         "max_running_requests": settings.max_requests,
         "token_budget": settings.token_budget,
         "block_tokens": settings.block_tokens,
@@ -115,6 +116,15 @@ def _hbm(settings: ServerSettings, kv_bytes_per_token: int, room: int) -> TierSe
     had a few blocks more (vLLM's 0.92 of HBM against 0.9): those get what the machine leaves.
     """
     return TierSettings(tier="hbm")
+
+
+def profile_for(run: Measured) -> str:
+    """Name the profile of the engine that was measured, by its name and version."""
+    if run.engine.lower().startswith("tensorrt"):
+        return "tensorrt-llm"
+    version = run.version if isinstance(run, MeasuredRun) else ""
+    found = re.match(r"0\.(\d+)", version)
+    return "vllm-0.19" if found is not None and int(found[1]) < 22 else "vllm"
 
 
 def machine_for(gpu: str, gpus: int) -> str:

@@ -43,6 +43,19 @@ class Graphs(_Part):
     """Nor one of more tokens than so many times max_running_requests."""
 
 
+class Memory(_Part):
+    """What an engine leaves of a GPU's memory for weights and KV."""
+
+    utilisation: Quantity[Annotated[float, Field(gt=0, le=1)]]
+    """Share of it that the engine takes."""
+    overhead: Quantity[Bytes]
+    """Of that, what activations, graphs and the runtime take on each GPU."""
+    overhead_experts: Quantity[Bytes]
+    """The same for models with experts."""
+    of_rest: bool = False
+    """Whether the share is taken of what the weights and the overhead leave, and not of all."""
+
+
 class Host(_Part):
     """Time that the engine's own code takes. With no pipeline, none of it is counted here."""
 
@@ -91,6 +104,8 @@ class EngineProfile(_Part):
     """Whether a step is scheduled and launched before the last one's tokens are looked at."""
     reclaim: Quantity[Share]
     """Share of pages below which idle ones are evicted ahead of need."""
+    memory: Memory | None = None
+    """Room for weights and KV; left out: the share that the machine's file says."""
     graphs: Graphs | None = None
     """Captured batch sizes; left out: none."""
     host: Host | None = None

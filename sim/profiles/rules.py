@@ -11,6 +11,7 @@ from vsim.sim.scenario.scenario import EngineSettings, Scenario
 from vsim.sim.timing.curve import Curve, curve, line
 from vsim.sim.timing.kernel_curves import kernel_curves
 from vsim.sim.timing.kernels import kernels_of
+from vsim.sim.timing.kv_room import Reserve, kv_tokens
 from vsim.sim.timing.step_cost import StepCost
 
 _NOTHING = line(0.0)
@@ -126,6 +127,15 @@ def _budget(profile: EngineProfile, machine: Machine) -> Budget:
     return profile.budgets[-1]
 
 
+def reserve_of(engine: EngineSettings, machine: Machine, model: Model) -> Reserve:
+    """What an engine leaves of a GPU's memory."""
+    memory = load_profile(engine.profile).memory
+    if memory is None:
+        return Reserve(machine.gpu.memory_utilisation.value)
+    overhead = memory.overhead if model.moe is None else memory.overhead_experts
+    return Reserve(memory.utilisation.value, overhead.value, memory.of_rest)
+
+
 def served(
     cost: StepCost, scenario: Scenario, machine: Machine, model: Model, rules: ServerRules
 ) -> StepCost:
@@ -138,11 +148,13 @@ def served(
         model: what is served.
         rules: of the engine.
     """
-    engine, room = scenario.engine, cost.kv_capacity_bytes
-    if engine.num_gpu_blocks is not None:
-        room = engine.num_gpu_blocks * engine.block_tokens * cost.kv_bytes_per_token
+    engine, precision = scenario.engine, scenario.precision
     layout = lay_out(machine, model, scenario.parallel.tensor, scenario.parallel.pipeline)
-    precision = scenario.precision
+    reserve = reserve_of(engine, machine, model)
+    tokens = kv_tokens(machine, model, layout, precision.weights, precision.kv, reserve)
+    if engine.num_gpu_blocks is not None:
+        tokens = engine.num_gpu_blocks * engine.block_tokens
+    room = tokens * cost.kv_bytes_per_token
     kernels = kernels_of(machine, load_profile(engine.profile).kernels)
     curves = kernel_curves(model, layout, kernels, precision.weights, precision.kv)
     return replace(cost, kv_capacity_bytes=room, measured=curves.padded(rules.graph_sizes))

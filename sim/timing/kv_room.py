@@ -1,6 +1,7 @@
 """Room for KV: what weights leave of a server's HBM, and what to write where they do not fit."""
 
 import math
+from dataclasses import dataclass
 
 from vsim.sim.machine.machine import Machine, Precision
 from vsim.sim.model.model import Model
@@ -33,14 +34,42 @@ def held_weight_bytes(model: Model, layout: Layout, weights: Precision) -> int:
     return round(sum(_stage_weight_bytes(model, layout, weights)))
 
 
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """What an engine leaves of each GPU's memory for weights and KV.
+
+    Args:
+        utilisation: share of it that the engine takes.
+        overhead_bytes: of that, what activations, graphs and the runtime take.
+        of_rest: whether the share is taken of what weights and overhead leave, and not of all.
+    """
+
+    utilisation: float
+    overhead_bytes: int = 0
+    of_rest: bool = False
+
+    def kv_bytes(self, capacity: float, held: float, gpus: int) -> float:
+        """Bytes for KV on so many GPUs of a capacity that hold some weights together."""
+        overhead = gpus * self.overhead_bytes
+        if self.of_rest:
+            return self.utilisation * (gpus * capacity - held - overhead)
+        return gpus * capacity * self.utilisation - held - overhead
+
+
 def kv_tokens(
-    machine: Machine, model: Model, layout: Layout, weights: Precision, kv: Precision
+    machine: Machine,
+    model: Model,
+    layout: Layout,
+    weights: Precision,
+    kv: Precision,
+    reserve: Reserve | None = None,
 ) -> int:
     """KV tokens that fit beside the weights: of the fullest stage; negative if weights do not."""
-    usable = layout.tensor * machine.hbm.capacity.value * machine.gpu.memory_utilisation.value
+    left = reserve or Reserve(machine.gpu.memory_utilisation.value)
+    capacity = machine.hbm.capacity.value
     per_layer = layout.kv_copies * model.kv_bytes_per_token_layer(kv)
     return min(
-        math.floor((usable - held) / (count * per_layer))
+        math.floor(left.kv_bytes(capacity, held, layout.tensor) / (count * per_layer))
         for held, count in zip(
             _stage_weight_bytes(model, layout, weights), layout.stage_layers, strict=True
         )
