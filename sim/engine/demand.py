@@ -56,12 +56,12 @@ def attention_ns(w: World) -> float:
         context = (1.0 - w.x[0].window_share) * context + w.x[0].window_share * seen
     reading = context * w.x[0].prefill_context_ns
     if arithmetic >= reading:
-        w.x[0].share_compute += arithmetic
+        w.x[0].prefill_ns = arithmetic
     return float(decodes * w.x[0].beside_prefill + max(arithmetic, reading))
 
 
 @borrowing_kernel
-def step_demand(w: World) -> float:
+def step_demand(w: World, now: int) -> float:
     """Bytes of each tier and the step's body when alone, ns; see `step_cost.step_time_ns`.
 
     The step's sums are whole numbers in the control record, converted to floats once, here.
@@ -79,8 +79,9 @@ def step_demand(w: World) -> float:
     products = curve_at(w, w.c[0].times_products, float(tokens))
     small = curve_at(w, w.c[0].times_small, float(tokens))
     head = curve_at(w, w.c[0].times_head, float(w.c[0].step_sampled))
-    w.x[0].share_compute = curve_at(w, w.c[0].times_arithmetic, float(tokens))
-    weights_ns = products - w.x[0].share_compute + head
+    arithmetic = curve_at(w, w.c[0].times_arithmetic, float(tokens))
+    weights_ns = products - arithmetic + head
+    w.x[0].prefill_ns = 0.0
     copied = w.c[0].copied_tokens * (w.x[0].kv_read + w.x[0].kv_write)
     hbm = attention_ns(w) + 1e9 * copied / w.tc[0].read_bytes_per_s
     longest = hbm
@@ -96,8 +97,13 @@ def step_demand(w: World) -> float:
         attention = power_sum(w, hbm, longest)
     body = products + small + head + attention
     body = max(body, 1e-3)  # so that shares of it have a meaning
+    arithmetic += w.x[0].prefill_ns
+    if w.c[0].times_sustained >= 0:
+        later = sustained_ns(w, now, arithmetic, body)
+        arithmetic += later
+        body += later
     w.c[0].step_slowest = slowest
-    w.x[0].share_compute /= body
+    w.x[0].share_compute = arithmetic / body
     w.x[0].share_weights = weights_ns / body
     # what reads KV: all but arithmetic, weights and the small kernels
     w.x[0].share_kv = max(1.0 - w.x[0].share_compute - w.x[0].share_weights - small / body, 0.0)
@@ -110,6 +116,24 @@ def step_demand(w: World) -> float:
     for tier in range(w.c[0].tiers):
         w.tc[tier].step_cap = 1e9 * w.tc[tier].step_bytes / body
     return float(body)
+
+
+@borrowing_kernel
+def sustained_ns(w: World, now: int, arithmetic: float, body: float) -> float:
+    """How much longer a step's arithmetic takes since the GPU has computed for long, ns.
+
+    See `step_cost.sustained_ns`. What the GPU has worked off by this step's end is noted.
+    """
+    most = w.x[0].sustained_after_ns
+    worked = max(w.x[0].worked_ns - max(now - w.x[0].worked_at, 0.0), 0.0)
+    late = arithmetic - (most - worked)
+    later = 0.0
+    if late > 0.0 and arithmetic > 0.0:
+        all_of_it = curve_at(w, w.c[0].times_sustained, float(w.c[0].step_tokens))
+        all_of_it += w.x[0].prefill_ns * w.x[0].sustained_attention
+        later = min(late / arithmetic, 1.0) * all_of_it
+    w.x[0].worked_ns = max(min(worked + arithmetic + later, most) - (body - arithmetic), 0.0)
+    return float(later)
 
 
 @borrowing_kernel
@@ -147,7 +171,7 @@ def begin_step(w: World, now: int) -> int:
     has them by then. A decoding batch is one graph, which starts when it is launched; other kernels
     start as they are launched, and the last one can't end before that.
     """
-    body = min(step_demand(w), 2.0 * LAST_NS)  # a run ends before such a step does
+    body = min(step_demand(w, now), 2.0 * LAST_NS)  # a run ends before such a step does
     vmm = 0.0
     if w.c[0].mapped:
         vmm = w.c[0].vmm_maps * w.x[0].map_ns + w.c[0].vmm_unmaps * w.x[0].unmap_ns
@@ -178,6 +202,7 @@ def begin_step(w: World, now: int) -> int:
     w.x[0].body_time = float(fixed)
     w.x[0].speed = 1.0
     w.c[0].step_end = fixed + math.ceil(body - 1e-6)
+    w.x[0].worked_at = float(w.c[0].step_end)
     if w.c[0].flows > 0 or w.c[0].shared_route:
         settle(w, now)
     if w.c[0].pipelined:

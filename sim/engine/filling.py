@@ -104,6 +104,8 @@ def fill_cost(
         "launch_ns": cost.launch_ns,
         "prefill_context_ns": cost.curves.prefill_context_ns,
         "beside_prefill": cost.curves.beside_prefill,
+        "sustained_attention": cost.curves.sustained_attention,
+        "sustained_after_ns": cost.curves.sustained_after_ns,
         "flops_token": cost.flops_per_token,
         "flops_sampled": cost.flops_per_sampled_token,
         "flops_pair": cost.flops_per_pair,
@@ -138,7 +140,7 @@ def fill_cost(
 
 TIMES = (
     "products", "arithmetic", "head", "small", "communication", "decode", "prefill", "near_decode",
-    "near_prefill",
+    "near_prefill", "sustained",
 )  # fmt: skip
 """The curves and grids of `StepCurves` that the engine looks up."""
 

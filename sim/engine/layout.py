@@ -58,7 +58,7 @@ CONTROL = _record(
     "op_page_room op_page_reserve keys page_tokens page_bytes rows row_pages max_running "
     "max_loading prefetch_requests "
     "times_products times_arithmetic times_head times_small times_communication times_decode "
-    "times_prefill times_near_decode times_near_prefill times_graph_launch times_eager_launch "
+    "times_prefill times_near_decode times_near_prefill times_sustained times_graph_launch times_eager_launch "
     "pipelined admission watermark_pages "
     "token_budget chunked caching static scheduler classes swap spill balanced mapped key_ratio "
     "part_tokens part_ratio window_tokens log_transfers log_steps shared_route think "
@@ -90,11 +90,13 @@ COST = _record(
     "f8",
     "launch_ns flops_token flops_sampled flops_pair flops_per_s "
     "prefill_context_ns beside_prefill prepare_ns drain_ns client_ns prompt_token_ns "
+    "sustained_attention sustained_after_ns "
     "weight_bytes expert_bytes experts experts_per_token micro_batches kv_read kv_write "
     "kv_written window_share "
     "exponent attend_weight map_ns unmap_ns "
     # the step under way
-    "compute_ns body_left body_time speed weight_share share_compute share_weights share_kv",
+    "compute_ns body_left body_time speed weight_share share_compute share_weights share_kv "
+    "prefill_ns worked_ns worked_at",
 )
 
 TIER = _record(

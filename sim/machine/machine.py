@@ -88,6 +88,17 @@ class Rates(_Part):
         return self.bf16
 
 
+class Sustained(_Part):
+    """What a GPU under its power limit can keep up, where that is less than what kernels reach."""
+
+    flops_efficiency: Quantity[Share]
+    """Share of the peak rate that products keep up."""
+    attention_slowdown: Quantity[Annotated[float, Field(ge=1, le=10)]]
+    """How many times as long a prefill's attention then takes."""
+    after: Quantity[DurationNs]
+    """Arithmetic without a pause before the clock falls. A pause of that length undoes it."""
+
+
 class Gpu(_Part):
     """One GPU, and how many of them the machine has."""
 
@@ -101,6 +112,8 @@ class Gpu(_Part):
     """Share of the peak rate that a step's products reach."""
     hbm_efficiency: Quantity[Share]
     """Share of the hbm tier's read and write bandwidth that a step's kernels reach."""
+    sustained: Sustained | None = None
+    """Left out: kernels keep up what they reach."""
     memory_utilisation: Quantity[Share]
     """Share of HBM for weights and KV; activations, graphs and the runtime take the rest."""
 
@@ -171,6 +184,9 @@ class Attend(_Part):
 
     exponent: Quantity[Annotated[float, Field(ge=1, le=1000)] | None]
     """p of T = (Σ (bytes/bandwidth)^p)^(1/p); null for p → ∞, the slowest tier alone."""
+    beside_prefill: Quantity[Annotated[float, Field(ge=1, le=10)]] | None = None
+    """How many times as long the attention of decodes takes in a step that also computes parts of
+    prompts; left out: as long."""
     copy_weight: Quantity[Annotated[float, Field(ge=1e-3, le=1e3)]]
     """Share that an attend's flow takes of a busy link or memory, a copy counting as 1."""
 

@@ -156,5 +156,5 @@ def served(
         tokens = engine.num_gpu_blocks * engine.block_tokens
     room = tokens * cost.kv_bytes_per_token
     kernels = kernels_of(machine, load_profile(engine.profile).kernels)
-    curves = kernel_curves(model, layout, kernels, precision.weights, precision.kv)
+    curves = kernel_curves(machine, model, layout, kernels, precision.weights, precision.kv)
     return replace(cost, kv_capacity_bytes=room, measured=curves.padded(rules.graph_sizes))

@@ -7,18 +7,19 @@ tokens that they can have, and added. Of a pipeline the longest stage sets the p
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vsim.sim.machine.machine import Precision
+from vsim.sim.machine.machine import Machine, Precision
 from vsim.sim.model.model import LatentAttention, Model
 from vsim.sim.model.parallel import Layout
 from vsim.sim.timing.curve import Curve, Grid
 from vsim.sim.timing.kernels import Kernels
 from vsim.sim.timing.products import product_bound
 from vsim.sim.timing.roofline import ACTIVATION_BYTES, Floats, Peaks, weight_bytes
-from vsim.sim.timing.small_kernels import LayerWidths, small_kernels_ns
+from vsim.sim.timing.small_kernels import FUSED_QUANTISATION_NS, LayerWidths, small_kernels_ns
 from vsim.sim.timing.step_curves import StepCurves
 
 TOKENS = np.array(
@@ -29,8 +30,9 @@ TOKENS = np.array(
 REQUESTS = np.array([1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 1024, 2048], np.float64)
 CONTEXT = np.array([1, *(2**k for k in range(4, 22))], np.float64)
 KEYS = np.array([1, *(2**k for k in range(3, 21))], np.float64)
-SAMPLE_NS = 4_000.0
-"""Sampling one token: logits in float32, written and read a few times."""
+SAMPLER_NS, SAMPLE_NS = 9_000.0, 1_150.0
+"""Sampling, and each token of it: logits in float32, read a few times. Measured on an H200 with
+vLLM 0.25.1's sampler and a vocabulary of 128,256 (2026-11-26): 10 us for one, 190 for 160."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +74,17 @@ def layer_products(model: Model, layer: int, tensor: int, weights: Precision) ->
 
 
 def kernel_curves(
-    model: Model, layout: Layout, kernels: Kernels, weights: Precision, kv: Precision
+    machine: Machine,
+    model: Model,
+    layout: Layout,
+    kernels: Kernels,
+    weights: Precision,
+    kv: Precision,
 ) -> StepCurves:
     """Tabulate the kernels of a step.
 
     Args:
+        machine: whose GPUs.
         model: what is served.
         layout: on how many GPUs.
         kernels: of one of them.
@@ -99,7 +107,21 @@ def kernel_curves(
         near_decode=server.decode(share, window.tokens) if window is not None else None,
         near_prefill=server.prefill(share, window.tokens) if window is not None else None,
         prefill_context_ns=server.context_ns(),
+        **_limits(machine, server),
     )
+
+
+def _limits(machine: Machine, server: "_Server") -> dict[str, Any]:
+    """What a step's kernels lose beside one another, and after one another."""
+    beside, sustained = machine.attend.beside_prefill, machine.gpu.sustained
+    found: dict[str, Any] = {} if beside is None else {"beside_prefill": beside.value}
+    if sustained is not None and server.weights in ("bf16", "int4"):  # measured for bf16 products
+        found |= {
+            "sustained": server.sustained(sustained.flops_efficiency.value),
+            "sustained_attention": sustained.attention_slowdown.value - 1,
+            "sustained_after_ns": float(sustained.after.value),
+        }
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +176,25 @@ class _Server:
 
         return self._staged(all_ns), self._staged(arithmetic_ns)
 
+    def sustained(self, efficiency: float) -> Curve:
+        """How much longer products take at a share of the peak rate than they reach."""
+        counts: dict[Product, int] = {}
+        for layer in range(self.model.layers):
+            for product in layer_products(self.model, layer, self.layout.tensor, self.weights):
+                counts[product] = counts.get(product, 0) + 1
+
+        def later_ns(tokens: Floats) -> Floats:
+            total = np.zeros(tokens.shape)
+            for product, count in counts.items():
+                n, k, precision = product.n, product.k, product.precision
+                time = self.kernels.product_ns(precision, tokens, n, k)
+                bound = product_bound(self.kernels.peaks, precision, tokens, n, k)
+                later = np.maximum(bound.flops_ns / efficiency - time, 0.0)
+                total = total + count * np.where(bound.flops_ns > bound.bytes_ns, later, 0.0)
+            return total
+
+        return self._staged(later_ns)
+
     def _experts_ns(self, tokens: Floats) -> Floats:
         moe = self.model.moe
         if moe is None:
@@ -180,7 +221,8 @@ class _Server:
         sampled = np.concatenate([[0.0], TOKENS])
         rows = -(-self.model.vocabulary // self.layout.tensor)
         time = self.kernels.product_ns("bf16", np.maximum(sampled, 1.0), rows, self.model.hidden)
-        return Curve(sampled, time + SAMPLE_NS * sampled)
+        sampling = np.where(sampled > 0, SAMPLER_NS, 0.0) + SAMPLE_NS * sampled
+        return Curve(sampled, time + sampling)
 
     def small(self) -> Curve:
         """Norms, rotary embeddings, activations and writes of KV."""
@@ -188,16 +230,16 @@ class _Server:
         heads, kv_heads, dim = self._heads
         cached = dim if isinstance(model.attention, LatentAttention) else 2 * kv_heads * dim
         dense = model.layers - model.moe_layers
-        quantised = self.weights in ("fp8", "int8")
-        projected = heads * model.head_dim + cached
+        rotated = (heads + kv_heads) * model.head_dim
+        saved = model.layers * FUSED_QUANTISATION_NS if self.weights == "fp8" else 0.0
 
         def layers_ns(tokens: Floats) -> Floats:
             total = np.zeros(tokens.shape)
             for count, inner in ((dense, (model.ffn_hidden or 0) // tensor), (model.moe_layers, 0)):
                 if count:
-                    widths = LayerWidths(model.hidden, projected, cached, inner, quantised)
+                    widths = LayerWidths(model.hidden, rotated, cached, inner)
                     total += count * small_kernels_ns(self.kernels.peaks, tokens, widths)
-            return total
+            return total - saved
 
         return self._staged(layers_ns)
 

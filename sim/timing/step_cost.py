@@ -312,7 +312,10 @@ def chunk(tokens: int, before: int = 0, sampled: int = 1) -> Batch:
 
 
 def step_time_ns(
-    cost: StepCost, batch: Batch, lower_tiers: Sequence[tuple[float, float]] = ()
+    cost: StepCost,
+    batch: Batch,
+    lower_tiers: Sequence[tuple[float, float]] = (),
+    worked_ns: float = 0.0,
 ) -> float:
     """Time of one step in nanoseconds, unrounded: the reference for the engine's compiled one.
 
@@ -320,6 +323,7 @@ def step_time_ns(
         cost: the server's costs.
         batch: what is computed; its contexts are those in HBM.
         lower_tiers: bytes attended in place and bandwidth in bytes per second, of each other tier.
+        worked_ns: arithmetic that the GPU has done without a pause, see `sustained_ns`.
     """
     curves = cost.curves
     fixed = cost.launch_ns + curves.communication.at(batch.tokens)
@@ -327,7 +331,50 @@ def step_time_ns(
     dense += curves.head.at(batch.sampled)
     times = [attention_ns(cost, curves, batch)]
     times += [1e9 * count / bandwidth for count, bandwidth in lower_tiers]
-    return fixed + dense + power_sum(times, cost.attend_exponent)
+    later = sustained_ns(cost, curves, batch, worked_ns)
+    return fixed + dense + power_sum(times, cost.attend_exponent) + later
+
+
+def sustained_ns(cost: StepCost, curves: StepCurves, batch: Batch, worked_ns: float) -> float:
+    """How much longer a step's arithmetic takes on a GPU whose power limit lowers its clock, ns.
+
+    The GPU takes so much arithmetic at full speed; then all that goes on without a pause is slower.
+    Time in which it does something else makes room for as much arithmetic again: a leaky bucket.
+
+    Args:
+        cost: the server's costs.
+        curves: what its kernels take.
+        batch: what is computed.
+        worked_ns: arithmetic in the bucket when the step begins.
+    """
+    if curves.sustained is None:
+        return 0.0
+    prefill = prefill_arithmetic_ns(cost, curves, batch)
+    arithmetic = curves.arithmetic.at(batch.tokens) + prefill
+    late = arithmetic - (curves.sustained_after_ns - worked_ns)
+    if late <= 0 or arithmetic <= 0:
+        return 0.0
+    all_of_it = curves.sustained.at(batch.tokens) + prefill * curves.sustained_attention
+    return min(late / arithmetic, 1.0) * all_of_it
+
+
+def prefill_arithmetic_ns(cost: StepCost, curves: StepCurves, batch: Batch) -> float:
+    """Time of the chunks' attention where its FLOPs bound it, else 0, nanoseconds."""
+    arithmetic, reading = _prefill_ns(cost, curves, batch)
+    return arithmetic if arithmetic >= reading else 0.0
+
+
+def _prefill_ns(cost: StepCost, curves: StepCurves, batch: Batch) -> tuple[float, float]:
+    """What the chunks' attention takes by its FLOPs, and by its context."""
+    tokens = batch.prefill_tokens
+    if not tokens:
+        return 0.0, 0.0
+    arithmetic = curves.prefill.at(tokens, batch.prefill_pairs / tokens)
+    context = (1 - cost.window_share) * batch.prefill_context
+    if curves.near_prefill is not None:
+        arithmetic += curves.near_prefill.at(tokens, batch.near_prefill_pairs / tokens)
+        context += cost.window_share * batch.near_prefill_context
+    return arithmetic, context * curves.prefill_context_ns
 
 
 def attention_ns(cost: StepCost, curves: StepCurves, batch: Batch) -> float:
@@ -340,15 +387,7 @@ def attention_ns(cost: StepCost, curves: StepCurves, batch: Batch) -> float:
             total += curves.near_decode.at(batch.decodes, near)
         if batch.prefill_tokens:
             total *= curves.beside_prefill
-    if batch.prefill_tokens:
-        tokens = batch.prefill_tokens
-        arithmetic = curves.prefill.at(tokens, batch.prefill_pairs / tokens)
-        context = (1 - cost.window_share) * batch.prefill_context
-        if curves.near_prefill is not None:
-            arithmetic += curves.near_prefill.at(tokens, batch.near_prefill_pairs / tokens)
-            context += cost.window_share * batch.near_prefill_context
-        total += max(arithmetic, context * curves.prefill_context_ns)
-    return total
+    return total + max(_prefill_ns(cost, curves, batch))
 
 
 def power_sum(times: Sequence[float], exponent: float) -> float:

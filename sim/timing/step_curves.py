@@ -24,6 +24,10 @@ class StepCurves:
         prefill_context_ns: the least time of a prefill's attention for each token of context.
         beside_prefill: how many times as long the attention of decodes takes in a step that also
             computes chunks.
+        sustained: over tokens computed: how much longer `products` take once the GPU's power limit
+            has lowered its clock; None where it does not.
+        sustained_attention: how much longer a prefill's attention then takes, relative.
+        sustained_after_ns: arithmetic without a pause before that; a pause as long undoes it.
     """
 
     products: Curve
@@ -37,6 +41,9 @@ class StepCurves:
     near_prefill: Grid | None
     prefill_context_ns: float
     beside_prefill: float = 1.0
+    sustained: Curve | None = None
+    sustained_attention: float = 0.0
+    sustained_after_ns: float = 0.0
 
     def padded(self, sizes: Sequence[int]) -> "StepCurves":
         """The same for an engine that pads a step's tokens to the next of some sizes."""
@@ -46,4 +53,5 @@ class StepCurves:
             arithmetic=padded(self.arithmetic, sizes),
             small=padded(self.small, sizes),
             communication=padded(self.communication, sizes),
+            sustained=None if self.sustained is None else padded(self.sustained, sizes),
         )
