@@ -100,7 +100,7 @@ def _simulate(
         check_requests(requests)
     requests = shape_requests(scenario, requests)
     seeded = seed_acts(scenario, requests)
-    rules = server_rules(scenario.engine, model)
+    rules = server_rules(scenario.engine, model, cost.gpus)
     cost = served(cost, scenario, machine, model, rules)
     case = Case(scenario, machine, cost, requests, Path(base), seeded)
     refuse_what_cannot_act(case)

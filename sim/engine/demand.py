@@ -167,8 +167,8 @@ def begin_step(w: World, now: int) -> int:
     """Start the step whose sums are in the control record; returns when it ends if undisturbed.
 
     A pipelined engine planned it at `plan_at`, when it saw the tokens of the step before the last.
-    It launches the kernels until `launched`, and only then sees the last step's tokens, if the GPU
-    has them by then. A decoding batch is one graph, which starts when it is launched; other kernels
+    It launches the kernels until `launched`. If its own process does that, it sees the last step's
+    tokens only then; else as soon as the GPU has them. A decoding batch is one graph, which starts when it is launched; other kernels
     start as they are launched, and the last one can't end before that.
     """
     body = min(step_demand(w, now), 2.0 * LAST_NS)  # a run ends before such a step does
@@ -208,7 +208,7 @@ def begin_step(w: World, now: int) -> int:
     if w.c[0].pipelined:
         seen = launched
         if w.c[0].step_open:
-            seen = max(launched, now)
+            seen = max(launched, now) if w.c[0].delays else wide(now)
             if w.c[0].uniform:
                 close_step(w, seen, w.c[0].emitted)
             else:

@@ -59,6 +59,7 @@ def fill_control(
         "scheduler": schedulers[engine.scheduler],
         "classes": groups,
         "pipelined": rules.pipelined,
+        "delays": rules.delays_tokens,
         "admission": admissions[rules.admission],
         "watermark_pages": int(rules.watermark * state.capacity_pages[0]),
         "swap": engine.preemption == "swap",

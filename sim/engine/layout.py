@@ -59,7 +59,7 @@ CONTROL = _record(
     "max_loading prefetch_requests "
     "times_products times_arithmetic times_head times_small times_communication times_decode "
     "times_prefill times_near_decode times_near_prefill times_sustained times_graph_launch times_eager_launch "
-    "pipelined admission watermark_pages "
+    "pipelined delays admission watermark_pages "
     "token_budget chunked caching static scheduler classes swap spill balanced mapped key_ratio "
     "part_tokens part_ratio window_tokens log_transfers log_steps shared_route think "
     "address call_insert call_hit call_release call_remove call_victim call_make_room call_reclaim "

@@ -69,6 +69,9 @@ class Host(_Part):
     """And for each layer of a model whose FFNs are ordinary ones."""
     eager_expert_layer: Quantity[DurationNs]
     """And for each layer that has experts."""
+    workers_launch: Quantity[bool]
+    """Whether other processes launch a step where it runs on several GPUs. The engine then sees the
+    last step's tokens while they do."""
     prepare: Quantity[DurationNs]
     """Before the first kernel of such a batch is launched."""
     drain: Quantity[DurationNs]

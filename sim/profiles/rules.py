@@ -26,6 +26,7 @@ class ServerRules:
         watermark: share of the pages that stay free then.
         null_pages: pages that nobody gets.
         pipelined: a step is launched before the last one's tokens are seen.
+        delays_tokens: and they are seen only once it is launched.
         graph_sizes: tokens of captured batches, ascending; others are padded to the next of them.
         graph_launch: host time over tokens of a batch that only decodes.
         eager_launch: host time over tokens of a batch with parts of prompts.
@@ -37,6 +38,7 @@ class ServerRules:
     watermark: float = 0.0
     null_pages: int = 0
     pipelined: bool = False
+    delays_tokens: bool = True
     graph_sizes: tuple[int, ...] = ()
     graph_launch: Curve = _NOTHING
     eager_launch: Curve = _NOTHING
@@ -71,8 +73,8 @@ def with_profile(scenario: Scenario, machine: Machine) -> Scenario:
     return copied
 
 
-def server_rules(engine: EngineSettings, model: Model) -> ServerRules:
-    """Take the rules of a server, whose settings are filled in, from its profile."""
+def server_rules(engine: EngineSettings, model: Model, gpus: int) -> ServerRules:
+    """Take the rules of a server on some GPUs, whose settings are filled in, from its profile."""
     profile = load_profile(engine.profile)
     host = profile.host
     sizes = graph_sizes(profile.graphs, engine.max_running_requests)
@@ -99,6 +101,7 @@ def server_rules(engine: EngineSettings, model: Model) -> ServerRules:
     return replace(
         rules,
         pipelined=bool(engine.async_scheduling),
+        delays_tokens=gpus == 1 or not host.workers_launch.value,
         graph_launch=launch(host.graph_launch.value),
         eager_launch=launch(host.piece_launch.value),
         prepare_ns=host.prepare.value,
