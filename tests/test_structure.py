@@ -1,6 +1,7 @@
-"""The rooms of the project: who may import whom."""
+"""The rooms of the project: who may import whom, and why a check is ignored."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -108,3 +109,17 @@ def test_no_module_of_the_front_bears_a_function_s_name() -> None:
     for name in vsim.sim.__all__:
         assert not (REPOSITORY / "sim" / name).exists()
         assert not (REPOSITORY / "sim" / f"{name}.py").exists()
+
+
+def test_every_ignored_check_carries_its_reason() -> None:
+    """Behind the last ignore of a line, after a dash or a hash of its own."""
+    ignored = re.compile(r"# (?:noqa|type: ignore)\b")
+    reason = re.compile(r"(?: - | # )\S+(?: \S+)+$")
+    without = [
+        f"{path.relative_to(REPOSITORY)}:{number}"
+        for package in PACKAGES
+        for path in sorted((REPOSITORY / package).rglob("*.py"))
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if ignored.search(line) and not reason.search(ignored.split(line)[-1])
+    ]
+    assert without == []

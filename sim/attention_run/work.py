@@ -19,6 +19,7 @@ from vsim.sim.attention_run.batch import Batch
 from vsim.sim.attention_run.memory import Memory
 from vsim.sim.attention_run.prefill import Chunks, SlowTokens
 from vsim.sim.model.model import expected_experts
+from vsim.sim.scenario.limits import LONGEST_STEP_S
 from vsim.sim.schedules.cost import Cost, births
 from vsim.sim.schedules.step_time import step_seconds
 from vsim.sim.schedules.two_tiers import Bools
@@ -189,7 +190,8 @@ def timed(work: Work, cost: StepCost, memory: Memory) -> Timed:
     """How long each step takes.
 
     Raises:
-        InputError: all steps together take longer than 64 bits of nanoseconds can count.
+        InputError: all steps together take longer than 64 bits of nanoseconds can count, or one of
+            them longer than any server's.
     """
     weights = weights_of(work, cost)
     hbm_bytes = weights + work.tokens * _written_as_read(cost) + work.hbm_kv_bytes
@@ -198,7 +200,9 @@ def timed(work: Work, cost: StepCost, memory: Memory) -> Timed:
     memory_s = step_seconds(np.stack([hbm_s, slow_s]), cost.attend_exponent)
     compute_s = work.flops / cost.flops_per_s
     _refuse_ages(math.fsum(memory_s) + math.fsum(compute_s))
-    body_ns = np.ceil(np.maximum(compute_s, memory_s) * 1e9 - 1e-6)
+    body_s = np.maximum(compute_s, memory_s)
+    _refuse_slow_steps(body_s)
+    body_ns = np.ceil(body_s * 1e9 - 1e-6)
     bound = np.where(slow_s > hbm_s, LOWER, HBM)
     communication = cost.comm_fixed_ns + work.tokens * cost.comm_ns_per_token
     return Timed(
@@ -217,3 +221,10 @@ def _refuse_ages(all_s: float) -> None:
             f"this run's steps take {all_s / _YEAR_S:,.0f} years, more than its clock can count"
         )
         refuse("scenario", f"{message}; name a machine with faster memories", place="machine")
+
+
+def _refuse_slow_steps(body_s: Floats) -> None:
+    slowest_s = float(body_s.max(initial=0.0))
+    if slowest_s > LONGEST_STEP_S:
+        message = f"a step takes {slowest_s:.2g} s, and no server's takes {LONGEST_STEP_S:.0e}"
+        refuse("scenario", f"{message}; write a faster machine, or fewer traces", place="machine")

@@ -246,6 +246,14 @@ def test_rounding_is_taken_off_the_bound_of_many_steps_and_of_long_ones(tmp_path
     assert replace(found, steps=5_000_000).body_ns == found.body_ns - 5
 
 
+def test_a_step_of_days_is_refused(tmp_path: Path) -> None:
+    """As in a run of requests: a page over a link of a thousandth of a byte a second is a month."""
+    links = (("lpddr", "hbm", 1e-3, 1e-3, 0, None), ("host", "hbm", 10 * GB, 10 * GB, 0, None),
+             ("nvme", "host", 4 * GB, 4 * GB, 0, None))  # fmt: skip
+    with pytest.raises(InputError, match=r"machine: a step takes 1.8e\+07 s, and no server's"):
+        run(tmp_path, trace(9, 4), machine=round_machine(links=links), hbm_pages=1)
+
+
 def test_steps_of_ages_are_refused(tmp_path: Path) -> None:
     """A page of 2.5 kB at a millionth of a byte a second is eighty years."""
     links = (("lpddr", "hbm", 1e-6, 1e-6, 0, None), ("host", "hbm", 10 * GB, 10 * GB, 0, None),

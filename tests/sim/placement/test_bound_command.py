@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from vsim.sim.bounds.certificate import Certificate
 from vsim.sim.bounds.false_certificate import FalseCertificateError
+from vsim.sim.commands.bound import run_bound
 from vsim.sim.commands.command_line import register
 from vsim.sim.placement.view import written_bound
 from vsim.traces.arrow_io import read_table
@@ -189,6 +190,34 @@ def test_a_wrong_option_is_refused_by_name(trace: str, arguments: list[str], wan
     found = faults_of(result)
     assert len(found) == 1
     assert wanted in found[0]
+
+
+def test_a_search_of_hours_is_announced_before_it_starts(
+    trace: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+
+    def searched(*_: object, **__: object) -> None:
+        said.append(capsys.readouterr().err)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vsim.sim.placement.bounding.points", searched)
+    for seconds, note in (("3600", "3600 s of search in each of 2 cases take 2.0 h"), ("299", "")):
+        with pytest.raises(KeyboardInterrupt):
+            run_bound(
+                None, attention=[trace], policies=["lp-rounding"], json_file=None, out=None,
+                overrides=[f"mip_seconds={seconds}", "memory.hbm_share=[0.2, 0.4]"],
+            )  # fmt: skip
+        assert note in said[-1]
+        assert bool(said[-1]) == bool(note)
+
+
+def test_the_name_of_a_tier_needs_a_file_to_stand_in(trace: str, tmp_path: Path) -> None:
+    arguments = ["--attention", trace, "--policy", "static", "--set", "memory.slow_tier=peer"]
+    (fault,) = faults_of(run(*arguments))
+    assert "memory.slow_tier: does nothing where no file names the tier; write --out" in fault
+    for option in ("--json", "--out"):
+        assert run(*arguments, option, str(tmp_path / option)).exit_code == 0
 
 
 def test_a_missing_trace_or_scenario_is_refused(tmp_path: Path) -> None:
