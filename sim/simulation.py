@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
-from vsim.sim.attention_run.run import run_attention
 from vsim.sim.engine.entry import compile_kernels
 from vsim.sim.engine.run import Mode, run_engine
 from vsim.sim.engine.run_log import RunLog
@@ -91,6 +90,9 @@ def _simulate(
         kv=scenario.precision.kv,
     )
     if requests is None and scenario.workload.attention is not None:
+        # placement policies and solvers take long to import, and no other run needs them
+        from vsim.sim.attention_run.run import run_attention
+
         return run_attention(scenario, machine, model, cost, Path(base), keeps_tables=keep)
     if requests is None:
         requests = load_requests(scenario, base)
