@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.conftest import KINDS, TESTS, in_two_shares, kind_of
 
 import vsim.sim
 from vsim.sim.placement.bounding import bound
@@ -123,3 +124,11 @@ def test_every_ignored_check_carries_its_reason() -> None:
         if ignored.search(line) and not reason.search(ignored.split(line)[-1])
     ]
     assert without == []
+
+
+def test_tests_that_compile_are_named_by_paths_that_there_are() -> None:
+    assert [name for names in KINDS for name in names if not (TESTS / name).exists()] == []
+    paths = ("sim/engine/test_x.py", "traces/test_x.py", "fuzz/test_x.py",
+             "sim/bounds/test_x.py", "scenarios/test_settings.py")  # fmt: skip
+    assert [kind_of(path) for path in paths] == [0, 3, 1, 2, 0]
+    assert in_two_shares([3, 3, 0, 2, 3, 1, 3, 3]) == [2, 5, 0, 1, 3, 4, 6, 7]
