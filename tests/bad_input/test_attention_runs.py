@@ -8,21 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.sim.attention_run.small import trace
+from tests.sim.attention_run.small import MODEL_YAML, trace
 
 from vsim.traces.attention import write_attention
 
 Refuse = Callable[..., list[str]]
-MODEL = """\
-name: small
-layers: 2
-hidden: 256
-heads: 4
-kv_heads: 2
-head_dim: 64
-ffn_hidden: 512
-vocabulary: 1000
-"""
 SCENARIO = """\
 name: attention
 workload:
@@ -45,7 +35,7 @@ tiers:
 
 @pytest.fixture
 def scenario(tmp_path: Path) -> Path:
-    (tmp_path / "small.yaml").write_text(MODEL)
+    (tmp_path / "small.yaml").write_text(MODEL_YAML)
     write_attention(trace(35, 8), tmp_path / "a.arrow")
     write_attention(trace(50, 8, seed=1), tmp_path / "b.arrow")
     path = tmp_path / "s.yaml"
