@@ -3,6 +3,7 @@
 import json
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from vsim.sim.bounds.certificate import Certificate
 from vsim.sim.bounds.false_certificate import FalseCertificateError
 from vsim.sim.commands.bound import run_bound
 from vsim.sim.commands.command_line import register
+from vsim.sim.placement.stack.path_annealing import path_annealing
 from vsim.sim.placement.view import written_bound
 from vsim.traces.arrow_io import read_table
 from vsim.traces.attention import AttentionTrace, write_attention
@@ -251,8 +253,10 @@ THREE = (
     "memory", [(THREE,), (THREE, "memory.exclusive=true"), ("memory.exclusive=true",)]
 )
 def test_any_number_of_tiers_has_the_table_the_json_and_the_schedules(
-    trace: str, tmp_path: Path, memory: tuple[str, ...]
+    trace: str, tmp_path: Path, memory: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    quick = partial(path_annealing, proposals=50_000)  # how far it gets is seen elsewhere
+    monkeypatch.setattr("vsim.sim.placement.stack.policies.path_annealing", quick)
     file, out = tmp_path / "o.json", tmp_path / "out"
     more = [word for setting in memory for word in ("--set", setting)]
     result = run("--attention", trace, *more, "--json", str(file), "--out", str(out))
