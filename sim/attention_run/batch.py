@@ -131,12 +131,13 @@ def _part(path: Path, model: Model, selection: Selection, steps: int | None) -> 
 
 
 def _cut(trace: AttentionTrace, steps: int | None) -> AttentionTrace:
-    """Leave out what no step of the run selects from, unless the context's end would go with it."""
+    """Leave out the rows of later steps, unless the last steps or pages of the run go with them."""
     if steps is None or steps >= trace.steps:
         return trace
     cut = trace.first_steps(steps)
     newest = (trace.prompt_tokens + steps - 1) // trace.page_tokens
-    return cut if int(cut.pages.max(initial=-1)) == newest else trace
+    whole = len(cut) > 0 and cut.steps == steps and int(cut.pages.max(initial=-1)) == newest
+    return cut if whole else trace
 
 
 def _first_steps(

@@ -34,13 +34,31 @@ def without_newest(found: AttentionTrace, steps: range) -> AttentionTrace:
     )
 
 
+def without_rows(found: AttentionTrace, step: int) -> AttentionTrace:
+    """Leave out a step."""
+    rows = found.step != step
+    kept = np.repeat(rows, found.row_pages)
+    return replace(
+        found,
+        step=found.step[rows],
+        request=found.request[rows],
+        layer=found.layer[rows],
+        kv_head=found.kv_head[rows],
+        offsets=np.concatenate([[0], np.cumsum(found.row_pages[rows])]),
+        pages=found.pages[kept],
+        scores={name: score[kept] for name, score in found.scores.items()},
+    )
+
+
 @pytest.mark.parametrize("steps", [1, 5, 6, 7, 16, 17, 29])
-@pytest.mark.parametrize("sparse", [False, True])
-def test_the_first_steps_are_those_of_the_whole(steps: int, sparse: bool, tmp_path: Path) -> None:
-    """Pages begin in steps 5 and 15; where sparse, no step of the cut lists its newest page."""
+@pytest.mark.parametrize("lacking", ["nothing", "newest pages", "a step"])
+def test_the_first_steps_are_those_of_the_whole(steps: int, lacking: str, tmp_path: Path) -> None:
+    """Pages begin in steps 5 and 15."""
     traces = [trace(35, 30), trace(61, 33, seed=2)]
-    if sparse:
+    if lacking == "newest pages":
         traces = [without_newest(each, range(29)) for each in traces]
+    elif lacking == "a step":
+        traces = [without_rows(each, max(steps - 1, 1)) for each in traces]
     whole = batch(tmp_path, traces)
     reads, seen = first_steps(whole.reads, whole.seen, steps)
     found = batch(tmp_path, traces, steps=steps)
