@@ -196,3 +196,9 @@ def test_all_faults_of_the_settings_are_shown_at_once(scenario: Path, refused: R
     text = SCENARIO.replace("token_budget: 64", "scheduler: fair").replace("lru", "lruu")
     scenario.write_text(text.replace("in_place", "promote"))
     assert len(refused("run", str(scenario))) == 3
+
+
+def test_operations_are_refused_where_no_folder_is_written(scenario: Path, refused: Refuse) -> None:
+    scenario.write_text(f"{SCENARIO}output: {{operations: transfers}}\n")
+    (line,) = refused("run", str(scenario))
+    assert "17:22: output.operations: transfers does nothing where no folder is written;" in line
