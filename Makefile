@@ -14,7 +14,7 @@ run: $(STAMP)
 	$(BIN)/vsim run scenarios/quickstart.yaml --out out/quickstart
 
 test: $(STAMP) check
-	$(BIN)/pytest $(SUITE) --ignore=tests/benchmarks -p no:cacheprovider -n $(JOBS)
+	$(BIN)/pytest $(SUITE) --ignore=tests/benchmarks -p no:cacheprovider -n $(JOBS) --dist worksteal
 
 check: $(STAMP) types
 	$(BIN)/ruff check .

@@ -16,13 +16,12 @@ from vsim.sim.eviction.state import GHOST, HEAP, LINK, POLICIES, WITH_GHOSTS, WI
 from vsim.sim.machine.machine import Machine
 from vsim.sim.model.parallel import server_links
 from vsim.sim.scenario.case import Case
+from vsim.sim.scenario.limits import LONGEST_STEP_S
 from vsim.sim.timing.step_cost import Batch, step_time_ns
 from vsim.traces.faults import InputError, refuse
 from vsim.traces.machine_memory import memory_fault
 from vsim.traces.units import format_bytes
 
-LONGEST_S = 1e6
-"""What one step or transfer may take at the worst: 11 days. A file that asks for more is wrong."""
 MOST_NUMBERED = 2**31 - 64
 """Pages, keys and slots are numbered with 32 bits; some numbers stand for queues' ends."""
 
@@ -160,7 +159,7 @@ def _largest(case: Case) -> int:
 
 
 def _refuse_slow_steps(case: Case) -> None:
-    """Refuse a machine on which a step, a transfer or mapping could take longer than LONGEST_S."""
+    """Refuse a machine on which a step or a transfer could take longer than LONGEST_STEP_S."""
     requests, engine, cost = case.requests, case.engine, case.cost
     rooms = [_capacity(case, i) * case.page_bytes for i in range(len(case.scenario.tiers))]
     # who needs more than there is room for is rejected
@@ -194,17 +193,17 @@ def _refuse_slow_steps(case: Case) -> None:
         ],
     )
     name = case.machine.name
-    if step_s > LONGEST_S:
+    if step_s > LONGEST_STEP_S:
         message = (
             f"a step of {tokens:,} tokens could take {step_s:.2g} s on {name}, and no server's "
-            f"takes {LONGEST_S:.0e}; write a faster machine, or less in a step"
+            f"takes {LONGEST_STEP_S:.0e}; write a faster machine, or less in a step"
         )
         refuse("scenario", message, place="machine")
     for (count, bytes_per_s), tier in zip(below, case.scenario.tiers[1:], strict=True):
-        if count / bytes_per_s > LONGEST_S:
+        if count / bytes_per_s > LONGEST_STEP_S:
             message = (
                 f"moving {format_bytes(count)} to {tier.tier} could take "
-                f"{count / bytes_per_s:.2g} s on {name}, more than {LONGEST_S:.0e}; write a "
+                f"{count / bytes_per_s:.2g} s on {name}, more than {LONGEST_STEP_S:.0e}; write a "
                 "faster memory, or a smaller one"
             )
             refuse("scenario", message, place="machine")

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 
-from vsim.sim.attention_run.run import run_attention
 from vsim.sim.engine.entry import compile_kernels
 from vsim.sim.engine.run import Mode, run_engine
 from vsim.sim.engine.run_log import RunLog
@@ -52,7 +51,7 @@ def simulate(
         out: a folder for the result as `Result.write` takes it: new, a former result, or one that
             was begun. Steps and operations are written there while the run goes on.
         steps: keep steps and operations where there is no `out`, in a temporary file; without them
-            the result has no `steps`, and can't be written.
+            the result has no `steps`, can't be written, and no scenario may ask for operations.
 
     Returns:
         The summary and the Arrow tables of the run.
@@ -93,7 +92,10 @@ def _simulate(
         kv=scenario.precision.kv,
     )
     if requests is None and scenario.workload.attention is not None:
-        return run_attention(scenario, machine, model, cost, Path(base))
+        # placement policies and solvers take long to import, and no other run needs them
+        from vsim.sim.attention_run.run import run_attention
+
+        return run_attention(scenario, machine, model, cost, Path(base), keeps_tables=keep)
     if requests is None:
         requests = load_requests(scenario, base)
     else:
@@ -102,7 +104,7 @@ def _simulate(
     seeded = seed_acts(scenario, requests)
     rules = server_rules(scenario.engine, model, cost.gpus)
     cost = served(cost, scenario, machine, model, rules)
-    case = Case(scenario, machine, cost, requests, Path(base), seeded)
+    case = Case(scenario, machine, cost, requests, Path(base), seeded, keep)
     refuse_what_cannot_act(case)
     check_peer(machine, cost.gpus, tuple(tier.tier for tier in scenario.tiers))
     refuse_what_is_infeasible(case)
@@ -121,9 +123,7 @@ def _simulate(
     )
     ended = perf_counter()
     if tables is None:
-        recorded = scenario.output.operations != "none"
-        summary = {**result.summary, "engine_wall_s": ended - started}
-        return replace(result, summary=summary, records_operations=recorded)
+        return replace(result, summary={**result.summary, "engine_wall_s": ended - started})
     wall_s = {"engine_wall_s": ended - started - tables.seconds}
     tables.close()
     return replace(

@@ -1,10 +1,12 @@
-"""The rooms of the project: who may import whom."""
+"""The rooms of the project: who may import whom, and why a check is ignored."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.conftest import KINDS, TESTS, in_two_shares, kind_of
 
 import vsim.sim
 from vsim.sim.placement.bounding import bound
@@ -108,3 +110,25 @@ def test_no_module_of_the_front_bears_a_function_s_name() -> None:
     for name in vsim.sim.__all__:
         assert not (REPOSITORY / "sim" / name).exists()
         assert not (REPOSITORY / "sim" / f"{name}.py").exists()
+
+
+def test_every_ignored_check_carries_its_reason() -> None:
+    """Behind the last ignore of a line, after a dash or a hash of its own."""
+    ignored = re.compile(r"# (?:noqa|type: ignore)\b")
+    reason = re.compile(r"(?: - | # )\S+(?: \S+)+$")
+    without = [
+        f"{path.relative_to(REPOSITORY)}:{number}"
+        for package in PACKAGES
+        for path in sorted((REPOSITORY / package).rglob("*.py"))
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if ignored.search(line) and not reason.search(ignored.split(line)[-1])
+    ]
+    assert without == []
+
+
+def test_tests_that_compile_are_named_by_paths_that_there_are() -> None:
+    assert [name for names in KINDS for name in names if not (TESTS / name).exists()] == []
+    paths = ("sim/engine/test_x.py", "traces/test_x.py", "fuzz/test_x.py",
+             "sim/bounds/test_x.py", "scenarios/test_settings.py")  # fmt: skip
+    assert [kind_of(path) for path in paths] == [0, 3, 1, 2, 0]
+    assert in_two_shares([3, 3, 0, 2, 3, 1, 3, 3]) == [2, 5, 0, 1, 3, 4, 6, 7]

@@ -6,7 +6,7 @@ heads that share the KV head, so that a row sums to one) and further ones such a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,21 @@ class AttentionTrace:
     def row_pages(self) -> Int64s:
         """int64[rows]: how many pages each row has."""
         return np.diff(self.offsets)
+
+    def first_steps(self, steps: int) -> "AttentionTrace":
+        """Leave out the rows of all steps but the first so many."""
+        rows = int(np.searchsorted(self.step, steps))
+        end = int(self.offsets[rows])
+        return replace(
+            self,
+            step=self.step[:rows],
+            request=self.request[:rows],
+            layer=self.layer[:rows],
+            kv_head=self.kv_head[:rows],
+            offsets=self.offsets[: rows + 1],
+            pages=self.pages[:end],
+            scores={name: score[:end] for name, score in self.scores.items()},
+        )
 
     def mass(self, name: str = MASS) -> NDArray[np.float32]:
         """float32[m]: a score as mass; a page that was dropped has none. KeyError if absent."""
@@ -238,14 +253,18 @@ def _facts(metadata: Mapping[str, str], scales: Mapping[str, LogScale]) -> dict[
 
 def _order(trace: AttentionTrace, file: str) -> list[Fault]:
     """Find pages that do not ascend within a row, or that no token has been written to yet."""
-    row = np.repeat(np.arange(len(trace)), trace.row_pages)
-    bad = (np.diff(trace.pages) <= 0) & (np.diff(row) == 0)
-    if bad.any():
-        first = int(row[np.argmax(bad)])
+    falls = np.diff(trace.pages) <= 0
+    begins = trace.offsets[1:-1]
+    falls[begins[(begins > 0) & (begins < len(trace.pages))] - 1] = False
+    if falls.any():
+        first = int(np.searchsorted(trace.offsets, np.argmax(falls), side="right")) - 1
         message = "holds pages that do not ascend; write each page once, in order"
         return [Fault(file, message, place=f"row {first}, column pages")]
-    early = trace.born(trace.pages) > trace.step[row]
-    if early.any():
+    filled = np.flatnonzero(trace.row_pages)
+    newest = trace.pages[trace.offsets[filled + 1] - 1]
+    if (trace.born(newest) > trace.step[filled]).any():
+        row = np.repeat(np.arange(len(trace)), trace.row_pages)
+        early = trace.born(trace.pages) > trace.step[row]
         first, page = int(row[np.argmax(early)]), int(trace.pages[np.argmax(early)])
         message = (
             f"holds page {page} before step {trace.born(trace.pages)[np.argmax(early)]} "

@@ -137,7 +137,7 @@ def import_(
 
     from vsim.traces.faults import Fault, InputError
     from vsim.traces.importers import ImportOptions, import_requests
-    from vsim.traces.importers.columns import parse_columns
+    from vsim.traces.importers.column_names import parse_columns
     from vsim.traces.importers.values import UNITS_NS
     from vsim.traces.requests import write_requests
     from vsim.traces.writing import fresh_file

@@ -1,5 +1,6 @@
 """What is asked of vLLM's worker processes: other weights, and how often each expert is chosen."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import torch
@@ -21,6 +22,9 @@ def _draw_fp8(weight: torch.Tensor, scale: torch.Tensor) -> None:
 class WeightsExtension:
     """Methods that vLLM mixes into its workers (`worker_extension_cls`), called on all of them."""
 
+    get_model: Callable[[], nn.Module]
+    """The worker's own. Only declared: vLLM refuses an extension that has an attribute of it."""
+
     def draw_weights(self, how: str) -> dict[str, int]:
         """Overwrite all weights in place, where the captured CUDA graphs read them.
 
@@ -36,7 +40,7 @@ class WeightsExtension:
         counts = {"matrices": 0, "vectors": 0, "fp8": 0}
         torch.manual_seed(0)
         with torch.no_grad():
-            for module in self.get_model().modules():  # type: ignore[attr-defined] # vLLM's worker
+            for module in self.get_model().modules():
                 for name, parameter in module.named_parameters(recurse=False):
                     self._draw(module, name, parameter.data, how, counts)
         torch.cuda.synchronize()
@@ -65,7 +69,7 @@ class WeightsExtension:
     def count_experts(self) -> int:
         """Start to count the experts chosen in steps that no CUDA graph covers; returns layers."""
         self._chosen: dict[str, torch.Tensor] = {}
-        for name, module in self.get_model().named_modules():  # type: ignore[attr-defined]
+        for name, module in self.get_model().named_modules():
             router: Any = getattr(module, "router", None)
             if not hasattr(router, "set_capture_fn"):
                 continue
@@ -82,7 +86,7 @@ class WeightsExtension:
 
     def chosen_experts(self) -> dict[str, list[int]]:
         """Stop counting and return how often each expert was chosen, by layer."""
-        for module in self.get_model().modules():  # type: ignore[attr-defined]
+        for module in self.get_model().modules():
             router: Any = getattr(module, "router", None)
             if hasattr(router, "set_capture_fn"):
                 router.set_capture_fn(None)

@@ -90,7 +90,7 @@ def load_batch(workload: Workload, model: Model, kv: Precision, base: Path) -> B
         for i, path in enumerate(paths)
         if not path.exists()
     )
-    found = [_part(path, model, selection) for path in paths]
+    found = [_part(path, model, selection, workload.steps) for path in paths]
     faults = [fault for part in found if isinstance(part, InputError) for fault in part.faults]
     if faults:
         raise InputError(faults)
@@ -119,15 +119,25 @@ class _Part:
     columns: int
 
 
-def _part(path: Path, model: Model, selection: Selection) -> _Part | InputError:
+def _part(path: Path, model: Model, selection: Selection, steps: int | None) -> _Part | InputError:
     """Read one trace; its faults are returned, so that those of all traces are shown at once."""
     try:
         trace = read_attention(path)
         columns = _check(trace, model, str(path))
-        reads, seen = _reads(trace, selection, str(path))
+        reads, seen = _reads(_cut(trace, steps), selection, str(path))
     except InputError as error:
         return error
     return _Part(reads, seen, trace.prompt_tokens, columns)
+
+
+def _cut(trace: AttentionTrace, steps: int | None) -> AttentionTrace:
+    """Leave out the rows of later steps, unless the last steps or pages of the run go with them."""
+    if steps is None or steps >= trace.steps:
+        return trace
+    cut = trace.first_steps(steps)
+    newest = (trace.prompt_tokens + steps - 1) // trace.page_tokens
+    whole = len(cut) > 0 and cut.steps == steps and int(cut.pages.max(initial=-1)) == newest
+    return cut if whole else trace
 
 
 def _first_steps(

@@ -8,7 +8,7 @@ from vsim.sim.attention_run.placing import placements
 from vsim.sim.machine.machine import Machine
 from vsim.sim.model.model import Model
 from vsim.sim.placement.comparison import UNLIMITED
-from vsim.sim.scenario.applicability import refuse_all, tiers_exist
+from vsim.sim.scenario.applicability import refuse_all, tiers_exist, unkept_operations
 from vsim.sim.scenario.case import Found
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.timing.step_cost import StepCost
@@ -44,12 +44,17 @@ DRAWING_PLACEMENTS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A scenario with the machine, the model and the costs that its settings are judged against."""
+    """A scenario with the machine, the model and the costs that its settings are judged against.
+
+    Args:
+        keeps_tables: whether the run's tables go anywhere.
+    """
 
     scenario: Scenario
     machine: Machine
     model: Model
     cost: StepCost
+    keeps_tables: bool = True
 
     @property
     def tier_names(self) -> tuple[str, str]:
@@ -67,6 +72,7 @@ def refuse_what_cannot_act(setting: Setting) -> None:
     found = list(tiers_exist(setting.scenario, setting.machine))
     rules = (_server, _workload, _engine, _placement)
     found += [each for rule in rules for each in rule(setting)]
+    found += unkept_operations(setting.scenario, setting.keeps_tables)
     if not any(place[0] == "tiers" for place, _ in found):
         found += _tiers(setting)
     refuse_all(found)

@@ -55,7 +55,13 @@ class Placed:
 
 
 def run_attention(
-    scenario: Scenario, machine: Machine, model: Model, cost: StepCost, base: Path
+    scenario: Scenario,
+    machine: Machine,
+    model: Model,
+    cost: StepCost,
+    base: Path,
+    *,
+    keeps_tables: bool = True,
 ) -> Result:
     """Simulate a batch that decodes over recorded attention.
 
@@ -65,11 +71,12 @@ def run_attention(
         model: what is served.
         cost: what a step costs there.
         base: the folder at which relative paths start.
+        keeps_tables: whether the caller has a use for the result's tables.
 
     Raises:
         InputError: with every fault of the scenario or of its traces.
     """
-    setting = Setting(scenario, machine, model, cost)
+    setting = Setting(scenario, machine, model, cost, keeps_tables)
     refuse_what_cannot_act(setting)
     check_peer(machine, cost.gpus, setting.tier_names)
     batch = load_batch(scenario.workload, model, scenario.precision.kv, base)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from vsim.sim.attention_run.batch import Batch
 from vsim.sim.attention_run.memory import Memory
 from vsim.sim.attention_run.prefill import Chunks, SlowTokens
+from vsim.sim.scenario.limits import LONGEST_STEP_S
 from vsim.sim.schedules.cost import Cost, births
 from vsim.sim.schedules.step_time import step_seconds
 from vsim.sim.schedules.two_tiers import Bools
@@ -196,7 +197,8 @@ def timed(work: Work, cost: StepCost, memory: Memory) -> Timed:
     once; promotions and demotions run beside it, and it takes at least as long as its arithmetic.
 
     Raises:
-        InputError: all steps together take longer than 64 bits of nanoseconds can count.
+        InputError: all steps together take longer than 64 bits of nanoseconds can count, or one of
+            them longer than any server's.
     """
     curves = cost.curves
     products = _looked_up(curves.products, work.tokens)
@@ -209,7 +211,9 @@ def timed(work: Work, cost: StepCost, memory: Memory) -> Timed:
     attention = np.maximum(work.attention_ns, read_ns)
     computes = work.attention_ns > read_ns
     dense = products + small + head
-    _refuse_ages(1e-9 * (math.fsum(dense) + math.fsum(attention)))
+    body_s = 1e-9 * (dense + attention)
+    _refuse_ages(math.fsum(body_s))
+    _refuse_slow_steps(body_s)
     body = np.ceil(dense + attention - 1e-6).astype(np.int64)
     compute = (arithmetic + np.where(computes, work.attention_ns, 0.0)).astype(np.int64)
     weights = (products - arithmetic + head).astype(np.int64)
@@ -246,3 +250,10 @@ def _refuse_ages(all_s: float) -> None:
             f"this run's steps take {all_s / _YEAR_S:,.0f} years, more than its clock can count"
         )
         refuse("scenario", f"{message}; name a machine with faster memories", place="machine")
+
+
+def _refuse_slow_steps(body_s: Floats) -> None:
+    slowest_s = float(body_s.max(initial=0.0))
+    if slowest_s > LONGEST_STEP_S:
+        message = f"a step takes {slowest_s:.2g} s, and no server's takes {LONGEST_STEP_S:.0e}"
+        refuse("scenario", f"{message}; write a faster machine, or fewer traces", place="machine")

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from vsim.sim.inputs.yaml_input import YamlDocument, read_text
-from vsim.sim.placement.applicability import refuse_what_cannot_act
+from vsim.sim.placement.applicability import long_search, refuse_what_cannot_act
 from vsim.sim.placement.bounding import BoundedCase, bounded_cases
 from vsim.sim.placement.scenario import PlacementScenario
 from vsim.traces.arrow_io import Provenance, put_table
-from vsim.traces.faults import Fault, InputError, refuse
+from vsim.traces.faults import Fault, InputError, one_line, refuse
 from vsim.traces.writing import (
     FolderKind,
     FreshFile,
@@ -135,7 +135,10 @@ def _compare(
     try:
         document = YamlDocument(text, file, settings)
         described = document.validate(PlacementScenario)
-        refuse_what_cannot_act(described)
+        writes = outputs.json is not None or outputs.folder is not None
+        refuse_what_cannot_act(described, writes=writes)
+        if search := long_search(described):
+            print(one_line(f"{file}: note: {search}"), file=sys.stderr)
         base = Path(scenario).parent if scenario else Path()
         outputs.protect([base / name for name in described.attention or ()])
         results = []

@@ -15,10 +15,13 @@ from vsim.sim.placement.policies import DRAWING, FOLLOWING_MASS
 from vsim.sim.placement.scenario import DEFAULT_SPARSITY, PlacementScenario, SelectionSettings
 from vsim.sim.placement.stack.comparison import stack_policy_names
 from vsim.sim.placement.stack.policies import STACK_DRAWING, STACK_FOLLOWING_MASS
+from vsim.sim.scenario.limits import MOST_SEARCH_S
 from vsim.traces.faults import Fault, InputError, suggestion
 from vsim.traces.page_reads import PageReads
 
 Found = Iterator[tuple[Place, str]]
+
+_WORTH_SAYING_S = 600.0
 
 WINDOW_SHARE = "window-share"
 SETTINGS_OF_KIND: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -31,14 +34,21 @@ SETTINGS_OF_KIND: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 
 
-def refuse_what_cannot_act(scenario: PlacementScenario) -> None:
+def refuse_what_cannot_act(scenario: PlacementScenario, *, writes: bool = True) -> None:
     """Check everything that no trace is needed for.
+
+    Args:
+        scenario: the settings.
+        writes: whether results or schedules are written, or handed over in Python.
 
     Raises:
         InputError: one fault a setting, `scenario` as its file and the field as its place.
     """
     rules = (_policies, _repeated, _seed, _search, _drawn)
     found = [each for rule in rules for each in rule(scenario)]
+    if "slow_tier" in scenario.memory.model_fields_set and not writes:
+        message = "does nothing where no file names the tier; write --out or --json, or remove it"
+        found.append((("memory", "slow_tier"), message))
     _refuse([*_selection(scenario.selection), *found])
 
 
@@ -152,6 +162,24 @@ def _search(scenario: PlacementScenario) -> Found:
     elif _none_of(scenario, ROUNDING.__eq__):
         message = f"is for {ROUNDING}, which is not among the policies; add it, or remove this"
         yield ("mip_seconds",), message
+    elif scenario.mip_seconds * scenario.cases > MOST_SEARCH_S:
+        most = int(MOST_SEARCH_S) // scenario.cases
+        yield (
+            ("mip_seconds",),
+            f"{_search_in_words(scenario)}; write at most {most}, or fewer cases",
+        )
+
+
+def _search_in_words(scenario: PlacementScenario) -> str:
+    each, cases = scenario.mip_seconds, scenario.cases
+    return f"{each:g} s of search in each of {cases:,} cases take {each * cases / 3600:,.1f} h"
+
+
+def long_search(scenario: PlacementScenario) -> str | None:
+    """Say what a search may take that lets its user wait, or None."""
+    if scenario.mip_seconds * scenario.cases < _WORTH_SAYING_S:
+        return None
+    return f"mip_seconds: {_search_in_words(scenario)} where none ends early"
 
 
 def _drawn(scenario: PlacementScenario) -> Found:

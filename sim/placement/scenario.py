@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from vsim.sim.inputs.yaml_input import Bytes, ComparedBandwidth, FieldsError
+from vsim.sim.scenario.limits import MOST_SEARCH_S
 from vsim.sim.scenario.page_selection import Name, PageSelection, Share, Sparsity, several
 from vsim.sim.schedules.tier_stack import MOST_TIERS
 from vsim.sim.schedules.two_tiers import Start
@@ -191,10 +192,16 @@ class PlacementScenario(_Section):
     """Only the first so many steps. Left out: all."""
     policies: Names | None = None
     """The policies to run. Left out: all of them."""
-    mip_seconds: float = Field(default=0.0, ge=0)
-    """How long the LP rounding may go on to search for whole pages. 0: not at all."""
+    mip_seconds: float = Field(default=0.0, ge=0, le=MOST_SEARCH_S)
+    """How long the LP rounding may go on to search for whole pages, in each case. 0: not at all."""
     seed: int = Field(default=0, ge=0, le=MOST_SEED)
     """Seed of the policies that draw."""
+
+    @property
+    def cases(self) -> int:
+        """How many cases are compared: every sparsity with every share of HBM."""
+        shares = 1 if self.memory.tiers is not None else len(self.memory.hbm_share)
+        return shares * len(self.selection.sparsity or (DEFAULT_SPARSITY,))
 
     @model_validator(mode="after")
     def _settings_agree(self) -> Self:

@@ -17,14 +17,14 @@ from vsim.sim.model.model import Model
 from vsim.sim.results.metrics import RunFacts, summarise
 from vsim.sim.results.result_tables import request_parts, steps_table
 from vsim.sim.results.run_settings import RunSettings
-from vsim.sim.results.stored import StoredSteps, StoredTable
+from vsim.sim.results.stored import NumberedOperations, StoredSteps, StoredTable
 from vsim.sim.results.verdict import verdict
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.timing.step_cost import StepCost
 from vsim.traces.arrow_io import Provenance, file_metadata, put_table
 from vsim.traces.requests import Requests
 from vsim.traces.schema import schema_of
-from vsim.traces.writing import FolderKind, FreshFolder, folder_target, fresh_folder, sink
+from vsim.traces.writing import FolderKind, FreshFolder, fresh_folder, sink
 
 SUMMARY = "summary.json"
 REQUESTS, STEPS, OPERATIONS = "requests.arrow", "steps.arrow", "operations.arrow"
@@ -67,8 +67,10 @@ class RunTables:
 
     def log(self) -> RunLog:
         """Return a log that hands everything on to the tables."""
-        add = None if self.operations is None else self.operations.add
-        return RunLog(self.steps.add, add, keep=False)
+        operations = None
+        if self.operations is not None:
+            operations = NumberedOperations(self.operations).add
+        return RunLog(self.steps.add, operations, keep=False)
 
     def close(self) -> None:
         """Write what is left."""
@@ -108,15 +110,13 @@ class Result:
         summary: the figures of summary.json, see `vsim.sim.results.metrics.summarise`.
         kept_requests: a table, or what makes one.
         kept_steps: a table, or the file that it is in; None if no steps were kept.
-        kept_operations: the same of operations; None if there are none, too.
-        records_operations: whether there are operations, kept or not.
+        kept_operations: the same of operations; None if the scenario records none.
     """
 
     summary: Mapping[str, Any]
     kept_requests: pa.Table | KeptRequests
     kept_steps: pa.Table | StoredTable | None
     kept_operations: pa.Table | StoredTable | None
-    records_operations: bool = False
 
     @property
     def requests(self) -> pa.Table:
@@ -128,20 +128,13 @@ class Result:
     def steps(self) -> pa.Table:
         """One row a step. Raises ValueError if the run kept none."""
         if self.kept_steps is None:
-            raise ValueError(_NOT_KEPT.format("steps"))
+            raise ValueError(_NOT_KEPT)
         return _read(self.kept_steps)
 
     @property
     def operations(self) -> pa.Table | None:
-        """One row an operation, or None if the scenario records none.
-
-        Raises ValueError if it does but the run kept none.
-        """
-        if self.kept_operations is None:
-            if self.records_operations:
-                raise ValueError(_NOT_KEPT.format("operations"))
-            return None
-        return _read(self.kept_operations)
+        """One row an operation, or None if the scenario records none."""
+        return None if self.kept_operations is None else _read(self.kept_operations)
 
     def write(self, folder: Path | str | FreshFolder) -> Mapping[str, Any]:
         """Write summary.json and the tables into `folder`, replacing a former result.
@@ -191,7 +184,7 @@ class Result:
         return (table for table in kept if isinstance(table, StoredTable))
 
 
-_NOT_KEPT = "the run kept no {}; call simulate with steps=True, or with out=FOLDER"
+_NOT_KEPT = "the run kept no steps; call simulate with steps=True, or with out=FOLDER"
 
 
 def _read(kept: pa.Table | StoredTable) -> pa.Table:
@@ -292,14 +285,3 @@ def _write_ipc(parts: Iterator[pa.Table], path: Path, kind: str, source: str) ->
     ):
         for part in chain((first,), parts):
             writer.write_table(part.replace_schema_metadata(schema.metadata).combine_chunks())
-
-
-def check_target(folder: Path | str) -> Path:
-    """Return the folder to write to, or refuse one that may not be written.
-
-    Raises:
-        InputError: if `folder` is a file, can't be made, or holds what no run wrote.
-    """
-    target = folder_target(folder, RESULT)
-    target.check(())
-    return target.path

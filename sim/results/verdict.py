@@ -11,7 +11,9 @@ requests wait for room is a lack of capacity: a larger batch would share those r
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from vsim.sim.results.advice import LEAST_WORTH, Advice, Run, busiest_way, changes
+from vsim.sim.results.advice.advice import LEAST_WORTH, Advice
+from vsim.sim.results.advice.judged_run import Run, busiest_way
+from vsim.sim.results.advice.rules import changes
 from vsim.sim.results.run_settings import RunSettings
 from vsim.sim.scenario.limits import MOST_RATE_SCALE
 from vsim.traces.units import format_bytes, format_duration

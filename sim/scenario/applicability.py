@@ -41,6 +41,7 @@ def refuse_what_cannot_act(case: Case) -> None:
             *WORKLOAD_RULES,
         )
         found = [each for rule in rules for each in rule(case)]
+        found += unkept_operations(case.scenario, case.keeps_tables)
     refuse_all(found)
 
 
@@ -68,6 +69,14 @@ def tiers_exist(scenario: Scenario, machine: Machine) -> Found:
         elif (tier.tier == hbm) != (index == 0):
             yield place, f"the first tier must be '{hbm}', and only the first"
         seen.add(tier.tier)
+
+
+def unkept_operations(scenario: Scenario, keeps_tables: bool) -> Found:
+    """Operations that are recorded for a table that goes nowhere."""
+    wanted = scenario.output.operations
+    if wanted != "none" and not keeps_tables:
+        message = f"{wanted} does nothing where no folder is written; name one with --out"
+        yield ("output", "operations"), f"{message}, or remove it"
 
 
 def _capacities(case: Case) -> Found:

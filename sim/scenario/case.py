@@ -27,6 +27,7 @@ class Case:
         requests: the trace it sees.
         folder: where a user's own policy is sought first.
         seeded: whether the seed draws anything: a workload, or what a trace leaves open.
+        keeps_tables: whether the run's tables go anywhere.
     """
 
     scenario: Scenario
@@ -35,6 +36,7 @@ class Case:
     requests: Requests
     folder: Path = Path()
     seeded: bool = True
+    keeps_tables: bool = True
 
     @property
     def engine(self) -> EngineSettings:

@@ -14,3 +14,7 @@ MOST_TIERS: Final = 32
 """As many as a machine file may have."""
 MOST_TRACES: Final = 1024
 """Traces of attention in one batch."""
+LONGEST_STEP_S: Final = 1e6
+"""What one step or transfer may take at the worst: 11 days. A file that asks for more is wrong."""
+MOST_SEARCH_S: Final = 24 * 3600.0
+"""Seconds that searches may take in one command, all cases together."""

@@ -8,21 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.sim.attention_run.small import trace
+from tests.sim.attention_run.small import MODEL_YAML, trace
 
 from vsim.traces.attention import write_attention
 
 Refuse = Callable[..., list[str]]
-MODEL = """\
-name: small
-layers: 2
-hidden: 256
-heads: 4
-kv_heads: 2
-head_dim: 64
-ffn_hidden: 512
-vocabulary: 1000
-"""
 SCENARIO = """\
 name: attention
 workload:
@@ -45,7 +35,7 @@ tiers:
 
 @pytest.fixture
 def scenario(tmp_path: Path) -> Path:
-    (tmp_path / "small.yaml").write_text(MODEL)
+    (tmp_path / "small.yaml").write_text(MODEL_YAML)
     write_attention(trace(35, 8), tmp_path / "a.arrow")
     write_attention(trace(50, 8, seed=1), tmp_path / "b.arrow")
     path = tmp_path / "s.yaml"
@@ -206,3 +196,9 @@ def test_all_faults_of_the_settings_are_shown_at_once(scenario: Path, refused: R
     text = SCENARIO.replace("token_budget: 64", "scheduler: fair").replace("lru", "lruu")
     scenario.write_text(text.replace("in_place", "promote"))
     assert len(refused("run", str(scenario))) == 3
+
+
+def test_operations_are_refused_where_no_folder_is_written(scenario: Path, refused: Refuse) -> None:
+    scenario.write_text(f"{SCENARIO}output: {{operations: transfers}}\n")
+    (line,) = refused("run", str(scenario))
+    assert "17:22: output.operations: transfers does nothing where no folder is written;" in line

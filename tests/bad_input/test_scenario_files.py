@@ -246,3 +246,13 @@ def test_an_output_folder_that_is_no_former_result_is_refused_before_the_run(
     (line,) = refused("run", "scenario.yaml", "--out", "out")
     assert line.startswith("--out: ")
     assert "thesis.tex" in line
+
+
+def test_operations_are_refused_beside_other_faults_where_no_folder_is_written(
+    folder: Path, refused
+) -> None:
+    settings = ("--set", "output.operations=all", "--set", "workload.requests=9")
+    first, second = refused("run", "scenario.yaml", *settings)
+    assert "workload.requests: 9 is more than the trace's 8" in first
+    assert second.startswith("--set output.operations: all does nothing where no folder is written")
+    assert second.endswith("name one with --out, or remove it")

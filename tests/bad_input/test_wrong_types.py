@@ -45,10 +45,20 @@ def drawn() -> Any:
     return found
 
 
+def measured() -> Any:
+    """A machine of two tiers: `places` looks at the first entry of a list, and all are read."""
+    found = read(MACHINES / "h200-measured.yaml")
+    return found | {
+        "tiers": found["tiers"][:2],
+        "links": found["links"][:1],
+        "vmm": found["vmm"][:1],
+    }
+
+
 FILES: dict[str, tuple[Any, Any]] = {
     "a scenario": (drawn(), Scenario),
     "recorded attention": (read(SCENARIOS / "recorded_attention.yaml"), Scenario),
-    "a machine": (read(MACHINES / "h200-measured.yaml"), Machine),
+    "a machine": (measured(), Machine),
     "a model with latents": (read(MODELS / "deepseek-v3.yaml"), Model),
     "a model with experts": (read(MODELS / "mixtral-8x7b.yaml"), Model),
 }
@@ -62,6 +72,12 @@ def places(data: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from places(data[key], (*place, key))
     elif isinstance(data, list) and data:
         yield from places(data[0], (*place, 0))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_is_read_before_anything_is_wrong_in_it(name: str) -> None:
+    data, model = FILES[name]
+    assert isinstance(parse_yaml(json.dumps(data), "f", model), model)
 
 
 @pytest.mark.parametrize("wrong", WRONG)

@@ -4,6 +4,7 @@ Every module is imported and every kernel compiled once; a fork then starts in m
 is what the fork added to the warm process's own.
 """
 
+import gc
 import os
 import resource
 import signal
@@ -50,6 +51,8 @@ def warm_up(folder: Path) -> None:
     ):
         ended = run_forked(command, folder, warm=True)
         assert ended.code == 0, ended.errors
+    gc.collect()
+    gc.freeze()  # or a fork's first collection would copy every page of the process
 
 
 def run_forked(arguments: Sequence[str], folder: Path, warm: bool = False) -> Ended:

@@ -3,7 +3,9 @@
 Every sentence of advice that there is has a scenario here in which it is given, and taken.
 """
 
+import importlib
 import inspect
+import pkgutil
 import re
 from functools import cache
 from pathlib import Path
@@ -14,6 +16,8 @@ import pytest
 import vsim.sim.machine
 from vsim.sim.inputs.yaml_input import parse_yaml
 from vsim.sim.results import advice
+from vsim.sim.results.advice.rules import RULES
+from vsim.sim.results.run_settings import RunSettings
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.simulation import simulate
 
@@ -282,13 +286,33 @@ def test_another_placement_saves_no_more_than_the_gap() -> None:
 def test_every_rule_of_advice_is_taken_above() -> None:
     rules = {
         name
-        for name, rule in inspect.getmembers(advice, inspect.isfunction)
-        if rule.__module__ == advice.__name__
-        and "Iterator" in str(inspect.signature(rule).return_annotation)
+        for each in pkgutil.iter_modules(advice.__path__)
+        for name, rule in inspect.getmembers(
+            importlib.import_module(f"{advice.__name__}.{each.name}"), inspect.isfunction
+        )
+        if "Iterator" in str(inspect.signature(rule).return_annotation)
     }
-    assert rules == {rule.__name__ for rules in advice._RULES.values() for rule in rules}
+    assert rules == {rule.__name__ for rules in RULES.values() for rule in rules}
     taken = {name.partition(",")[0] for name in (*SETTINGS, *MACHINES)}
     assert rules == taken | {"fewer_gpus", "more_traces", "another_placement"}
+
+
+def test_what_prompts_share_is_worked_out_once_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes long where a trace names millions of blocks, and several rules ask for it."""
+    asked: list[int] = []
+    known = RunSettings.reusable_tokens.fget
+    assert known is not None
+
+    def counted(settings: RunSettings) -> int:
+        asked.append(known(settings))
+        return asked[-1]
+
+    monkeypatch.setattr(RunSettings, "reusable_tokens", property(counted))
+    for overrides in (LOST, UNCACHED):
+        simulate(parse_yaml(BASE, "base.yaml", Scenario, overrides))
+        (tokens,) = asked
+        assert tokens > 0
+        asked.clear()
 
 
 def test_precision_that_is_low_already_is_not_advised() -> None:

@@ -154,7 +154,7 @@ def _ints(values: Sequence[int] | array[int] | _Ints) -> _Ints:
 def _ints_of_any_width(values: Sequence[int] | array[int] | NDArray[Any]) -> NDArray[Any]:
     """Leave an array of int32 alone: ids are widened last, when nothing else holds them."""
     narrow = isinstance(values, np.ndarray) and values.dtype == np.int32
-    return values if narrow else _ints(values)  # type: ignore[return-value] # checked
+    return values if narrow else _ints(values)  # type: ignore[return-value] # checked one line above
 
 
 def _raised(values: _Ints, name: str, notes: list[str]) -> _Ints:

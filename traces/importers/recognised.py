@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from vsim.traces.faults import refuse
 from vsim.traces.importers import agentic, azure, bailian, burstgpt, sharegpt
-from vsim.traces.importers.columns import LIKE_ARRIVALS, LIKE_PREFIXES
+from vsim.traces.importers.column_names import LIKE_ARRIVALS, LIKE_PREFIXES
 from vsim.traces.importers.json_rows import json_values
 from vsim.traces.importers.lines import Faults
 from vsim.traces.importers.parquet import parquet_head

@@ -33,6 +33,16 @@ MODEL = Model(
     name="small", layers=2, hidden=256, heads=4, kv_heads=2, head_dim=64, ffn_hidden=512,
     vocabulary=1_000,
 )  # fmt: skip
+MODEL_YAML = """\
+name: small
+layers: 2
+hidden: 256
+heads: 4
+kv_heads: 2
+head_dim: 64
+ffn_hidden: 512
+vocabulary: 1000
+"""
 
 
 def trace(

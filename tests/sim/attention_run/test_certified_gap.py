@@ -18,6 +18,7 @@ from vsim.sim.attention_run.batch import Batch, load_batch
 from vsim.sim.attention_run.certified import certify_decode
 from vsim.sim.attention_run.memory import Memory
 from vsim.sim.attention_run.placing import placements
+from vsim.sim.attention_run.run import run_attention
 from vsim.sim.attention_run.work import decode_work, pinned_bytes, timed
 from vsim.sim.bounds.false_certificate import FalseCertificateError
 from vsim.sim.engine.topology import topology
@@ -27,7 +28,7 @@ from vsim.sim.schedules.schedule import Schedule
 from vsim.sim.timing.step_cost import StepCost
 from vsim.traces.faults import InputError
 
-from .small import MODEL, ROUND, run, trace, write
+from .small import MODEL, ROUND, run, scenario, trace, write
 
 FAST = {name for name in placements() if name not in ("interval-annealing", "window-share")}
 # a link that both ways share, and a tier whose own memory is slower than its link
@@ -83,17 +84,17 @@ def test_no_policy_takes_less_than_the_bound(
     hbm_pages: int, seed: int,
 ) -> None:  # fmt: skip
     with TemporaryDirectory() as folder:
+        names = write(Path(folder), trace(prompt_tokens, steps, seed=seed))
+        described = round_machine(**MACHINES[machine])
         for placement in sorted(placements()):
-            result = run(
-                Path(folder),
-                trace(prompt_tokens, steps, seed=seed),
-                cost=cost,
-                machine=round_machine(**MACHINES[machine]),
+            settings = scenario(
+                names,
                 placement=placement,
                 write=mode,
                 hbm_pages=hbm_pages,
                 workload={"selection": {"sparsity": sparsity}},
             )
+            result = run_attention(settings, described, MODEL, cost, Path(folder))
             placed = result.summary["placement"]
             assert placed["decode_s"] >= placed["bound_s"], placement
             assert placed["gap"] >= 0
@@ -244,6 +245,14 @@ def test_rounding_is_taken_off_the_bound_of_many_steps_and_of_long_ones(tmp_path
         exact_ns / 2**46 + Fraction(20, 10**6)
     )
     assert replace(found, steps=5_000_000).body_ns == found.body_ns - 5
+
+
+def test_a_step_of_days_is_refused(tmp_path: Path) -> None:
+    """As in a run of requests: a page over a link of a thousandth of a byte a second is a month."""
+    links = (("lpddr", "hbm", 1e-3, 1e-3, 0, None), ("host", "hbm", 10 * GB, 10 * GB, 0, None),
+             ("nvme", "host", 4 * GB, 4 * GB, 0, None))  # fmt: skip
+    with pytest.raises(InputError, match=r"machine: a step takes 1.8e\+07 s, and no server's"):
+        run(tmp_path, trace(9, 4), machine=round_machine(links=links), hbm_pages=1)
 
 
 def test_steps_of_ages_are_refused(tmp_path: Path) -> None:

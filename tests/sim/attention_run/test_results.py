@@ -26,7 +26,7 @@ from vsim.sim.scenario.scenario import (
 from vsim.sim.simulation import simulate
 from vsim.traces.requests import write_requests
 
-from .small import run, trace, write
+from .small import MODEL_YAML, run, trace, write
 
 CATALOGUE = Path(__file__).parents[3] / "sim" / "machine" / "catalogue"
 YAML = """\
@@ -40,23 +40,13 @@ tiers:
   - {tier: hbm, capacity: 100KiB}
   - {tier: host, access: in_place}
 """
-MODEL = """\
-name: small
-layers: 2
-hidden: 256
-heads: 4
-kv_heads: 2
-head_dim: 64
-ffn_hidden: 512
-vocabulary: 1000
-"""
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     write(tmp_path, trace(170, 40), trace(230, 50, seed=1))
     (tmp_path / "s.yaml").write_text(YAML)
-    (tmp_path / "small.yaml").write_text(MODEL)
+    (tmp_path / "small.yaml").write_text(MODEL_YAML)
     h200 = (CATALOGUE / "h200-measured.yaml").read_text()
     assert "500us" in h200
     (tmp_path / "slow.yaml").write_text(h200.replace("500us", "1us"))

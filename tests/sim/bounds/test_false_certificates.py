@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from decimal import Context, Decimal
+from decimal import Decimal
 from fractions import Fraction
 from itertools import product
 
@@ -27,14 +27,15 @@ from vsim.sim.placement.comparison import compare, policy_names
 from vsim.sim.placement.retention import Seen
 from vsim.sim.placement.stack.case import StackCase
 from vsim.sim.placement.stack.comparison import compare_stack
-from vsim.sim.placement.synthetic import reads_of_sets, synthetic_reads
+from vsim.sim.placement.synthetic import synthetic_reads
 from vsim.sim.schedules.cost import births, evaluate, exact_seconds
 from vsim.sim.schedules.schedule import Schedule
 from vsim.sim.schedules.tier_stack import FREE, TierStack
 from vsim.sim.schedules.two_tiers import Start, TwoTiers, may_start_resident
 from vsim.traces.page_reads import PageReads
 
-FINE = Context(prec=60, Emin=-(10**17), Emax=10**17)
+from .all_placements import FINE, least_stack_time, norm_of, tiny_reads
+
 NORMS = st.one_of(
     st.sampled_from([math.inf, 1.0, 1 + 1e-12, 1 + 2**-52, 1.0005, 2.0, 1e6]),
     st.floats(0, 6).map(lambda e: 10**e),
@@ -48,38 +49,9 @@ STARTS: tuple[Start, ...] = ("first-fill", "empty", "free")
 QUICK = [n for n in policy_names() if n not in ("interval-annealing", "window-share")]
 
 
-def norm_of(times: list[Fraction], norm: float) -> Fraction:
-    """‖times‖_p to sixty digits, by a way of its own."""
-    if math.isinf(norm):
-        return max(times)
-    high = max(times)
-    if norm == 1 or high == 0:
-        return sum(times, Fraction(0))
-    total = Decimal(0)
-    for time in times:
-        if time > 0:
-            share = FINE.divide(
-                Decimal((time / high).numerator), Decimal((time / high).denominator)
-            )
-            total = FINE.add(total, FINE.exp(FINE.multiply(FINE.ln(share), Decimal(norm))))
-    root = FINE.exp(FINE.divide(FINE.ln(total), Decimal(norm)))
-    return high * Fraction(root)
-
-
 def mass_of(reads: PageReads) -> Seen:
     draw = np.random.Generator(np.random.PCG64(1))
     return Seen(reads.offsets, reads.pages, draw.uniform(0, 5, reads.reads).astype(np.float32))
-
-
-@st.composite
-def tiny_reads(draw: st.DrawFn, max_pages: int, max_steps: int) -> PageReads:
-    n, steps = draw(st.integers(1, max_pages)), draw(st.integers(1, max_steps))
-    born = [draw(st.sampled_from([-1, -1, *range(steps)])) for _ in range(n)]
-    return reads_of_sets(
-        [{p for p in range(n) if born[p] <= t and draw(st.booleans())} for t in range(steps)],
-        born,
-        draw(PAGE_BYTES),
-    )
 
 
 @st.composite
@@ -152,7 +124,7 @@ def drawn(data: st.DataObject, shape: tuple[int, ...], scale: float) -> np.ndarr
 def test_no_multipliers_certify_more_than_the_least_time_under_any_norm(
     data: st.DataObject,
 ) -> None:
-    reads = data.draw(tiny_reads(3, 3))
+    reads = data.draw(tiny_reads(3, 3, PAGE_BYTES))
     tiers = data.draw(any_tiers(reads))
     start: Start = data.draw(st.sampled_from(STARTS))
     best = least_time(reads, tiers, start) * (1 + Fraction(1, 10**50))
@@ -238,7 +210,7 @@ def by_definition(
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_a_certificate_is_its_definition_and_not_a_hair_above(data: st.DataObject) -> None:
-    reads = data.draw(tiny_reads(6, 7))
+    reads = data.draw(tiny_reads(6, 7, PAGE_BYTES))
     tiers = data.draw(any_tiers(reads))
     start = may_start_resident(reads, tiers, data.draw(st.sampled_from(STARTS)))
     lam = drawn(data, (reads.steps,), data.draw(st.sampled_from([1.0, 1e-6, 1e-12])))
@@ -260,59 +232,12 @@ def test_a_certificate_is_its_definition_and_not_a_hair_above(data: st.DataObjec
     assert above - lost <= found <= above + lost
 
 
-def least_stack_time(reads: PageReads, stack: TierStack, start: list[int]) -> Fraction:
-    """The least time over all placements of all pages at all steps, to sixty digits."""
-    last = stack.tiers - 1
-    sets = [
-        set(reads.pages[a:b].tolist())
-        for a, b in zip(reads.offsets, reads.offsets[1:], strict=False)
-    ]
-    page_s = [Fraction(reads.page_bytes) / Fraction(b) for b in stack.bytes_per_s]
-    options = []
-    for b in reads.born.tolist():
-        later = product(range(stack.tiers), repeat=reads.steps - 1 - b)
-        options.append([(None,) * (b + 1) + path for path in later])
-    best: Fraction | None = None
-    for paths in product(*options):
-        time = Fraction(0)
-        for t in range(reads.steps):
-            held = [sum(path[t] == i for path in paths) for i in range(last)]
-            if any(n > (k or 0) for n, k in zip(held, stack.pages, strict=False)):
-                break
-            load = [Fraction(0)] * stack.resources
-            load[0] = Fraction(stack.weight_bytes) / Fraction(stack.bytes_per_s[0])
-            for p, path in enumerate(paths):
-                here = path[t]
-                if here is None:
-                    if reads.born[p] == t:
-                        load[0] += page_s[0] if p in sets[t] else 0
-                        load[stack.down(last)] += 0 if stack.exclusive else page_s[last]
-                    continue
-                born_just = reads.born[p] == t - 1 and reads.born[p] >= 0
-                came = path[t - 1] if t > 0 else (here if start[p] == FREE else start[p])
-                before = 0 if born_just or came is None else came
-                if p in sets[t]:
-                    load[stack.up(here)] += page_s[here]
-                if before != here and (stack.exclusive or here != last):
-                    on_gpu = born_just or (t > 0 and p in sets[t - 1])
-                    if before > 0 and (stack.exclusive or not on_gpu):
-                        load[stack.up(before)] += page_s[before]
-                    if here > 0:
-                        load[stack.down(here)] += page_s[here]
-            of_tier = [max(load[stack.up(i)], load[stack.down(i)]) for i in range(1, last + 1)]
-            time += norm_of([load[0], *of_tier], stack.norm)
-        else:
-            best = time if best is None else min(best, time)
-    assert best is not None
-    return best
-
-
 @settings(max_examples=30, deadline=None)
 @given(st.data())
 def test_no_multipliers_certify_more_than_the_least_time_over_several_tiers(
     data: st.DataObject,
 ) -> None:
-    reads = data.draw(tiny_reads(2, 3))
+    reads = data.draw(tiny_reads(2, 3, PAGE_BYTES))
     stack = data.draw(any_stack(reads, 4))
     tiers = st.sampled_from([FREE, *range(stack.tiers)])
     start = [data.draw(tiers) if b < 0 else FREE for b in reads.born]

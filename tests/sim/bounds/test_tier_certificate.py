@@ -1,8 +1,5 @@
 """Any number of tiers: the certificate against brute force, and against the two-tier optimum."""
 
-from fractions import Fraction
-from itertools import product
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,18 +12,8 @@ from vsim.sim.bounds.tier_lp import bound_tiers
 from vsim.sim.placement.synthetic import reads_of_sets
 from vsim.sim.schedules.tier_stack import FREE, TierStack
 from vsim.sim.schedules.two_tiers import TwoTiers, may_start_resident
-from vsim.traces.page_reads import PageReads
 
-
-@st.composite
-def tiny_reads(draw: st.DrawFn, max_pages: int, max_steps: int) -> PageReads:
-    n, steps = draw(st.integers(1, max_pages)), draw(st.integers(1, max_steps))
-    born = [draw(st.sampled_from([-1, -1, *range(steps)])) for _ in range(n)]
-    return reads_of_sets(
-        [{p for p in range(n) if born[p] <= t and draw(st.booleans())} for t in range(steps)],
-        born,
-        4,
-    )
+from .all_placements import least_stack_time, tiny_reads
 
 
 @st.composite
@@ -41,66 +28,14 @@ def stacks(draw: st.DrawFn, pages: int) -> TierStack:
     )
 
 
-def set_at(reads: PageReads, step: int) -> set[int]:
-    return set(reads.pages[reads.offsets[step] : reads.offsets[step + 1]].tolist())
-
-
-def best_by_enumeration(reads: PageReads, stack: TierStack, start: list[int]) -> Fraction:
-    """The least time over all placements of all pages at all steps, in rationals."""
-    options = []
-    last = stack.tiers - 1
-    for p in range(reads.n_pages):
-        free = range(max(int(reads.born[p]) + 1, 0), reads.steps)
-        options.append(
-            [
-                (None,) * (reads.steps - len(free)) + path
-                for path in product(range(stack.tiers), repeat=len(free))
-            ]
-        )
-    page_s = [Fraction(reads.page_bytes) / Fraction(b) for b in stack.bytes_per_s]
-    best = None
-    for paths in product(*options):
-        time = Fraction(0)
-        for t in range(reads.steps):
-            held = [sum(path[t] == i for path in paths) for i in range(stack.tiers)]
-            if any(k is not None and n > k for n, k in zip(held, stack.pages, strict=True)):
-                break
-            load = [Fraction(0)] * stack.resources
-            load[0] = Fraction(stack.weight_bytes) / Fraction(stack.bytes_per_s[0])
-            for p, path in enumerate(paths):
-                before = path[t - 1] if t > 0 else (start[p] if start[p] != FREE else path[0])
-                if reads.born[p] == t:
-                    load[0] += page_s[0] if p in set_at(reads, t) else 0
-                    load[stack.down(last)] += 0 if stack.exclusive else page_s[last]
-                    continue
-                if reads.born[p] == t - 1 and reads.born[p] >= 0:
-                    before = 0
-                here = path[t]
-                if here is None:
-                    continue
-                if p in set_at(reads, t):
-                    load[stack.up(here)] += page_s[here]
-                if before != here and (stack.exclusive or here != last):
-                    on_gpu = t > 0 and (p in set_at(reads, t - 1) or reads.born[p] == t - 1)
-                    if before > 0 and (stack.exclusive or not on_gpu):
-                        load[stack.up(before)] += page_s[before]
-                    if here > 0:
-                        load[stack.down(here)] += page_s[here]
-            time += max(load)
-        else:
-            best = time if best is None else min(best, time)
-    assert best is not None
-    return best
-
-
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_no_multipliers_certify_more_than_the_best_of_all_placements(data: st.DataObject) -> None:
-    reads = data.draw(tiny_reads(2, 3))
+    reads = data.draw(tiny_reads(2, 3, st.just(4)))
     stack = data.draw(stacks(reads.n_pages))
     tiers = st.sampled_from([FREE, *range(stack.tiers)])
     start = [data.draw(tiers) if b < 0 else FREE for b in reads.born]
-    best = best_by_enumeration(reads, stack, start)
+    best = least_stack_time(reads, stack, start)
     unit = st.floats(0, 1)
     shape = (reads.steps, stack.resources)
     lam = np.array(
@@ -122,7 +57,7 @@ def test_two_exclusive_tiers_are_bounded_at_least_as_well_as_by_the_inclusive_bo
     data: st.DataObject,
 ) -> None:
     """Never above the exact exclusive optimum."""
-    reads = data.draw(tiny_reads(5, 5))
+    reads = data.draw(tiny_reads(5, 5, st.just(4)))
     k = data.draw(st.integers(0, reads.n_pages))
     duplex = data.draw(st.booleans())
     tiers = TwoTiers(10.0, 1.0, k, weight_bytes=4, exclusive=True, duplex=duplex)

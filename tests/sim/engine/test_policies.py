@@ -5,6 +5,7 @@ from textwrap import dedent
 from typing import Any
 
 import pytest
+from tests.sim.eviction.user_lru import LRU
 
 from vsim.sim.engine.result import EngineResult
 from vsim.sim.engine.run import run_engine
@@ -15,25 +16,6 @@ from vsim.traces.faults import InputError
 
 from .conftest import assert_same
 from .worlds import World, draw_world
-
-LRU = """
-    class Lru:
-        def __init__(self, capacity):
-            self.pages = {}
-        def insert(self, page):
-            self.pages[page] = None
-        def touch(self, page):
-            self.pages[page] = self.pages.pop(page)
-        release = touch
-        def remove(self, page):
-            del self.pages[page]
-        def victim(self, evictable):
-            for page in self.pages:
-                if evictable(page):
-                    del self.pages[page]
-                    return page
-            return -1
-"""
 
 
 def run(world: World, folder: Path, **policies: str) -> EngineResult:

@@ -3,6 +3,7 @@
 import json
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ from typer.testing import CliRunner, Result
 
 from vsim.sim.bounds.certificate import Certificate
 from vsim.sim.bounds.false_certificate import FalseCertificateError
+from vsim.sim.commands.bound import run_bound
 from vsim.sim.commands.command_line import register
+from vsim.sim.placement.stack.path_annealing import path_annealing
 from vsim.sim.placement.view import written_bound
 from vsim.traces.arrow_io import read_table
 from vsim.traces.attention import AttentionTrace, write_attention
@@ -191,6 +194,34 @@ def test_a_wrong_option_is_refused_by_name(trace: str, arguments: list[str], wan
     assert wanted in found[0]
 
 
+def test_a_search_of_hours_is_announced_before_it_starts(
+    trace: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+
+    def searched(*_: object, **__: object) -> None:
+        said.append(capsys.readouterr().err)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vsim.sim.placement.bounding.points", searched)
+    for seconds, note in (("3600", "3600 s of search in each of 2 cases take 2.0 h"), ("299", "")):
+        with pytest.raises(KeyboardInterrupt):
+            run_bound(
+                None, attention=[trace], policies=["lp-rounding"], json_file=None, out=None,
+                overrides=[f"mip_seconds={seconds}", "memory.hbm_share=[0.2, 0.4]"],
+            )  # fmt: skip
+        assert note in said[-1]
+        assert bool(said[-1]) == bool(note)
+
+
+def test_the_name_of_a_tier_needs_a_file_to_stand_in(trace: str, tmp_path: Path) -> None:
+    arguments = ["--attention", trace, "--policy", "static", "--set", "memory.slow_tier=peer"]
+    (fault,) = faults_of(run(*arguments))
+    assert "memory.slow_tier: does nothing where no file names the tier; write --out" in fault
+    for option in ("--json", "--out"):
+        assert run(*arguments, option, str(tmp_path / option)).exit_code == 0
+
+
 def test_a_missing_trace_or_scenario_is_refused(tmp_path: Path) -> None:
     assert "there is no such file" in faults_of(run(str(tmp_path / "none.yaml")))[0]
     assert "cannot be read" in faults_of(run("--attention", str(tmp_path / "none.arrow")))[0]
@@ -222,8 +253,10 @@ THREE = (
     "memory", [(THREE,), (THREE, "memory.exclusive=true"), ("memory.exclusive=true",)]
 )
 def test_any_number_of_tiers_has_the_table_the_json_and_the_schedules(
-    trace: str, tmp_path: Path, memory: tuple[str, ...]
+    trace: str, tmp_path: Path, memory: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    quick = partial(path_annealing, proposals=50_000)  # how far it gets is seen elsewhere
+    monkeypatch.setattr("vsim.sim.placement.stack.policies.path_annealing", quick)
     file, out = tmp_path / "o.json", tmp_path / "out"
     more = [word for setting in memory for word in ("--set", setting)]
     result = run("--attention", trace, *more, "--json", str(file), "--out", str(out))

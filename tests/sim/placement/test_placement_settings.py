@@ -248,6 +248,25 @@ def test_a_scenario_built_by_hand_meets_the_same_checks(folder: str) -> None:
     assert "'ewma-mass' follows attention mass; the trace has none" in faults[0]
 
 
+@pytest.mark.parametrize(
+    ("setting", "wanted"),
+    [
+        ("mip_seconds=86401", "86401 is out of range; write a number of at most 86400"),
+        ("mip_seconds=1e300", "1e+300 is out of range; write a number of at most"),
+        ("mip_seconds=14401", "14401 s of search in each of 6 cases take 24.0 h; write at most"),
+    ],
+)
+def test_a_search_of_more_than_a_day_is_refused_with_the_arithmetic(
+    folder: str, setting: str, wanted: str
+) -> None:
+    cases = ("selection.sparsity=[0.7, 0.8]", "memory.hbm_share=[0.2, 0.3, 0.4]")
+    with pytest.raises(InputError) as caught:
+        outcome(folder, ROUNDING, *cases, setting)
+    (fault,) = caught.value.faults
+    assert "mip_seconds: " in str(fault)
+    assert wanted in str(fault)
+
+
 def test_faults_of_several_settings_are_shown_together(folder: str) -> None:
     with pytest.raises(InputError) as caught:
         outcome(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vsim.traces.attention import read_attention
+from vsim.traces.attention import AttentionTrace, read_attention
 from vsim.traces.attention_fit import read_profiles
 from vsim.traces.selection import TopShare, select
 
@@ -19,9 +19,13 @@ def test_there_are_six_recordings_or_more_and_each_is_under_six_megabytes() -> N
     assert all(path.stat().st_size < 6_000_000 for path in RECORDINGS)
 
 
-@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
-def test_a_recording_holds_every_step_layer_head_and_page(path: Path) -> None:
-    trace = read_attention(path)
+@pytest.fixture(scope="module", params=RECORDINGS, ids=lambda path: path.stem)
+def trace(request: pytest.FixtureRequest) -> AttentionTrace:
+    """One recording after the other, each read once."""
+    return read_attention(request.param)
+
+
+def test_a_recording_holds_every_step_layer_head_and_page(trace: AttentionTrace) -> None:
     assert trace.steps >= 400
     assert 4000 <= trace.prompt_tokens + trace.steps <= 8192
     assert len(trace) == trace.steps * 30 * 3
@@ -33,10 +37,10 @@ def test_a_recording_holds_every_step_layer_head_and_page(path: Path) -> None:
     assert (trace.page_tokens, trace.page_bytes) == (16, 4096)
 
 
-@pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: path.stem)
 @pytest.mark.parametrize("score", ["mass", "quest"])
-def test_a_recording_gives_every_sparsity_it_was_kept_for(path: Path, score: str) -> None:
-    trace = read_attention(path)
+def test_a_recording_gives_every_sparsity_it_was_kept_for(
+    trace: AttentionTrace, score: str
+) -> None:
     kept = float(trace.facts[f"{score}_kept"])
     for sparsity in (1 - kept, 0.9):
         reads = select(trace, TopShare(round(sparsity, 9), score))

@@ -1,0 +1,54 @@
+"""Advice on precision: smaller KV, smaller weights."""
+
+from collections.abc import Iterator, Mapping
+
+from vsim.sim.machine.machine import Precision
+from vsim.sim.results.advice.advice import Advice
+from vsim.sim.results.advice.judged_run import Run, times_as_much
+from vsim.sim.timing.step_cost import StepCost
+
+_LOWER: Mapping[Precision, tuple[Precision, ...]] = {
+    "bf16": ("fp8", "int8"), "fp8": ("int4",), "int8": ("int4",), "int4": (),
+}  # fmt: skip
+
+
+def kv_precision(run: Run) -> Iterator[Advice]:
+    """Smaller KV: less to read and to move, and room for more."""
+    settings = run.settings
+    lower = next(iter(_LOWER[settings.scenario.precision.kv]), None)
+    cost = None if lower is None else settings.cost_with(kv=lower)
+    if cost is None:
+        return
+    ratio = cost.kv_bytes_per_token / settings.cost.kv_bytes_per_token
+    saves = run.roomier(1 / ratio, smaller_kv=ratio)
+    yield Advice(f"kv: {lower}", min(saves, 1.0), f"precision.kv={lower}")
+
+
+def weight_precision(run: Run) -> Iterator[Advice]:
+    """Smaller weights: less to read, more HBM for KV, and a faster rate where the GPU has one."""
+    settings = run.settings
+    found: list[Advice] = []
+    for lower in _LOWER[settings.scenario.precision.weights]:
+        cost = settings.cost_with(weights=lower)
+        saves = 0.0 if cost is None else _smaller_weights(run, cost)
+        if saves > 0:
+            found.append(Advice(f"weights: {lower}", saves, f"precision.weights={lower}"))
+    if found:
+        yield max(found, key=lambda advice: advice.saves)  # of equals, the first
+
+
+def _smaller_weights(run: Run, cost: StepCost) -> float:
+    """What smaller weights save at most; 0 where unpacking them is slower than reading them."""
+    old = run.settings.cost
+    ratio = times_as_much(cost.weight_read_bytes, old.weight_read_bytes)
+    if old.expert_bytes:
+        ratio = min(ratio, cost.expert_bytes / old.expert_bytes)
+    quicker = old.flops_per_s / cost.flops_per_s
+    direct = run.part("hbm_weights") * (1 - ratio) + run.part("compute") * (1 - quicker)
+    growth = run.settings.hbm_growth(cost)
+    if direct <= 0 or growth <= 1:
+        return max(0.0, direct)
+    waits = run.part("idle_capacity", "idle_transfers") + run.lower + run.again
+    if run.held_back:
+        direct = run.batched(growth, smaller_weights=ratio, quicker=quicker)
+    return min(1.0, direct + waits)

@@ -1,0 +1,56 @@
+"""The order of the tests: so that two processes compile nothing twice, and end together.
+
+`make test` runs them with `--dist worksteal`: each process begins with an equal share of the list,
+and one that is done takes the latter half of what another has left. So the first share begins with
+what compiles the engine, and goes on with what needs the placement policies too; by then the second
+share has compiled those. Both end with many short tests that compile nothing: whatever is left of
+them is easily taken over. The order changes no result, and with one process it is an order like
+any other.
+"""
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+# From first to last; a test goes where the longest of these names fits that its path begins with.
+ENGINE = (
+    "sim/engine", "sim/eviction", "sim/test_feasibility.py", "sim/test_simulation.py",
+    "sim/results", "scenarios/test_settings.py", "sim/machine/test_fields_act.py",
+    "sim/model/test_fields_act.py",
+)  # fmt: skip
+ALL_KERNELS = (
+    "fuzz", "scenarios", "bad_input/test_outputs.py", "test_documentation.py", "test_ending.py",
+    "test_commands.py", "public_traces",
+)  # fmt: skip
+PLACEMENT = (
+    "sim/placement", "sim/bounds", "sim/attention_run", "bad_input/test_placement_scenarios.py",
+    "bad_input/test_attention_runs.py",
+)  # fmt: skip
+KINDS = (ENGINE, ALL_KERNELS, PLACEMENT)
+PLAIN = len(KINDS)
+"""The kind of all others: they compile nothing, or next to nothing."""
+
+
+def kind_of(path: str) -> int:
+    """Which of KINDS a test is of, by its path under `tests/`."""
+    fitting = [
+        (len(name), kind) for kind, names in enumerate(KINDS) for name in names
+        if path == name or path.startswith(f"{name}/")
+    ]  # fmt: skip
+    return max(fitting, default=(0, PLAIN))[1]
+
+
+def in_two_shares(kinds: list[int]) -> list[int]:
+    """Order the numbers of tests: those of the first two kinds, as many plain ones as fill up that
+    half, placement, and the rest."""
+    of_kind = [[i for i, kind in enumerate(kinds) if kind == wanted] for wanted in range(PLAIN + 1)]
+    engine, everything, placement, plain = of_kind
+    missing = max(0, len(kinds) // 2 - len(engine) - len(everything))
+    return [*engine, *everything, *plain[:missing], *placement, *plain[missing:]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put all tests in order, the same in every process."""
+    kinds = [kind_of(item.path.relative_to(TESTS).as_posix()) for item in items]
+    items[:] = [items[i] for i in in_two_shares(kinds)]
