@@ -44,6 +44,8 @@ def _documents(text: str, file: str) -> list[tuple[int | None, Mapping[str, Any]
             except (ValueError, RecursionError) as error:
                 message = getattr(error, "msg", "a value nested or long beyond measure")
                 refuse(file, f"is no JSON: {message}; save the benchmark's result again", line=row)
+    if not values:
+        refuse(file, "is empty; save the benchmark's result again")
     for number, value in values:
         if not isinstance(value, dict):
             refuse(file, "holds no object of a benchmark's result", line=number)
