@@ -193,7 +193,7 @@ def test_what_was_only_counted_is_compared_with_a_result_s_summary(
 ) -> None:
     (tmp_path / "m.txt").write_text(METRICS)
     (tmp_path / "s.yaml").write_text(SCENARIO)
-    table = "arrival_s,prompt_tokens,output_tokens\n0,100,3\n1.5,200,2\n"
+    table = "arrival_ns,prompt_tokens,output_tokens\n0,100,3\n1500000000,200,2\n"
     (tmp_path / "calls.csv").write_text(table)
     counted, result = str(tmp_path / "counted.arrow"), str(tmp_path / "out")
     assert run(monkeypatch, "import", "vllm", str(tmp_path / "m.txt"), "--out", counted) == 0
