@@ -20,6 +20,8 @@ from vsim.traces.faults import Fault, InputError, refuse
 from vsim.traces.trace_file import TraceFile, open_trace
 
 VARIABLE: Final = "VSIM_REAL_RUNS"
+_SHOWN: Final = 8  # column names in a reason
+_LONGEST_NAME: Final = 30
 _NO_RUNS: Final = (".md", ".txt", ".py", ".png")
 
 
@@ -151,4 +153,5 @@ def _read(file: TraceFile, origin: Origin) -> MeasuredRun | Sequence[MeasuredThr
         return read_throughput_table(file)
     if is_requests_table(header):
         return read_requests_table(file, origin)
-    return f"its columns are those of no measured run: {', '.join(header[:8])}"
+    names = ", ".join(name[:_LONGEST_NAME] for name in header[:_SHOWN])
+    return f"its columns are those of no measured run: {names}"

@@ -48,6 +48,9 @@ _CATALOGUE_OF: Final[Mapping[str, str]] = MappingProxyType(
 _NOT_IN_NAMES: Final = re.compile(r"^meta-(?=llama)|-(instruct|chat|hf|it|base)(?=-|$)")
 
 
+_LONGEST_NAME: Final = 200  # characters of a model's name that may be a file's, too
+
+
 class NotScoredError(Exception):
     """A measured run can't be predicted; says why."""
 
@@ -156,7 +159,8 @@ def _model_for(run: Measured, folder: Path) -> str:
     """Name the model: its configuration, written to the folder, or one of the catalogue."""
     shape = run.model_shape if isinstance(run, MeasuredRun) else None
     beside = Path(run.file).parent / f"{_words(run.model)}.json"
-    if shape is not None or (run.model and beside.is_file()):
+    is_beside = 0 < len(run.model) <= _LONGEST_NAME and beside.is_file()
+    if shape is not None or is_beside:
         source = run.file if shape is not None else str(beside)
         text = json.dumps(shape) if shape is not None else read_text(beside)
         parse_config(text, source, "model")  # so that faults name the file that was read
@@ -164,9 +168,10 @@ def _model_for(run: Measured, folder: Path) -> str:
             file.write(text.encode())
         return "config.json"
     name = _NOT_IN_NAMES.sub("", _words(run.model).lower())
+    if not name:
+        raise NotScoredError("no model is named")
     if name not in model_names():
-        what = f"the catalogue has no model {run.model}" if run.model else "no model is named"
-        raise NotScoredError(what)
+        raise NotScoredError(f"the catalogue has no model {run.model[:_LONGEST_NAME]}")
     return name
 
 

@@ -87,6 +87,19 @@ def test_files_that_contradict_each_other_are_named(tmp_path: Path) -> None:
     assert f"{paths[1]}: says num_gpu_blocks 4000, and {paths[0]} 3000" in str(raised.value)
 
 
+def test_settings_alone_are_no_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="and nothing of what it did; name its metrics"):
+        import_vllm(files(tmp_path, log=LOG_0_25), name="x")
+
+
+def test_a_setting_that_is_no_number_is_named_by_its_file(tmp_path: Path) -> None:
+    log = LOG_0_25.replace("'num_gpu_blocks_override': 3000", "'max_num_seqs': 'many'")
+    paths = files(tmp_path, log=log, metrics=METRICS)
+    with pytest.raises(InputError) as raised:
+        import_vllm(paths, name="x")
+    assert str(raised.value) == f"{paths[0]}: max_num_seqs: 'many' is no whole number from 1"
+
+
 def test_all_wrong_files_are_named_at_once(tmp_path: Path) -> None:
     paths = files(tmp_path, a="nothing\n", b="{}")
     with pytest.raises(InputError) as raised:
