@@ -20,6 +20,8 @@ from vsim.traces.faults import Fault, InputError, refuse
 from vsim.traces.trace_file import TraceFile, open_trace
 
 VARIABLE: Final = "VSIM_REAL_RUNS"
+_SHOWN: Final = 8  # column names in a reason
+_LONGEST_NAME: Final = 30
 _NO_RUNS: Final = (".md", ".txt", ".py", ".png")
 
 
@@ -96,6 +98,8 @@ def find(path: Path, origin: Origin | None = None) -> Found:
         try:
             with open_trace(str(file)) as trace:
                 read = _read(trace, origin)
+                if isinstance(read, str) and not path.is_dir():
+                    refuse(trace.name, f"is no measured run: {read}")
         except InputError as error:
             faults.extend(error.faults)
             continue
@@ -140,10 +144,14 @@ def _read(file: TraceFile, origin: Origin) -> MeasuredRun | Sequence[MeasuredThr
             return read_recording(file, origin)
         return () if kind == "server_steps" else f"an Arrow file of {kind or 'no kind of ours'}"
     if not file.is_parquet and file.head.lstrip()[:1] in (b"{", b"["):
-        return "JSON; `vsim import vllm` makes a run of what a benchmark saved"
-    header = header_of(file)
+        return "JSON, such as a model's; `vsim import vllm` makes a run of a benchmark's result"
+    try:
+        header = header_of(file)
+    except InputError as error:
+        return f"no table: {error.faults[0].message}"
     if is_throughput_table(header):
         return read_throughput_table(file)
     if is_requests_table(header):
         return read_requests_table(file, origin)
-    return f"its columns are those of no measured run: {', '.join(header[:8])}"
+    names = ", ".join(name[:_LONGEST_NAME] for name in header[:_SHOWN])
+    return f"its columns are those of no measured run: {names}"

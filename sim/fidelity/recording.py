@@ -96,7 +96,8 @@ def _counters(run: Run) -> Mapping[str, float]:
 
 def _repeat(run: Run, repeat: int) -> Repeat:
     trace = requests_of(run, repeat)
-    metadata = {f"vsim.{k}": run.metadata[k] for k in ("block_tokens", "source")}
+    source = run.metadata.get("source", run.file)
+    metadata = {"vsim.block_tokens": run.metadata["block_tokens"], "vsim.source": source}
     requests = requests_from_table(trace.replace_schema_metadata(metadata), run.file)
     table = run.repeats[repeat]
     places = np.argsort(integers(table.column("id")), kind="stable")

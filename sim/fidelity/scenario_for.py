@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from vsim.sim.fidelity.measured import MeasuredRun, MeasuredThroughput
 from vsim.sim.fidelity.settings import ServerSettings
+from vsim.sim.inputs.yaml_input import read_text
 from vsim.sim.machine.loading import catalogue_names, load_machine
+from vsim.sim.model.huggingface import parse_config
 from vsim.sim.model.loading import catalogue_names as model_names
 from vsim.sim.model.loading import load_model
 from vsim.sim.model.model import Model
@@ -35,15 +37,18 @@ _CATALOGUE_OF: Final[Mapping[str, str]] = MappingProxyType(
         r"H200": "h200",
         r"H100": "h100",
         r"B200": "b200",
-        r"A100.*80\s*G": "a100-80g",
-        r"RTX\s*PRO\s*6000": "rtx-pro-6000",
+        r"A100.*80\s*G": "a10080g",
+        r"RTX\s*PRO\s*6000": "rtxpro6000",
         r"RTX\s*4090": "rtx4090",
         r"L40S": "l40s",
         r"A10\b": "a10",
     }
 )
-"""What a driver calls a GPU, as a pattern, and what the catalogue's machines of it begin with."""
+"""What a driver calls a GPU, as a pattern, and the catalogue's name for one: letters and digits."""
 _NOT_IN_NAMES: Final = re.compile(r"^meta-(?=llama)|-(instruct|chat|hf|it|base)(?=-|$)")
+
+
+_LONGEST_NAME: Final = 200  # characters of a model's name that may be a file's, too
 
 
 class NotScoredError(Exception):
@@ -140,8 +145,8 @@ def machine_for(gpu: str, gpus: int) -> str:
     )
     fitting = []
     for name in catalogue_names() if kind is not None else ():
-        found = re.fullmatch(rf"(?:(\d+)x)?{kind}(?:-nvlink|-pcie)?", name)
-        if found is not None:
+        found = re.fullmatch(r"(?:(\d+)x)?(.+?)(?:-nvlink|-pcie)?", name)
+        if found is not None and _letters(found[2]) == kind:
             fitting.append((int(found[1] or 1), name))
     enough = sorted(each for each in fitting if each[0] >= gpus)
     if not enough:
@@ -149,16 +154,32 @@ def machine_for(gpu: str, gpus: int) -> str:
     return enough[0][1]
 
 
+def _words(model: str) -> str:
+    """A model's name without its owner: `org/Model-8B` is `Model-8B`."""
+    return model.rpartition("/")[2]
+
+
+def _letters(name: str) -> str:
+    return "".join(c for c in name if c.isalnum())
+
+
 def _model_for(run: Measured, folder: Path) -> str:
     """Name the model: its configuration, written to the folder, or one of the catalogue."""
-    if isinstance(run, MeasuredRun) and run.model_shape is not None:
+    shape = run.model_shape if isinstance(run, MeasuredRun) else None
+    beside = Path(run.file).parent / f"{_words(run.model)}.json"
+    is_beside = 0 < len(run.model) <= _LONGEST_NAME and beside.is_file()
+    if shape is not None or is_beside:
+        source = run.file if shape is not None else str(beside)
+        text = json.dumps(shape) if shape is not None else read_text(beside)
+        parse_config(text, source, "model")  # so that faults name the file that was read
         with sink(folder / "config.json") as file:
-            file.write(json.dumps(run.model_shape).encode())
+            file.write(text.encode())
         return "config.json"
-    name = _NOT_IN_NAMES.sub("", run.model.rpartition("/")[2].lower())
+    name = _NOT_IN_NAMES.sub("", _words(run.model).lower())
+    if not name:
+        raise NotScoredError("no model is named")
     if name not in model_names():
-        what = f"the catalogue has no model {run.model}" if run.model else "no model is named"
-        raise NotScoredError(what)
+        raise NotScoredError(f"the catalogue has no model {run.model[:_LONGEST_NAME]}")
     return name
 
 

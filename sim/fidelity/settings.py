@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final
 
+from vsim.sim.inputs.model_faults import show
 from vsim.sim.machine.machine import Precision
 from vsim.traces.faults import Fault, InputError
 
@@ -83,7 +84,7 @@ class _Reader:
         if value is None:
             return None
         if type(value) is not int or not least <= value < 2**53:
-            self._wrong(name, f"{value!r} is no whole number from {least}")
+            self._wrong(name, f"{show(value)} is no whole number from {least}")
             return None
         return value
 
@@ -95,7 +96,7 @@ class _Reader:
         if value is None:
             return default
         if not isinstance(value, bool):
-            self._wrong(name, f"{value!r} is not true or false")
+            self._wrong(name, f"{show(value)} is not true or false")
             return default
         return value
 
@@ -108,7 +109,7 @@ class _Reader:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
-            self._wrong(name, f"{value!r} is no number of 0 or more")
+            self._wrong(name, f"{show(value)} is no number of 0 or more")
             return None
         return float(value)
 

@@ -1,6 +1,7 @@
 """What a person reads of errors: tables of 100 columns."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
 from typing import Final
 
 from rich.console import Console, Group, RenderableType
@@ -25,7 +26,7 @@ _RUNS: Final = (
 )
 _CLASSES: Final = (
     "Reached / tolerated, in %; hits in points. TTFT, TPOT, E2E: median error of a request, then "
-    "over runs. tokens/s: median over figures. All others: the worst run."
+    "over runs; mean and ± of E2E as above. tokens/s: median over figures. Others: the worst run."
 )
 
 
@@ -128,10 +129,29 @@ def _throughput_table(score: ClassScore) -> Table:
 def _class_table(scores: Sequence[ClassScore]) -> Table:
     reached = {name for each in scores for name in each.figures}
     names = [name for name in FIGURES if name in reached]
-    table = _plain_table("class", "runs", *(_TITLES[name] for name in names))
+    titles = [_TITLES[name] for name in names]
+    with_e2e = "e2e" in names
+    if with_e2e:
+        titles[names.index("e2e") + 1 : names.index("e2e") + 1] = ["mean", "±"]
+    table = _plain_table("class", "runs", *titles)
     for each in scores:
-        table.add_row(each.name, str(each.scored), *(_figure(each, name) for name in names))
+        cells = [_figure(each, name) for name in names]
+        if with_e2e:
+            cells[names.index("e2e") + 1 : names.index("e2e") + 1] = _of_e2e(each)
+        table.add_row(each.name, str(each.scored), *cells)
     return table
+
+
+def _of_e2e(score: ClassScore) -> list[str]:
+    """What the mean is off by, and how far a request differs between repeats: medians over runs."""
+    found = [
+        each.errors.latencies["e2e"]
+        for each in score.runs
+        if each.errors is not None and "e2e" in each.errors.latencies
+    ]
+    spreads = [each.spread for each in found if each.spread is not None]
+    signed = median(each.signed for each in found) if found else None
+    return [percent(signed, sign=True), percent(median(spreads) if spreads else None)]
 
 
 def _figure(score: ClassScore, name: str) -> str:

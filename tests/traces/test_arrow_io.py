@@ -39,6 +39,22 @@ ROWS: dict[str, list[dict[str, Any]]] = {
          "pages": [1, 2], "bytes": 64, "stream": 1, "depends_on": [0], "submit_ns": 1,
          "start_ns": 5, "end_ns": 5, "predicted": True},
     ],
+    "server_runs": [
+        {"repeat": 0, "id": 0, "arrival_ns": 0, "sent_ns": -1, "queued_ns": 1, "scheduled_ns": 2,
+         "engine_first_ns": 3, "first_token_ns": 4, "engine_last_ns": 5, "last_token_ns": 6,
+         "prompt_tokens": 20, "output_tokens": 2, "gpu_hit_tokens": 16, "host_hit_tokens": 0,
+         "preemptions": 1, "session": 1, "parent": None, "think_ns": None, "prefix_blocks": [5]},
+        {"repeat": 0, "id": 1, "arrival_ns": 3, "sent_ns": None, "queued_ns": None,
+         "scheduled_ns": None, "engine_first_ns": None, "first_token_ns": None,
+         "engine_last_ns": None, "last_token_ns": 9, "prompt_tokens": 2, "output_tokens": 1,
+         "gpu_hit_tokens": None, "host_hit_tokens": None, "preemptions": None, "session": 1,
+         "parent": 0, "think_ns": 3, "prefix_blocks": []},
+    ],
+    "server_steps": [
+        {"end_ns": end_ns, "has_tokens": True, "running": 1, "waiting": 0, "skipped": 0,
+         "kv_used": 0.5, "finished_prompt_tokens": 20, "generated_tokens": 1, "preempted": 0}
+        for end_ns in (4, 6)
+    ],
 }  # fmt: skip
 METADATA = {"requests": {"block_tokens": "16"}}
 
@@ -64,6 +80,9 @@ def test_each_field_of_a_file_says_its_unit_and_meaning(tmp_path: Path, kind: st
         assert field.metadata[b"unit"]
         assert len(field.metadata[b"doc"]) > 3
     for column in SCHEMAS[kind]:
+        if column.type == pa.bool_():
+            assert column.unit == "flag"
+            continue
         for suffix, unit in (("_ns", "ns"), ("_tokens", "tokens"), ("bytes", "bytes")):
             if column.name.endswith(suffix):
                 assert column.unit == unit

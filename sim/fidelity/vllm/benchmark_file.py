@@ -7,7 +7,6 @@ it is known when requests were sent only if all were sent at once (`request_rate
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -44,6 +43,8 @@ def _documents(text: str, file: str) -> list[tuple[int | None, Mapping[str, Any]
             except (ValueError, RecursionError) as error:
                 message = getattr(error, "msg", "a value nested or long beyond measure")
                 refuse(file, f"is no JSON: {message}; save the benchmark's result again", line=row)
+    if not values:
+        refuse(file, "is empty; save the benchmark's result again")
     for number, value in values:
         if not isinstance(value, dict):
             refuse(file, "holds no object of a benchmark's result", line=number)
@@ -115,7 +116,7 @@ def _request(
 
     def seconds(value: object, name: str) -> float:
         good = isinstance(value, int | float) and not isinstance(value, bool)
-        if not good or not math.isfinite(value) or not 0 <= value < _LONGEST_S:  # type: ignore[arg-type, operator] # a number by now
+        if not good or not 0 <= value < _LONGEST_S:  # type: ignore[operator] # a number by now
             message = f"{str(value)[:40]} is no time in seconds"
             faults.append(Fault(file, message, place=f"{name}[{row}]"))
             return 0.0

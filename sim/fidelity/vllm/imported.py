@@ -8,12 +8,13 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
+from vsim.sim.fidelity.settings import settings_of_recording
 from vsim.sim.fidelity.vllm.benchmark_file import read_benchmark
 from vsim.sim.fidelity.vllm.facts import Benchmark, Facts
 from vsim.sim.fidelity.vllm.prometheus_dump import between, is_metrics, read_metrics
 from vsim.sim.fidelity.vllm.server_log import read_log, settings_groups
 from vsim.traces.arrow_io import Provenance
-from vsim.traces.faults import Fault, InputError, refuse
+from vsim.traces.faults import Fault, InputError, one_line, refuse
 from vsim.traces.schema import schema_of
 from vsim.traces.trace_file import open_trace
 
@@ -72,11 +73,18 @@ def import_vllm(
         refuse(dumps[2].file, "is the third dump of metrics; name the one before and one after")
     if len(dumps) == 2:
         found = [each for each in found if each.kind != "metrics"] + [between(*dumps)]
+    _check_settings(found)
     settings = _merged(found)
     counters: dict[str, float] = {}
     for each in sorted(found, key=lambda each: each.kind == "metrics"):
         counters |= each.counters  # a log's sums are coarser than those of metrics, which come last
     benchmarks = [each.benchmark for each in found if each.benchmark is not None]
+    if not benchmarks and not counters:
+        refuse(
+            ", ".join(paths),
+            "says how the server was started, and nothing of what it did; name its metrics or a "
+            "benchmark's result, too",
+        )
     version = next((each.version for each in found if each.version), "")
     notes = [f"{each.file}: {note}" for each in found for note in each.notes]
     notes += _unsaid(settings, gpu, benchmarks)
@@ -85,7 +93,7 @@ def import_vllm(
     )
     extra: dict[str, Any] = {
         "run": name,
-        "model": model or str(settings.get("model", "unknown")),
+        "model": one_line(model or str(settings.get("model", "unknown"))),
         "block_tokens": str(settings.get("block_size", 16)),
         "settings": settings_groups(settings),
         "hardware": {"gpu": gpu or "", "gpus": count},
@@ -109,12 +117,29 @@ def _read(path: str) -> list[Facts]:
         head = file.head.decode("utf-8", "replace")
         if file.is_arrow or file.is_parquet:
             refuse(file.name, "is no log, metrics or benchmark of vLLM; name one of those")
-        lines = file.text_lines()
+        lines = map(_readable, file.text_lines())
         if head.lstrip("\ufeff \t\r\n").startswith(("{", "[")):
             return read_benchmark(file.text(), file.name)
         if is_metrics(head):
             return [read_metrics(lines, file.name)]
         return [read_log(lines, file.name)]
+
+
+def _readable(text: str) -> str:
+    """Replace what is no UTF-8, as it can't be written."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _check_settings(found: Sequence[Facts]) -> None:
+    """Refuse numbers that are none, by the file that says them."""
+    faults: list[Fault] = []
+    for each in found:
+        try:
+            settings_of_recording(settings_groups(each.settings), each.file)
+        except InputError as error:
+            faults.extend(error.faults)
+    if faults:
+        raise InputError(faults)
 
 
 def _merged(found: Sequence[Facts]) -> dict[str, Any]:

@@ -93,7 +93,8 @@ def read_log(lines: Iterable[str], file: str) -> Facts:
     if "num_gpu_blocks" not in settings and settings.get("num_gpu_blocks_override"):
         settings["num_gpu_blocks"] = settings["num_gpu_blocks_override"]
     if "num_gpu_blocks" not in settings and kv_tokens is not None:
-        settings["num_gpu_blocks"] = kv_tokens // int(settings.get("block_size") or 16)
+        size = settings.get("block_size")
+        settings["num_gpu_blocks"] = kv_tokens // (size if type(size) is int and size > 0 else 16)
     return Facts(file, "log", settings, version, counters)
 
 

@@ -1,5 +1,6 @@
 """A measured server's settings become the scenario that predicts it."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from vsim.sim.fidelity.measured import MeasuredRun
 from vsim.sim.fidelity.scenario_for import NotScoredError, machine_for, scenario_for
 from vsim.sim.fidelity.settings import ServerSettings
 from vsim.sim.model.loading import load_model
+from vsim.traces.faults import InputError
 
 KV_BYTES = 131_072  # of a token of Llama-3.1-8B: 2 x 32 layers x 8 heads x 128 x 2 bytes
 SHAPE: dict[str, Any] = {
@@ -57,6 +59,18 @@ def test_more_blocks_than_the_machine_leaves_become_all_that_it_leaves(tmp_path:
 def test_a_model_s_own_shape_is_taken_where_it_was_recorded(tmp_path: Path) -> None:
     scenario = scenario_for(replace(with_prefixes(), model_shape=SHAPE), tmp_path)
     assert load_model(tmp_path / scenario.model).layers == 3
+
+
+def test_a_model_s_shape_may_stand_beside_the_run_under_its_name(tmp_path: Path) -> None:
+    run = replace(with_prefixes(), model="org/Own-3B", file=str(tmp_path / "run.parquet"))
+    (tmp_path / "Own-3B.json").write_text(json.dumps(SHAPE))
+    (tmp_path / "work").mkdir()
+    scenario = scenario_for(run, tmp_path / "work")
+    assert load_model(tmp_path / "work" / scenario.model).layers == 3
+    (tmp_path / "Own-3B.json").write_text(json.dumps({**SHAPE, "hidden_size": "wide"}))
+    with pytest.raises(InputError) as raised:
+        scenario_for(run, tmp_path / "work")
+    assert str(raised.value).startswith(f"{tmp_path / 'Own-3B.json'}: hidden_size: ")
 
 
 @pytest.mark.parametrize(

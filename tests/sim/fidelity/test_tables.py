@@ -126,13 +126,15 @@ def test_a_folder_is_read_by_what_its_files_hold(tmp_path: Path) -> None:
     (tmp_path / "deeper").mkdir()
     (tmp_path / "deeper" / "y.csv").write_text(THROUGHPUT)
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "noise.bin").write_bytes(bytes(range(256)) * 4)
+    (tmp_path / "Own-3B.json").write_text("{}")
     parquet(tmp_path / "z.parquet")
     found = find(tmp_path)
     assert [run.name for run in found.runs] == ["x", "z"]
     assert len(found.throughputs) == 2
-    ((path, reason),) = found.others
-    assert path.endswith("other.csv")
-    assert "no measured run: a, b" in reason
+    reasons = {Path(path).name: reason for path, reason in found.others}
+    assert set(reasons) == {"other.csv", "noise.bin", "Own-3B.json"}
+    assert "no measured run: a, b" in reasons["other.csv"]
 
 
 def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
