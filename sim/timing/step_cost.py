@@ -41,6 +41,7 @@ from vsim.traces.faults import refuse
 
 _ACTIVATION_BYTES = 2  # activations travel between GPUs in bf16
 _MOST_KNOT = 1 << 40  # more tokens than any step computes
+_LAST_KNOT = 2.0**41  # so far off that a line's slope does not drown in the time at its start
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class StepCost:
         hbm_read_bytes_per_s: aggregate effective read bandwidth.
         hbm_write_bytes_per_s: aggregate effective write bandwidth.
         attend_exponent: p of the sum over tiers; infinite for the slowest tier alone.
-        head_bytes: the part of `weight_read_bytes` that is the LM head.
+        head_bytes: the part of `weight_read_bytes` that is the LM head and the norm before it.
         measured: times of the kernels from tables; left out, they follow from the rates above.
     """
 
@@ -170,7 +171,7 @@ def _token_knots(
         knots.append(float(math.ceil(knots[-1] * 2 ** (1 / 8))))
     counts = range(1, _MOST_KNOT)
     below = float(bisect_left(counts, True, key=lambda each: flops_ns(each) > weights_ns(each)))
-    return sorted({*knots, below, below + 1, below + 2})
+    return sorted({*knots, below, below + 1, _LAST_KNOT})
 
 
 def _kink(flat: float, slope: float) -> list[float]:
@@ -178,7 +179,7 @@ def _kink(flat: float, slope: float) -> list[float]:
     if slope <= 0.0 or not math.isfinite(flat / slope):
         return [0.0, 1.0]
     below = float(min(math.floor(flat / slope), _MOST_KNOT))
-    return sorted({0.0, below, below + 1, below + 2})
+    return sorted({0.0, below, below + 1, _LAST_KNOT})
 
 
 def step_cost(
