@@ -274,7 +274,7 @@ class Batch:
         prefill_pairs: query-key pairs of those chunks.
         prefill_context: keys that the chunks' last tokens see.
         near_decode_context, near_prefill_pairs, near_prefill_context: the same in layers that see
-            a window; only where some do.
+            a window; only where some do. Of contexts, tiers under HBM may hold parts of a token.
     """
 
     sampled: int = 0
@@ -283,9 +283,9 @@ class Batch:
     prefill_tokens: int = 0
     prefill_pairs: int = 0
     prefill_context: int = 0
-    near_decode_context: int = 0
+    near_decode_context: float = 0
     near_prefill_pairs: int = 0
-    near_prefill_context: int = 0
+    near_prefill_context: float = 0
 
     @property
     def tokens(self) -> int:
