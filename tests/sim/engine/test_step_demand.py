@@ -205,8 +205,8 @@ def test_parts_of_one_step_are_what_its_kernels_take() -> None:
 
 def test_what_bounds_a_step_is_its_largest_part() -> None:
     """On the round machine: 100 tokens write 100 ns and read 100; 1 ns of arithmetic a token."""
-    # 1,000 of weights, 100 and 100 of KV: HBM. 2,000 of arithmetic instead of weights: compute. Half
-    # a nanosecond of FLOPs a pair, 2,525 ns of attention, behind 1,000 of weights: compute.
+    # 1,000 of weights, 100 and 100 of KV: HBM. 2,000 of arithmetic in their stead: compute. Half a
+    # nanosecond of FLOPs a pair, 2,525 ns of attention, behind 1,000 of weights: compute.
     for flops_per_token, flops_per_pair, bound in ((1e6, 0.0, 1), (2e7, 0.0, 0), (1e6, 5e5, 0)):
         cost = replace(COST, flops_per_token=flops_per_token, flops_per_pair=flops_per_pair)
         tiers = [{"tier": "hbm", "capacity": pages(100)}]
