@@ -115,7 +115,7 @@ def _placement(summary: Mapping[str, Any]) -> Sequence[Text]:
         f"{_bytes(placed['moved_bytes'])} moved",
     )
     bound, aside = _seconds(_down(placed["bound_s"])), ""
-    if certificate["launch_and_communication_s"] > 0:
+    if certificate["launch_and_communication_s"] + certificate["dense_kernels_s"] > 0:
         aside = f"; {_gap(placed['attention_gap'])} for attention alone"
     return (
         first,

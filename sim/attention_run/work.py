@@ -215,9 +215,13 @@ def timed(work: Work, cost: StepCost, memory: Memory) -> Timed:
     _refuse_ages(math.fsum(body_s))
     _refuse_slow_steps(body_s)
     body = np.ceil(dense + attention - 1e-6).astype(np.int64)
-    compute = (arithmetic + np.where(computes, work.attention_ns, 0.0)).astype(np.int64)
-    weights = (products - arithmetic + head).astype(np.int64)
-    small_ns = np.where(computes, body - compute - weights, small.astype(np.int64))
+    # parts end at the nearest nanosecond, so that they add up and none is short in every step
+    computed = arithmetic + np.where(computes, work.attention_ns, 0.0)
+    read = computed + products - arithmetic + head
+    compute = np.rint(computed).astype(np.int64)
+    weights = np.rint(read).astype(np.int64) - compute
+    small_ns = np.rint(read + small).astype(np.int64) - compute - weights
+    small_ns = np.where(computes, body - compute - weights, small_ns)
     kv = body - compute - weights - small_ns
     lower = slow_s > hbm_s
     slower = np.where(lower, kv, 0)

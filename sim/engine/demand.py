@@ -235,9 +235,11 @@ def account_step(w: World, now: int) -> None:
     """Book a step that ends now: its time on what bound it, its bytes on their tiers."""
     body = now - w.c[0].step_fixed_end
     w.c[0].time_arithmetic += int(w.x[0].compute_ns)
-    compute = int(body * w.x[0].share_compute)
-    weights = int(body * w.x[0].share_weights)
-    kv = int(body * w.x[0].share_kv)
+    # parts end at the nearest nanosecond, so that they add up and none is short in every step
+    compute = int(body * w.x[0].share_compute + 0.5)
+    share = w.x[0].share_compute + w.x[0].share_weights
+    weights = int(body * share + 0.5) - compute
+    kv = int(body * (share + w.x[0].share_kv) + 0.5) - compute - weights
     w.c[0].time_compute += compute
     w.c[0].time_weights += weights
     w.c[0].time_small += body - compute - weights - kv

@@ -67,7 +67,7 @@ class StepLog:
         context_tokens: context read, each request's once.
         requests: requests in the batch.
         common: output tokens whose gap to the token before is the time since the last step.
-        bound: 0 compute, 1 HBM, 2 a lower tier.
+        bound: what the largest part of the body went to: 0 compute, 1 HBM, 2 a lower tier.
         body_ns: the step without launch, communication and mapping.
         exceptions_ns: the gaps of all other output tokens; only of a whole run.
     """
@@ -119,9 +119,9 @@ class StepTotals:
         requests: requests in their batches.
         prefill_tokens: prompt tokens computed.
         decode_tokens: output tokens computed.
-        compute_bound: steps that took as long as their arithmetic.
-        hbm_bound: steps that took as long as HBM.
-        lower_bound: steps that took as long as a lower tier.
+        compute_bound: steps whose body went to arithmetic for the largest part.
+        hbm_bound: steps whose body went to HBM.
+        lower_bound: steps whose body went to waiting for a lower tier.
     """
 
     steps: int = 0

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+_FAR = 2.0**40  # a line's second knot: there its slope does not drown in its offset
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
@@ -84,7 +86,7 @@ def curve(function: Callable[[float], float], knots: Sequence[float]) -> Curve:
 
 def line(slope: float, offset: float = 0.0) -> Curve:
     """The curve offset + slope · x."""
-    return Curve(np.array([0.0, 1.0]), np.array([offset, offset + slope]))
+    return Curve(np.array([0.0, _FAR]), np.array([offset, offset + slope * _FAR]))
 
 
 def product(unit: float) -> Grid:

@@ -27,7 +27,8 @@ rates are divided by the imbalance. Fixed costs are paid by each micro-batch in 
 """
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from vsim.sim.machine.machine import Machine, Precision
@@ -39,6 +40,8 @@ from vsim.sim.timing.step_curves import StepCurves
 from vsim.traces.faults import refuse
 
 _ACTIVATION_BYTES = 2  # activations travel between GPUs in bf16
+_MOST_KNOT = 1 << 40  # more tokens than any step computes
+_LAST_KNOT = 2.0**41  # so far off that a line's slope does not drown in the time at its start
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class StepCost:
         hbm_read_bytes_per_s: aggregate effective read bandwidth.
         hbm_write_bytes_per_s: aggregate effective write bandwidth.
         attend_exponent: p of the sum over tiers; infinite for the slowest tier alone.
-        head_bytes: the part of `weight_read_bytes` that is the LM head.
+        head_bytes: the part of `weight_read_bytes` that is the LM head and the norm before it.
         measured: times of the kernels from tables; left out, they follow from the rates above.
     """
 
@@ -122,7 +125,7 @@ def constant_curves(cost: StepCost) -> StepCurves:
     def flops_ns(tokens: float) -> float:
         return cost.flops_per_token * tokens * flop_ns
 
-    knots = _token_knots(cost)
+    knots = _token_knots(cost, weights_ns, flops_ns)
     sampled_ns, head_ns = cost.flops_per_sampled_token * flop_ns, cost.head_bytes * read_ns
     near, far = cost.window_share, 1 - cost.window_share
     pair_ns = cost.flops_per_pair * flop_ns
@@ -152,32 +155,31 @@ def expert_read_bytes(cost: StepCost, tokens: float) -> float:
     return parts * touched * cost.expert_bytes
 
 
-def _token_knots(cost: StepCost) -> list[float]:
-    """Where products are tabulated: the kink between weights and FLOPs, experts finely before it.
+def _token_knots(
+    cost: StepCost, weights_ns: Callable[[float], float], flops_ns: Callable[[float], float]
+) -> list[float]:
+    """Where products are tabulated: the kink between weights and FLOPs, experts finely beside it.
 
     With experts, weights read are a curve: every number up to 64, then eight a doubling, until all
-    are touched as good as surely.
+    are touched as good as surely. It is concave, so FLOPs pass it once. The kink lies between knots
+    of its own, and the last line has none in it, since it goes on for ever.
     """
-    layers_ns = (cost.weight_read_bytes - cost.head_bytes) / cost.hbm_read_bytes_per_s * 1e9
-    slope = cost.flops_per_token / cost.flops_per_s * 1e9
     if not cost.experts:
-        return _kink(layers_ns, slope)
-    every = layers_ns + cost.micro_batches * cost.experts * cost.expert_bytes * (
-        1e9 / cost.hbm_read_bytes_per_s
-    )
-    last = max(_kink(every, slope)[-1], 64.0 * cost.experts * cost.micro_batches)
+        return _kink(weights_ns(0.0), flops_ns(1.0))
     knots = [float(tokens) for tokens in range(65)]
-    while knots[-1] < last:
-        knots.append(math.ceil(knots[-1] * 2 ** (1 / 8)))
-    return knots
+    while knots[-1] < 64.0 * cost.experts * cost.micro_batches:
+        knots.append(float(math.ceil(knots[-1] * 2 ** (1 / 8))))
+    counts = range(1, _MOST_KNOT)
+    below = float(bisect_left(counts, True, key=lambda each: flops_ns(each) > weights_ns(each)))
+    return sorted({*knots, below, below + 1, _LAST_KNOT})
 
 
 def _kink(flat: float, slope: float) -> list[float]:
     """Whole numbers around the point at which slope · x passes flat: exact at all others."""
     if slope <= 0.0 or not math.isfinite(flat / slope):
         return [0.0, 1.0]
-    below = float(min(math.floor(flat / slope), 1 << 40))
-    return sorted({0.0, below, below + 1, below + 2})
+    below = float(min(math.floor(flat / slope), _MOST_KNOT))
+    return sorted({0.0, below, below + 1, _LAST_KNOT})
 
 
 def step_cost(
@@ -272,7 +274,7 @@ class Batch:
         prefill_pairs: query-key pairs of those chunks.
         prefill_context: keys that the chunks' last tokens see.
         near_decode_context, near_prefill_pairs, near_prefill_context: the same in layers that see
-            a window; only where some do.
+            a window; only where some do. Of contexts, tiers under HBM may hold parts of a token.
     """
 
     sampled: int = 0
@@ -281,9 +283,9 @@ class Batch:
     prefill_tokens: int = 0
     prefill_pairs: int = 0
     prefill_context: int = 0
-    near_decode_context: int = 0
+    near_decode_context: float = 0
     near_prefill_pairs: int = 0
-    near_prefill_context: int = 0
+    near_prefill_context: float = 0
 
     @property
     def tokens(self) -> int:

@@ -131,7 +131,11 @@ def test_what_no_placement_can_beat_is_never_shown_too_long(bound_s: float, text
         "gap": 0.1,
         "attention_gap": 0.2,
         "bound_s": bound_s,
-        "certificate": {"launch_and_communication_s": 0.0, "solver": "HiGHS"},
+        "certificate": {
+            "launch_and_communication_s": 0.0,
+            "dense_kernels_s": 0.0,
+            "solver": "HiGHS",
+        },
     }
     found = io.StringIO()
     show_summary({**summary(), "placement": placed, "bound_wall_s": 1.0}, None, file=found)

@@ -56,7 +56,7 @@ def _hbm_time(cost: StepCost) -> float:
 def _traffic_ns(run: Run, cost: StepCost) -> float:
     step = run.summary["step"]
     tokens = step["mean_prefill_tokens"] + step["mean_decode_tokens"]
-    return float(cost.comm_fixed_ns + cost.comm_ns_per_token * tokens)
+    return cost.curves.communication.at(tokens)
 
 
 def _traffic_ratio(run: Run, cost: StepCost) -> float:

@@ -2,8 +2,8 @@
 
 A page of 10 tokens of one layer and head is 2,560 B; there are two layers of two heads. HBM reads
 1,000 B in a nanosecond, the tier under it is read and written over a link of 250 each way. A step
-launches for 1,000 ns, reads 10 ns of weights, writes 1.024 ns of KV a token, and takes 1 ns of
-arithmetic a token.
+launches for 1,000 ns; its products read weights for 10 ns or take 1 ns of arithmetic a token,
+whichever is longer; then it writes 1.024 ns of KV a token; then its attention reads both tiers.
 """
 
 from dataclasses import replace

@@ -29,9 +29,7 @@ def batch(tmp_path: Path) -> Batch:
 
 def case_of(batch: Batch, *, exclusive: bool) -> Case:
     net = topology(round_machine(), ROUND, ("hbm", "lpddr"))
-    tiers = Memory.of(net, ROUND).two_tiers(
-        hbm_pages=HBM_PAGES, pinned_bytes=0.0, exclusive=exclusive, norm=np.inf
-    )
+    tiers = Memory.of(net, ROUND).two_tiers(hbm_pages=HBM_PAGES, exclusive=exclusive, norm=np.inf)
     return Case(batch.reads, tiers, "first-fill", batch.seen)
 
 

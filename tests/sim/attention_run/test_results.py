@@ -116,13 +116,18 @@ def test_the_terminal_says_who_placed_pages_and_how_far_from_the_best_it_is(fold
 def test_the_summary_holds_what_is_documented(folder: Path) -> None:
     placed = json.loads(json.dumps(summary_of(folder), allow_nan=False))["placement"]
     assert set(placed) == {
-        "policy", "oracle", "hit_ratio", "moved_bytes", "decode_s", "bound_s", "gap", "attention_gap",
-        "certificate",
+        "policy", "oracle", "hit_ratio", "moved_bytes", "decode_s", "bound_s", "gap",
+        "attention_gap", "certificate",
     }  # fmt: skip
     certificate = placed["certificate"]
-    whole = certificate["bodies_s"] + certificate["launch_and_communication_s"]
-    assert placed["bound_s"] == pytest.approx(whole, abs=1e-9)
+    others = certificate["launch_and_communication_s"] + certificate["dense_kernels_s"]
+    attention = max(certificate["page_reads_s"], certificate["arithmetic_s"])
+    assert min(others, attention) > 0
+    assert placed["bound_s"] == pytest.approx(others + attention, abs=1e-9)
     assert placed["gap"] == pytest.approx(placed["decode_s"] / placed["bound_s"] - 1)
+    alone = (placed["decode_s"] - others) / (placed["bound_s"] - others) - 1
+    assert placed["attention_gap"] == pytest.approx(alone, rel=1e-3)
+    assert placed["attention_gap"] >= placed["gap"]
     assert certificate["solver"].startswith("HiGHS ")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from vsim.sim.attention_run.prefill import chunks
 from vsim.sim.results.output import Result
-from vsim.sim.timing.step_cost import dense_time_ns
+from vsim.sim.timing.step_cost import chunk, step_time_ns
 
 from .small import COLUMNS, PAGE_BYTES, ROUND, run, trace
 
@@ -29,25 +29,50 @@ def tier(result: Result, index: int) -> dict[str, Any]:
 def test_write_back_takes_the_times_worked_out_by_hand(tmp_path: Path) -> None:
     """35 tokens of prompt are 4 pages, of which HBM holds the first two in all four columns.
 
-    Prefill of 20 tokens: 10 weights + 20.48 read + 20.48 written = 50.96 ns. Of the next 15:
-    10 + 35.84 + 15.36 = 61.2 in HBM, but their 15,360 B take 61.44 on the link down. A decode
-    step: 10 + 1.024 + 8 · 2.56 = 31.504 in HBM, 8 · 10.24 = 81.92 below.
+    Prefill of 20 tokens: 20 of arithmetic + 20.48 written + 20.48 read = 60.96 ns. Of the next 15:
+    15 + 15.36, then 35.84 read in HBM while their 15,360 B take 61.44 on the link down: 91.8. A
+    decode step: 10 weights + 1.024, then 8 · 2.56 = 20.48 in HBM beside 8 · 10.24 = 81.92 below:
+    92.944.
     """
     result = run(tmp_path, trace(35, 6), **BUDGET_20)
-    assert steps(result) == [1_051, 1_062, *[1_082] * 6]
+    assert steps(result) == [1_061, 1_092, *[1_093] * 6]
     (row,) = result.requests.to_pylist()
     assert row["arrival_ns"] == row["admitted_ns"] == 0
-    assert row["first_token_ns"] == 2_113
-    assert row["last_token_ns"] == 2_113 + 6 * 1_082
+    assert row["first_token_ns"] == 2_153
+    assert row["last_token_ns"] == 2_153 + 6 * 1_093
     assert row["output_tokens"] == 7
-    assert result.summary["simulated_s"] == pytest.approx(8_605e-9)
+    assert result.summary["simulated_s"] == pytest.approx(8_711e-9)
     assert [row["bound"] for row in result.steps.to_pylist()] == ["hbm", *["lower_tier"] * 7]
 
 
+def test_the_time_of_a_run_is_booked_on_its_kernels(tmp_path: Path) -> None:
+    """Parts of a step end at the nearest nanosecond; what is rounded up at its end is attention's.
+
+    Prefill of 20: 20 of arithmetic, 20.48 of writing to 40, then HBM until 61. Of 15: 15, 15.36 to
+    30, then the link until 92. A decode step: 10 of weights, 1.024 to 11, the link until 93.
+    """
+    result = run(tmp_path, trace(35, 6), **BUDGET_20)
+    share, total_ns = result.summary["time_share"], 8_711
+    ns = {name: round(part * total_ns, 6) for name, part in share.items()}
+    assert ns == {
+        **dict.fromkeys(ns, 0),
+        "launch": 8 * 1_000,
+        "compute": 20 + 15,
+        "hbm_weights": 6 * 10,
+        "small_kernels": 20 + 15 + 6,
+        "hbm_kv": 21,
+        "lower_tier:lpddr": 62 + 6 * 82,
+    }
+    assert sum(ns.values()) == total_ns
+
+
 def test_write_through_copies_every_token_of_the_prompt_and_each_new_page(tmp_path: Path) -> None:
-    """Of 20 tokens 20,480 B go down in 81.92 ns; the page born in step 5 is written under reads."""
+    """Of 20 tokens 20,480 B go down in 81.92 ns, behind 20 of arithmetic and 20.48 of writing.
+
+    The page born in step 5 is written under reads.
+    """
     result = run(tmp_path, trace(35, 6), write="through", **BUDGET_20)
-    assert steps(result) == [1_082, 1_062, *[1_082] * 6]
+    assert steps(result) == [1_123, 1_092, *[1_093] * 6]
     assert tier(result, 1)["written_bytes"] == 35 * 1_024 + COLUMNS * PAGE_BYTES
 
 
@@ -73,8 +98,8 @@ def test_prefill_reads_in_place_what_it_wrote_down_before(tmp_path: Path) -> Non
     """The last chunk, tokens 30 to 34, attends to page 2 below: 10,240 B in 40.96 ns."""
     result = run(tmp_path, trace(35, 1), engine={"token_budget": 10})
     assert tier(result, 1)["read_bytes"] == 10_240 + 8 * PAGE_BYTES
-    # in HBM: 10 + (35 - 10) · 1.024 + 5.12 = 40.72; below: 40.96
-    assert steps(result)[3] == 1_041
+    # 10 weights and 5.12 of writing; then 40.96 below, beside (35 - 10) · 1.024 = 25.6 in HBM
+    assert steps(result)[3] == 1_057
 
 
 def test_where_all_pages_fit_prefill_takes_the_dense_time(tmp_path: Path) -> None:
@@ -83,28 +108,25 @@ def test_where_all_pages_fit_prefill_takes_the_dense_time(tmp_path: Path) -> Non
                    comm_ns_per_token=2.0)  # fmt: skip
     result = run(tmp_path, trace(95, 2), cost=cost, hbm_pages=1_000, engine={"token_budget": 40})
     for took, (first, end) in zip(steps(result), ((0, 40), (40, 80), (80, 95)), strict=False):
-        tokens = end - first
-        expected = dense_time_ns(
-            cost,
-            tokens=tokens,
-            sampled=int(end == 95),
-            pairs=tokens * first + tokens * (tokens + 1) // 2,
-            context_tokens=end,
-        )
+        expected = step_time_ns(cost, chunk(end - first, first, sampled=int(end == 95)))
         assert took == int(np.ceil(expected - 1e-6))
 
 
 def test_arithmetic_follows_from_the_pages_that_are_read(tmp_path: Path) -> None:
-    """A page of one column is 10 tokens of 4e7 / 4 FLOPs, 100 ns; 16 are read; 1 ns more."""
+    """A page of one column is 10 tokens of 4e7 / 4 FLOPs, 100 ns; 16 are read, in 81.92 ns.
+
+    Before them come 10 of weights and 1.024 of writing.
+    """
     cost = replace(ROUND, flops_per_pair=4e7)
     result = run(tmp_path, trace(35, 1), cost=cost)
-    assert steps(result)[-1] == 1_000 + 16 * 100 + 1
+    assert steps(result)[-1] == 1_000 + 16 * 100 + 12
     assert result.steps.to_pylist()[-1]["bound"] == "compute"
 
 
 def test_tiers_add_up_by_the_machines_exponent(tmp_path: Path) -> None:
     result = run(tmp_path, trace(35, 1), cost=replace(ROUND, attend_exponent=2.0))
-    assert steps(result)[-1] == 1_000 + int(np.ceil(np.hypot(31.504, 81.92)))
+    attention_ns = np.hypot(8 * 2.56, 8 * 10.24)  # and nothing else is added that way
+    assert steps(result)[-1] == 1_000 + int(np.ceil(10 + 1.024 + attention_ns))
 
 
 def test_a_batch_prefills_in_order_and_then_decodes_in_lockstep(tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """A server in plain Python: continuous batching with memory for all, and no cache.
 
-Its step times come from `dense_time_ns`; query-key pairs are counted one query at a time.
+Its step times come from `step_time_ns`; query-key pairs are counted one query at a time.
 """
 
 import math
 from collections import deque
 from dataclasses import dataclass, replace
 
-from vsim.sim.timing.step_cost import StepCost, dense_time_ns
+from vsim.sim.timing.curve import line
+from vsim.sim.timing.step_cost import Batch, StepCost, step_time_ns
 from vsim.traces.requests import Requests
 
 
@@ -30,24 +31,34 @@ class Served:
     last_ns: list[int]
 
 
+def batch_of(batch: list[tuple[int, int]], sampled: int, window: int) -> Batch:
+    """The sums of a step: (computed before, tokens computed now) of each request.
+
+    Whoever computes one token decodes, be it the last of a prompt.
+    """
+    alone = [done + 1 for done, n in batch if n == 1]
+    longer = [(done, n) for done, n in batch if n > 1]
+    seen = [done + i for done, n in longer for i in range(1, n + 1)]
+    return Batch(
+        sampled=sampled,
+        decodes=len(alone),
+        decode_context=sum(alone),
+        prefill_tokens=len(seen),
+        prefill_pairs=sum(seen),
+        prefill_context=sum(done + n for done, n in longer),
+        near_decode_context=sum(min(each, window) for each in alone),
+        near_prefill_pairs=sum(min(each, window) for each in seen),
+        near_prefill_context=sum(min(done + n, window + n - 1) for done, n in longer),
+    )
+
+
 def step_ns(cost: StepCost, batch: list[tuple[int, int]], sampled: int) -> int:
     """The time of a step: (computed before, tokens computed now) of each request."""
-    window = cost.window_tokens
-    seen = [done + i for done, tokens in batch for i in range(1, tokens + 1)]
-    tokens = len(seen)
-    busy_ns = dense_time_ns(
-        replace(cost, launch_ns=0.0, comm_fixed_ns=0.0, comm_ns_per_token=0.0),
-        tokens=tokens,
-        sampled=sampled,
-        pairs=sum(seen),
-        context_tokens=sum(done + n for done, n in batch),
-        window_pairs=sum(min(each, window) for each in seen) if window else None,
-        window_context_tokens=(
-            sum(min(done + n, window + n - 1) for done, n in batch) if window else None
-        ),
-    )
-    communication = cost.comm_fixed_ns + cost.comm_ns_per_token * tokens
-    return int(cost.launch_ns) + int(communication) + math.ceil(busy_ns - 1e-6)
+    sums = batch_of(batch, sampled, cost.window_tokens)
+    curves = cost.curves
+    alone = replace(cost, launch_ns=0.0, measured=replace(curves, communication=line(0.0)))
+    fixed = int(cost.launch_ns) + int(curves.communication.at(sums.tokens))
+    return fixed + math.ceil(step_time_ns(alone, sums) - 1e-6)
 
 
 def serve(

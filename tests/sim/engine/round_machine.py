@@ -1,8 +1,9 @@
 """A machine and step costs of round figures, so that times can be worked out by hand.
 
-A step of t tokens that reads c tokens of context takes 1,000 ns of launch and then 1,000 ns for the
-weights, c ns for reading and t ns for writing KV, or t ns of arithmetic if that were longer. A page
-of 10 tokens is 10,000 B: 1,000 ns over the link from host memory, behind 5,000 ns of latency.
+A step of t tokens that reads c tokens of context takes 1,000 ns of launch; then its products 1,000
+ns for the weights, or t ns of arithmetic if that is longer; then t ns for writing KV; then c ns of
+attention. A page of 10 tokens is 10,000 B: 1,000 ns over the link from host memory, behind 5,000 ns
+of latency.
 """
 
 from collections.abc import Mapping, Sequence

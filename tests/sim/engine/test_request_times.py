@@ -13,7 +13,7 @@ from vsim.sim.engine.result import EngineResult
 from vsim.sim.engine.run import run_engine
 from vsim.sim.machine.loading import load_machine
 from vsim.sim.model.loading import load_model
-from vsim.sim.timing.step_cost import StepCost, dense_time_ns, step_cost
+from vsim.sim.timing.step_cost import StepCost, chunk, step_cost, step_time_ns
 from vsim.traces.requests import Requests
 
 from .conftest import make_requests, make_state
@@ -61,22 +61,27 @@ def test_a_request_of_one_output_token_is_one_step() -> None:
 def test_ttft_and_tpot_of_one_request_on_an_h100_by_hand() -> None:
     cost = step_cost(load_machine("h100"), load_model("llama-3.1-8b"))
     found = run_engine(make_state(make_requests([0], [1_000], [5]), cost=cost))
-    # Prefill: 2 FLOPs a weight and token in 32 layers of 218,103,808 weights, the LM head for one
-    # token, and 4 FLOPs a pair, head dimension (128), head (32) and layer; 0.6 of 989 TFLOP/s.
-    flops = 2 * 32 * 218_103_808 * 1_000 + 2 * 128_256 * 4_096 + 4 * 128 * 32 * 32 * 500_500
-    prefill_ns = 500_000 + math.ceil(flops / (0.6 * 989e12) * 1e9)
+    # Prefill. Products: 2 FLOPs a weight and token in 32 layers of 218,103,808 weights, at 0.6 of
+    # 989 TFLOP/s: 23.5 ms, longer than reading them. LM head: read at 0.84 of 3.35 TB/s for one
+    # token. KV written: 2 * 8 heads * 128 * 2 bytes in 32 layers, 131,072 bytes a token. Attention:
+    # 4 FLOPs a pair, head dimension (128), head (32) and layer, longer than reading 1,000 tokens.
+    flops_per_s, bytes_per_s = 0.6 * 989e12, 0.84 * 3.35e12
+    head = 2 * (128_256 * 4_096 + 4_096)  # and the norm before it
+    products_s = 2 * 32 * 218_103_808 * 1_000 / flops_per_s
+    attention_s = 4 * 128 * 32 * 32 * 500_500 / flops_per_s
+    prefill_s = products_s + (head + 1_000 * 131_072) / bytes_per_s + attention_s
+    prefill_ns = 500_000 + math.ceil(prefill_s * 1e9)
     assert found.first_token_ns.tolist() == [prefill_ns]
-    # Decode: all weights but the embedding, the KV of the context, one token's KV written;
-    # 0.84 of 3.35 TB/s. KV is 2 * 8 heads * 128 * 2 bytes in 32 layers: 131,072 bytes a token.
-    weights = 2 * (32 * (218_103_808 + 2 * 4_096) + 128_256 * 4_096 + 4_096)
+    # Decode: all weights but the embedding, the KV of the context, one token's KV written: bytes
+    # in every kernel, so their sum.
+    weights = 2 * 32 * (218_103_808 + 2 * 4_096) + head
     now = prefill_ns
     for context in range(1_001, 1_005):
         read = weights + (context + 1) * 131_072
-        now += 500_000 + math.ceil(read / (0.84 * 3.35e12) * 1e9)
+        now += 500_000 + math.ceil(read / bytes_per_s * 1e9)
     assert found.last_token_ns.tolist() == [now]
     # and by the reference function
-    ttft = dense_time_ns(cost, tokens=1_000, sampled=1, pairs=500_500, context_tokens=1_000)
-    assert prefill_ns == math.ceil(ttft)
+    assert prefill_ns == math.ceil(step_time_ns(cost, chunk(1_000)))
 
 
 SERVERS: dict[str, tuple[str, str, dict[str, Any]]] = {
@@ -155,13 +160,20 @@ def test_windowed_layers_read_no_further_than_their_window() -> None:
     most=st.sampled_from([1, 2, 5, 256]),
     chunked=st.booleans(),
     window=st.sampled_from([0, 1, 30]),
+    pair_flops=st.sampled_from([0.0, 3e5, 3e6]),
 )
 def test_continuous_batching_equals_a_plain_server(
-    lengths: list[tuple[int, int, int]], budget: int, most: int, chunked: bool, window: int
+    lengths: list[tuple[int, int, int]],
+    budget: int,
+    most: int,
+    chunked: bool,
+    window: int,
+    pair_flops: float,
 ) -> None:
     gaps, prompts, outputs = zip(*lengths, strict=True)
-    cost = replace(COST, flops_per_pair=3e5, flops_per_sampled_token=5e7, comm_ns_per_token=0.3,
-                   window_tokens=window, window_share=0.25 if window else 0.0)  # fmt: skip
+    cost = replace(COST, flops_per_pair=pair_flops, flops_per_sampled_token=5e7,
+                   comm_ns_per_token=0.3, head_bytes=2e5, window_tokens=window,
+                   window_share=0.25 if window else 0.0)  # fmt: skip
     requests = make_requests(np.cumsum(gaps).tolist(), prompts, outputs)
     found = run(
         requests, cost=cost, token_budget=budget, max_running_requests=most, chunked_prefill=chunked
@@ -205,11 +217,41 @@ def test_a_saturated_servers_throughput() -> None:
 
 
 def test_a_server_bound_by_arithmetic_computes_its_budget_in_every_step() -> None:
-    # 100 tokens of 50 ns a step; 2,000 tokens in all
+    # 100 tokens of 50 ns a step, 2,000 tokens in all: 1,000 ns of launch and 5,000 of products that
+    # hide 1,000 of weights; then KV of 100 tokens is written and that of two prompts of 50 read
     cost = replace(COST, flops_per_token=50e6)
     found = run(make_requests([0] * 40, [50] * 40, [1] * 40), cost=cost, token_budget=100)
-    assert steps(found) == [(i * 6_000, (i + 1) * 6_000, 100) for i in range(20)]
+    assert steps(found) == [(i * 6_200, (i + 1) * 6_200, 100) for i in range(20)]
     assert set(found.step_log.bound.tolist()) == {0}
+    assert found.time_ns["compute"] == 20 * 5_000
+    assert found.time_ns["hbm_weights"] == 0
+    assert (found.time_ns["hbm_kv"], found.time_ns["small_kernels"]) == (2_000, 2_000)
+
+
+def test_attention_of_a_prompt_takes_the_longer_of_its_pairs_and_its_context() -> None:
+    # a prompt of 100 tokens has 5,050 pairs: of 0.1 ns, 505 ns beside 100 of context; then of
+    # 0.01 ns, 50.5 beside 100. A decode of one token over 101 takes the longer for each key.
+    for pair_flops, prefill_ns, decode_ns in ((1e5, 505, 101), (1e4, 100, 101), (3e6, 15_150, 303)):
+        cost = replace(COST, flops_per_pair=pair_flops)
+        found = run(make_requests([0], [100], [2]), cost=cost)
+        assert found.step_log.body_ns.tolist() == [1_100 + prefill_ns, 1_001 + decode_ns]
+        arithmetic = prefill_ns if prefill_ns > 100 else 0
+        assert found.time_ns["compute"] == arithmetic
+
+
+def test_a_step_of_prompts_and_decodes_computes_their_attention_one_after_the_other() -> None:
+    # a decode over 101 tokens, 101 ns, beside a prompt of 80 whose 3,240 pairs take 324
+    cost = replace(COST, flops_per_pair=1e5)
+    found = run(make_requests([0, 1], [100, 80], [3, 1]), cost=cost)
+    assert found.step_log.body_ns.tolist()[1] == 1_000 + 81 + 101 + 324
+
+
+def test_the_lm_head_takes_the_longer_of_its_bytes_and_its_tokens_flops() -> None:
+    # 400 of the 1,000 ns of weights are the head's; 300 ns of FLOPs a sampled token
+    cost = replace(COST, head_bytes=4e5, flops_per_sampled_token=3e8)
+    for n, head_ns in ((1, 400), (2, 600), (5, 1_500)):
+        found = run(make_requests([0] * n, [10] * n, [1] * n), cost=cost)
+        assert found.step_log.body_ns.tolist() == [600 + head_ns + 10 * n + 10 * n]
 
 
 def test_a_static_batch_is_padded_to_its_longest_prompt_and_output() -> None:

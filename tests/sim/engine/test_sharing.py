@@ -185,8 +185,9 @@ def test_balanced_placement_fills_tiers_by_their_bandwidth(weight: int) -> None:
     # the decode step reads both at once
     assert both["balanced"].step_log.body_ns[1] < both["hbm_first"].step_log.body_ns[1]
     in_lpddr = peaks[1] * 10
-    read_ns = (1_501 - in_lpddr) + 1 + 1_000
-    assert both["balanced"].step_log.body_ns[1] == max(read_ns, 4 // weight * in_lpddr)
+    attention_ns = max(1_501 - in_lpddr, share * in_lpddr)
+    assert both["balanced"].step_log.body_ns[1] == 1_000 + 1 + attention_ns
+    assert both["hbm_first"].step_log.body_ns[1] == 1_000 + 1 + 1_501
 
 
 def test_hbm_first_spills_into_a_tier_attended_in_place_when_hbm_is_full() -> None:
@@ -198,7 +199,12 @@ def test_hbm_first_spills_into_a_tier_attended_in_place_when_hbm_is_full() -> No
                        **PAGES_OF_10)  # fmt: skip
     found = run_engine(state)
     assert [tier.peak_pages for tier in found.tiers] == [10, 10]
-    # 95 tokens of the prompt lie in LPDDR, then 96: at 250 GB/s, 4 ns a token
-    assert found.step_log.body_ns.tolist() == [1_000 + 100 + 195, 1_000 + 100 + 1]
+    # 95 tokens of the prompt lie in LPDDR, then 96: at 250 GB/s, 4 ns a token, beside 100 ns of HBM
+    attention_ns = [4 * 95, 4 * 96]
+    assert found.step_log.body_ns.tolist() == [
+        1_000 + 195 + attention_ns[0], 1_000 + 1 + attention_ns[1],
+    ]  # fmt: skip
+    assert found.time_ns["lower_tier:lpddr"] == sum(attention_ns)
+    assert found.time_ns["hbm_kv"] == 0
     assert found.tiers[1].read_bytes == (95 + 96) * 1_000
     assert found.links[-1].forward_bytes == (95 + 96) * 1_000

@@ -28,21 +28,29 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step at time 0 without launch cost: so much arithmetic, and bytes read of each tier."""
+    """A step at time 0, of one token, whose attention reads so many bytes of each tier."""
 
-    flops: float = 0.0
-    hbm: float = 0.0
+    hbm: int = 0
     host: int = 0
     lpddr: int = 0
 
 
 def server(machine: Machine | None = None, **cost: Any) -> State:
-    """A server with nothing to do. Every tier but NVMe can be attended in place."""
+    """A server with nothing to do. Every tier but NVMe can be attended in place.
+
+    A token of context is a byte, so that attention can be told what to read. Nothing else of a step
+    takes time but what `cost` says.
+    """
     found = machine or round_machine()
     tiers: list[dict[str, Any]] = [{"tier": tier, "capacity": "1MB"} for tier in TIERS]
     for tier in tiers[1:]:
         tier["access"] = "promote" if tier["tier"] == "nvme" else "in_place"
-    bandwidths = {
+    attention_alone = {
+        "launch_ns": 0.0,
+        "flops_per_token": 0.0,
+        "weight_read_bytes": 0.0,
+        "kv_read_bytes_per_token": 1.0,
+        "kv_write_bytes_per_token": 0.0,
         "hbm_read_bytes_per_s": float(found.hbm.read.value),
         "hbm_write_bytes_per_s": float(found.hbm.write.value),
     }
@@ -50,7 +58,7 @@ def server(machine: Machine | None = None, **cost: Any) -> State:
         make_requests([0], [1], [1]),
         tiers,
         found,
-        cost=replace(COST, **({"launch_ns": 0.0} | bandwidths | cost)),
+        cost=replace(COST, **(attention_alone | cost)),
         page_tokens=10,
     )
 
@@ -92,11 +100,10 @@ def _operation(serial: int, copy: Copy) -> Operation:
 
 
 def _set_up(state: State, step: Step) -> None:
-    """Let the next step read and compute just this: its sums in the units of a round cost."""
-    x, control = state.arrays["x"][0], state.control
-    x["flops_token"], x["weight_bytes"] = step.flops, step.hbm
-    x["kv_read"], x["kv_write"] = 1.0, 0.0
-    control["step_tokens"] = 1
-    control["step_context"] = step.host + step.lpddr
+    """Let the next step decode one token over just this: the sums that `sum_step` would make."""
+    control, below = state.control, step.host + step.lpddr
+    control["step_tokens"] = control["decodes"] = 1
+    control["step_context"] = control["decode_context"] = step.hbm + below
+    control["decode_lower"] = below
     for tier, size in (("host", step.host), ("lpddr", step.lpddr)):
         state.arrays["t"]["attend_tokens"][TIERS.index(tier)] = size

@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from tests.sim.timing.drawn_curves import drawn_curves
 
 from vsim.sim.engine.state import State
 from vsim.sim.machine.loading import load_machine
@@ -143,6 +144,9 @@ def draw_world(seed: int) -> World:
     lower = [tier.name for tier in found.tiers if tier.kind != "hbm"]
     lower = draw.permutation(lower)[: int(draw.integers(0, 4))].tolist()
     cost = _cost(draw, name)
+    if seed % 3 == 0:  # by tables; drawn apart, so that nothing else of the world depends on it
+        apart = np.random.Generator(np.random.PCG64([seed, 1]))
+        cost = replace(cost, measured=drawn_curves(apart, windows=cost.window_tokens > 0))
     longest = int((requests.prompt_tokens + requests.output_tokens).max()) // page + 2
     page_bytes = page * cost.kv_bytes_per_token
 

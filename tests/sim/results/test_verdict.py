@@ -80,6 +80,7 @@ def summary(**share: float) -> dict[str, Any]:
     [
         ({"compute": 0.7, "hbm_weights": 0.3}, "compute"),
         ({"compute": 0.4, "hbm_weights": 0.3, "hbm_kv": 0.3}, "HBM bandwidth"),
+        ({"compute": 0.4, "hbm_weights": 0.2, "small_kernels": 0.3}, "HBM bandwidth"),
         ({"idle_transfers": 0.5, "compute": 0.3}, "link host-hbm"),
         ({"idle_transfers": 0.2, "vmm": 0.4, "compute": 0.3}, "mapping pages"),
         ({"lower_tier__lpddr": 0.5, "compute": 0.3}, "bandwidth to lpddr"),

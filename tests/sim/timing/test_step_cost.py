@@ -1,4 +1,4 @@
-"""Step costs against the roofline worked out by hand."""
+"""Step costs against bytes, FLOPs and rates worked out by hand."""
 
 import math
 from dataclasses import replace
@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from vsim.sim.machine.loading import load_machine
 from vsim.sim.model.loading import load_model
-from vsim.sim.timing.step_cost import StepCost, dense_time_ns, fit, power_sum, step_cost
+from vsim.sim.timing.step_cost import (
+    Batch,
+    StepCost,
+    chunk,
+    decodes,
+    fit,
+    power_sum,
+    step_cost,
+    step_time_ns,
+)
 from vsim.traces.faults import InputError
 
 
@@ -21,27 +30,6 @@ def h100() -> StepCost:
 @pytest.fixture(scope="module")
 def mixture() -> StepCost:
     return step_cost(load_machine("h100"), load_model("mixtral-8x7b"), weights="int4")
-
-
-def test_one_decode_token_on_an_h100_by_hand(h100: StepCost) -> None:
-    # 15.01 GB of weights (all but the embedding), 1,000 tokens of 131,072 bytes read and one
-    # written, at 0.84 · 3.35 TB/s; far from the FLOPs, 2 · 7.5 G at 0.6 · 989 T.
-    weights = 2 * (32 * (218_103_808 + 2 * 4096) + 128_256 * 4096 + 4096)
-    moved = weights + 1_000 * 131_072 + 131_072
-    by_hand = 500_000 + moved / (0.84 * 3.35e12) * 1e9
-    time = dense_time_ns(h100, tokens=1, sampled=1, pairs=1_000, context_tokens=1_000)
-    assert time == pytest.approx(by_hand, rel=1e-12)
-    assert 5.8e6 < time < 5.9e6
-
-
-def test_a_prefill_of_2048_tokens_on_an_h100_by_hand(h100: StepCost) -> None:
-    # Causal: token i attends to i tokens, 2048 · 2049 / 2 pairs; bound by FLOPs.
-    pairs = 2048 * 2049 // 2
-    flops = 2 * 32 * 218_103_808 * 2048 + 2 * 128_256 * 4096 + 32 * 32 * 4 * 128 * pairs
-    by_hand = 500_000 + flops / (0.6 * 989e12) * 1e9
-    time = dense_time_ns(h100, tokens=2048, sampled=1, pairs=pairs, context_tokens=0)
-    assert time == pytest.approx(by_hand, rel=1e-12)
-    assert 50e6 < time < 51e6
 
 
 def test_hbm_left_for_kv_is_what_the_weights_leave_of_the_usable_part(h100: StepCost) -> None:
@@ -84,7 +72,7 @@ def test_a_step_of_a_pipeline_takes_its_stages_times_its_longest_stage() -> None
     # LM head spread over the stages alike.
     longest = cost.weight_read_bytes / 3 * 11 / 32
     by_hand = 3 * longest / (2.039e12 * 0.84) * 1e9
-    time = dense_time_ns(cost, tokens=0, sampled=0, pairs=0, context_tokens=0)
+    time = step_time_ns(cost, Batch())
     assert time - cost.launch_ns - cost.comm_fixed_ns == pytest.approx(by_hand, rel=1e-12)
 
 
@@ -108,7 +96,7 @@ def test_experts_are_read_as_far_as_the_batch_touches_them() -> None:
     assert cost.expert_bytes == 32 * 2 * 3 * 4096 * 14336
     # Two tokens touch 3.5 of 8 experts.
     moved = cost.weight_read_bytes + 3.5 * cost.expert_bytes + 2 * cost.kv_write_bytes_per_token
-    time = dense_time_ns(cost, tokens=2, sampled=2, pairs=0, context_tokens=0)
+    time = step_time_ns(cost, decodes(2, 0))
     fixed = cost.launch_ns + cost.comm_fixed_ns + 2 * cost.comm_ns_per_token
     assert time - fixed == pytest.approx(moved / cost.hbm_read_bytes_per_s * 1e9, rel=1e-12)
 
@@ -117,7 +105,7 @@ def test_micro_batches_touch_experts_each_on_their_own() -> None:
     cost = step_cost(load_machine("2xh200-nvlink"), load_model("mixtral-8x7b"), pipeline=2)
     # Two tokens in two micro-batches: two experts each, read in both.
     moved = cost.weight_read_bytes + 4 * cost.expert_bytes + 2 * cost.kv_write_bytes_per_token
-    time = dense_time_ns(cost, tokens=2, sampled=2, pairs=0, context_tokens=0)
+    time = step_time_ns(cost, decodes(2, 0))
     fixed = cost.launch_ns + cost.comm_fixed_ns + 2 * cost.comm_ns_per_token
     assert time - fixed == pytest.approx(moved / cost.hbm_read_bytes_per_s * 1e9, rel=1e-12)
 
@@ -136,12 +124,16 @@ def test_windowed_layers_read_their_window_only() -> None:
     )
     cost = step_cost(load_machine("h100"), window)
     assert (cost.window_tokens, cost.window_share) == (100, 0.5)
-    near = dense_time_ns(
-        cost, tokens=1, sampled=1, pairs=1_000, context_tokens=1_000,
-        window_pairs=100, window_context_tokens=100,
-    )  # fmt: skip
-    mixed = dense_time_ns(cost, tokens=1, sampled=1, pairs=550, context_tokens=550)
-    assert near == pytest.approx(mixed, rel=1e-12)
+    # half of the layers see 1,000 tokens, half 100: as if all saw 550
+    bytes_ns = 131_072 / (0.84 * 3.35e12) * 1e9
+    near = step_time_ns(cost, replace(decodes(1, 1_000), near_decode_context=100))
+    none = step_time_ns(cost, decodes(1, 0))
+    assert near - none == pytest.approx(550 * bytes_ns, rel=1e-9)
+    # and a chunk of 2 behind 998 reads both windows' reach, 101 tokens
+    near = step_time_ns(cost, replace(chunk(2, 998), near_prefill_pairs=200,
+                                      near_prefill_context=101))  # fmt: skip
+    none = step_time_ns(cost, Batch(sampled=1, prefill_tokens=2))
+    assert near - none == pytest.approx((1_000 + 101) / 2 * bytes_ns, rel=1e-9)
 
 
 def test_precision_sets_bytes_and_rate() -> None:
@@ -200,16 +192,20 @@ def test_what_is_suggested_fits() -> None:
         fit(eight, deepseek, tensor=8)
 
 
-def test_a_lower_tier_read_beside_hbm_sets_the_time_when_it_is_slower(h100: StepCost) -> None:
-    slow = (1e9, 50e9)  # 1 GB at 50 GB/s: 20 ms
-    time = dense_time_ns(h100, tokens=1, sampled=1, pairs=1, context_tokens=0, lower_tiers=[slow])
-    assert time == pytest.approx(500_000 + 20e6)
-    knee = dense_time_ns(
-        replace(h100, attend_exponent=2.0), tokens=1, sampled=1, pairs=1, context_tokens=0,
-        lower_tiers=[slow],
-    )  # fmt: skip
-    hbm_ns = dense_time_ns(h100, tokens=1, sampled=1, pairs=1, context_tokens=0) - 500_000
-    assert knee - 500_000 == pytest.approx(math.hypot(20e6, hbm_ns))
+def test_a_lower_tier_is_read_beside_attention_and_beside_nothing_else(h100: StepCost) -> None:
+    """1 GB at 50 GB/s, 20 ms, beside 100,000 tokens of 131,072 bytes at 0.84 · 3.35 TB/s, 4.66 ms.
+
+    Weights, LM head and writes take 5.33 ms whatever the exponent is.
+    """
+    slow, beside = (1e9, 50e9), decodes(1, 100_000)
+    dense = step_time_ns(h100, decodes(1, 0))
+    hbm_ns = 100_000 * 131_072 / (0.84 * 3.35e12) * 1e9
+    assert step_time_ns(h100, beside) == pytest.approx(dense + hbm_ns, rel=1e-12)
+    for exponent, attention in (
+        (math.inf, 20e6), (1.0, 20e6 + hbm_ns), (2.0, math.hypot(20e6, hbm_ns)), (1e12, 20e6),
+    ):  # fmt: skip
+        time = step_time_ns(replace(h100, attend_exponent=exponent), beside, [slow])
+        assert time == pytest.approx(dense + attention, rel=1e-9)
 
 
 @given(
@@ -224,17 +220,37 @@ def test_tiers_read_at_once_take_between_the_slowest_and_the_sum(
 
 
 @given(
-    tokens=st.integers(0, 4096),
     sampled=st.integers(0, 256),
-    pairs=st.integers(0, 10**6),
+    requests=st.integers(0, 256),
     context=st.integers(0, 10**6),
+    tokens=st.integers(0, 4096),
+    pairs=st.integers(0, 10**6),
+    prefill_context=st.integers(0, 10**6),
 )
 def test_more_work_never_takes_less_time(
-    mixture: StepCost, tokens: int, sampled: int, pairs: int, context: int
-) -> None:
-    cost = mixture
-    less = dense_time_ns(cost, tokens=tokens, sampled=sampled, pairs=pairs, context_tokens=context)
-    more = dense_time_ns(
-        cost, tokens=tokens + 1, sampled=sampled + 1, pairs=pairs + 1, context_tokens=context + 1
-    )
-    assert less <= more
+    mixture: StepCost, sampled: int, requests: int, context: int, tokens: int, pairs: int,
+    prefill_context: int,
+) -> None:  # fmt: skip
+    sums = (sampled, requests, context if requests else 0, tokens)
+    sums += (pairs, prefill_context) if tokens else (0, 0)
+    cost = replace(mixture, measured=mixture.curves)
+    less = step_time_ns(cost, Batch(*sums))
+    for place in range(len(sums)):
+        if (place == 2 and not requests) or (place > 3 and not tokens):
+            continue  # nobody to see more of it
+        more = step_time_ns(cost, Batch(*(n + (i == place) for i, n in enumerate(sums))))
+        assert less <= more * (1 + 1e-15), place
+
+
+def test_a_batch_is_made_from_what_its_requests_compute() -> None:
+    assert decodes(3, 700) == Batch(sampled=3, decodes=3, decode_context=700,
+                                    near_decode_context=700)  # fmt: skip
+    # four tokens behind ten see 11, 12, 13 and 14 keys
+    assert chunk(4, 10, sampled=0) == Batch(
+        prefill_tokens=4, prefill_pairs=50, prefill_context=14, near_prefill_pairs=50,
+        near_prefill_context=14,
+    )  # fmt: skip
+    # the last token of a prompt is a decode like any other
+    assert chunk(1, 10) == decodes(1, 11)
+    assert chunk(4, 10).tokens == 4
+    assert decodes(3, 700).tokens == 3
