@@ -1,4 +1,4 @@
-"""The four Arrow schemas that every trace, simulated or recorded, is written in.
+"""The Arrow schemas that every trace, simulated or recorded, and every table is written in.
 
 A list column holds one list a row. Field metadata says each column's `unit` and `doc`.
 """
@@ -28,7 +28,23 @@ OPERATION_KINDS: Final = (
     "evict",  # a copy is dropped; moves no bytes
     "wait",
 )
+KERNELS: Final = (
+    "products",
+    "decode_attention",
+    "prefill_attention",
+    "experts",
+    "all_reduce",
+    "all_gather",
+    "reduce_scatter",
+    "all_to_all",
+    "expert_dispatch",
+    "expert_combine",
+)
 ALLOCATION_OPS: Final = ("malloc", "free", "realloc", "memcpy")
+
+TIME_CODES_PER_OCTAVE: Final = 64
+"""Kernel times are kept on a log scale, so that one step is 1.1 %."""
+MOST_TIME_CODE: Final = 47 * TIME_CODES_PER_OCTAVE  # 2^47 ns, more than a day
 
 _DICTIONARY: Final = pa.dictionary(pa.int32(), pa.string())
 
@@ -126,12 +142,30 @@ OPERATIONS: Final = (
     Column("predicted", pa.bool_(), "flag", "true from a simulation, false if measured"),
 )  # fmt: skip
 
+KERNEL_TABLES: Final = (
+    Column("kernel", _DICTIONARY, "name", "what was timed", words=KERNELS),
+    Column("precision", _DICTIONARY, "name", "of the weights; of attention, of the KV"),
+    Column("variant", _DICTIONARY, "name",
+           "attention over all or a window; how tokens spread over experts; how it was sent"),
+    Column("shape", pa.list_(pa.int64()), "1",
+           "what stays the same along the curve, in the order that the kernel's file says",
+           minimum=0),
+    Column("first", pa.list_(pa.int64()), "1", "points of the first axis, rising", minimum=0),
+    Column("second", pa.list_(pa.int64()), "1",
+           "points of the second axis, rising; a single 0 where there is none", minimum=0),
+    Column("time_code", pa.list_(pa.int16()), "1",
+           "a code c for each pair of points, the first axis outermost: 2^(c / 64) ns; "
+           "-1 where nothing was measured", minimum=-1),
+)  # fmt: skip
+"""Measured times of kernels, one curve a row: a shape, and its times over one axis or two."""
+
 SCHEMAS: Final[Mapping[str, tuple[Column, ...]]] = MappingProxyType(
     {
         "requests": REQUESTS,
         "attention": ATTENTION,
         "allocations": ALLOCATIONS,
         "operations": OPERATIONS,
+        "kernel_tables": KERNEL_TABLES,
     }
 )
 

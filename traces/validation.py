@@ -18,7 +18,14 @@ from vsim.traces.id_rows import IdRows
 from vsim.traces.limits import MOST_BLOCK_TOKENS, MOST_TENANTS
 from vsim.traces.prefix_chain import first_broken
 from vsim.traces.request_limits import thought_too_long, tokens_message, too_many_tokens
-from vsim.traces.schema import SCHEMAS, Column, fits, fits_scores, is_score
+from vsim.traces.schema import (
+    MOST_TIME_CODE,
+    SCHEMAS,
+    Column,
+    fits,
+    fits_scores,
+    is_score,
+)
 
 Mask = NDArray[np.bool_]
 
@@ -354,10 +361,62 @@ def _operations(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iter
     )
 
 
+def _kernel_tables(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
+    points = {}
+    for name in ("first", "second"):
+        offsets, flat = lists(table.column(name))
+        values = elements(flat)
+        counts = np.diff(offsets)
+        empty = counts == 0
+        yield from _rows(file, name, empty, lambda row: "is empty; write at least one point")
+        falls = np.zeros(len(values), dtype=np.bool_)
+        falls[1:] = values[1:] <= values[:-1]
+        falls[offsets[:-1][~empty]] = False
+        bad = _row_of(offsets, falls)
+        yield from _rows(file, name, bad, lambda row: "does not rise; write rising points")
+        points[name] = counts
+    offsets, flat = lists(table.column("time_code"))
+    counts, wanted = np.diff(offsets), points["first"] * points["second"]
+    yield from _rows(
+        file,
+        "time_code",
+        counts != wanted,
+        lambda row: f"holds {counts[row]} codes for {wanted[row]} pairs of points",
+    )
+    codes = elements(flat)
+    yield from _rows(
+        file,
+        "time_code",
+        _row_of(offsets, codes > MOST_TIME_CODE),
+        lambda row: f"holds a code above {MOST_TIME_CODE}, which is more than a day",
+    )
+    unmeasured = np.bincount(
+        np.searchsorted(offsets, np.nonzero(codes >= 0)[0], side="right") - 1,
+        minlength=table.num_rows,
+    )
+    yield from _rows(
+        file, "time_code", unmeasured == 0, lambda row: "holds no measured time; leave it out"
+    )
+    keys = [
+        (*words, *shape)
+        for *words, shape in zip(
+            *(table.column(n).to_pylist() for n in ("kernel", "precision", "variant", "shape")),
+            strict=True,
+        )
+    ]
+    seen: set[tuple[object, ...]] = set()
+    again = np.zeros(len(keys), dtype=np.bool_)
+    for row, key in enumerate(keys):
+        again[row] = key in seen
+        seen.add(key)
+    yield from _rows(file, "shape", again, lambda row: "has a row before; keep one of the two")
+
+
 _Rule = Callable[[pa.Table, str, Mapping[str, str]], Iterator[Fault]]
 _RULES: Final[dict[str, _Rule]] = {
     "requests": _requests,
     "attention": _attention,
     "allocations": _allocations,
     "operations": _operations,
+    "kernel_tables": _kernel_tables,
 }

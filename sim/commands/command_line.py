@@ -1,4 +1,4 @@
-"""The `vsim run`, `vsim bound` and `vsim schema` commands."""
+"""The `vsim run`, `vsim bound`, `vsim calibrate` and `vsim schema` commands."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
@@ -116,3 +116,23 @@ def register(app: typer.Typer, show: Show | None = None) -> None:
             json_file=json_,
             out=out,
         )
+
+    @app.command()
+    def calibrate(
+        from_: Annotated[
+            str,
+            typer.Option("--from", metavar="SOURCE", help="aiconfigurator:GPU, as h100_sxm."),
+        ],
+        out: Annotated[
+            str,
+            typer.Option(help="Machine file (YAML) to write; tables go beside it (Arrow)."),
+        ],
+        stack: Annotated[
+            list[str] | None,
+            typer.Option(help="vllm, sglang or trtllm; may be repeated [vllm]."),
+        ] = None,
+    ) -> None:
+        """Write a machine file from measured times of kernels, and say how good they are."""
+        from vsim.sim.commands.calibrate import calibrate as run_calibrate
+
+        run_calibrate(from_, out, stack or ("vllm",))

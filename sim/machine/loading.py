@@ -20,11 +20,21 @@ def load_machine(name_or_path: str | Path) -> Machine:
     """
     text = str(name_or_path)
     if text in catalogue_names():
-        return load_yaml(_catalogue() / f"{text}.yaml", Machine)
+        return _load(_catalogue() / f"{text}.yaml")
     if "/" in text or text.endswith((".yaml", ".yml")):
-        return load_yaml(text, Machine)
+        return _load(text)
     known = suggestion(text, catalogue_names())
     refuse("machine", f"'{text}' is not in the catalogue{known}; write such a name or a .yaml path")
+
+
+def _load(path: str | Path) -> Machine:
+    """Read a machine file; its table files are found from its own folder."""
+    machine = load_yaml(path, Machine)
+    folder = Path(path).parent
+    kernels = tuple(
+        each.model_copy(update={"file": str(folder / each.file)}) for each in machine.kernels
+    )
+    return machine.model_copy(update={"kernels": kernels})
 
 
 def _catalogue() -> Path:

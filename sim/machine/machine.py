@@ -22,6 +22,7 @@ from vsim.traces.faults import suggestion
 T = TypeVar("T")
 
 Source = Literal["datasheet", "measurement", "assumption"]
+Stack = Literal["vllm", "sglang", "trtllm"]
 TierKind = Literal["hbm", "peer", "lpddr", "host", "cxl", "nvme", "network"]
 Precision = Literal["bf16", "fp8", "int8", "int4"]
 Name = Word
@@ -190,6 +191,20 @@ class Power(_Part):
     """Sustained limit."""
 
 
+class KernelFile(_Part):
+    """Measured times of kernels under one serving stack. No run reads them yet: they are for step
+    times that are a sum of kernels."""
+
+    stack: Stack
+    """Whose kernels were timed."""
+    file: Name
+    """An Arrow file that `vsim calibrate` wrote; a relative path starts at this file's folder."""
+    source: Source
+    """Where the times are from."""
+    note: Text = ""
+    """When and on what they were measured."""
+
+
 @dataclass(frozen=True, slots=True)
 class Hop:
     """One link of a path: its index in `Machine.links`, and whether it is crossed forwards."""
@@ -221,6 +236,8 @@ class Machine(_Part):
     """Attending over several tiers."""
     launch: Launch
     """Fixed costs of a step."""
+    kernels: tuple[KernelFile, ...] = Field(default=(), max_length=3)
+    """Measured times of kernels, one file a serving stack; without them, constants are taken."""
     power: Power
     """Energy."""
 
@@ -299,6 +316,11 @@ class Machine(_Part):
         if self.power.max_w.value < self.power.idle_w.value:
             message = f"is below idle_w, {self.power.idle_w.value:g}; write the sustained limit"
             faults.append((("power", "max_w", "value"), message))
+        stacks = [each.stack for each in self.kernels]
+        for index, stack in enumerate(stacks):
+            if stacks.index(stack) != index:
+                message = f"'{stack}' has a file already; keep one of them"
+                faults.append((("kernels", index, "stack"), message))
         keys = [(row.kind, row.chunk, row.chunks) for row in self.vmm]
         lacking: set[tuple[str, int]] = set()
         for index, key in enumerate(keys):

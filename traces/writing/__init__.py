@@ -4,9 +4,9 @@ The contract, for `fresh_file` and `fresh_folder` alike:
 
 - A place may be new, empty, or hold what vsim wrote of the same kind: an Arrow file by its
   metadata (`vsim.kind`, and `vsim.producer` is vsim), a JSON file by its first key (`"vsim"`), a
-  folder by the list of files in its summary's first key. Everything else is refused by name and
-  left alone: other people's files, whatever they are called, links, devices, pipes, write-protected
-  ones.
+  YAML file by its first line (`# vsim: machine`), a folder by the list of files in its summary's
+  first key. Everything else is refused by name and left alone: other people's files, whatever they
+  are called, links, devices, pipes, write-protected ones.
 - It is refused when it is, or holds, an input of the same command under any name.
 - This is checked when the block begins, before the work, and again when it is published.
 - One writer at a time: a second one to the same place is refused while the first is at work.
@@ -17,10 +17,11 @@ The contract, for `fresh_file` and `fresh_folder` alike:
 """
 
 from vsim.traces.writing.fresh import FreshFile, FreshFolder, fresh_file, fresh_folder, named, sink
-from vsim.traces.writing.marks import FolderKind, json_text, marked
+from vsim.traces.writing.marks import FolderKind, json_text, marked, yaml_text
 from vsim.traces.writing.target import Name, Target, check_apart, file_target, folder_target
 
 __all__ = (
     "FolderKind", "FreshFile", "FreshFolder", "Name", "Target", "check_apart", "file_target",
     "folder_target", "fresh_file", "fresh_folder", "json_text", "marked", "named", "sink",
+    "yaml_text",
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 A JSON file's mark is its first key: `"vsim": {"kind": "bound"}`. The one of a folder's summary
 lists the Arrow files beside it, too, each with its kind. An Arrow file's is its schema's metadata.
+A YAML file's is its first line: `# vsim: machine`.
 """
 
 import json
@@ -21,6 +22,7 @@ KEY = "vsim"
 _ARROW_MAGIC = b"ARROW1"
 _READ_BYTES = 2**20
 _START = re.compile(r'\s*\{\s*"vsim"\s*:\s*')
+_FIRST_LINE = re.compile(r"# vsim: (\w+)\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,11 @@ def marked(
     return {KEY: mark, **{key: value for key, value in document.items() if key != KEY}}
 
 
+def yaml_text(kind: str, text: str) -> str:
+    """Put the mark before a YAML document."""
+    return f"# vsim: {kind}\n{text}"
+
+
 def json_text(document: Mapping[str, Any]) -> str:
     """Give a document as text, one value a line. Raises ValueError where a number is no number."""
     return json.dumps(document, indent=1, allow_nan=False) + "\n"
@@ -63,7 +70,11 @@ def kind_written(path: Path) -> str | None:
         if _is_arrow(file):
             metadata = _arrow_metadata(file)
             return metadata.get("vsim.kind") if metadata.get("vsim.producer") == "vsim" else None
-        mark = _json_mark(file)
+        text = file.read(_READ_BYTES).decode("utf-8", "replace")
+    line = _FIRST_LINE.match(text)
+    if line is not None:
+        return line[1]
+    mark = _json_mark(text)
     return None if mark is None else str(mark["kind"])
 
 
@@ -88,7 +99,8 @@ def not_written_here(folder: Path, kind: FolderKind) -> str | None:
         other = [name for name in names if not name.endswith(".arrow")]
         return other[0] if other else f"no {kind.summary}"
     with _opened(folder / kind.summary) as file:
-        mark = None if file is None else _json_mark(file)
+        text = "" if file is None else file.read(_READ_BYTES).decode("utf-8", "replace")
+    mark = _json_mark(text)
     if mark is None or mark["kind"] != kind.name:
         return f"a {kind.summary} that is not of this command"
     files = mark.get("files")
@@ -139,9 +151,8 @@ def _arrow_metadata(file: BufferedReader) -> dict[str, str]:
     return {k.decode("utf-8", "replace"): v.decode("utf-8", "replace") for k, v in found.items()}
 
 
-def _json_mark(file: BufferedReader) -> dict[str, Any] | None:
-    """Read the mark alone: a foreign file may be large, and may be no JSON at all."""
-    text = file.read(_READ_BYTES).decode("utf-8", "replace")
+def _json_mark(text: str) -> dict[str, Any] | None:
+    """Read the mark alone from a file's start: it may be large, and may be no JSON at all."""
     start = _START.match(text)
     if start is None:
         return None

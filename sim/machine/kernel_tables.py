@@ -1,0 +1,255 @@
+"""`KernelTables`: how long a GPU's kernels took as a serving stack calls them, from an Arrow file.
+
+A curve is one kernel in one precision at one shape: times over one axis or two. What shapes and
+axes mean is said by the kernel's file in `vsim.sim.timing`:
+
+| kernel | shape | first axis | second axis |
+|---|---|---|---|
+| products | n, k | m | – |
+| decode_attention | heads, KV heads, head's size, window (0: all) | requests | context tokens |
+| prefill_attention | heads, KV heads, head's size, window (0: all) | prompts | tokens of each |
+| experts | hidden, intermediate, experts a token, experts, tensor, expert parallel | tokens | – |
+| all_reduce and the like | GPUs | bytes | – |
+| expert_dispatch, expert_combine | GPUs, hidden, experts a token, experts | tokens of one GPU | – |
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vsim.traces.arrow_arrays import elements, lists
+from vsim.traces.arrow_io import metadata_of, read_table
+from vsim.traces.faults import refuse
+from vsim.traces.schema import TIME_CODES_PER_OCTAVE, schema_of
+
+KIND = "kernel_tables"
+
+_SHAPE_LENGTHS = {
+    "products": 2,
+    "decode_attention": 4,
+    "prefill_attention": 4,
+    "experts": 6,
+    "expert_dispatch": 4,
+    "expert_combine": 4,
+}  # the rest have the number of GPUs alone
+
+_Floats = NDArray[np.float64]
+_Ints = NDArray[np.int64]
+Key = tuple[str, str, str]
+"""Kernel, precision and variant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Times of one kernel in one precision and variant, for S shapes over axes of A and B points.
+
+    Args:
+        kernel: what was timed.
+        precision: of the weights; of attention, of the KV.
+        variant: which of several ways; see the kernel's file.
+        shapes: int64[S, d].
+        first: float64[A], rising.
+        second: float64[B], rising; [0] where there is one axis.
+        log_ns: float64[S, A, B], logarithm of nanoseconds; NaN where nothing was measured.
+        stand_in: int64[S, A·B], the cell, counted through A and B, whose efficiency is taken for
+            each cell: itself, or the nearest measured one, of the same `second` where there is one.
+        floor_ns: the least time measured, of all shapes.
+    """
+
+    kernel: str
+    precision: str
+    variant: str
+    shapes: _Ints
+    first: _Floats
+    second: _Floats
+    log_ns: _Floats
+    stand_in: _Ints
+    floor_ns: float
+
+    @property
+    def key(self) -> Key:
+        """What it is found by."""
+        return self.kernel, self.precision, self.variant
+
+    @property
+    def rows(self) -> int:
+        """Times that were measured."""
+        return int(np.count_nonzero(~np.isnan(self.log_ns)))
+
+    def of_shapes(self, chosen: NDArray[np.bool_] | _Ints) -> "Curves":
+        """The same of some shapes only, the floor included."""
+        return curves(*self.key, self.shapes[chosen], self.first, self.second, self.log_ns[chosen])
+
+    def at_points(self, first: NDArray[np.bool_], second: NDArray[np.bool_]) -> "Curves":
+        """The same at some points of the axes only; shapes that have none of these are dropped."""
+        log_ns = self.log_ns[:, first][:, :, second]
+        some = ~np.isnan(log_ns).all(axis=(1, 2))
+        return curves(
+            *self.key, self.shapes[some], self.first[first], self.second[second], log_ns[some]
+        )
+
+
+def curves(
+    kernel: str,
+    precision: str,
+    variant: str,
+    shapes: _Ints,
+    first: _Floats,
+    second: _Floats,
+    log_ns: _Floats,
+) -> Curves:
+    """Make curves of which every shape has at least one time; see `Curves`."""
+    made = Curves(
+        kernel,
+        precision,
+        variant,
+        np.array(shapes, dtype=np.int64),
+        np.array(first, dtype=np.float64),
+        np.array(second, dtype=np.float64),
+        np.array(log_ns, dtype=np.float64),
+        _stand_ins(~np.isnan(log_ns)),
+        float(np.exp(np.nanmin(log_ns))),
+    )
+    for array in (made.shapes, made.first, made.second, made.log_ns, made.stand_in):
+        array.setflags(write=False)
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class KernelTables:
+    """Curves of one GPU under one serving stack, by kernel, precision and variant.
+
+    Args:
+        file: the file it is from, as faults name it.
+        metadata: where it is from: `stack`, `device`, `versions`, `source`, `licence`,
+            `collected` and `left_out`.
+        curves: by key.
+    """
+
+    file: str
+    metadata: Mapping[str, str]
+    curves: Mapping[Key, Curves]
+
+    @property
+    def stack(self) -> str:
+        """The serving stack: vllm, sglang or trtllm."""
+        return self.metadata.get("stack", "unknown")
+
+    def find(self, kernel: str, precisions: Sequence[str], variants: Sequence[str]) -> Curves:
+        """Find the first curves that there are: of the first precision in any variant, and so on.
+
+        Raises:
+            KeyError: there are none of this kernel in any of these precisions and variants.
+        """
+        for precision in precisions:
+            for variant in variants:
+                found = self.curves.get((kernel, precision, variant))
+                if found is not None:
+                    return found
+        raise KeyError(kernel)
+
+    def has(self, kernel: str) -> bool:
+        """Whether there are curves of this kernel in any precision and variant."""
+        return any(key[0] == kernel for key in self.curves)
+
+    def with_curves(self, changed: Curves) -> "KernelTables":
+        """The same with some curves in place of those of the same key."""
+        return replace(self, curves=MappingProxyType({**self.curves, changed.key: changed}))
+
+
+def kernel_tables(file: str, metadata: Mapping[str, str], found: Sequence[Curves]) -> KernelTables:
+    """Make tables of curves; see `KernelTables`."""
+    by_key = {each.key: each for each in found}
+    return KernelTables(file, MappingProxyType(dict(metadata)), MappingProxyType(by_key))
+
+
+def read_kernel_tables(path: str | Path) -> KernelTables:
+    """Read tables from an Arrow file of kind `kernel_tables`.
+
+    Raises:
+        InputError: the file is missing, damaged, of another kind, or holds what no table can.
+    """
+    file = str(path)
+    table = read_table(file, KIND)
+    metadata = metadata_of(table)
+    keys: dict[Key, list[int]] = {}
+    words = [table.column(name).to_pylist() for name in ("kernel", "precision", "variant")]
+    for row, key in enumerate(zip(*words, strict=True)):
+        keys.setdefault(key, []).append(row)
+    columns = {n: _rows(table, n) for n in ("shape", "first", "second", "time_code")}
+    found = []
+    for key, rows in keys.items():
+        wanted = _SHAPE_LENGTHS.get(key[0], 1)
+        for row in rows:
+            shape = columns["shape"][row]
+            if len(shape) != wanted or (wanted > 1 and not shape[:2].all()):
+                place = f"row {row}, column shape"
+                refuse(
+                    file,
+                    f"holds {shape.tolist()}; {key[0]} have {wanted} numbers above zero",
+                    place=place,
+                )
+        found.append(_gathered(key, columns, rows))
+    return kernel_tables(file, metadata, found)
+
+
+def arrow_table(tables: KernelTables) -> pa.Table:
+    """The same as an Arrow table, times rounded to codes; rows in order of key and shape."""
+    rows: dict[str, list[Any]] = {name: [] for name in schema_of(KIND).names}
+    for key in sorted(tables.curves):
+        each = tables.curves[key]
+        order = np.lexsort(each.shapes.T[::-1])
+        for shape, log_ns in zip(each.shapes[order], each.log_ns[order], strict=True):
+            measured = ~np.isnan(log_ns)
+            first, second = measured.any(axis=1), measured.any(axis=0)
+            kept = log_ns[first][:, second]
+            code = np.rint(kept / np.log(2) * TIME_CODES_PER_OCTAVE)
+            for name, value in zip(("kernel", "precision", "variant"), key, strict=True):
+                rows[name].append(value)
+            rows["shape"].append(shape.tolist())
+            rows["first"].append(each.first[first].astype(np.int64).tolist())
+            rows["second"].append(each.second[second].astype(np.int64).tolist())
+            rows["time_code"].append(
+                np.where(np.isnan(code), -1, code).astype(np.int16).ravel().tolist()
+            )
+    return pa.table(rows, schema=schema_of(KIND))
+
+
+def _rows(table: pa.Table, name: str) -> list[_Ints]:
+    offsets, flat = lists(table.column(name))
+    values = elements(flat).astype(np.int64)
+    return np.split(values, offsets[1:-1])
+
+
+def _gathered(key: Key, columns: Mapping[str, list[_Ints]], rows: Sequence[int]) -> Curves:
+    """Put rows on common axes."""
+    first = np.unique(np.concatenate([columns["first"][row] for row in rows]))
+    second = np.unique(np.concatenate([columns["second"][row] for row in rows]))
+    log_ns = np.full((len(rows), len(first), len(second)), np.nan)
+    for at, row in enumerate(rows):
+        one, other = columns["first"][row], columns["second"][row]
+        code = columns["time_code"][row].reshape(len(one), len(other)).astype(np.float64)
+        cells = np.ix_(np.searchsorted(first, one), np.searchsorted(second, other))
+        log_ns[at][cells] = np.where(code < 0, np.nan, code / TIME_CODES_PER_OCTAVE * np.log(2))
+    shapes = np.stack([columns["shape"][row] for row in rows])
+    return curves(*key, shapes, first.astype(float), second.astype(float), log_ns)
+
+
+def _stand_ins(measured: NDArray[np.bool_]) -> _Ints:
+    """Of each cell, the one that stands in: from below along `first`, then above, then sideways."""
+    shapes, a, b = measured.shape
+    cells = np.where(measured, np.arange(a * b).reshape(a, b), -1)
+    for along in (1, 2):
+        moved = np.moveaxis(cells, along, 0)
+        steps = len(moved)
+        for order in (range(1, steps), range(steps - 2, -1, -1)):
+            for at in order:
+                before = moved[at - 1 if order.step > 0 else at + 1]
+                moved[at] = np.where(moved[at] < 0, before, moved[at])
+    return cells.reshape(shapes, a * b)

@@ -1,0 +1,115 @@
+"""Routed experts of one layer: gate, up and down products of the experts that tokens go to.
+
+Tokens are those of all GPUs that share the experts: each GPU sees them all, keeps
+experts / expert_parallel of the experts, each cut into `tensor` parts.
+
+Bound: the weights of the experts that are touched, E/ep · (1 - (1 - k/E)^tokens) of them, tokens in
+and out; 6 · hidden · intermediate/tensor FLOPs for each of tokens · k / ep pairs. Distances are
+taken between (log2 hidden, log2 intermediate/tensor, log2 k, log2 E, log2 ep).
+
+How tokens spread over experts is the curves' variant: `balanced`, or `power_law_1.2`, with an
+exponent of 1.2 over the experts; of expert parallel GPUs, the time is the most loaded one's.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vsim.sim.machine.kernel_tables import KernelTables
+from vsim.sim.timing.efficiency import log_efficiency
+from vsim.sim.timing.products import STAND_INS
+from vsim.sim.timing.roofline import ACTIVATION_BYTES, Bound, Floats, Peaks, weight_bytes
+
+DISTRIBUTIONS = ("power_law_1.2", "balanced")
+"""How tokens spread over experts; without curves of one, the other's are taken."""
+_MATRICES = 3  # gate, up, down
+
+
+def experts_bound(
+    peaks: Peaks,
+    precision: str,
+    tokens: ArrayLike,
+    hidden: int,
+    intermediate: int,
+    experts_per_token: int,
+    experts: int,
+    tensor: int = 1,
+    expert_parallel: int = 1,
+) -> Bound:
+    """What the experts of one layer take at least, on one GPU, with tokens spread evenly.
+
+    Args:
+        peaks: the GPU's.
+        precision: of the weights.
+        tokens: of all GPUs that share the experts.
+        hidden: the model's width.
+        intermediate: an expert's width, before it is cut.
+        experts_per_token: experts that a token goes to.
+        experts: routed experts of the layer.
+        tensor: GPUs that each expert is cut over.
+        expert_parallel: groups of GPUs that experts are dealt to.
+    """
+    count = np.asarray(tokens, dtype=np.float64)
+    width = intermediate / tensor
+    touched = experts / expert_parallel * (1 - (1 - experts_per_token / experts) ** count)
+    pairs = count * experts_per_token / expert_parallel
+    moved = touched * (_MATRICES * hidden * width * weight_bytes(precision)) + count * (
+        2 * hidden * ACTIVATION_BYTES
+    )
+    return peaks.bound(moved, pairs * (2 * _MATRICES * hidden * width), precision)
+
+
+def experts_ns(
+    tables: KernelTables,
+    peaks: Peaks,
+    precision: str,
+    tokens: ArrayLike,
+    hidden: int,
+    intermediate: int,
+    experts_per_token: int,
+    experts: int,
+    tensor: int = 1,
+    expert_parallel: int = 1,
+    distribution: str = DISTRIBUTIONS[0],
+) -> Floats:
+    """Time of one layer's experts, nanoseconds; 0 for no tokens.
+
+    Args:
+        tables: of this GPU.
+        peaks: the GPU's.
+        precision: of the weights.
+        tokens: of all GPUs that share the experts.
+        hidden: the model's width.
+        intermediate: an expert's width, before it is cut.
+        experts_per_token: experts that a token goes to.
+        experts: routed experts of the layer.
+        tensor: GPUs that each expert is cut over.
+        expert_parallel: groups of GPUs that experts are dealt to.
+        distribution: how tokens spread over experts.
+    """
+    count = np.atleast_1d(np.asarray(tokens, dtype=np.float64))
+    variants = (distribution, *DISTRIBUTIONS)
+    curves = tables.find("experts", STAND_INS[precision], variants)
+    own = curves.precision
+
+    def bound_ns(shape: NDArray[np.int64], first: Floats, second: Floats) -> Floats:
+        return experts_bound(peaks, own, first, *shape.tolist()).ns
+
+    shape = hidden, intermediate, experts_per_token, experts, tensor, expert_parallel
+    efficiency = log_efficiency(
+        curves,
+        expert_places(curves.shapes),
+        expert_places(np.array([shape]))[0],
+        bound_ns,
+        np.maximum(count, 1.0),
+    )
+    bound = experts_bound(peaks, precision, count, *shape).ns
+    time = (bound + curves.floor_ns) * np.exp(-efficiency)
+    return np.where(count > 0, time, 0.0).reshape(np.shape(tokens))
+
+
+def expert_places(shapes: NDArray[np.int64]) -> Floats:
+    """Where shapes [S, 6] lie, float64[S, 5]."""
+    hidden, intermediate, per_token, experts, tensor, parallel = shapes.T.astype(np.float64)
+    sizes = np.stack([hidden, intermediate / tensor, per_token, experts, parallel], axis=1)
+    places: Floats = np.log2(sizes)
+    return places
