@@ -157,7 +157,7 @@ class Package:
         found += [*reader.collectives(), *reader.exchanges()]
         if not any(each.kernel == "products" for each in found):
             has = [s for s in STACKS if (self.systems / "data" / system / "gemm" / s).is_dir()]
-            refuse("--stack", f"nothing is known of {stack} on {system}{suggestion(stack, has)}")
+            refuse("--stack", f"{system} was not measured with {stack}; write {' or '.join(has)}")
         return reader.measured(found)
 
 
