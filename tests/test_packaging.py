@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).parents[1]
 PROJECT: Mapping[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 FOLDERS = ("traces", "sim", "reports", "hwbackend")
 SETUPTOOLS: Mapping[str, Any] = PROJECT["tool"]["setuptools"]
-SHIPPED_DATA = {".yaml", ".json", ".typed", ".cu", ".cuh", ".c", ".h"}
+SHIPPED_DATA = {".yaml", ".arrow", ".json", ".typed", ".cu", ".cuh", ".c", ".h"}
 
 
 def package_folders() -> dict[str, Path]:
@@ -64,7 +64,7 @@ def test_the_packages_listed_are_the_package_folders() -> None:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the source distribution, and the wheel built from that distribution."""
     source = tmp_path_factory.mktemp("source")
-    ignore = shutil.ignore_patterns("__pycache__", "*.nbi", "*.nbc", "*.arrow")
+    ignore = shutil.ignore_patterns("__pycache__", "*.nbi", "*.nbc", "recorded")
     for name in (*FOLDERS, "scenarios", "tests"):
         if (REPOSITORY / name).is_dir():
             shutil.copytree(REPOSITORY / name, source / name, ignore=ignore)

@@ -19,7 +19,8 @@ PACKAGES = ("traces", "sim", "reports", "hwbackend")
 # From the top down; a room may import those after it.
 ROOMS = (
     "commands", "fidelity", "simulation", "feasibility", "attention_run", "results", "placement",
-    "bounds", "schedules", "engine", "scenario", "eviction", "timing", "model", "machine",
+    "bounds", "schedules", "engine", "profiles", "scenario", "eviction", "calibration", "timing",
+    "model", "machine",
     "inputs", "compiled",
 )  # fmt: skip
 

@@ -1,1 +1,1 @@
-"""Machine files made of measurements: reading them, thinning them, and saying how well they serve."""
+"""Machine files made of measurements: reading these, thinning them, saying how well they serve."""

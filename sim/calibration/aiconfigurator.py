@@ -8,11 +8,11 @@ Units: `latency` is in milliseconds, but for `moe_a2a`, where it is in microseco
 of collectives counts numbers and not bytes (268,435,456 of `half` take as long as 536,870,912 of
 `int8`). Each precision is taken from the newest version of the stack whose rows can be trusted:
 
-- *launched by the host*: products whose least time is over ten times that of bf16's; they show what
-  the launch took, and a server launches from CUDA graphs. So are vllm's fp8_block products: at least
-  55 us on an H200, where the same library takes 3.3 us under sglang. The least time of all
-  stacks stands in, at the shapes that the others measured: all call the same library, and time that
-  a launch or a bad choice adds is never less than nothing.
+- *launched by the host*: products whose least time is over ten times that of bf16's; they show
+  what the launch took, and a server launches from CUDA graphs. So are vllm's fp8_block products: at
+  least 55 us on an H200, where the same library takes 3.3 us under sglang. The least time of all
+  stacks stands in, at the shapes that the others measured: a launch, or a kernel chosen badly, only
+  adds to a time.
 - *not tuned*: experts in fewer bits that take over 1.5 times as long as bf16's in the median over
   the shapes and tokens that both have; a server tunes its kernels as it starts. So are vllm 0.24's
   fp8 experts on Hopper, whose times fall to a third as tokens rise.
@@ -157,7 +157,7 @@ class Package:
         found += [*reader.collectives(), *reader.exchanges()]
         if not any(each.kernel == "products" for each in found):
             has = [s for s in STACKS if (self.systems / "data" / system / "gemm" / s).is_dir()]
-            refuse("--stack", f"nothing is known of {stack} on {system}{suggestion(stack, has)}")
+            refuse("--stack", f"{system} was not measured with {stack}; write {' or '.join(has)}")
         return reader.measured(found)
 
 
@@ -272,7 +272,9 @@ class _Reader:
 
     def experts(self) -> Iterator[Curves]:
         """Routed experts, by precision and distribution."""
-        shape = "hidden_size inter_size topk num_experts moe_tp_size moe_ep_size".split()
+        shape = (
+            "hidden_size", "inter_size", "topk", "num_experts", "moe_tp_size", "moe_ep_size",
+        )  # fmt: skip
         taken: set[str] = set()
         plain: dict[str, Curves] = {}
         for path in self._versions_of("moe", self._stack, "moe_perf"):

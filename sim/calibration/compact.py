@@ -27,9 +27,7 @@ def compact(measured: Curves) -> Curves:
         measured = without_lone_peaks(measured)
         return _at(measured, first=np.isin(measured.first, PRODUCT_TOKENS))
     if measured.kernel in ("decode_attention", "prefill_attention"):
-        heads, kv_heads = measured.shapes[:, 0], measured.shapes[:, 1]
-        kept = np.isin(heads, _HEADS) & np.isin(kv_heads, _HEADS)
-        thin = measured.of_shapes(kept) if kept.any() else measured
+        thin = measured.of_shapes(_kept_heads(measured.shapes))
         if measured.kernel == "decode_attention":
             return _at(thin, second=~np.isin(thin.second, _CONTEXTS_LEFT_OUT))
         return thin
@@ -38,6 +36,16 @@ def compact(measured: Curves) -> Curves:
         kept = tensor * parallel <= _MOST_GPUS
         return measured.of_shapes(kept) if kept.any() else measured
     return measured
+
+
+def _kept_heads(shapes: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Head counts that are powers of two; of head sizes with a window that have none, all."""
+    kept = np.isin(shapes[:, 0], _HEADS) & np.isin(shapes[:, 1], _HEADS)
+    for kind in np.unique(shapes[:, 2:], axis=0):
+        same = (shapes[:, 2:] == kind).all(axis=1)
+        if not (kept & same).any():
+            kept |= same
+    return kept
 
 
 def without_lone_peaks(measured: Curves) -> Curves:

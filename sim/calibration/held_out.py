@@ -110,7 +110,11 @@ def _predicted(
         n, k = shape
         return product_ns(tables, peaks, each.precision, first, n, k)
     if each.kernel == "experts":
-        return experts_ns(tables, peaks, each.precision, first, *shape, each.variant)
+        hidden, intermediate, per_token, experts, tensor, parallel = shape
+        return experts_ns(
+            tables, peaks, each.precision, first, hidden, intermediate, per_token, experts, tensor,
+            parallel, each.variant,
+        )  # fmt: skip
     heads, kv_heads, head_dim, window = shape
     if each.kernel == "decode_attention":
         return decode_attention_ns(

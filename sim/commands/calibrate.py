@@ -1,4 +1,4 @@
-"""What `vsim calibrate` does: read measurements, score them, write a machine file and its tables."""
+"""What `vsim calibrate` does: read measurements, score them, write a machine and its tables."""
 
 import os
 import sys

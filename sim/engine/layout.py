@@ -58,7 +58,8 @@ CONTROL = _record(
     "op_page_room op_page_reserve keys page_tokens page_bytes rows row_pages max_running "
     "max_loading prefetch_requests "
     "times_products times_arithmetic times_head times_small times_communication times_decode "
-    "times_prefill times_near_decode times_near_prefill times_sustained times_graph_launch times_eager_launch "
+    "times_prefill times_near_decode times_near_prefill times_sustained times_graph_launch "
+    "times_eager_launch "
     "pipelined delays admission watermark_pages "
     "token_budget chunked caching static scheduler classes swap spill balanced mapped key_ratio "
     "part_tokens part_ratio window_tokens log_transfers log_steps shared_route think "
@@ -198,8 +199,8 @@ FIELDS: tuple[tuple[str, "np.dtype[Any]"], ...] = (
     ("g", GROUP), ("urgent", URGENT), ("marks", _I8),
     ("s", SLOT), ("ref", _I4), ("free", _I4), ("at", _I4), ("ids", _I4), ("parts", _I4),
     ("part_page", _I4), ("table", _I4), ("low", _I4), ("run", _I4), ("share", _I8), ("emit", _I4),
-    ("load", _I4), ("ready", _I4), ("rows", _I4), ("release", _I8), ("out", OUT), ("p", PATH), ("pr", PATH_RATE),
-    ("use", _F8), ("times", _F8), ("scratch", _F8), ("f", FLOW), ("done", FLOW), ("target", _F8),
+    ("load", _I4), ("ready", _I4), ("rows", _I4), ("release", _I8), ("out", OUT), ("p", PATH),
+    ("pr", PATH_RATE), ("use", _F8), ("times", _F8), ("scratch", _F8), ("f", FLOW), ("done", FLOW), ("target", _F8),
     ("step", STEP), ("gap", _I8), ("op", OPERATION), ("op_pages", _I8), ("hit", _I4), ("wait", _I8),
     ("links", LINK), ("mark", _I4), ("key", _I4), ("policy", POLICY), ("ghosts", GHOST),
     ("worth", WORTH), ("heap", HEAP),

@@ -1,4 +1,4 @@
-"""`KernelTables`: how long a GPU's kernels took, as a serving stack calls them, from one Arrow file.
+"""`KernelTables`: how long a GPU's kernels took as a serving stack calls them, from an Arrow file.
 
 A curve is one kernel in one precision at one shape: times over one axis or two. What shapes and
 axes mean is said by the kernel's file in `vsim.sim.timing`:

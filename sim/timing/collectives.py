@@ -1,10 +1,11 @@
 """Collectives between the GPUs of one machine: measured times by size, interpolated.
 
-Sizes are the whole buffer's: what an all-reduce sums on each GPU, what an all-gather leaves on each,
-what a reduce-scatter and an all-to-all start from on each. Between sizes the logarithm of the time
-is linear in the logarithm of the size; below the smallest the time stays, above the largest it grows
-with the size. Between numbers of GPUs it is linear in their log2; beyond the largest measured one
-the time grows with log2 of the GPUs for what is latency, and with (n - 1)/n for what is bandwidth.
+Sizes are the whole buffer's: what an all-reduce sums on each GPU, what an all-gather leaves on
+each, what a reduce-scatter and an all-to-all start from on each. Between sizes the logarithm of the
+time is linear in the logarithm of the size; below the smallest the time stays, above the largest it
+grows with the size. Between numbers of GPUs it is linear in their log2; beyond the largest measured
+one the time grows with log2 of the GPUs for what is latency, and with (n - 1)/n for what is
+bandwidth.
 
 An all-reduce is the stack's own, launched in a CUDA graph, as decode steps launch it; the stack
 itself goes over to NCCL above its limit, and so do the times.
@@ -100,7 +101,8 @@ def _along(curves: Curves, row: int, at: Floats) -> Floats:
     points, known = np.log(np.maximum(curves.first[some], 1.0)), log_ns[some]
     place = np.log(np.maximum(at, 1.0))
     beyond = np.maximum(place - points[-1], 0.0)
-    return np.exp(np.interp(place, points, known) + beyond)
+    time: Floats = np.exp(np.interp(place, points, known) + beyond)
+    return time
 
 
 def _least(curves: Curves, row: int) -> float:
@@ -121,9 +123,13 @@ def _between_gpus(gpus: Floats, times: Floats, latency_ns: float, wanted: int) -
     place, points = float(np.log2(max(wanted, 2))), np.log2(gpus)
     if place > points[-1]:
         ring = (1 - 1 / wanted) / (1 - 1 / gpus[-1])
-        return latency_ns * place / points[-1] + np.maximum(times[-1] - latency_ns, 0.0) * ring
+        busy = np.maximum(times[-1] - latency_ns, 0.0)
+        grown: Floats = latency_ns * place / points[-1] + busy * ring
+        return grown
     high = int(np.clip(np.searchsorted(points, place), 1, max(len(points) - 1, 1)))
     if len(points) == 1:
-        return times[0]
+        only: Floats = times[0]
+        return only
     share = np.clip((place - points[high - 1]) / (points[high] - points[high - 1]), 0.0, 1.0)
-    return np.exp((1 - share) * logs[high - 1] + share * logs[high])
+    between: Floats = np.exp((1 - share) * logs[high - 1] + share * logs[high])
+    return between

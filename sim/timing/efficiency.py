@@ -5,9 +5,10 @@ least time that was measured of it: a launch, whose share grows as kernels get s
 
     t = (b + floor) / exp(Σ w_i · log e_i),    w_i ∝ 1 / distance_i^2
 
-over the three nearest measured shapes, each one's efficiency interpolated between the points of its
-axes, linearly in their logarithms; beyond the last points the efficiency stays and the bound grows.
-A shape that was measured gets its own times back, to half a step of their codes (0.54 %).
+over the nearest measured shapes (three; of attention, two), each one's efficiency interpolated
+between the points of its axes, linearly in their logarithms; beyond the last points the efficiency
+stays and the bound grows. A shape that was measured gets its own times back, to half a step of
+their codes (0.54 %).
 
 The scheme was chosen by leaving whole shapes out (`reports/kernels`): without the floor the error
 is 1.5 times as large; fitting planes through eight neighbours instead of weighing three gains a
@@ -15,6 +16,7 @@ tenth of it, and goes astray at the edges.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,52 +24,78 @@ from numpy.typing import NDArray
 from vsim.sim.machine.kernel_tables import Curves
 from vsim.sim.timing.roofline import Floats
 
-_NEAREST = 3
 _Bounds = Callable[[NDArray[np.int64], Floats, Floats], Floats]
 """Bound in ns of a shape at each pair of points: (shape, first[A, 1], second[1, B]) -> [A, B]."""
 
 
-def log_efficiency(
-    curves: Curves,
-    places: Floats,
-    wanted: Floats,
-    bound_ns: _Bounds,
-    first: Floats,
-    second: Floats | None = None,
-) -> Floats:
-    """Logarithm of the efficiency of a shape at points of the axes.
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """The efficiency of one shape over the axes.
+
+    Args:
+        first: float64[A], points of the first axis.
+        second: float64[B], points of the second axis; [0] where there is one axis.
+        log_efficiency: float64[A, B].
+        floor_ns: the least time measured of the kernel.
+        variant: the curves' that it was made of.
+    """
+
+    first: Floats
+    second: Floats
+    log_efficiency: Floats
+    floor_ns: float
+    variant: str
+
+    def time_ns(self, bound_ns: Floats, first: Floats, second: Floats | None = None) -> Floats:
+        """Time of kernels of these bounds at points of the axes, nanoseconds.
+
+        Args:
+            bound_ns: float64[n], without the floor.
+            first: float64[n], above zero.
+            second: float64[n], above zero; None where there is one axis.
+        """
+        efficiency = _between(self, first, second)
+        time: Floats = (bound_ns + self.floor_ns) * np.exp(-efficiency)
+        return time
+
+
+def surface(
+    curves: Curves, places: Floats, wanted: Floats, bound_ns: _Bounds, nearest: int = 3
+) -> Surface:
+    """Weigh the nearest measured shapes' efficiencies.
 
     Args:
         curves: what was measured.
         places: float64[S, d], where each measured shape lies; distances are taken there.
         wanted: float64[d], where the wanted shape lies.
         bound_ns: the bound of a measured shape, without the floor.
-        first: float64[n], points of the first axis, above zero.
-        second: float64[n], points of the second axis, above zero; None where there is none.
+        nearest: measured shapes that count.
     """
     squared = ((places - wanted) ** 2).sum(axis=1)
-    nearest = np.argsort(squared, kind="stable")[:_NEAREST]
-    if squared[nearest[0]] == 0:
-        nearest = nearest[:1]
+    chosen = np.argsort(squared, kind="stable")[:nearest]
+    if squared[chosen[0]] == 0:
+        chosen = chosen[:1]
         weights = np.ones(1)
     else:
-        weights = 1 / squared[nearest]
+        weights = 1 / squared[chosen]
         weights /= weights.sum()
     a, b = curves.first[:, None], curves.second[None, :]
     total = np.zeros((len(curves.first), len(curves.second)))
-    for shape, weight in zip(nearest, weights, strict=True):
+    for shape, weight in zip(chosen, weights, strict=True):
         bound = np.broadcast_to(bound_ns(curves.shapes[shape], a, b), total.shape)
         each = np.log(bound + curves.floor_ns) - curves.log_ns[shape]
         total += weight * each.ravel()[curves.stand_in[shape]].reshape(total.shape)
-    return _between(total, curves, first, second)
+    return Surface(curves.first, curves.second, total, curves.floor_ns, curves.variant)
 
 
-def _between(grid: Floats, curves: Curves, first: Floats, second: Floats | None) -> Floats:
-    """Interpolate grid[A, B] at pairs of points; beyond the ends, the end's value."""
-    low, high, share = _position(curves.first, first)
+def _between(known: Surface, first: Floats, second: Floats | None) -> Floats:
+    """Interpolate at pairs of points; beyond the ends, the end's value."""
+    grid = known.log_efficiency
+    low, high, share = _position(known.first, first)
     if second is None:
-        return (1 - share) * grid[low, 0] + share * grid[high, 0]
-    left, right, part = _position(curves.second, second)
+        along: Floats = (1 - share) * grid[low, 0] + share * grid[high, 0]
+        return along
+    left, right, part = _position(known.second, second)
     below = (1 - part) * grid[low, left] + part * grid[low, right]
     above = (1 - part) * grid[high, left] + part * grid[high, right]
     return (1 - share) * below + share * above

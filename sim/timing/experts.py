@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vsim.sim.machine.kernel_tables import KernelTables
-from vsim.sim.timing.efficiency import log_efficiency
+from vsim.sim.timing.efficiency import Surface, surface
 from vsim.sim.timing.products import STAND_INS
 from vsim.sim.timing.roofline import ACTIVATION_BYTES, Bound, Floats, Peaks, weight_bytes
 
@@ -58,6 +58,30 @@ def experts_bound(
     return peaks.bound(moved, pairs * (2 * _MATRICES * hidden * width), precision)
 
 
+def experts_surface(
+    tables: KernelTables,
+    peaks: Peaks,
+    precision: str,
+    hidden: int,
+    intermediate: int,
+    experts_per_token: int,
+    experts: int,
+    tensor: int = 1,
+    expert_parallel: int = 1,
+    distribution: str = DISTRIBUTIONS[0],
+) -> Surface:
+    """The efficiency of a shape over tokens. Arguments as in `experts_ns`."""
+    curves = tables.find("experts", STAND_INS[precision], (distribution, *DISTRIBUTIONS))
+    own = curves.precision
+
+    def bound_ns(shape: NDArray[np.int64], first: Floats, second: Floats) -> Floats:
+        return experts_bound(peaks, own, first, *shape.tolist()).ns
+
+    shape = hidden, intermediate, experts_per_token, experts, tensor, expert_parallel
+    place = expert_places(np.array([shape]))[0]
+    return surface(curves, expert_places(curves.shapes), place, bound_ns)
+
+
 def experts_ns(
     tables: KernelTables,
     peaks: Peaks,
@@ -70,6 +94,7 @@ def experts_ns(
     tensor: int = 1,
     expert_parallel: int = 1,
     distribution: str = DISTRIBUTIONS[0],
+    known: Surface | None = None,
 ) -> Floats:
     """Time of one layer's experts, nanoseconds; 0 for no tokens.
 
@@ -85,29 +110,20 @@ def experts_ns(
         tensor: GPUs that each expert is cut over.
         expert_parallel: groups of GPUs that experts are dealt to.
         distribution: how tokens spread over experts.
+        known: its `experts_surface`, where that was made before.
     """
-    count = np.atleast_1d(np.asarray(tokens, dtype=np.float64))
-    variants = (distribution, *DISTRIBUTIONS)
-    curves = tables.find("experts", STAND_INS[precision], variants)
-    own = curves.precision
-
-    def bound_ns(shape: NDArray[np.int64], first: Floats, second: Floats) -> Floats:
-        return experts_bound(peaks, own, first, *shape.tolist()).ns
-
     shape = hidden, intermediate, experts_per_token, experts, tensor, expert_parallel
-    efficiency = log_efficiency(
-        curves,
-        expert_places(curves.shapes),
-        expert_places(np.array([shape]))[0],
-        bound_ns,
-        np.maximum(count, 1.0),
-    )
+    if known is None:
+        known = experts_surface(tables, peaks, precision, *shape, distribution)
+    count = np.atleast_1d(np.asarray(tokens, dtype=np.float64))
     bound = experts_bound(peaks, precision, count, *shape).ns
-    time = (bound + curves.floor_ns) * np.exp(-efficiency)
+    time = known.time_ns(bound, np.maximum(count, 1.0))
     return np.where(count > 0, time, 0.0).reshape(np.shape(tokens))
 
 
 def expert_places(shapes: NDArray[np.int64]) -> Floats:
     """Where shapes [S, 6] lie, float64[S, 5]."""
     hidden, intermediate, per_token, experts, tensor, parallel = shapes.T.astype(np.float64)
-    return np.log2(np.stack([hidden, intermediate / tensor, per_token, experts, parallel], axis=1))
+    sizes = np.stack([hidden, intermediate / tensor, per_token, experts, parallel], axis=1)
+    places: Floats = np.log2(sizes)
+    return places

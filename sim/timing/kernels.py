@@ -5,7 +5,7 @@ for arithmetic and one for memory, and floors. A step model asks either and neve
 is rough about the times, `rough` says. Where the tables lack a kernel, the constants stand in.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -16,10 +16,19 @@ from numpy.typing import ArrayLike
 from vsim.sim.machine.kernel_tables import KernelTables, read_kernel_tables
 from vsim.sim.machine.machine import Machine, Stack
 from vsim.sim.timing.collectives import COLLECTIVES, collective_ns, expert_exchange_ns
-from vsim.sim.timing.decode_attention import decode_attention_bound, decode_attention_ns
-from vsim.sim.timing.experts import DISTRIBUTIONS, experts_bound, experts_ns
-from vsim.sim.timing.prefill_attention import prefill_attention_bound, prefill_attention_ns
-from vsim.sim.timing.products import product_bound, product_ns
+from vsim.sim.timing.decode_attention import (
+    decode_attention_bound,
+    decode_attention_ns,
+    decode_attention_surface,
+)
+from vsim.sim.timing.efficiency import Surface
+from vsim.sim.timing.experts import DISTRIBUTIONS, experts_bound, experts_ns, experts_surface
+from vsim.sim.timing.prefill_attention import (
+    prefill_attention_bound,
+    prefill_attention_ns,
+    prefill_attention_surface,
+)
+from vsim.sim.timing.products import product_bound, product_ns, product_surface
 from vsim.sim.timing.roofline import Bound, Floats, Peaks
 from vsim.traces.schema import KERNELS
 
@@ -254,6 +263,8 @@ class ConstantKernels:
 class TableKernels:
     """Times from measured tables, and from constants for kernels that these lack.
 
+    It keeps the efficiencies of shapes that it was asked for, and changes in nothing else.
+
     Args:
         tables: what was measured.
         peaks: the GPU's; a table's efficiencies are taken against them.
@@ -264,6 +275,7 @@ class TableKernels:
     peaks: Peaks
     constants: ConstantKernels
     _lacking: frozenset[str] = field(init=False)
+    _known: dict[tuple[object, ...], Surface] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         lacking = frozenset(name for name in KERNELS if not self.tables.has(name))
@@ -284,7 +296,8 @@ class TableKernels:
         """See `Kernels`."""
         if "products" in self._lacking:
             return self.constants.product_ns(precision, m, n, k)
-        return product_ns(self.tables, self.peaks, precision, m, n, k)
+        known = self._surface(product_surface, precision, n, k)
+        return product_ns(self.tables, self.peaks, precision, m, n, k, known)
 
     def decode_attention_ns(
         self,
@@ -300,7 +313,10 @@ class TableKernels:
         asked = kv_precision, batch, context_tokens_mean, heads, kv_heads, head_dim, window
         if "decode_attention" in self._lacking:
             return self.constants.decode_attention_ns(*asked)
-        return decode_attention_ns(self.tables, self.peaks, *asked)
+        known = self._surface(
+            decode_attention_surface, kv_precision, heads, kv_heads, head_dim, window
+        )
+        return decode_attention_ns(self.tables, self.peaks, *asked, known)
 
     def prefill_attention_ns(
         self,
@@ -316,7 +332,10 @@ class TableKernels:
         asked = kv_precision, new_tokens, pairs, heads, kv_heads, head_dim, window
         if "prefill_attention" in self._lacking:
             return self.constants.prefill_attention_ns(*asked)
-        return prefill_attention_ns(self.tables, self.peaks, *asked)
+        known = self._surface(
+            prefill_attention_surface, kv_precision, heads, kv_heads, head_dim, window
+        )
+        return prefill_attention_ns(self.tables, self.peaks, *asked, known)
 
     def experts_ns(
         self,
@@ -331,13 +350,13 @@ class TableKernels:
         distribution: str = DISTRIBUTIONS[0],
     ) -> Floats:
         """See `Kernels`."""
-        asked = (
-            precision, tokens, hidden, intermediate, experts_per_token, experts, tensor,
-            expert_parallel, distribution,
+        shape = (
+            hidden, intermediate, experts_per_token, experts, tensor, expert_parallel, distribution
         )  # fmt: skip
         if "experts" in self._lacking:
-            return self.constants.experts_ns(*asked)
-        return experts_ns(self.tables, self.peaks, *asked)
+            return self.constants.experts_ns(precision, tokens, *shape)
+        known = self._surface(experts_surface, precision, *shape)
+        return experts_ns(self.tables, self.peaks, precision, tokens, *shape, known)
 
     def all_reduce_ns(self, gpus: int, size_bytes: ArrayLike) -> Floats:
         """See `Kernels`."""
@@ -374,6 +393,12 @@ class TableKernels:
         if "expert_combine" in self._lacking:
             return self.constants.expert_combine_ns(*asked)
         return expert_exchange_ns(self.tables, "expert_combine", *asked)
+
+    def _surface(self, make: Callable[..., Surface], *asked: object) -> Surface:
+        key = (make, *asked)
+        if key not in self._known:
+            self._known[key] = make(self.tables, self.peaks, *asked)
+        return self._known[key]
 
     def _collective(self, name: str, gpus: int, size_bytes: ArrayLike) -> Floats:
         assert name in COLLECTIVES

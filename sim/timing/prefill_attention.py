@@ -1,30 +1,35 @@
 """Attention of prompts: N new tokens, each over the keys up to itself, P query-key pairs in all.
 
-Bound: 4 · heads · head_dim · P FLOPs over the rate of the KV's precision; queries, outputs, new keys
-and values, and the keys and values read, over the bandwidth. Shapes and distances are those of
+Bound: 4 · heads · head_dim · P FLOPs over the rate of the KV's precision; queries, outputs and the
+keys and values read over the bandwidth. Shapes and distances are those of
 `decode_attention`; the axes are prompts and tokens of each, and every measured prompt starts from
 nothing, so P = prompts · L (L + 1) / 2.
 
 N and P say which prompts those are: of equal ones from nothing, L = 2 P / N - 1 tokens each, N / L
 of them. Where that is less than one whole prompt, the N tokens are a chunk behind a prefix, and are
-timed as the last slice of a prompt of L tokens (the same mean keys a query): their share of what it
-takes beyond the floor, by pairs,
+timed as the last slice of a prompt of L tokens (the same mean keys a query): their share, by pairs,
+of what it takes beyond the least prompt's time t0,
 
-    t = floor + max(flops · (t(1, L) - floor) / flops(1, L), bytes / 0.8)
+    t = t0 + max(flops · (t(1, L) - t0) / flops(1, L), bytes / 0.8)
 
-where the chunk counts as a tile of 128 query rows at least (heads that share a KV head fill one
-together). Held against FlashAttention 2 on an H200 (PyTorch 2.11, 2026-11-26, 32 and 8 heads, 1 and
-4 chunks of 256 to 4,096 tokens behind 128 to 65,536): 3 and 8 % median error, 22 and 34 % at p95;
-chunks of 16 to 128 tokens, 21 and 14 %. Taking the efficiency of N tokens from nothing instead errs
-by 16 and 25 %. Tables of chunks behind prefixes there are none.
+and no less than as many tokens from nothing; it counts as a tile of 128 query rows at least (heads
+that share a KV head fill one together). Held against FlashAttention 2 on an H200 (PyTorch 2.11,
+2026-11-26, 32 and 8 heads, 1 and 4 chunks of 256 to 4,096 tokens behind 128 to 65,536): 3 and 8 %
+median error, 20 and 34 % at p95; chunks of 16 to 128 tokens, 20 and 13 %. Taking the efficiency of
+N tokens from nothing instead errs by 16 and 25 %. Tables of chunks behind prefixes there are none.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vsim.sim.machine.kernel_tables import Curves, KernelTables
-from vsim.sim.timing.decode_attention import attention_curves, head_places, window_like
-from vsim.sim.timing.efficiency import log_efficiency
+from vsim.sim.machine.kernel_tables import KernelTables
+from vsim.sim.timing.decode_attention import (
+    NEAREST_HEADS,
+    attention_curves,
+    head_places,
+    window_like,
+)
+from vsim.sim.timing.efficiency import Surface, surface
 from vsim.sim.timing.roofline import ACTIVATION_BYTES, Bound, Floats, Peaks, weight_bytes
 
 _TILE_ROWS = 128  # queries that FlashAttention computes together
@@ -70,6 +75,33 @@ def prefill_attention_bound(
     return peaks.bound(moved, all_pairs * (4.0 * heads * head_dim), kv_precision)
 
 
+def prefill_attention_surface(
+    tables: KernelTables,
+    peaks: Peaks,
+    kv_precision: str,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    window: int = 0,
+) -> Surface:
+    """The efficiency of a head shape over prompts and their tokens. Arguments as in the bound."""
+    curves = attention_curves(tables, "prefill_attention", kv_precision, window)
+    own = curves.precision
+
+    def bound_ns(shape: NDArray[np.int64], first: Floats, second: Floats) -> Floats:
+        back = int(shape[3])
+        pairs = first * causal_pairs(second, back)
+        return prefill_attention_bound(peaks, own, first * second, pairs, *shape.tolist()).ns
+
+    return surface(
+        curves,
+        head_places(curves.shapes),
+        head_places(np.array([[heads, kv_heads, head_dim, window_like(curves, window)]]))[0],
+        bound_ns,
+        NEAREST_HEADS,
+    )
+
+
 def prefill_attention_ns(
     tables: KernelTables,
     peaks: Peaks,
@@ -80,68 +112,56 @@ def prefill_attention_ns(
     kv_heads: int,
     head_dim: int,
     window: int = 0,
+    known: Surface | None = None,
 ) -> Floats:
-    """Time of one layer's attention, nanoseconds; 0 for no tokens. Arguments as in the bound."""
+    """Time of one layer's attention, nanoseconds; 0 for no tokens.
+
+    Args:
+        tables: of this GPU.
+        peaks: the GPU's.
+        kv_precision: of the KV cache.
+        new_tokens: tokens computed, of all prompts.
+        pairs: query-key pairs, of all prompts, those outside a window left out.
+        heads: query heads, on this GPU.
+        kv_heads: KV heads, on this GPU.
+        head_dim: numbers of one head.
+        window: how far back it sees, tokens; 0 for all.
+        known: its `prefill_attention_surface`, where that was made before.
+    """
+    shape = heads, kv_heads, head_dim, window
+    if known is None:
+        known = prefill_attention_surface(tables, peaks, kv_precision, *shape)
     tokens, all_pairs = _broadcast(new_tokens, pairs)
     n, p = np.maximum(tokens.ravel(), 1.0), np.maximum(all_pairs.ravel(), 1.0)
-    curves = attention_curves(tables, "prefill_attention", kv_precision, window)
-    shape = heads, kv_heads, head_dim
-    length = np.minimum(_prompt_tokens(p / n, window), np.maximum(n, curves.second[-1]))
+    back = window if known.variant == "window" else 0
+    length = np.minimum(_prompt_tokens(p / n, back), np.maximum(n, known.second[-1]))
     whole = length <= n
-    prompts = np.where(whole, n / length, 1.0)
-    efficiency = _log_efficiency(curves, peaks, shape, window, prompts, length)
-    wanted = prefill_attention_bound(peaks, kv_precision, n, p, *shape, window)
-    time = (wanted.ns + curves.floor_ns) * np.exp(-efficiency)
+    wanted = prefill_attention_bound(peaks, kv_precision, n, p, *shape)
+    time = known.time_ns(wanted.ns, np.where(whole, n / length, 1.0), length)
     if not whole.all():
-        slice_ns = _slice_ns(peaks, kv_precision, n, p, length, shape, window, curves, efficiency)
-        time = np.where(whole, time, slice_ns)
+        prompt = prefill_attention_bound(
+            peaks, kv_precision, length, causal_pairs(length, back), *shape
+        )
+        prompt_ns = known.time_ns(prompt.ns, np.ones(len(n)), length)
+        rows = np.maximum(n, np.minimum(_TILE_ROWS * kv_heads / heads, length))
+        least_ns = _least_ns(known, peaks, kv_precision, shape)
+        beyond = np.maximum(prompt_ns - least_ns, 0.0)
+        computed = (rows / n) * beyond * (wanted.flops_ns / prompt.flops_ns)
+        read = wanted.bytes_ns / _KV_READ_EFFICIENCY
+        first = prefill_attention_bound(peaks, kv_precision, n, causal_pairs(n, window), *shape)
+        first_ns = known.time_ns(first.ns, np.ones(len(n)), n)
+        later_ns = np.maximum(least_ns + np.maximum(computed, read), first_ns)
+        time = np.where(whole, time, later_ns)
     return np.where(tokens > 0, time.reshape(tokens.shape), 0.0)
 
 
-def _slice_ns(
-    peaks: Peaks,
-    kv_precision: str,
-    tokens: Floats,
-    pairs: Floats,
-    length: Floats,
-    shape: tuple[int, int, int],
-    window: int,
-    curves: Curves,
-    efficiency: Floats,
+def _least_ns(
+    known: Surface, peaks: Peaks, kv_precision: str, shape: tuple[int, int, int, int]
 ) -> Floats:
-    """A chunk's time, as the last slice of a prompt of `length` tokens; see the file."""
-    heads, kv_heads, _ = shape
-    prompt = prefill_attention_bound(
-        peaks, kv_precision, length, causal_pairs(length, window), *shape, window
-    )
-    beyond_floor = (prompt.ns + curves.floor_ns) * np.exp(-efficiency) - curves.floor_ns
-    chunk = prefill_attention_bound(peaks, kv_precision, tokens, pairs, *shape, window)
-    rows = np.maximum(tokens, np.minimum(_TILE_ROWS * kv_heads / heads, length))
-    computed = chunk.flops_ns * (rows / tokens) * (beyond_floor / prompt.flops_ns)
-    return curves.floor_ns + np.maximum(computed, chunk.bytes_ns / _KV_READ_EFFICIENCY)
-
-
-def _log_efficiency(
-    curves: Curves,
-    peaks: Peaks,
-    shape: tuple[int, int, int],
-    window: int,
-    prompts: Floats,
-    length: Floats,
-) -> Floats:
-    own = curves.precision
-
-    def bound_ns(measured: NDArray[np.int64], first: Floats, second: Floats) -> Floats:
-        heads, kv_heads, head_dim, back = measured.tolist()
-        pairs = first * causal_pairs(second, back)
-        return prefill_attention_bound(
-            peaks, own, first * second, pairs, heads, kv_heads, head_dim, back
-        ).ns
-
-    wanted = np.array([[*shape, window_like(curves, window)]])
-    return log_efficiency(
-        curves, head_places(curves.shapes), head_places(wanted)[0], bound_ns, prompts, length
-    )
+    """Time of the shortest prompt that was measured, float64[1]."""
+    shortest, one = known.second[:1], np.ones(1)
+    bound = prefill_attention_bound(peaks, kv_precision, shortest, causal_pairs(shortest), *shape)
+    return known.time_ns(bound.ns, one, shortest)
 
 
 def _prompt_tokens(keys: Floats, window: int) -> Floats:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vsim.sim.machine.kernel_tables import KernelTables
-from vsim.sim.timing.efficiency import log_efficiency
+from vsim.sim.timing.efficiency import Surface, surface
 from vsim.sim.timing.roofline import (
     ACTIVATION_BYTES,
     Bound,
@@ -56,20 +56,40 @@ def product_bound(peaks: Peaks, precision: str, m: ArrayLike, n: int, k: int) ->
     return peaks.bound(moved, 2.0 * tokens * n * k, precision)
 
 
-def product_ns(
-    tables: KernelTables, peaks: Peaks, precision: str, m: ArrayLike, n: int, k: int
-) -> Floats:
-    """Time of a product, nanoseconds; 0 for no tokens. Arguments as in `product_bound`."""
-    tokens = np.atleast_1d(np.asarray(m, dtype=np.float64))
+def product_surface(tables: KernelTables, peaks: Peaks, precision: str, n: int, k: int) -> Surface:
+    """The efficiency of a product's shape over m. Arguments as in `product_bound`."""
     curves = tables.find("products", STAND_INS[precision], ("",))
     own = curves.precision
 
     def bound_ns(shape: NDArray[np.int64], first: Floats, second: Floats) -> Floats:
         return product_bound(peaks, own, first, int(shape[0]), int(shape[1])).ns
 
-    efficiency = log_efficiency(
-        curves, np.log2(curves.shapes), np.log2([n, k]), bound_ns, np.maximum(tokens, 1.0)
-    )
+    return surface(curves, np.log2(curves.shapes), np.log2([n, k]), bound_ns)
+
+
+def product_ns(
+    tables: KernelTables,
+    peaks: Peaks,
+    precision: str,
+    m: ArrayLike,
+    n: int,
+    k: int,
+    known: Surface | None = None,
+) -> Floats:
+    """Time of a product, nanoseconds; 0 for no tokens.
+
+    Args:
+        tables: of this GPU.
+        peaks: the GPU's.
+        precision: of the weights.
+        m: tokens.
+        n: outputs, on this GPU.
+        k: inputs, on this GPU.
+        known: its `product_surface`, where that was made before.
+    """
+    if known is None:
+        known = product_surface(tables, peaks, precision, n, k)
+    tokens = np.atleast_1d(np.asarray(m, dtype=np.float64))
     bound = product_bound(peaks, precision, tokens, n, k).ns
-    time = (bound + curves.floor_ns) * np.exp(-efficiency)
+    time = known.time_ns(bound, np.maximum(tokens, 1.0))
     return np.where(tokens > 0, time, 0.0).reshape(np.shape(m))

@@ -1,7 +1,7 @@
 """Small kernels of a layer: norms, rotary embeddings, writes of KV, activations, and gaps.
 
-Each moves its bytes once, at a share of the memory's bandwidth, and takes a floor at least, which is
-what short batches see. Shares and floors were measured on an H200 as vLLM 0.25.1 compiles these
+Each moves its bytes once, at a share of the memory's bandwidth, and takes a floor at least, which
+is what short batches see. Shares and floors were measured on an H200 as vLLM 0.25.1 compiles these
 kernels (2026-11-26, hidden 4,096, inner 14,336, 1 to 8,192 tokens; `traces/recorded/kernels`).
 """
 

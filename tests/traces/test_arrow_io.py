@@ -55,6 +55,13 @@ ROWS: dict[str, list[dict[str, Any]]] = {
          "kv_used": 0.5, "finished_prompt_tokens": 20, "generated_tokens": 1, "preempted": 0}
         for end_ns in (4, 6)
     ],
+    "kernel_tables": [
+        {"kernel": "products", "precision": "bf16", "variant": "", "shape": [64, 128],
+         "first": [1, 8, 9], "second": [0], "time_code": [640, -1, 700]},
+        {"kernel": "decode_attention", "precision": "fp8", "variant": "full",
+         "shape": [8, 1, 128, 0], "first": [1, 2], "second": [16, 64],
+         "time_code": [800, 801, 802, 900]},
+    ],
 }  # fmt: skip
 METADATA = {"requests": {"block_tokens": "16"}}
 
@@ -133,6 +140,16 @@ WRONG_VALUES = [
     ("operations", 0, {"submit_ns": 7, "start_ns": 7}, "column end_ns: is 5, before start_ns 7"),
     ("operations", 1, {"depends_on": [1]}, "row 1, column depends_on: holds [1]; an operation"),
     ("operations", 1, {"depends_on": [0, 3]}, "row 1, column depends_on: holds [0, 3]; an"),
+    ("kernel_tables", 0, {"kernel": "product"}, "'product' is unknown (did you mean 'products'?)"),
+    ("kernel_tables", 1, {"shape": [8, -1]}, "row 1, column shape: holds -1; write 0 or more"),
+    ("kernel_tables", 0, {"first": [1, 9, 9]}, "row 0, column first: does not rise; write rising"),
+    ("kernel_tables", 1, {"second": [64, 16]}, "row 1, column second: does not rise; write rising"),
+    ("kernel_tables", 1, {"first": [], "time_code": []}, "row 1, column first: is empty; write"),
+    ("kernel_tables", 1, {"time_code": [1, 2, 3]},
+     "row 1, column time_code: holds 3 codes for 4 pairs of points"),
+    ("kernel_tables", 0, {"time_code": [640, -2, 700]}, "column time_code: holds -2; write -1"),
+    ("kernel_tables", 0, {"time_code": [640, 4000, 700]}, "holds a code above 3008, which is more"),
+    ("kernel_tables", 0, {"time_code": [-1, -1, -1]}, "column time_code: holds no measured time"),
     ("operations", 0, {"kind": "maps"}, "column kind: 'maps' is unknown (did you mean 'map'?)"),
 ]  # fmt: skip
 

@@ -84,6 +84,8 @@ FIELDS: dict[str, tuple[tuple[str, ...], str, Any]] = {
     "launch.step_overhead.value": ((), "launch.step_overhead.value", "5ms"),
 }  # fmt: skip
 LATER = {
+    "kernels[].stack": "step times that are a sum of kernels",
+    "kernels[].file": "step times that are a sum of kernels",
     "power.idle_w.value": "energy",
     "power.max_w.value": "energy",
     "vmm[].reserve": "replay on a GPU: a run maps into ranges that it has",
@@ -121,6 +123,7 @@ def base_machine() -> dict[str, Any]:
         if link["source"] == "host":
             link["reverse_bandwidth"] = group | {"value": "20GB/s"}
     machine["tiers"][0]["page_granularity"]["value"] = "4MiB"  # between the VMM table's chunks
+    machine["kernels"] = machine["kernels"][:1]  # so that it may name another stack
     order = {"peer": 0, "host": 1, "nvme": 2}
     machine["links"].sort(key=lambda link: order.get(link["source"], 9))
     return machine
@@ -179,13 +182,14 @@ def test_a_field_of_a_machine_changes_some_metric(name: str, folder: Path) -> No
 
 @pytest.mark.parametrize("name", LATER)
 def test_a_field_for_later_changes_nothing_yet_and_says_so(name: str, folder: Path) -> None:
-    place = name.replace("vmm[]", "vmm.0")
-    value = {"power.idle_w.value": 1.0, "power.max_w.value": 9000.0}.get(name, "900us")
+    place = name.replace("[]", ".0")
+    value = {"power.idle_w.value": 1.0, "power.max_w.value": 9000.0, "kernels[].stack": "sglang",
+             "kernels[].file": "other.arrow"}.get(name, "900us")  # fmt: skip
     assert metrics(changed(place, value), MAPPED, folder) == unchanged(MAPPED, folder)
     model: Any = Machine
     for key in re.sub(r"\[\]|\.value", "", name).split("."):
         info = model.model_fields[key]
-        inner = re.search(r"(VmmRow|Power)", str(info.annotation))
+        inner = re.search(r"(VmmRow|Power|KernelFile)", str(info.annotation))
         if inner:
             model = getattr(__import__("vsim.sim.machine.machine", fromlist=["x"]), inner[1])
     assert "No run" in (info.description or "") or "No run" in (model.__doc__ or "")

@@ -86,7 +86,8 @@ def changed(change: Any) -> dict[str, Any]:
 
 def test_the_catalogue_holds_the_machines_it_promises() -> None:
     promised = {"a10", "rtx4090", "a100-80g", "4xa100-nvlink", "h100", "h200", "2xh200-nvlink",
-                "gh200", "b200", "h200-measured", "2xh200-measured"}  # fmt: skip
+                "gh200", "b200", "h200-measured", "2xh200-measured", "l40s", "rtx-pro-6000", "b300",
+                "gb200", "gb300"}  # fmt: skip
     assert promised <= set(catalogue_names())
     for name in catalogue_names():
         machine = load_machine(name)
