@@ -13,13 +13,13 @@ from vsim.sim.feasibility import refuse_for_memory, refuse_what_is_infeasible
 from vsim.sim.machine.loading import load_machine
 from vsim.sim.model.loading import load_model
 from vsim.sim.model.parallel import check_peer
-from vsim.sim.profiles.rules import served, server_rules, with_profile
+from vsim.sim.profiles.rules import server_rules, with_profile
+from vsim.sim.profiles.server_cost import server_cost
 from vsim.sim.results.output import Result, RunTables, begun_folder, make_result
 from vsim.sim.scenario.applicability import refuse_what_cannot_act
 from vsim.sim.scenario.case import Case
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.scenario.workload import load_requests, seed_acts, shape_requests
-from vsim.sim.timing.step_cost import step_cost
 from vsim.traces.request_check import check_requests
 from vsim.traces.requests import Requests
 from vsim.traces.writing import FreshFolder
@@ -83,14 +83,7 @@ def _simulate(
     machine = load_machine(_located(scenario.machine, base))
     model = load_model(_located(scenario.model, base))
     scenario = with_profile(scenario, machine)
-    cost = step_cost(
-        machine,
-        model,
-        tensor=scenario.parallel.tensor,
-        pipeline=scenario.parallel.pipeline,
-        weights=scenario.precision.weights,
-        kv=scenario.precision.kv,
-    )
+    cost = server_cost(scenario, machine, model)
     if requests is None and scenario.workload.attention is not None:
         # placement policies and solvers take long to import, and no other run needs them
         from vsim.sim.attention_run.run import run_attention
@@ -103,7 +96,6 @@ def _simulate(
     requests = shape_requests(scenario, requests)
     seeded = seed_acts(scenario, requests)
     rules = server_rules(scenario.engine, model, cost.gpus)
-    cost = served(cost, scenario, machine, model, rules)
     case = Case(scenario, machine, cost, requests, Path(base), seeded, keep)
     refuse_what_cannot_act(case)
     check_peer(machine, cost.gpus, tuple(tier.tier for tier in scenario.tiers))

@@ -168,8 +168,9 @@ def begin_step(w: World, now: int) -> int:
 
     A pipelined engine planned it at `plan_at`, when it saw the tokens of the step before the last.
     It launches the kernels until `launched`. If its own process does that, it sees the last step's
-    tokens only then; else as soon as the GPU has them. A decoding batch is one graph, which starts when it is launched; other kernels
-    start as they are launched, and the last one can't end before that.
+    tokens only then; else as soon as the GPU has them. A decoding batch is one graph, which starts
+    when it is launched; other kernels start as they are launched, and the last one can't end before
+    that.
     """
     body = min(step_demand(w, now), 2.0 * LAST_NS)  # a run ends before such a step does
     vmm = 0.0

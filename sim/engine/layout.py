@@ -200,8 +200,9 @@ FIELDS: tuple[tuple[str, "np.dtype[Any]"], ...] = (
     ("s", SLOT), ("ref", _I4), ("free", _I4), ("at", _I4), ("ids", _I4), ("parts", _I4),
     ("part_page", _I4), ("table", _I4), ("low", _I4), ("run", _I4), ("share", _I8), ("emit", _I4),
     ("load", _I4), ("ready", _I4), ("rows", _I4), ("release", _I8), ("out", OUT), ("p", PATH),
-    ("pr", PATH_RATE), ("use", _F8), ("times", _F8), ("scratch", _F8), ("f", FLOW), ("done", FLOW), ("target", _F8),
-    ("step", STEP), ("gap", _I8), ("op", OPERATION), ("op_pages", _I8), ("hit", _I4), ("wait", _I8),
+    ("pr", PATH_RATE), ("use", _F8), ("times", _F8), ("scratch", _F8), ("f", FLOW),
+    ("done", FLOW), ("target", _F8), ("step", STEP), ("gap", _I8), ("op", OPERATION),
+    ("op_pages", _I8), ("hit", _I4), ("wait", _I8),
     ("links", LINK), ("mark", _I4), ("key", _I4), ("policy", POLICY), ("ghosts", GHOST),
     ("worth", WORTH), ("heap", HEAP),
 )  # fmt: skip

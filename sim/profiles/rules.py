@@ -4,15 +4,10 @@ from dataclasses import dataclass, replace
 
 from vsim.sim.machine.machine import Machine
 from vsim.sim.model.model import Model
-from vsim.sim.model.parallel import lay_out
 from vsim.sim.profiles.loading import load_profile
 from vsim.sim.profiles.profile import Admission, Budget, EngineProfile, Graphs
 from vsim.sim.scenario.scenario import EngineSettings, Scenario
 from vsim.sim.timing.curve import Curve, curve, line
-from vsim.sim.timing.kernel_curves import kernel_curves
-from vsim.sim.timing.kernels import kernels_of
-from vsim.sim.timing.kv_room import Reserve, kv_tokens
-from vsim.sim.timing.step_cost import StepCost
 
 _NOTHING = line(0.0)
 
@@ -128,36 +123,3 @@ def _budget(profile: EngineProfile, machine: Machine) -> Budget:
         if fits and not any(word in machine.gpu.name for word in budget.except_gpus):
             return budget
     return profile.budgets[-1]
-
-
-def reserve_of(engine: EngineSettings, machine: Machine, model: Model) -> Reserve:
-    """What an engine leaves of a GPU's memory."""
-    memory = load_profile(engine.profile).memory
-    if memory is None:
-        return Reserve(machine.gpu.memory_utilisation.value)
-    overhead = memory.overhead if model.moe is None else memory.overhead_experts
-    return Reserve(memory.utilisation.value, overhead.value, memory.of_rest)
-
-
-def served(
-    cost: StepCost, scenario: Scenario, machine: Machine, model: Model, rules: ServerRules
-) -> StepCost:
-    """What a step costs under an engine: its kernels, in captured sizes, with the room it reports.
-
-    Args:
-        cost: by the machine's rates.
-        scenario: with its engine's settings filled in.
-        machine: what it runs on.
-        model: what is served.
-        rules: of the engine.
-    """
-    engine, precision = scenario.engine, scenario.precision
-    layout = lay_out(machine, model, scenario.parallel.tensor, scenario.parallel.pipeline)
-    reserve = reserve_of(engine, machine, model)
-    tokens = kv_tokens(machine, model, layout, precision.weights, precision.kv, reserve)
-    if engine.num_gpu_blocks is not None:
-        tokens = engine.num_gpu_blocks * engine.block_tokens
-    room = tokens * cost.kv_bytes_per_token
-    kernels = kernels_of(machine, load_profile(engine.profile).kernels)
-    curves = kernel_curves(machine, model, layout, kernels, precision.weights, precision.kv)
-    return replace(cost, kv_capacity_bytes=room, measured=curves.padded(rules.graph_sizes))

@@ -8,8 +8,9 @@ import numpy as np
 from vsim.sim.machine.machine import Machine, Precision
 from vsim.sim.model.model import Model
 from vsim.sim.model.parallel import check_peer, server_links
+from vsim.sim.profiles.server_cost import server_cost
 from vsim.sim.scenario.scenario import Scenario
-from vsim.sim.timing.step_cost import StepCost, step_cost
+from vsim.sim.timing.step_cost import StepCost
 from vsim.traces.faults import InputError
 from vsim.traces.prefix_chain import dense_codes
 from vsim.traces.requests import Requests
@@ -92,15 +93,17 @@ class RunSettings:
     ) -> StepCost | None:
         """What a step would cost with other settings; None where they are not possible."""
         scenario = self.scenario
+        parallel, precision = scenario.parallel, scenario.precision
+        told = scenario.model_copy(
+            update={
+                "parallel": parallel.model_copy(update={"tensor": tensor or parallel.tensor}),
+                "precision": precision.model_copy(
+                    update={"weights": weights or precision.weights, "kv": kv or precision.kv}
+                ),
+            }
+        )
         try:
-            cost = step_cost(
-                self.machine,
-                self.model,
-                tensor=tensor or scenario.parallel.tensor,
-                pipeline=scenario.parallel.pipeline,
-                weights=weights or scenario.precision.weights,
-                kv=kv or scenario.precision.kv,
-            )
+            cost = server_cost(told, self.machine, self.model)
             check_peer(self.machine, cost.gpus, tuple(tier.tier for tier in scenario.tiers))
         except InputError:
             return None

@@ -35,7 +35,7 @@ from vsim.sim.machine.machine import Machine, Precision
 from vsim.sim.model.model import Model, expected_experts
 from vsim.sim.model.parallel import Layout, lay_out
 from vsim.sim.timing.curve import curve, line, product
-from vsim.sim.timing.kv_room import does_not_fit, held_weight_bytes, kv_tokens
+from vsim.sim.timing.kv_room import Reserve, does_not_fit, held_weight_bytes, kv_tokens
 from vsim.sim.timing.step_curves import StepCurves
 from vsim.traces.faults import refuse
 
@@ -190,6 +190,7 @@ def step_cost(
     pipeline: int = 1,
     weights: Precision = "bf16",
     kv: Precision = "bf16",
+    reserve: Reserve | None = None,
     file: str = "scenario",
 ) -> StepCost:
     """Work out a server's costs.
@@ -201,6 +202,7 @@ def step_cost(
         pipeline: stages.
         weights: precision of the weights.
         kv: precision of the KV cache.
+        reserve: what the engine leaves of each GPU; left out, the share that the machine says.
         file: the name that faults give.
 
     Raises:
@@ -208,7 +210,7 @@ def step_cost(
     """
     layout = lay_out(machine, model, tensor, pipeline, file=file)
     kv_bytes = layout.kv_copies * model.kv_bytes_per_token(kv)
-    capacity = kv_tokens(machine, model, layout, weights, kv) * kv_bytes
+    capacity = kv_tokens(machine, model, layout, weights, kv, reserve) * kv_bytes
     if capacity <= 0:
         refuse(file, does_not_fit(machine, model, layout, weights, kv), place="parallel")
     gpu = machine.gpu

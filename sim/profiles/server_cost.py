@@ -1,0 +1,54 @@
+"""server_cost: what a step costs under an engine: its kernels, captured sizes and room for KV."""
+
+from dataclasses import replace
+
+from vsim.sim.machine.machine import Machine
+from vsim.sim.model.model import Model
+from vsim.sim.model.parallel import lay_out
+from vsim.sim.profiles.loading import load_profile
+from vsim.sim.profiles.rules import server_rules
+from vsim.sim.scenario.scenario import EngineSettings, Scenario
+from vsim.sim.timing.kernel_curves import kernel_curves
+from vsim.sim.timing.kernels import kernels_of
+from vsim.sim.timing.kv_room import Reserve
+from vsim.sim.timing.step_cost import StepCost, step_cost
+
+
+def server_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCost:
+    """Work out the costs of a scenario's server.
+
+    Args:
+        scenario: with its engine's settings filled in.
+        machine: what it runs on.
+        model: what is served.
+
+    Raises:
+        InputError: if the model can't be split so, or does not fit; or a table file is wrong.
+    """
+    engine, precision, degrees = scenario.engine, scenario.precision, scenario.parallel
+    cost = step_cost(
+        machine,
+        model,
+        tensor=degrees.tensor,
+        pipeline=degrees.pipeline,
+        weights=precision.weights,
+        kv=precision.kv,
+        reserve=reserve_of(engine, machine, model),
+    )
+    layout = lay_out(machine, model, degrees.tensor, degrees.pipeline)
+    room = cost.kv_capacity_bytes
+    if engine.num_gpu_blocks is not None:
+        room = engine.num_gpu_blocks * engine.block_tokens * cost.kv_bytes_per_token
+    kernels = kernels_of(machine, load_profile(engine.profile).kernels)
+    curves = kernel_curves(machine, model, layout, kernels, precision.weights, precision.kv)
+    sizes = server_rules(engine, model, cost.gpus).graph_sizes
+    return replace(cost, kv_capacity_bytes=room, measured=curves.padded(sizes))
+
+
+def reserve_of(engine: EngineSettings, machine: Machine, model: Model) -> Reserve:
+    """What an engine leaves of a GPU's memory."""
+    memory = load_profile(engine.profile).memory
+    if memory is None:
+        return Reserve(machine.gpu.memory_utilisation.value)
+    overhead = memory.overhead if model.moe is None else memory.overhead_experts
+    return Reserve(memory.utilisation.value, overhead.value, memory.of_rest)
