@@ -48,6 +48,11 @@ class Reserve:
     overhead_bytes: int = 0
     of_rest: bool = False
 
+    def usable_bytes(self, capacity: float, gpus: int) -> float:
+        """What weights can take of so many GPUs of a capacity."""
+        share = 1.0 if self.of_rest else self.utilisation
+        return gpus * (capacity * share - self.overhead_bytes)
+
     def kv_bytes(self, capacity: float, held: float, gpus: int) -> float:
         """Bytes for KV on so many GPUs of a capacity that hold some weights together."""
         overhead = gpus * self.overhead_bytes
@@ -77,45 +82,58 @@ def kv_tokens(
 
 
 def does_not_fit(
-    machine: Machine, model: Model, layout: Layout, weights: Precision, kv: Precision
+    machine: Machine,
+    model: Model,
+    layout: Layout,
+    weights: Precision,
+    kv: Precision,
+    reserve: Reserve | None = None,
 ) -> str:
     """Say by how much the weights do not fit, and what would."""
-    utilisation = machine.gpu.memory_utilisation.value
+    left = reserve or Reserve(machine.gpu.memory_utilisation.value)
     each = machine.hbm.capacity.value
-    usable = layout.gpus * each * utilisation
+    usable = left.usable_bytes(each, layout.gpus)
+    engine = f" less {left.overhead_bytes / 1e9:.2f} GB" if left.overhead_bytes else ""
+    share = "" if left.of_rest else f" x {left.utilisation:g}"
     needed = held_weight_bytes(model, layout, weights)
     message = (
         f"{model.name} in {weights} needs {needed / 1e9:.2f} GB of weights and room for KV;"
         f" {machine.name} with tensor {layout.tensor} x pipeline {layout.pipeline} has"
-        f" {layout.gpus} x {each / 1e9:.2f} GB x {utilisation:g} usable = {usable / 1e9:.2f} GB"
+        f" {layout.gpus} x ({each / 1e9:.2f} GB{share}{engine}) usable = {usable / 1e9:.2f} GB"
     )
     if layout.pipeline > 1 and needed < usable:
         fullest = max(_stage_weight_bytes(model, layout, weights))
-        share = usable / layout.pipeline
-        message += f", and its fullest stage {fullest / 1e9:.2f} of {share / 1e9:.2f} GB"
+        each_stage = usable / layout.pipeline
+        message += f", and its fullest stage {fullest / 1e9:.2f} of {each_stage / 1e9:.2f} GB"
     ways = []
     count = machine.gpu.count
     degrees = [(t, p) for p in range(1, count + 1) for t in range(1, count // p + 1)]
     for tensor, pipeline in sorted(degrees, key=lambda pair: (pair[0] * pair[1], pair[1])):
-        if _fits(machine, model, tensor, pipeline, weights, kv):
+        if _fits(machine, model, tensor, pipeline, weights, kv, reserve):
             ways.append(f"parallel: {{tensor: {tensor}, pipeline: {pipeline}}}")
             break
     lower: tuple[Precision, ...] = ("fp8", "int4")
     for precision in lower:
-        if _fits(machine, model, layout.tensor, layout.pipeline, precision, kv):
+        if _fits(machine, model, layout.tensor, layout.pipeline, precision, kv, reserve):
             ways.append(f"precision: {{weights: {precision}}}")
             break
     if ways:
         return f"{message}; write {' or '.join(ways)}"
-    gpus = math.floor(needed / (each * utilisation)) + 1
+    gpus = math.floor(needed / left.usable_bytes(each, 1)) + 1
     return f"{message}; take a machine with more HBM, such as {gpus} GPUs of this size"
 
 
 def _fits(
-    machine: Machine, model: Model, tensor: int, pipeline: int, weights: Precision, kv: Precision
+    machine: Machine,
+    model: Model,
+    tensor: int,
+    pipeline: int,
+    weights: Precision,
+    kv: Precision,
+    reserve: Reserve | None,
 ) -> bool:
     try:
         layout = lay_out(machine, model, tensor, pipeline)
     except InputError:
         return False
-    return kv_tokens(machine, model, layout, weights, kv) > 0
+    return kv_tokens(machine, model, layout, weights, kv, reserve) > 0

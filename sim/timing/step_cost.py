@@ -212,7 +212,7 @@ def step_cost(
     kv_bytes = layout.kv_copies * model.kv_bytes_per_token(kv)
     capacity = kv_tokens(machine, model, layout, weights, kv, reserve) * kv_bytes
     if capacity <= 0:
-        refuse(file, does_not_fit(machine, model, layout, weights, kv), place="parallel")
+        refuse(file, does_not_fit(machine, model, layout, weights, kv, reserve), place="parallel")
     gpu = machine.gpu
     effective = layout.gpus / layout.imbalance
     fixed, per_token = _communication_ns(machine, model, layout)
