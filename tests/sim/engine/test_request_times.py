@@ -50,6 +50,18 @@ def test_one_request_alone_on_round_figures() -> None:
     assert found.first_token_ns.tolist() == [2_200]
     assert found.last_token_ns.tolist() == [6_405]
     assert found.simulated_ns == 6_405
+    booked = {name: ns for name, ns in found.time_ns.items() if ns}
+    assert booked == {
+        "launch": 3_000, "hbm_weights": 3_000, "hbm_kv": 100 + 101 + 102, "small_kernels": 102,
+    }  # fmt: skip
+
+
+def test_every_step_books_its_parts_to_the_nearest_nanosecond() -> None:
+    # 700 times 1,000 ns of weights in a body of 1,001 and its context
+    found = run(make_requests([0], [1], [700]))
+    assert found.time_ns["hbm_weights"] == 700 * 1_000
+    assert found.time_ns["small_kernels"] == 700
+    assert found.time_ns["hbm_kv"] == sum(range(1, 701))
 
 
 def test_a_request_of_one_output_token_is_one_step() -> None:
