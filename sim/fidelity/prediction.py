@@ -117,13 +117,13 @@ def _predict(scenario: Scenario, repeat: Repeat, folder: Path) -> Prediction:
     return prediction_of(result.requests, result.summary)
 
 
+HITS: Final = "hit_tokens_"
+"""How a result's columns of hits by tier begin; HBM's is the first."""
+
+
 def prediction_of(table: Any, summary: Mapping[str, Any]) -> Prediction:
     """Make a prediction of a result's requests, in their order, and its summary."""
-    lower = [
-        name
-        for name in table.column_names
-        if name.startswith("hit_tokens_") and name != "hit_tokens_hbm"
-    ]
+    hbm, *lower = (name for name in table.column_names if name.startswith(HITS))
     zeros = np.zeros(len(table), np.int64)
     status = table.column("status").to_pylist()
     itl = summary.get("itl_ms", {})
@@ -133,7 +133,7 @@ def prediction_of(table: Any, summary: Mapping[str, Any]) -> Prediction:
         scheduled_ns=integers(table.column("admitted_ns")),
         first_token_ns=integers(table.column("first_token_ns")),
         last_token_ns=integers(table.column("last_token_ns")),
-        hbm_hit_tokens=integers(table.column("hit_tokens_hbm")),
+        hbm_hit_tokens=integers(table.column(hbm)),
         lower_hit_tokens=sum((integers(table.column(name)) for name in lower), zeros),
         preemptions=integers(table.column("preemptions")),
         served=np.array([each == "completed" for each in status]),

@@ -12,6 +12,7 @@ from vsim.sim.fidelity.check import Checked, ClassScore, RunScore
 from vsim.sim.fidelity.classes import FIGURES
 from vsim.sim.fidelity.comparison import Comparison
 from vsim.sim.fidelity.errors import LATENCIES, Errors, Total, points
+from vsim.traces.faults import one_line
 
 WIDTH: Final = 100
 _TITLES: Final[Mapping[str, str]] = {
@@ -55,7 +56,7 @@ def show_check(checked: Checked, console: Console | None = None) -> None:
             to.print(_class_table(scores))
     to.print(Text(_CLASSES, style="dim"))
     for line in _words(checked):
-        to.print(Text(line))
+        to.print(Text(one_line(line)))
 
 
 def _class_block(score: ClassScore) -> RenderableType:
@@ -64,7 +65,7 @@ def _class_block(score: ClassScore) -> RenderableType:
         parts.append(_run_table(score.runs))
     if any(each.predicted is not None for each in score.throughputs):
         parts.append(_throughput_table(score))
-    parts += [Text(f"not scored: {name}: {reason}") for name, reason in score.reasons]
+    parts += [Text(one_line(f"not scored: {name}: {reason}")) for name, reason in score.reasons]
     return Group(*parts, Text(""))
 
 
@@ -83,7 +84,7 @@ def _run_table(scores: tuple[RunScore, ...]) -> Table:
     table = _plain_table("run", "n", *titles, "span", "preempt.", "hits")
     for score in scores:
         if score.errors is not None:
-            table.add_row(score.run.name, *_run_cells(score.errors))
+            table.add_row(Text(one_line(score.run.name)), *_run_cells(score.errors))
     return table
 
 
@@ -118,7 +119,7 @@ def _throughput_table(score: ClassScore) -> Table:
     for each in score.throughputs:
         if each.predicted is not None:
             table.add_row(
-                each.measured.name,
+                Text(one_line(each.measured.name)),
                 f"{each.measured.output_tokens_per_s:,.0f}",
                 f"{each.predicted:,.0f}",
                 percent(each.signed, sign=True),
@@ -167,7 +168,7 @@ def _figure(score: ClassScore, name: str) -> str:
 def show_comparison(compared: Comparison, console: Console | None = None) -> None:
     """Print a prediction beside what was measured."""
     to = console or Console(width=WIDTH, highlight=False)
-    to.print(Text(f"{compared.prediction} beside {compared.run}", style="bold"))
+    to.print(Text(one_line(f"{compared.prediction} beside {compared.run}"), style="bold"))
     table = _plain_table("", "measured", "predicted", "error")
     for figure in compared.figures:
         unit = f" {figure.unit}" if figure.unit else ""
