@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsim.sim.fidelity.measured import Int64s, MeasuredRun, MeasuredThroughput, Repeat
-from vsim.sim.fidelity.scenario_for import scenario_for
+from vsim.sim.fidelity.scenario_for import Pacing, scenario_for
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.simulation import simulate
 from vsim.traces.arrow_arrays import integers
@@ -49,11 +49,15 @@ class Prediction:
     step_parts_ms: Mapping[str, float]
 
 
-def predict(run: MeasuredRun) -> tuple[Prediction, ...]:
-    """Predict every repeat of a run, each with the arrivals that it had.
+def predict(run: MeasuredRun, pacing: Pacing = "arrivals") -> tuple[Prediction, ...]:
+    """Predict every repeat of a run.
 
-    Arrivals are those recorded, also of a turn that waited for the last one's answer: so a
-    request's error is its own, and not that of the turns before it.
+    Args:
+        run: what was measured.
+        pacing: `arrivals`: each request arrives when it did in that repeat, also a turn that waited
+            for the last one's answer, so that a request's error is its own and not that of the
+            turns before it. `think_times`: such a turn follows the predicted answer, as it must
+            where nothing was measured.
 
     Raises:
         NotScoredError: what was served can't be said yet, and why.
@@ -61,7 +65,7 @@ def predict(run: MeasuredRun) -> tuple[Prediction, ...]:
     """
     with TemporaryDirectory(prefix="vsim-") as name:
         folder = Path(name)
-        scenario = scenario_for(run, folder)
+        scenario = scenario_for(run, folder, pacing)
         return tuple(_predict(scenario, repeat, folder) for repeat in run.repeats)
 
 
