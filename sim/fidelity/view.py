@@ -22,8 +22,8 @@ _TITLES: Final[Mapping[str, str]] = {
 }  # fmt: skip
 _RUNS: Final = (
     "TTFT, TPOT, E2E: median error of a request; then what their mean is off by; then ±, how far a "
-    "median request differs between repeats: in %. span: makespan, in %. preempt.: predicted / "
-    "measured in a repeat. hits: points off in HBM · below it."
+    "median request differs between repeats: in %. span: makespan, in %. preempt.: "
+    "predicted/measured in a repeat. hits: points off in HBM/below it."
 )
 _CLASSES: Final = (
     "Reached / tolerated, in %; hits in points. TTFT, TPOT, E2E: median error of a request, then "
@@ -100,14 +100,14 @@ def _run_cells(errors: Errors) -> Iterator[str]:
             yield percent(found.spread)
     yield percent(errors.makespan_s.signed, sign=True)
     yield _beside(errors.preemptions)
-    yield f"{_points(errors.hbm_hits)} · {_points(errors.lower_hits)}"
+    yield f"{_points(errors.hbm_hits)}/{_points(errors.lower_hits)}"
 
 
 def _beside(total: Total | None) -> str:
     if total is None:
         return "–"
     count = len(total.measured)
-    return f"{sum(total.predicted) / count:.0f} / {sum(total.measured) / count:.0f}"
+    return f"{sum(total.predicted) / count:.0f}/{sum(total.measured) / count:.0f}"
 
 
 def _points(hits: Total | None) -> str:
