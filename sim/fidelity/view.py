@@ -111,7 +111,10 @@ def _beside(total: Total | None) -> str:
 
 
 def _points(hits: Total | None) -> str:
-    return "–" if hits is None else f"{points(hits):+.1f}"
+    if hits is None:
+        return "–"
+    off = round(points(hits), 1)
+    return f"{off:+.1f}" if off else "0.0"
 
 
 def _throughput_table(score: ClassScore) -> Table:
