@@ -27,8 +27,9 @@ fidelity: $(STAMP)
 
 # Lowers tolerances to what is reached, and raises none.
 tolerances: $(STAMP)
-	$(BIN)/python -m vsim.sim.fidelity.tighten > tolerances.tmp && \
-	    mv tolerances.tmp sim/fidelity/tolerances.yaml
+	@mkdir -p build
+	$(BIN)/python -m vsim.sim.fidelity.tighten > build/tolerances.yaml
+	mv build/tolerances.yaml sim/fidelity/tolerances.yaml
 
 # Benchmarks are no tests: they do large work, and their figures want a quiet machine.
 bench: $(STAMP)

@@ -1,7 +1,7 @@
 """What `vsim check` does: find measured runs, predict them, judge."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -9,22 +9,28 @@ from vsim.sim.fidelity.check import Checked, Progress, check
 from vsim.sim.fidelity.classes import load_classes
 from vsim.sim.fidelity.finding import find, find_all
 from vsim.sim.fidelity.junit import MARK, junit_text
+from vsim.sim.fidelity.scenario_for import Pacing
 from vsim.sim.fidelity.view import show_check
-from vsim.traces.faults import Fault, InputError
+from vsim.traces.faults import Fault, InputError, refuse, suggestion
 from vsim.traces.writing import fresh_file
 
 
-def run_check(path: str | None, *, junit: str | None) -> bool:
+def run_check(path: str | None, *, junit: str | None, pacing: str = "arrivals") -> bool:
     """Predict measured runs and print the errors; return whether all classes are in tolerance.
 
     Args:
         path: a recording, a table, or a folder of them; None: every recording of the repository,
             and the public runs that VSIM_REAL_RUNS names.
         junit: where to write the outcome as JUnit XML, or None.
+        pacing: `arrivals`, those that were recorded, or `think_times`: a turn follows the predicted
+            answer of the last one.
 
     Raises:
         InputError: with every fault found.
     """
+    known: Mapping[str, Pacing] = {"arrivals": "arrivals", "think_times": "think_times"}
+    if pacing not in known:
+        refuse("--pacing", f"'{pacing}' is unknown{suggestion(pacing, known)}")
     with ExitStack() as stack:
         file = None
         if junit is not None:
@@ -33,7 +39,13 @@ def run_check(path: str | None, *, junit: str | None) -> bool:
         classes = load_classes()
         found = find_all() if path is None else find(Path(path))
         with _progress() as progress:
-            checked = check(found, classes, complete=path is None, progress=progress)
+            checked = check(
+                found,
+                classes,
+                complete=path is None,
+                pacing=known[pacing],
+                progress=progress,
+            )
         _refuse_nothing(checked, path or "the recordings")
         show_check(checked)
         if file is not None:

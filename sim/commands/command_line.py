@@ -59,11 +59,18 @@ def register(app: typer.Typer, show: Show | None = None) -> None:
         junit: Annotated[
             str | None, typer.Option(metavar="FILE", help="Write the outcome as JUnit XML.")
         ] = None,
+        pacing: Annotated[
+            str,
+            typer.Option(
+                help="arrivals: turns arrive when they did; think_times: after the predicted "
+                "answer of the last turn."
+            ),
+        ] = "arrivals",
     ) -> None:
         """Predict recorded runs of real servers, and fail where errors leave their tolerance."""
         from vsim.sim.commands.check import run_check
 
-        if not run_check(path, junit=junit):
+        if not run_check(path, junit=junit, pacing=pacing):
             raise typer.Exit(1)
 
     measured = typer.Typer(help="Import runs of real servers.", no_args_is_help=True)

@@ -13,11 +13,12 @@ from vsim.sim.fidelity.classes import (
     throughput_figures,
     unjudged,
 )
-from vsim.sim.fidelity.errors import Errors, errors_of
+from vsim.sim.fidelity.errors import Errors
 from vsim.sim.fidelity.finding import Found
 from vsim.sim.fidelity.measured import MeasuredRun, MeasuredThroughput
 from vsim.sim.fidelity.prediction import predict, predict_throughput
-from vsim.sim.fidelity.scenario_for import NotScoredError
+from vsim.sim.fidelity.scenario_for import NotScoredError, Pacing
+from vsim.sim.fidelity.scoring import errors_of
 from vsim.traces.faults import InputError
 
 
@@ -119,7 +120,12 @@ Progress = Callable[[str], None]
 
 
 def check(
-    found: Found, classes: Classes, *, complete: bool = False, progress: Progress | None = None
+    found: Found,
+    classes: Classes,
+    *,
+    complete: bool = False,
+    pacing: Pacing = "arrivals",
+    progress: Progress | None = None,
 ) -> Checked:
     """Predict everything that was found, and judge it.
 
@@ -127,6 +133,7 @@ def check(
         found: measured runs.
         classes: classes and their tolerances.
         complete: whether every recording of the repository should be among them.
+        pacing: when a turn arrives that waited for the last one's answer, see `predict`.
         progress: is told the name of each run before it is predicted.
     """
     tell = progress or (lambda name: None)
@@ -134,7 +141,7 @@ def check(
     throughputs: dict[str, list[ThroughputScore]] = {}
     for run in found.runs:
         tell(run.name)
-        runs.setdefault(_name(class_of(run, classes)), []).append(_score(run))
+        runs.setdefault(_name(class_of(run, classes)), []).append(_score(run, pacing))
     for measured in found.throughputs:
         tell(measured.name)
         name = _name(class_of(measured, classes))
@@ -152,9 +159,9 @@ def _name(of: RunClass | None) -> str:
     return "" if of is None else of.name
 
 
-def _score(run: MeasuredRun) -> RunScore:
+def _score(run: MeasuredRun, pacing: Pacing) -> RunScore:
     try:
-        return RunScore(run, errors_of(run, predict(run)))
+        return RunScore(run, errors_of(run, predict(run, pacing)))
     except NotScoredError as error:
         return RunScore(run, None, str(error))
     except InputError as error:

@@ -6,9 +6,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from vsim.sim.fidelity.errors import GAPS, Errors, Total, errors_of
+from vsim.sim.fidelity.errors import GAPS, Errors, Total
 from vsim.sim.fidelity.measured import MeasuredRun
 from vsim.sim.fidelity.prediction import Prediction
+from vsim.sim.fidelity.scoring import errors_of
 
 _SUMMARISED: Final[Mapping[str, str]] = {
     "ttft": "ttft_ms", "tpot": "tpot_ms", "itl": "itl_ms", "e2e": "e2e_ms",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsim.sim.fidelity.measured import Int64s, MeasuredRun, MeasuredThroughput, Repeat
-from vsim.sim.fidelity.scenario_for import scenario_for
+from vsim.sim.fidelity.scenario_for import Pacing, scenario_for
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.simulation import simulate
 from vsim.traces.arrow_arrays import integers
@@ -49,11 +49,15 @@ class Prediction:
     step_parts_ms: Mapping[str, float]
 
 
-def predict(run: MeasuredRun) -> tuple[Prediction, ...]:
-    """Predict every repeat of a run, each with the arrivals that it had.
+def predict(run: MeasuredRun, pacing: Pacing = "arrivals") -> tuple[Prediction, ...]:
+    """Predict every repeat of a run.
 
-    Arrivals are those recorded, also of a turn that waited for the last one's answer: so a
-    request's error is its own, and not that of the turns before it.
+    Args:
+        run: what was measured.
+        pacing: `arrivals`: each request arrives when it did in that repeat, also a turn that waited
+            for the last one's answer, so that a request's error is its own and not that of the
+            turns before it. `think_times`: such a turn follows the predicted answer, as it must
+            where nothing was measured.
 
     Raises:
         NotScoredError: what was served can't be said yet, and why.
@@ -61,7 +65,7 @@ def predict(run: MeasuredRun) -> tuple[Prediction, ...]:
     """
     with TemporaryDirectory(prefix="vsim-") as name:
         folder = Path(name)
-        scenario = scenario_for(run, folder)
+        scenario = scenario_for(run, folder, pacing)
         return tuple(_predict(scenario, repeat, folder) for repeat in run.repeats)
 
 
@@ -117,13 +121,13 @@ def _predict(scenario: Scenario, repeat: Repeat, folder: Path) -> Prediction:
     return prediction_of(result.requests, result.summary)
 
 
+HITS: Final = "hit_tokens_"
+"""How a result's columns of hits by tier begin; HBM's is the first."""
+
+
 def prediction_of(table: Any, summary: Mapping[str, Any]) -> Prediction:
     """Make a prediction of a result's requests, in their order, and its summary."""
-    lower = [
-        name
-        for name in table.column_names
-        if name.startswith("hit_tokens_") and name != "hit_tokens_hbm"
-    ]
+    hbm, *lower = (name for name in table.column_names if name.startswith(HITS))
     zeros = np.zeros(len(table), np.int64)
     status = table.column("status").to_pylist()
     itl = summary.get("itl_ms", {})
@@ -133,7 +137,7 @@ def prediction_of(table: Any, summary: Mapping[str, Any]) -> Prediction:
         scheduled_ns=integers(table.column("admitted_ns")),
         first_token_ns=integers(table.column("first_token_ns")),
         last_token_ns=integers(table.column("last_token_ns")),
-        hbm_hit_tokens=integers(table.column("hit_tokens_hbm")),
+        hbm_hit_tokens=integers(table.column(hbm)),
         lower_hit_tokens=sum((integers(table.column(name)) for name in lower), zeros),
         preemptions=integers(table.column("preemptions")),
         served=np.array([each == "completed" for each in status]),

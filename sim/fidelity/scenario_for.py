@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from vsim.sim.fidelity.measured import MeasuredRun, MeasuredThroughput
 from vsim.sim.fidelity.settings import ServerSettings
@@ -30,6 +30,7 @@ from vsim.traces.faults import InputError
 from vsim.traces.writing import sink
 
 Measured = MeasuredRun | MeasuredThroughput
+Pacing = Literal["arrivals", "think_times"]
 
 _CATALOGUE_OF: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -55,12 +56,14 @@ class NotScoredError(Exception):
     """A measured run can't be predicted; says why."""
 
 
-def scenario_for(run: Measured, folder: Path) -> Scenario:
+def scenario_for(run: Measured, folder: Path, pacing: Pacing = "arrivals") -> Scenario:
     """Say in the simulator's words what server was measured.
 
     Args:
         run: what was measured.
         folder: where the model's configuration is written; the scenario's paths start there.
+        pacing: whether a turn arrives when it did, or its pause after the predicted last token of
+            the turn before; without such turns it is the same.
 
     Raises:
         NotScoredError: what was served can't be said yet, and why.
@@ -86,7 +89,7 @@ def scenario_for(run: Measured, folder: Path) -> Scenario:
         tiers.append(TierSettings(tier="host", capacity=settings.host_bytes, write="through"))
     return Scenario(
         name=_name(run.name),
-        workload=Workload(trace=run.file),
+        workload=_workload(run, pacing),
         machine=machine_name,
         model=model_name,
         parallel=Parallel(tensor=settings.tensor, pipeline=settings.pipeline),
@@ -94,6 +97,15 @@ def scenario_for(run: Measured, folder: Path) -> Scenario:
         engine=_engine(settings, caches, profile_for(run)),
         tiers=tuple(tiers),
     )
+
+
+def _workload(run: Measured, pacing: Pacing) -> Workload:
+    follows = isinstance(run, MeasuredRun) and all(
+        bool(((r.requests.parent >= 0) & (r.requests.think_ns >= 0)).any()) for r in run.repeats
+    )
+    if pacing == "arrivals" or not follows:
+        return Workload(trace=run.file)
+    return Workload(trace=run.file, pacing=pacing)
 
 
 def _engine(settings: ServerSettings, caches: bool, engine: str) -> EngineSettings:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from vsim.sim.fidelity.measured import Int64s, MeasuredRun, Repeat
-from vsim.sim.fidelity.prediction import Prediction, prediction_of
+from vsim.sim.fidelity.prediction import HITS, Prediction, prediction_of
 from vsim.sim.inputs.yaml_input import read_text
 from vsim.sim.results.output import REQUESTS, SUMMARY
 from vsim.traces.arrow_arrays import integers
@@ -19,7 +19,7 @@ from vsim.traces.id_rows import IdRows
 
 _BROKEN = (pa.ArrowException, OSError, ValueError, TypeError, KeyError)
 _COLUMNS = ("id", "prompt_tokens", "output_tokens", "arrival_ns", "admitted_ns", "first_token_ns",
-            "last_token_ns", "hit_tokens_hbm", "preemptions", "status")  # fmt: skip
+            "last_token_ns", "preemptions", "status")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,10 @@ def read_result(folder: str) -> StoredResult:
     except _BROKEN as error:
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         refuse(file, f"is cut off or damaged ({cause}); run the scenario again")
-    missing = [name for name in _COLUMNS if name not in table.column_names]
+    names = table.column_names
+    missing = [name for name in _COLUMNS if name not in names]
+    if not any(name.startswith(HITS) for name in names):
+        missing.append(HITS + "hbm")
     if missing:
         refuse(file, f"has no column {', '.join(missing)}; run the scenario again")
     return StoredResult(folder, summary, table)

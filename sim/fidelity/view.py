@@ -12,6 +12,7 @@ from vsim.sim.fidelity.check import Checked, ClassScore, RunScore
 from vsim.sim.fidelity.classes import FIGURES
 from vsim.sim.fidelity.comparison import Comparison
 from vsim.sim.fidelity.errors import LATENCIES, Errors, Total, points
+from vsim.traces.faults import one_line
 
 WIDTH: Final = 100
 _TITLES: Final[Mapping[str, str]] = {
@@ -21,8 +22,8 @@ _TITLES: Final[Mapping[str, str]] = {
 }  # fmt: skip
 _RUNS: Final = (
     "TTFT, TPOT, E2E: median error of a request; then what their mean is off by; then ±, how far a "
-    "median request differs between repeats: in %. span: makespan, in %. preempt.: predicted / "
-    "measured in a repeat. hits: points off in HBM · below it."
+    "median request differs between repeats: in %. span: makespan, in %. preempt.: "
+    "predicted/measured in a repeat. hits: points off in HBM/below it."
 )
 _CLASSES: Final = (
     "Reached / tolerated, in %; hits in points. TTFT, TPOT, E2E: median error of a request, then "
@@ -55,7 +56,7 @@ def show_check(checked: Checked, console: Console | None = None) -> None:
             to.print(_class_table(scores))
     to.print(Text(_CLASSES, style="dim"))
     for line in _words(checked):
-        to.print(Text(line))
+        to.print(Text(one_line(line)))
 
 
 def _class_block(score: ClassScore) -> RenderableType:
@@ -64,7 +65,7 @@ def _class_block(score: ClassScore) -> RenderableType:
         parts.append(_run_table(score.runs))
     if any(each.predicted is not None for each in score.throughputs):
         parts.append(_throughput_table(score))
-    parts += [Text(f"not scored: {name}: {reason}") for name, reason in score.reasons]
+    parts += [Text(one_line(f"not scored: {name}: {reason}")) for name, reason in score.reasons]
     return Group(*parts, Text(""))
 
 
@@ -83,7 +84,7 @@ def _run_table(scores: tuple[RunScore, ...]) -> Table:
     table = _plain_table("run", "n", *titles, "span", "preempt.", "hits")
     for score in scores:
         if score.errors is not None:
-            table.add_row(score.run.name, *_run_cells(score.errors))
+            table.add_row(Text(one_line(score.run.name)), *_run_cells(score.errors))
     return table
 
 
@@ -99,18 +100,21 @@ def _run_cells(errors: Errors) -> Iterator[str]:
             yield percent(found.spread)
     yield percent(errors.makespan_s.signed, sign=True)
     yield _beside(errors.preemptions)
-    yield f"{_points(errors.hbm_hits)} · {_points(errors.lower_hits)}"
+    yield f"{_points(errors.hbm_hits)}/{_points(errors.lower_hits)}"
 
 
 def _beside(total: Total | None) -> str:
     if total is None:
         return "–"
     count = len(total.measured)
-    return f"{sum(total.predicted) / count:.0f} / {sum(total.measured) / count:.0f}"
+    return f"{sum(total.predicted) / count:.0f}/{sum(total.measured) / count:.0f}"
 
 
 def _points(hits: Total | None) -> str:
-    return "–" if hits is None else f"{points(hits):+.1f}"
+    if hits is None:
+        return "–"
+    off = round(points(hits), 1)
+    return f"{off:+.1f}" if off else "0.0"
 
 
 def _throughput_table(score: ClassScore) -> Table:
@@ -118,7 +122,7 @@ def _throughput_table(score: ClassScore) -> Table:
     for each in score.throughputs:
         if each.predicted is not None:
             table.add_row(
-                each.measured.name,
+                Text(one_line(each.measured.name)),
                 f"{each.measured.output_tokens_per_s:,.0f}",
                 f"{each.predicted:,.0f}",
                 percent(each.signed, sign=True),
@@ -167,7 +171,7 @@ def _figure(score: ClassScore, name: str) -> str:
 def show_comparison(compared: Comparison, console: Console | None = None) -> None:
     """Print a prediction beside what was measured."""
     to = console or Console(width=WIDTH, highlight=False)
-    to.print(Text(f"{compared.prediction} beside {compared.run}", style="bold"))
+    to.print(Text(one_line(f"{compared.prediction} beside {compared.run}"), style="bold"))
     table = _plain_table("", "measured", "predicted", "error")
     for figure in compared.figures:
         unit = f" {figure.unit}" if figure.unit else ""

@@ -22,10 +22,10 @@ from vsim.sim.fidelity.classes import (
     load_classes,
     preemption_error,
 )
-from vsim.sim.fidelity.errors import errors_of
 from vsim.sim.fidelity.finding import Found, find, recorded_folder
 from vsim.sim.fidelity.junit import junit_text
 from vsim.sim.fidelity.measured import MeasuredThroughput
+from vsim.sim.fidelity.scoring import errors_of
 from vsim.sim.fidelity.settings import ServerSettings
 from vsim.sim.fidelity.tighten import HEAD, rounded_up, tightened
 from vsim.sim.fidelity.view import show_check

@@ -93,8 +93,10 @@ def test_check_refuses_what_is_no_recording(
     (folder.parent / "mine.xml").write_text("<testsuites/>")
     good = recorded(folder / "good.arrow", simulated())
     assert run(monkeypatch, "check", good, "--junit", str(folder.parent / "mine.xml")) == 2
+    assert run(monkeypatch, "check", good, "--pacing", "slow") == 2
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 5
+    assert lines[4] == "--pacing: 'slow' is unknown (known: arrivals, think_times)"
     assert "tiny can't be predicted: the catalogue has no machine with 1 of NVIDIA T4" in lines[2]
     assert "mine.xml" in lines[3]
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from tests.sim.fidelity.tiny import MS, prediction, repeat_of, requests, run_of
 
-from vsim.sim.fidelity.errors import errors_of, points
+from vsim.sim.fidelity.errors import points
+from vsim.sim.fidelity.scoring import errors_of
 
 ASKED = requests(2)  # at 0 and 50 ms, 11 tokens out
 REAL = repeat_of(ASKED, [0, 60 * MS], [100 * MS, 150 * MS], [300 * MS, 350 * MS])

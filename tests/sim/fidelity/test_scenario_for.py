@@ -132,6 +132,18 @@ def test_what_can_t_be_predicted_says_why(
     assert reason in str(raised.value)
 
 
+def test_turns_follow_the_predicted_answer_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    run = with_prefixes()
+    assert scenario_for(run, tmp_path, "think_times").workload.pacing == "arrivals"  # no turns
+    asked = replace(
+        run.repeats[0].requests, parent=np.array([-1, 0]), think_ns=np.array([-1, 5]),
+        session=np.array([0, 0]),
+    )  # fmt: skip
+    turns = replace(run, repeats=(replace(run.repeats[0], requests=asked),))
+    assert scenario_for(turns, tmp_path).workload.pacing == "arrivals"
+    assert scenario_for(turns, tmp_path, "think_times").workload.pacing == "think_times"
+
+
 def test_arrivals_that_are_not_known_can_t_be_predicted(tmp_path: Path) -> None:
     run = with_prefixes()
     asked = replace(run.repeats[0].requests, arrival_ns=np.array([-1, -1]))

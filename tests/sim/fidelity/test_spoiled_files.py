@@ -12,11 +12,11 @@ from tests.sim.fidelity.vllm.texts import LOG_0_10, LOG_0_19, METRICS, benchmark
 from tests.traces.mutations import spoiled
 
 from vsim.sim.fidelity.classes import class_of, load_classes
-from vsim.sim.fidelity.errors import errors_of
 from vsim.sim.fidelity.finding import find
 from vsim.sim.fidelity.measured import MeasuredRun
 from vsim.sim.fidelity.recording import read_recording
 from vsim.sim.fidelity.scenario_for import NotScoredError, scenario_for
+from vsim.sim.fidelity.scoring import errors_of
 from vsim.sim.fidelity.vllm.imported import import_vllm
 from vsim.traces.arrow_io import write_table
 from vsim.traces.faults import InputError
