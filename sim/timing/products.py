@@ -2,7 +2,7 @@
 
 Bound: m·k inputs, n·k weights and m·n outputs of 2 bytes over the bandwidth; 2·m·n·k FLOPs over the
 rate of the weights' precision. Measured shapes are (n, k), the axis is m; distances are taken
-between (log2 n, log2 k).
+between (log2 n, log2 k), and the four nearest count.
 
 Times are not monotone in m, and are not smoothed: fp8 kernels of CUTLASS take up to twice as long
 with 257 rows as with 512, since a tile that is not full costs more than a full one.
@@ -64,7 +64,7 @@ def product_surface(tables: KernelTables, peaks: Peaks, precision: str, n: int, 
     def bound_ns(shape: NDArray[np.int64], first: Floats, second: Floats) -> Floats:
         return product_bound(peaks, own, first, int(shape[0]), int(shape[1])).ns
 
-    return surface(curves, np.log2(curves.shapes), np.log2([n, k]), bound_ns)
+    return surface(curves, np.log2(curves.shapes), np.log2([n, k]), bound_ns, nearest=4)
 
 
 def product_ns(

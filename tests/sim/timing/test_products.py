@@ -15,7 +15,7 @@ def of_efficiency(
     """Products that reach these shares of bound and floor, whatever their m.
 
     One more shape, far from all, takes the floor itself: so that the floor is what it is. It is
-    among the three nearest where fewer than three others are given.
+    among the four nearest where fewer than four others are given.
     """
     ns = [
         (product_bound(PEAKS, precision, tokens, *shape).ns + FLOOR) / share
@@ -59,12 +59,12 @@ def test_a_measured_shape_gets_its_own_times() -> None:
 
 
 def test_a_shape_between_others_has_an_efficiency_between_theirs() -> None:
-    shapes = [[1024, 4096], [4096, 4096], [1024, 1024]]
-    curves = of_efficiency([0.4, 0.8, 0.4], shapes, [1, 16, 256])
+    shapes = [[1024, 4096], [4096, 4096], [1024, 1024], [1024, 16384]]
+    curves = of_efficiency([0.4, 0.8, 0.4, 0.4], shapes, [1, 16, 256])
     bound = product_bound(PEAKS, "bf16", 16, 2048, 4096).ns
     share = (bound + FLOOR) / product_ns(tables(curves), PEAKS, "bf16", 16, 2048, 4096)
-    # Distances 1, 1 and √5 in log2: weights 1, 1 and 1/5.
-    expected = 0.4 ** ((1 + 0.2) / 2.2) * 0.8 ** (1 / 2.2)
+    # Distances 1, 1, √5 and √5 in log2: weights 1, 1, 1/5 and 1/5.
+    expected = 0.4 ** ((1 + 0.2 + 0.2) / 2.4) * 0.8 ** (1 / 2.4)
     assert share == pytest.approx(expected)
 
 
@@ -88,8 +88,8 @@ def test_beyond_the_measured_m_time_grows_with_the_work() -> None:
 
 
 def test_beyond_the_measured_shapes_time_grows_with_the_work() -> None:
-    shapes = [[1024, 4096], [65536, 65536], [16384, 65536]]
-    curves = of_efficiency([0.5, 0.6, 0.6], shapes, [1, 16])
+    shapes = [[1024, 4096], [65536, 65536], [16384, 65536], [65536, 16384]]
+    curves = of_efficiency([0.5, 0.6, 0.6, 0.6], shapes, [1, 16])
     sides = [65536, 100_000, 262_144]
     times = [float(product_ns(tables(curves), PEAKS, "bf16", 16, n, 65536)) for n in sides]
     assert times == sorted(times)
@@ -98,8 +98,8 @@ def test_beyond_the_measured_shapes_time_grows_with_the_work() -> None:
 
 
 def test_a_tiny_product_takes_the_floor_over_the_efficiency() -> None:
-    shapes = [[1024, 4096], [1024, 2048], [2048, 4096]]
-    curves = of_efficiency([0.5, 0.5, 0.5], shapes, [1, 16])
+    shapes = [[1024, 4096], [1024, 2048], [2048, 4096], [2048, 2048]]
+    curves = of_efficiency([0.5, 0.5, 0.5, 0.5], shapes, [1, 16])
     assert curves.floor_ns == pytest.approx(FLOOR)
     tiny = product_bound(PEAKS, "bf16", 1, 64, 64).ns
     time = product_ns(tables(curves), PEAKS, "bf16", 1, 64, 64)
