@@ -115,7 +115,7 @@ def read(paths: Iterable[Path]) -> tuple[list[Played], list[dict[str, Any]]]:
                     engine = line
                 elif line["kind"] == "play":
                     plays.append(Played(engine, line, memory))
-                else:
+                elif line["kind"] == "experts":
                     experts.append(line)
     return plays, experts
 
