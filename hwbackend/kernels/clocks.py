@@ -14,7 +14,7 @@ from vsim.hwbackend.kernels.shapes import PRODUCTS, WEIGHT_STD
 from vsim.hwbackend.kernels.timing import captured, replay_us
 
 SECONDS: Final = 3.0
-AT_S: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 2.9)
+AT_S: Final = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 2.9)
 IN_FLIGHT: Final = 4
 SLICE_US: Final = 4_000.0  # of a graph: long enough for its events, short beside 0.05 s
 GAP_S: Final = 0.020
@@ -23,11 +23,15 @@ REST_S: Final = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The layer's products over `tokens` rows drawn with `std`, busy for `duty` of the time."""
+    """The layer's products over `tokens` rows drawn with `std`, for `duty` of the time.
+
+    The rest comes in pieces of GAP_S: idle, or the same products over `between` rows.
+    """
 
     tokens: int
     std: float = 1.0
     duty: float = 1.0
+    between: int = 0
 
 
 LOADS: Final = (
@@ -41,6 +45,9 @@ LOADS: Final = (
     Load(2048, duty=0.5),
     Load(512, duty=0.5),
     Load(64, duty=0.5),
+    Load(8192, duty=0.5, between=64),
+    Load(2048, duty=0.5, between=64),
+    Load(512, duty=0.5, between=64),
 )
 
 
@@ -52,14 +59,16 @@ def layer_weights() -> dict[str, Any]:
     }
 
 
-def _layer_graph(load: Load, weights: dict[str, Any]) -> tuple[torch.cuda.CUDAGraph, int]:
-    """Return a graph of several layers and how many."""
+def _layer_graph(
+    tokens: int, std: float, weights: dict[str, Any]
+) -> tuple[torch.cuda.CUDAGraph, int, Any]:
+    """Return a graph of several layers, how many, and the operands, which must outlive it."""
     inputs = {
-        name: torch.empty(load.tokens, k, dtype=torch.bfloat16, device="cuda").normal_(0, load.std)
+        name: torch.empty(tokens, k, dtype=torch.bfloat16, device="cuda").normal_(0, std)
         for name, (_, k) in PRODUCTS.items()
     }
     outputs = {
-        name: torch.empty(load.tokens, n, dtype=torch.bfloat16, device="cuda")
+        name: torch.empty(tokens, n, dtype=torch.bfloat16, device="cuda")
         for name, (n, _) in PRODUCTS.items()
     }
     calls = [
@@ -68,10 +77,12 @@ def _layer_graph(load: Load, weights: dict[str, Any]) -> tuple[torch.cuda.CUDAGr
     ]
     once = replay_us(captured(calls), 3)[0]
     layers = max(1, round(SLICE_US / once))
-    return captured(calls * layers), layers
+    return captured(calls * layers), layers, (inputs, outputs)
 
 
-def _run(graph: torch.cuda.CUDAGraph, load: Load) -> tuple[int, Any, Any]:
+def _run(
+    graph: torch.cuda.CUDAGraph, load: Load, other: torch.cuda.CUDAGraph | None
+) -> tuple[int, Any, Any]:
     """Replay for SECONDS; return the start in monotonic ns, each replay's end in s, its us."""
     pairs: list[tuple[Any, Any]] = []
     torch.cuda.synchronize()
@@ -90,7 +101,11 @@ def _run(graph: torch.cuda.CUDAGraph, load: Load) -> tuple[int, Any, Any]:
             pairs[-1 - IN_FLIGHT][1].synchronize()
         if load.duty < 1 and time.monotonic() - busy_since >= GAP_S * load.duty / (1 - load.duty):
             pair[1].synchronize()
-            time.sleep(GAP_S)
+            gap_until = time.monotonic() + GAP_S
+            while other is not None and time.monotonic() < gap_until:
+                other.replay()
+                torch.cuda.synchronize()
+            time.sleep(max(0.0, gap_until - time.monotonic()))
             busy_since = time.monotonic()
     torch.cuda.synchronize()
     ends = np.array([begin.elapsed_time(end) / 1e3 for _, end in pairs])
@@ -98,8 +113,14 @@ def _run(graph: torch.cuda.CUDAGraph, load: Load) -> tuple[int, Any, Any]:
     return start_ns, ends, took
 
 
+def _variant(load: Load) -> str:
+    if load.duty == 1:
+        return "busy"
+    return f"20 ms at {load.between} tokens between" if load.between else "20 ms idle between"
+
+
 def _near(times_s: Any, at_s: float) -> Any:
-    return np.abs(times_s - at_s) <= max(0.025, 0.08 * at_s)
+    return np.abs(times_s - at_s) <= max(0.0125, 0.08 * at_s)
 
 
 def _rows(
@@ -109,14 +130,13 @@ def _rows(
     samples = np.array(board, dtype=float)
     sampled_s = (samples[:, 0] - start_ns) / 1e9
     for at_s in AT_S:
-        times = took[_near(ends, at_s)] / layers
-        seen = samples[_near(sampled_s, at_s)]
-        if not len(times) or not len(seen):
-            raise ArithmeticError(f"{load} has no sample at {at_s} s")
+        near = _near(ends, at_s)
+        times = took[near if near.any() else [np.argmin(np.abs(ends - at_s))]] / layers
+        seen = samples[np.argsort(np.abs(sampled_s - at_s))[:3]]
         yield Measured(
             "clock",
             "layer_products",
-            "busy" if load.duty == 1 else "gaps of 20 ms",
+            _variant(load),
             of_samples(times.tolist()),
             len(times),
             tokens=load.tokens,
@@ -132,11 +152,12 @@ def measure_clocks() -> Iterator[Measured]:
     """Run all loads, each after a rest."""
     weights = layer_weights()
     for load in LOADS:
-        graph, layers = _layer_graph(load, weights)
+        graph, layers, _operands = _layer_graph(load.tokens, load.std, weights)
+        other, _, _others = _layer_graph(load.between or 64, load.std, weights)
         torch.cuda.synchronize()
         time.sleep(REST_S)
         board = Board()
         board.start()
-        run = _run(graph, load)
+        run = _run(graph, load, other if load.between else None)
         board.stop()
         yield from _rows(load, layers, run, board.samples)

@@ -166,7 +166,7 @@ CASES: Final[Mapping[str, Case]] = MappingProxyType(
             routing=True,
             traced=True,
         ),
-        "windows": Case("gemma-3-12b", _plays("alone", "chat_8", "sessions", "long")),
+        "windows": Case("gemma-3-12b", _plays("alone", "chat_8", "sessions", "long"), traced=True),
         "8b_tp2": Case(
             "llama-3.1-8b",
             _plays("burst", "chat_16", "alone", "sessions"),
