@@ -210,9 +210,10 @@ def metadata_of_run(
     }
 
 
-def _write(
+def write_columns(
     path: Path, columns: Sequence[Column], data: Mapping[str, Any], metadata: Mapping[str, str]
 ) -> None:
+    """Write a compressed Arrow file, whole or not at all."""
     keys: dict[bytes | str, bytes | str] = dict(metadata.items())
     schema = pa.schema([column.field() for column in columns], keys)
     table = pa.Table.from_pydict(dict(data), schema=schema)
@@ -257,9 +258,9 @@ def write_runs(out: Path, results: Iterable[Path]) -> list[str]:
             for key, values in _request_columns(repeat, played.play, rows).items():
                 columns[key].extend(values)
         metadata = metadata_of_run("server_runs", kept, experts)
-        _write(out / f"{name}.arrow", REQUESTS, columns, metadata)
+        write_columns(out / f"{name}.arrow", REQUESTS, columns, metadata)
         metadata = metadata_of_run("server_steps", kept[:1], experts)
-        _write(out / f"{name}.steps.arrow", STEPS, _step_columns(kept[0].play), metadata)
+        write_columns(out / f"{name}.steps.arrow", STEPS, _step_columns(kept[0].play), metadata)
     return dropped
 
 
