@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from vsim.hwbackend.servers.summary import Run, read_run
+from vsim.hwbackend.servers.tables import own_blocks
 from vsim.traces.arrow_io import Provenance, write_table
 
 KEPT = ("id", "arrival_ns", "prompt_tokens", "output_tokens", "session", "parent", "think_ns",
@@ -21,6 +22,12 @@ def requests_of(run: Run, repeat: int) -> Any:
     table = run.repeats[repeat].sort_by([("arrival_ns", "ascending"), ("queued_ns", "ascending")])
     count = len(table)
     columns = {name: table.column(name) for name in KEPT}
+    if not any(columns["prefix_blocks"].to_pylist()):
+        lengths = zip(
+            table.column("id").to_pylist(), table.column("prompt_tokens").to_pylist(), strict=True
+        )
+        blocks = [own_blocks(number, prompt) for number, prompt in lengths]
+        columns["prefix_blocks"] = pa.array(blocks, pa.list_(pa.int64()))
     columns["tenant"] = pa.nulls(count, pa.string())
     columns["priority"] = pa.array([0] * count, pa.int32())
     return pa.table(columns)

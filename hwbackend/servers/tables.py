@@ -76,6 +76,18 @@ def prefix_blocks(rows: Sequence[Row]) -> list[list[int]]:
     return blocks
 
 
+def own_blocks(request: int, prompt: int) -> list[int]:
+    """Return the ids of the full blocks of a prompt that shares none."""
+    own = (request + 1) << 20
+    return [own + k for k in range(prompt // BLOCK_TOKENS)]
+
+
+def needs_blocks(table: str, rows: Sequence[Row]) -> bool:
+    """Tell whether ids of blocks say anything: prompts start alike, or come back preempted."""
+    shares = any(row.system is not None or row.parent is not None for row in rows)
+    return shares or table.startswith("growing")
+
+
 def _integer(rng: Generator, low: int, high: int) -> int:
     return int(rng.integers(low, high, endpoint=True))
 
