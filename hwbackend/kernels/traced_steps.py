@@ -22,6 +22,12 @@ FROM_LAST: Final = 3  # all sequences of a group still decode
 NAME_LENGTH: Final = 64
 GPU: Final = "DeviceType.CUDA"
 FIRST_KERNEL: Final = "embedding"
+WAIT: Final = "cudaEventSynchronize"  # the host waits for the tokens of the step before
+GRAPH: Final = "cudaGraphLaunch"
+FEW_CALLS: Final = 20  # nothing was launched
+IDLE_NS: Final = 50_000_000
+MANY_CALLS: Final = 100
+MANY_GRAPHS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,63 @@ def traced_rows(path: Path) -> Iterator[Measured]:
         for line in map(json.loads, file):
             if line["kind"] == "trace":
                 yield from _rows_of(line["case"], line["events"])
+                yield from host_rows(line["case"], line["events"])
+
+
+def _launches(events: Mapping[str, Any]) -> Iterator[tuple[int, float, str, int]]:
+    """Return what the host did between two waits: its start in ns, its us, what, its calls."""
+    names, gpu = events["names"], events["places"].index(GPU)
+    begin: int | None = None
+    last = calls = graphs = 0
+    columns = (events["start"], events["duration"], events["name"], events["place"])
+    for start, duration, number, place in zip(*columns, strict=True):
+        if place == gpu:
+            continue
+        if start - last > IDLE_NS:
+            begin = None
+        if begin is None:
+            begin, calls, graphs = start, 0, 0
+        if names[number] != WAIT:
+            calls += 1
+            graphs += names[number] == GRAPH
+        else:
+            if calls > FEW_CALLS:
+                if graphs > MANY_GRAPHS:
+                    what = "host: a graph in pieces, then one"
+                elif calls > MANY_CALLS:
+                    what = "host: no graph, then one" if graphs else "host: no graph"
+                else:
+                    what = "host: one graph"
+                yield begin, (start - begin) / 1e3, what, calls
+            begin, calls, graphs = start + duration, 0, 0
+        last = start
+
+
+def host_rows(case: str, events: Mapping[str, Any]) -> Iterator[Measured]:
+    """Return, by group and by what was launched, how long the host took between two waits.
+
+    Tracing makes it longer. A group's first row that is followed by another launch holds both.
+    """
+    sent = groups()
+    found: dict[tuple[int, str], list[tuple[float, int]]] = defaultdict(list)
+    first_ns: int | None = None
+    for begin, us, what, calls in _launches(events):
+        first_ns = begin if first_ns is None else first_ns
+        number = int(np.searchsorted([g.at_s - 0.3 for g in sent], (begin - first_ns) / 1e9)) - 1
+        found[number, what].append((us, calls))
+    for (number, what), launches in found.items():
+        group = sent[number]
+        is_decode = group.output > FROM_LAST
+        yield Measured(
+            "trace",
+            what,
+            case,
+            of_samples([us for us, _ in launches]),
+            len(launches),
+            decodes=group.count if is_decode else None,
+            prefill=group.prompt,
+            calls=round(of_samples([calls for _, calls in launches])[0]),
+        )
 
 
 def _rows_of(case: str, events: Mapping[str, Any]) -> Iterator[Measured]:

@@ -14,7 +14,6 @@ from vsim.hwbackend.servers.recordings import REQUESTS, STEPS
 from vsim.hwbackend.servers.requests import provenance, requests_of
 from vsim.hwbackend.servers.summary import Run, read_run, summaries
 from vsim.hwbackend.servers.tables import (
-    BLOCK_TOKENS,
     needs_blocks,
     prefix_blocks,
     prompt_tokens,
