@@ -59,11 +59,27 @@ def read_run(path: str | Path | TraceFile) -> Run:
     return Run(metadata_of(table), repeats, file)
 
 
+def own_blocks(request: int, prompt: int, block_tokens: int) -> list[int]:
+    """Return the ids of the full blocks of a prompt that shares none."""
+    own = (request + 1) << 20
+    return [own + k for k in range(prompt // block_tokens)]
+
+
 def requests_of(run: Run, repeat: int) -> pa.Table:
-    """Return the requests of one repeat in order of arrival; ties as the engine queued them."""
+    """Return the requests of one repeat in order of arrival; ties as the engine queued them.
+
+    Where a file says nothing of blocks, since no prompts share any, each prompt has its own.
+    """
     table = run.repeats[repeat].sort_by([("arrival_ns", "ascending"), ("queued_ns", "ascending")])
     count = len(table)
     columns: dict[str, Any] = {name: table.column(name) for name in KEPT}
+    if run.metadata.get("block_tokens") and not any(columns["prefix_blocks"].to_pylist()):
+        pairs = zip(
+            *(table.column(name).to_pylist() for name in ("id", "prompt_tokens")), strict=True
+        )
+        size = int(run.metadata["block_tokens"])
+        blocks = [own_blocks(number, prompt, size) for number, prompt in pairs]
+        columns["prefix_blocks"] = pa.array(blocks, pa.list_(pa.int64()))
     columns["tenant"] = pa.nulls(count, pa.string())
     columns["priority"] = pa.array([0] * count, pa.int32())
     return pa.table(columns)

@@ -108,16 +108,18 @@ class Case:
         plays: in this order.
         engine: arguments of vLLM's engine besides `engine_arguments`.
         routing: whether to count how often each expert is chosen, after the plays.
+        traced: whether to trace the kernels of a few steps, after all else.
     """
 
     model: str
     plays: tuple[Play, ...]
     engine: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     routing: bool = False
+    traced: bool = False
 
 
 def _plays(*tables: str) -> tuple[Play, ...]:
-    return tuple(Play(name, 1 if name == "alone" else 2) for name in tables)
+    return tuple(Play(name, 1 if name.startswith("alone") else 2) for name in tables)
 
 
 _DUMMY: Final = (Play("burst", 1, "dummy"), Play("alone_short", 1, "dummy"))
@@ -128,11 +130,15 @@ CASES: Final[Mapping[str, Case]] = MappingProxyType(
     {
         "8b_room": Case(
             "llama-3.1-8b",
-            _plays("alone", "chat_4", "chat_16", "burst", "sessions", "long", "chat_32")
+            _plays("alone", "chat_4", "chat_16", "burst", "sessions", "long", "chat_32", "chat_24")
+            + _plays("alone_middle")
             + _NORMAL
             + _DUMMY,
+            traced=True,
         ),
-        "8b_short": Case("llama-3.1-8b", _plays("sessions", "growing_16", "growing_40"), _SMALL),
+        "8b_short": Case(
+            "llama-3.1-8b", _plays("sessions", "growing_16", "growing_40", "growing_28"), _SMALL
+        ),
         "8b_offload": Case(
             "llama-3.1-8b",
             _plays("sessions", "growing_16", "growing_40"),
@@ -145,20 +151,22 @@ CASES: Final[Mapping[str, Case]] = MappingProxyType(
         ),
         "8b_limits": Case(
             "llama-3.1-8b",
-            _plays("chat_16", "long"),
+            _plays("chat_16", "long", "chat_32", "alone_middle"),
             MappingProxyType({"max_num_batched_tokens": 2048, "max_num_seqs": 32}),
         ),
         "8b_fp8": Case(
             "llama-3.1-8b",
             _plays("alone", "chat_16", "burst", "sessions", "long"),
             MappingProxyType({"quantization": "fp8"}),
+            traced=True,
         ),
         "moe": Case(
             "qwen3-30b-a3b",
             _plays("alone", "chat_8", "burst", "sessions", "long") + _NORMAL + _DUMMY,
             routing=True,
+            traced=True,
         ),
-        "windows": Case("gemma-3-12b", _plays("alone", "chat_8", "sessions", "long")),
+        "windows": Case("gemma-3-12b", _plays("alone", "chat_8", "sessions", "long"), traced=True),
         "8b_tp2": Case(
             "llama-3.1-8b",
             _plays("burst", "chat_16", "alone", "sessions"),

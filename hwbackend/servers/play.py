@@ -114,7 +114,9 @@ class Session:
                 self.engine.shutdown()
 
     async def _play_all(self) -> None:
-        plays = [p for p in self.case.plays if self.only is None or p.table in self.only]
+        plays = self.case.plays
+        if self.only is not None:
+            plays = tuple(p for p in plays if p.table in self.only and p.drawn == "normal")
         for play in (Play("warm", 1), *plays):
             for repeat in range(play.repeats):
                 if time.time() > self.until_s:
@@ -127,6 +129,8 @@ class Session:
                 await self._play(play, repeat)
             if self.case.routing and play.table == "burst":
                 await self._count_experts(play)
+        if self.case.traced and (self.only is None or "traced" in self.only):
+            await self._trace_kernels()
 
     async def _reset(self) -> None:
         connected = "kv_offloading_size" in self.case.engine
@@ -191,6 +195,19 @@ class Session:
         self.write({"kind": "experts", "case": self.name, "drawn": play.drawn, "chosen": chosen[0]})
         print(f"=== {self.name} counted experts in {layers} layers, {play.drawn}", flush=True)
 
+    async def _trace_kernels(self) -> None:
+        """Play a few steps of each kind while kernels are traced, which slows the host down."""
+        rows = tables()["traced"]
+        await self._reset()
+        await self.engine.collective_rpc("start_trace")
+        await asyncio.sleep(SETTLE_S)
+        start_ns, answers = await play_rows(self.engine, self.parameters, rows, "traced", (8,))
+        events = await self.engine.collective_rpc("stop_trace")
+        requests = result_rows(rows, answers, self.watch.take(), "traced", start_ns)
+        self.log.take()
+        self.write({"kind": "trace", "case": self.name, "requests": requests, "events": events[0]})
+        print(f"=== {self.name} traced {len(events[0]['start'])} events", flush=True)
+
 
 def main() -> None:
     """Run the command line."""
@@ -198,7 +215,7 @@ def main() -> None:
     parser.add_argument("case", choices=sorted(CASES))
     parser.add_argument("results", type=Path, help="gzipped JSON lines, appended to")
     parser.add_argument("--until", type=float, default=float("inf"), help="start no play after")
-    parser.add_argument("--tables", help="play only these, separated by commas")
+    parser.add_argument("--tables", help="only these, comma-separated, with drawn weights")
     options = parser.parse_args()
     os.environ.update(ENVIRONMENT)  # vLLM reads it when it is imported, hence the late imports
     for name in ("TRITON_CACHE_DIR", "VLLM_CACHE_ROOT"):

@@ -4,7 +4,7 @@
 
 Each RESULTS.jsonl.gz has vLLM's log beside it (RESULTS.log). The table that warmed the engine is
 left out, and so is a repeat during which a kernel was compiled. `NAME.arrow` has a row a request
-and repeat, `NAME.steps.arrow` a row a step of the first repeat kept.
+and repeat, `NAME.steps.arrow` a row a step of the first repeat kept, of all runs or of those named.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import os
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -30,7 +30,7 @@ from vsim.hwbackend.servers.measures import (
     gpu_summary,
     statistics_summary,
 )
-from vsim.hwbackend.servers.tables import BLOCK_TOKENS, Row, prefix_blocks, tables
+from vsim.hwbackend.servers.tables import BLOCK_TOKENS, Row, needs_blocks, prefix_blocks, tables
 from vsim.traces.schema import SERVER_RUNS, SERVER_STEPS, Column
 
 SCHEMA_VERSION: Final = 1
@@ -51,9 +51,10 @@ class Played:
     memory: Mapping[str, float]
 
     def run(self) -> str:
-        """Name the run: the case, the table and the weights where they are unusual."""
+        """Name the run: the card if not an H200, the case, the table, unusual weights."""
+        card = "h100_" if "H100" in self.engine["machine"]["gpu"] else ""
         end = "" if self.play["drawn"] == "normal" else f"_{self.play['drawn']}_weights"
-        return f"{self.play['case']}_{self.play['table']}{end}"
+        return f"{card}{self.play['case']}_{self.play['table']}{end}"
 
 
 def memory_in_log(log: str) -> dict[str, float]:
@@ -75,7 +76,7 @@ def read(paths: Iterable[Path]) -> tuple[list[Played], list[dict[str, Any]]]:
                     engine = line
                 elif line["kind"] == "play":
                     plays.append(Played(engine, line, memory))
-                else:
+                elif line["kind"] == "experts":
                     experts.append(line)
     return plays, experts
 
@@ -86,7 +87,7 @@ def _times(steps: Sequence[int]) -> list[int]:
 
 def _request_columns(repeat: int, plays: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
     columns: dict[str, list[Any]] = defaultdict(list)
-    blocks = prefix_blocks(rows)
+    blocks = prefix_blocks(rows) if needs_blocks(plays["table"], rows) else [[]] * len(rows)
     roots: list[int] = []
     for row, request in zip(rows, plays["requests"], strict=True):
         roots.append(row.id if row.parent is None else roots[row.parent])
@@ -170,11 +171,13 @@ def metadata_of_run(
     }
 
 
-def _write(
+def write_columns(
     path: Path, columns: Sequence[Column], data: Mapping[str, Any], metadata: Mapping[str, str]
 ) -> None:
+    """Write a compressed Arrow file, whole or not at all."""
     keys: dict[bytes | str, bytes | str] = dict(metadata.items())
-    schema = pa.schema([column.field() for column in columns], keys)
+    fields = [c.field().with_metadata({"unit": c.unit}) for c in columns]  # their docs are above
+    schema = pa.schema(fields, keys)
     table = pa.Table.from_pydict(dict(data), schema=schema)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", 19))
@@ -197,8 +200,19 @@ def _step_columns(play: Mapping[str, Any]) -> dict[str, list[Any]]:
     return columns
 
 
-def write_runs(out: Path, results: Iterable[Path]) -> list[str]:
-    """Write all runs into a folder that exists and return a line for each repeat left out."""
+def write_runs(
+    out: Path, results: Iterable[Path], stepped: Collection[str] | None = None
+) -> list[str]:
+    """Write all runs into a folder that exists.
+
+    Args:
+        out: the folder.
+        results: what `play` wrote.
+        stepped: the runs whose steps are written, too; None for all.
+
+    Returns:
+        A line for each repeat left out.
+    """
     plays, experts = read(results)
     drawn = tables()
     runs: dict[str, list[Played]] = defaultdict(list)
@@ -217,9 +231,13 @@ def write_runs(out: Path, results: Iterable[Path]) -> list[str]:
             for key, values in _request_columns(repeat, played.play, rows).items():
                 columns[key].extend(values)
         metadata = metadata_of_run("server_runs", kept, experts)
-        _write(out / f"{name}.arrow", SERVER_RUNS, columns, metadata)
+        write_columns(out / f"{name}.arrow", SERVER_RUNS, columns, metadata)
+        if stepped is not None and name not in stepped:
+            continue
         metadata = metadata_of_run("server_steps", kept[:1], experts)
-        _write(out / f"{name}.steps.arrow", SERVER_STEPS, _step_columns(kept[0].play), metadata)
+        write_columns(
+            out / f"{name}.steps.arrow", SERVER_STEPS, _step_columns(kept[0].play), metadata
+        )
     return dropped
 
 
@@ -228,8 +246,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Turn played tables into Arrow files.")
     parser.add_argument("out", type=Path, help="a folder that exists")
     parser.add_argument("results", type=Path, nargs="+", help="what play wrote, its log beside it")
+    parser.add_argument("--steps", help="write steps of these runs only, comma-separated")
     options = parser.parse_args()
-    for line in write_runs(options.out, options.results):
+    stepped = None if options.steps is None else options.steps.split(",")
+    for line in write_runs(options.out, options.results, stepped):
         print(f"left out: {line}", file=sys.stderr)
 
 

@@ -94,7 +94,8 @@ def spread(runs: Sequence[Run]) -> list[tuple[str, ...]]:
     return rows
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
@@ -104,7 +105,7 @@ def summaries(folder: Path) -> tuple[str, str]:
     names = sorted(p for p in folder.glob("*.arrow") if not p.name.endswith(".steps.arrow"))
     runs = [read_run(path) for path in names]
     head = ("run", *(f"{name}: means · a median request, %" for name in ("TTFT", "TPOT", "E2E")))
-    return _markdown(HEAD, [_row(run) for run in runs]), _markdown(head, spread(runs))
+    return markdown(HEAD, [_row(run) for run in runs]), markdown(head, spread(runs))
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from numpy.random import PCG64, Generator
 
 BLOCK_TOKENS: Final = 16
 LENGTHS_ALONE: Final = (128, 512, 1024, 2048, 4096, 8192, 16384, 32000)
+LENGTHS_MIDDLE: Final = (256, 384, 640, 768, 1536)  # about the largest CUDA graph, 512
 SECOND_NS: Final = 1_000_000_000
 
 
@@ -73,6 +74,12 @@ def prefix_blocks(rows: Sequence[Row]) -> list[list[int]]:
             [system + k if k < shared else own + k for k in range(length // BLOCK_TOKENS)]
         )
     return blocks
+
+
+def needs_blocks(table: str, rows: Sequence[Row]) -> bool:
+    """Tell whether ids of blocks say anything: prompts start alike, or come back preempted."""
+    shares = any(row.system is not None or row.parent is not None for row in rows)
+    return shares or table.startswith("growing")
 
 
 def _integer(rng: Generator, low: int, high: int) -> int:
@@ -161,6 +168,20 @@ def sessions(count: int, rate_per_s: float, turns: int, seed: int) -> list[Row]:
     return rows
 
 
+def traced() -> list[Row]:
+    """Draw a few steps of each kind, to have their kernels traced.
+
+    One, 16 and 160 sequences that decode, and prompts alone; in this order, apart from each other.
+    """
+    groups = [(0, 1, 700, 10), (1, 16, 700, 10), (3, 160, 300, 10)]
+    groups += [(6 + i, 1, prompt, 3) for i, prompt in enumerate((256, 512, 640, 1024, 2048, 8192))]
+    rows: list[Row] = []
+    for second, count, prompt, output in groups:
+        for _ in range(count):
+            rows.append(Row(len(rows), second * SECOND_NS, prompt, output))
+    return rows
+
+
 def warm() -> list[Row]:
     """Draw a short table with every shape of the others in it."""
     rng = Generator(PCG64(2))
@@ -177,16 +198,20 @@ def tables() -> Mapping[str, list[Row]]:
     return MappingProxyType(
         {
             "warm": warm(),
+            "traced": traced(),
             "alone": alone(),
             "alone_short": alone(2, (128, 1024, 4096, 16384), seed=12),
+            "alone_middle": alone(5, LENGTHS_MIDDLE, seed=13),
             "chat_4": chat(4, 20, seed=21),
             "chat_8": chat(8, 20, seed=22),
             "chat_16": chat(16, 16, seed=23),
+            "chat_24": chat(24, 12, seed=25),
             "chat_32": chat(32, 12, seed=24),
             "burst": burst(160, seed=31),
             "long": long_prompts(1.2, 24, seed=41),
             "sessions": sessions(60, 5, 5, seed=51),
             "growing_16": growing(16, 120, seed=61),
+            "growing_28": growing(28, 140, seed=63),
             "growing_40": growing(40, 160, seed=62),
         }
     )

@@ -1,4 +1,4 @@
-"""What is asked of vLLM's worker processes: other weights, and how often each expert is chosen."""
+"""What is asked of vLLM's worker processes: other weights, choices of experts, kernels' times."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -91,6 +91,34 @@ class WeightsExtension:
             if hasattr(router, "set_capture_fn"):
                 router.set_capture_fn(None)
         return {name: _trimmed(counts.tolist()) for name, counts in self._chosen.items()}
+
+    def start_trace(self) -> None:
+        """Start to note the time of each kernel, copy and call of the driver."""
+        from torch.profiler import ProfilerActivity, profile
+
+        self._profile = profile(activities=[ProfilerActivity.CUDA])
+        self._profile.start()
+
+    def stop_trace(self) -> dict[str, list[Any]]:
+        """Stop and return the events in order of start; times in ns, `start` since the first."""
+        torch.cuda.synchronize()
+        self._profile.stop()
+        events = sorted(
+            (e.start_ns(), e.duration_ns(), e.name(), str(e.device_type()))
+            for e in self._profile.profiler.kineto_results.events()
+        )
+        names = sorted({name for _, _, name, _ in events})
+        places = sorted({place for *_, place in events})
+        numbers = {name: number for number, name in enumerate(names)}
+        first = events[0][0] if events else 0
+        return {
+            "names": names,
+            "places": places,
+            "start": [start - first for start, *_ in events],
+            "duration": [duration for _, duration, *_ in events],
+            "name": [numbers[name] for _, _, name, _ in events],
+            "place": [places.index(place) for *_, place in events],
+        }
 
 
 def _trimmed(counts: list[int]) -> list[int]:

@@ -11,7 +11,12 @@ import pytest
 
 from vsim.hwbackend.servers.cases import CASES
 from vsim.hwbackend.servers.summary import summaries
-from vsim.hwbackend.servers.tables import BLOCK_TOKENS, prefix_blocks, prompt_tokens, tables
+from vsim.hwbackend.servers.tables import (
+    needs_blocks,
+    prefix_blocks,
+    prompt_tokens,
+    tables,
+)
 from vsim.traces.arrow_io import read_table, write_table
 from vsim.traces.schema import SERVER_RUNS, SERVER_STEPS
 from vsim.traces.server_runs import Run, provenance, read_run, requests_of
@@ -19,6 +24,7 @@ from vsim.traces.server_runs import Run, provenance, read_run, requests_of
 FOLDER = Path(__file__).parents[3] / "traces" / "recorded" / "servers"
 FILES = sorted(FOLDER.glob("*.arrow"))
 RUNS = [path for path in FILES if not path.name.endswith(".steps.arrow")]
+STEPPED = [path for path in RUNS if path.with_suffix(".steps.arrow") in FILES]
 TEXTS = ("kind", "schema_version", "producer", "source", "licence", "machine", "date", "run",
          "model", "workload", "weights", "block_tokens")  # fmt: skip
 VALUES = ("model_shape", "settings", "hardware", "versions", "memory", "statistics", "itl", "gpu")
@@ -48,6 +54,20 @@ def test_there_are_runs_of_all_models_in_under_three_megabytes() -> None:
     assert sum(path.stat().st_size for path in FILES) < 3_000_000
 
 
+def test_a_run_names_its_card_unless_that_is_an_h200() -> None:
+    for path in RUNS:
+        run = read_run(path)
+        assert run.metadata["run"] == path.stem
+        card = "H100" if path.stem.startswith("h100_") else "H200"
+        assert card in run.metadata["machine"]
+        assert card in run.json("hardware")["gpu"]
+
+
+def test_most_runs_have_their_steps_and_no_steps_lack_a_run() -> None:
+    assert len(STEPPED) >= 50
+    assert len(FILES) == len(RUNS) + len(STEPPED)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_metadata_and_units_are_there(path: Path) -> None:
     is_run = path in RUNS
@@ -72,9 +92,9 @@ def test_every_request_of_the_table_was_played_as_it_says(run: Run) -> None:
         assert column(repeat, "id").tolist() == [row.id for row in rows]
         assert column(repeat, "prompt_tokens").tolist() == prompt_tokens(rows)
         assert column(repeat, "output_tokens").tolist() == [row.output_tokens for row in rows]
-        assert repeat.column("prefix_blocks").to_pylist() == prefix_blocks(rows)
-        counts = repeat.column("prefix_blocks").combine_chunks().value_lengths().to_numpy()
-        assert (counts == column(repeat, "prompt_tokens") // BLOCK_TOKENS).all()
+        blocks = repeat.column("prefix_blocks").to_pylist()
+        needed = needs_blocks(run.metadata["workload"], rows)
+        assert blocks == (prefix_blocks(rows) if needed else [[]] * len(rows))
 
 
 def test_times_are_in_order(run: Run) -> None:
@@ -113,7 +133,9 @@ def test_the_gaps_summarised_are_the_requests_tokens(run: Run) -> None:
         assert gaps["n"] * gaps["mean_us"] == pytest.approx(spans.sum() / 1e3, rel=1e-3)
 
 
-def test_the_steps_gave_the_requests_tokens(run: Run) -> None:
+@pytest.mark.parametrize("path", STEPPED, ids=lambda path: path.stem)
+def test_the_steps_gave_the_requests_tokens(path: Path) -> None:
+    run = read_run(path)
     steps, first = read_steps(run.metadata["run"]), run.repeats[0]
     assert (np.diff(column(steps, "end_ns")) >= 0).all()
     assert column(steps, "generated_tokens").sum() == column(first, "output_tokens").sum()
@@ -134,7 +156,8 @@ def test_settings_are_what_the_engine_resolved(run: Run) -> None:
     ):
         assert settings[group][name] is not None
     assert settings["use_v2_model_runner"] in (True, False)
-    case = next(case for name, case in CASES.items() if run.metadata["run"].startswith(f"{name}_"))
+    name_of_run = run.metadata["run"].removeprefix("h100_")
+    case = next(case for name, case in CASES.items() if name_of_run.startswith(f"{name}_"))
     assert run.metadata["model"] == case.model
 
 
@@ -142,7 +165,9 @@ def test_a_run_can_be_made_a_trace_of_requests(run: Run, tmp_path: Path) -> None
     path = tmp_path / "requests.arrow"
     for repeat in range(len(run.repeats)):
         write_table(requests_of(run, repeat), path, "requests", provenance(run))
-        assert len(read_table(path, "requests")) == len(run.repeats[repeat])
+        requests = read_table(path, "requests").sort_by("id")
+        rows = tables()[run.metadata["workload"]]
+        assert requests.column("prefix_blocks").to_pylist() == prefix_blocks(rows)
 
 
 def test_the_read_me_shows_what_the_files_hold() -> None:
