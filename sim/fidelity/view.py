@@ -17,12 +17,12 @@ from vsim.traces.faults import one_line
 WIDTH: Final = 100
 _TITLES: Final[Mapping[str, str]] = {
     "ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E", "worst_e2e": "worst E2E",
-    "makespan": "makespan", "preemptions": "preempt.", "hits": "hits",
+    "makespan": "makespan", "preemptions": "preempt", "hits": "hits",
     "throughput": "tokens/s", "worst_throughput": "worst",
 }  # fmt: skip
 _RUNS: Final = (
     "TTFT, TPOT, E2E: median error of a request; then what their mean is off by; then ±, how far a "
-    "median request differs between repeats: in %. span: makespan, in %. preempt.: "
+    "median request differs between repeats: in %. span: makespan, in %. preempt: "
     "predicted/measured in a repeat. hits: points off in HBM/below it."
 )
 _CLASSES: Final = (
@@ -81,7 +81,7 @@ def _plain_table(*titles: str) -> Table:
 
 def _run_table(scores: tuple[RunScore, ...]) -> Table:
     titles = [part for name in LATENCIES for part in (_TITLES[name], "mean", "±")]
-    table = _plain_table("run", "n", *titles, "span", "preempt.", "hits")
+    table = _plain_table("run", "n", *titles, "span", "preempt", "hits")
     for score in scores:
         if score.errors is not None:
             table.add_row(Text(one_line(score.run.name)), *_run_cells(score.errors))
