@@ -17,7 +17,8 @@ of collectives counts numbers and not bytes (268,435,456 of `half` take as long 
   the shapes and tokens that both have; a server tunes its kernels as it starts. So are vllm 0.24's
   fp8 experts on Hopper, whose times fall to a third as tokens rise.
 
-What was left out so is counted in the table's metadata.
+Experts without a gate (Nemotron's) are left out: a bound of three matrices is not theirs. What else
+was left out is counted in the table's metadata.
 """
 
 import importlib.metadata
@@ -277,9 +278,12 @@ class _Reader:
         )  # fmt: skip
         taken: set[str] = set()
         plain: dict[str, Curves] = {}
+        ungated = self._ungated()
         for path in self._versions_of("moe", self._stack, "moe_perf"):
             columns = _read(path)
-            gated = np.array(["nongated" not in word for word in columns["kernel_source"]])
+            gated = np.array([pair not in ungated for pair in _widths(columns)])
+            if not gated.all():
+                self._leave_out(f"experts without a gate of {path.parent.name}", ~gated)
             for name, precision in _EXPERTS.items():
                 rows = (columns["moe_dtype"] == name) & gated
                 if precision in taken or not rows.any():
@@ -307,6 +311,18 @@ class _Reader:
                     continue
                 taken.add(precision)
                 yield from found
+
+    def _ungated(self) -> set[tuple[int, int]]:
+        """Widths of models whose experts have no gate, and so two matrices and not three.
+
+        Only TensorRT-LLM's rows say which those are.
+        """
+        found: set[tuple[int, int]] = set()
+        for path in self._versions_of("moe", "trtllm", "moe_perf"):
+            columns = _read(path)
+            plain = np.array(["nongated" in word for word in columns["kernel_source"]])
+            found |= set(_widths(_taken(columns, plain)))
+        return found
 
     def collectives(self) -> Iterator[Curves]:
         """Collectives: the stack's own all-reduce, and NCCL's others."""
@@ -430,6 +446,11 @@ def _taken(columns: _Columns, rows: NDArray[np.bool_]) -> _Columns:
 def _in_bytes(columns: _Columns) -> _Columns:
     """Sizes are written as numbers of two bytes each."""
     return {**columns, "bytes": columns["message_size"] * 2}
+
+
+def _widths(columns: _Columns) -> list[tuple[int, int]]:
+    """Of each row of experts, the model's and an expert's width."""
+    return list(zip(columns["hidden_size"].tolist(), columns["inter_size"].tolist(), strict=True))
 
 
 def _version(name: str) -> tuple[tuple[int, str], ...]:
