@@ -17,7 +17,8 @@ of collectives counts numbers and not bytes (268,435,456 of `half` take as long 
   the shapes and tokens that both have; a server tunes its kernels as it starts. So are vllm 0.24's
   fp8 experts on Hopper, whose times fall to a third as tokens rise.
 
-What was left out so is counted in the table's metadata.
+Times that a cache made are raised (`from_cache`). Experts without a gate (Nemotron's) are left out:
+a bound of three matrices is not theirs. All of it is counted in the table's metadata.
 """
 
 import importlib.metadata
@@ -34,6 +35,7 @@ import pyarrow.parquet as pq
 import yaml
 from numpy.typing import NDArray
 
+from vsim.sim.calibration.from_cache import raised
 from vsim.sim.machine.kernel_tables import Curves, curves
 from vsim.sim.machine.machine import Stack
 from vsim.sim.timing.roofline import Peaks
@@ -158,7 +160,8 @@ class Package:
         if not any(each.kernel == "products" for each in found):
             has = [s for s in STACKS if (self.systems / "data" / system / "gemm" / s).is_dir()]
             refuse("--stack", f"{system} was not measured with {stack}; write {' or '.join(has)}")
-        return reader.measured(found)
+        peaks = self.system(system).peaks
+        return reader.measured([reader.from_memory(each, peaks) for each in found])
 
 
 def find_package() -> Package:
@@ -200,6 +203,16 @@ class _Reader:
             self._stack, self._device, tuple(found), versions,
             max(self._collected, default=None), tuple(self._left_out), tuple(files),
         )  # fmt: skip
+
+    def from_memory(self, each: Curves, peaks: Peaks) -> Curves:
+        """Raise what a cache made too fast."""
+        changed, count = raised(each, peaks)
+        if count:
+            self._left_out.append(
+                f"{' '.join(filter(None, each.key))}: {count} of {each.rows} times that a cache"
+                " made faster than the memory, raised to its best"
+            )
+        return changed
 
     def products(self) -> Iterator[Curves]:
         """Products, by precision."""
@@ -277,9 +290,12 @@ class _Reader:
         )  # fmt: skip
         taken: set[str] = set()
         plain: dict[str, Curves] = {}
+        ungated = self._ungated()
         for path in self._versions_of("moe", self._stack, "moe_perf"):
             columns = _read(path)
-            gated = np.array(["nongated" not in word for word in columns["kernel_source"]])
+            gated = np.array([pair not in ungated for pair in _widths(columns)])
+            if not gated.all():
+                self._leave_out(f"experts without a gate of {path.parent.name}", ~gated)
             for name, precision in _EXPERTS.items():
                 rows = (columns["moe_dtype"] == name) & gated
                 if precision in taken or not rows.any():
@@ -307,6 +323,18 @@ class _Reader:
                     continue
                 taken.add(precision)
                 yield from found
+
+    def _ungated(self) -> set[tuple[int, int]]:
+        """Widths of models whose experts have no gate, and so two matrices and not three.
+
+        Only TensorRT-LLM's rows say which those are.
+        """
+        found: set[tuple[int, int]] = set()
+        for path in self._versions_of("moe", "trtllm", "moe_perf"):
+            columns = _read(path)
+            plain = np.array(["nongated" in word for word in columns["kernel_source"]])
+            found |= set(_widths(_taken(columns, plain)))
+        return found
 
     def collectives(self) -> Iterator[Curves]:
         """Collectives: the stack's own all-reduce, and NCCL's others."""
@@ -430,6 +458,11 @@ def _taken(columns: _Columns, rows: NDArray[np.bool_]) -> _Columns:
 def _in_bytes(columns: _Columns) -> _Columns:
     """Sizes are written as numbers of two bytes each."""
     return {**columns, "bytes": columns["message_size"] * 2}
+
+
+def _widths(columns: _Columns) -> list[tuple[int, int]]:
+    """Of each row of experts, the model's and an expert's width."""
+    return list(zip(columns["hidden_size"].tolist(), columns["inter_size"].tolist(), strict=True))
 
 
 def _version(name: str) -> tuple[tuple[int, str], ...]:

@@ -3,7 +3,8 @@
 Shapes are dealt to ten folds by a seeded draw; the shapes of a fold are predicted, at every point
 that was measured of them, by tables made of all others, thinned as a file's are. What counts as a
 shape: (n, k) of products, heads with KV heads and head size of attention (all windows of it), and
-the model's sizes of experts (all splits of it). The error is |predicted / measured - 1|.
+the model's sizes of experts (all splits of it). The error is |predicted / measured - 1|; measured
+times that a cache made are raised before (`from_cache`), and no others left out.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -5,7 +5,7 @@ bandwidth; 4 · heads · head_dim FLOPs a token of context over the bf16 rate. M
 (heads, KV heads, head_dim, window) of one GPU, the axes are requests and context. Distances are
 taken between (log2 of heads a KV head, 2·log2 of KV heads, 8·log2 of head_dim, log2 of the window),
 and the two nearest count: stacks call another kernel for another head size, and the size of the KV
-tells more than how many queries share it.
+tells more than how many queries share it. `decode_places` has the rest.
 
 Every request of a measured batch has the same context; a batch is looked up by its mean. A window
 is looked up among windowed shapes where one within a factor of 4 was measured, else as a context of
@@ -79,10 +79,11 @@ def decode_attention_surface(
     def bound_ns(shape: NDArray[np.int64], first: Floats, second: Floats) -> Floats:
         return decode_attention_bound(peaks, own, first, second, *shape.tolist()).ns
 
+    wanted = np.array([[heads, kv_heads, head_dim, window_like(curves, window)]])
     return surface(
         curves,
-        head_places(curves.shapes),
-        head_places(np.array([[heads, kv_heads, head_dim, window_like(curves, window)]]))[0],
+        decode_places(curves.shapes),
+        decode_places(wanted)[0],
         bound_ns,
         NEAREST_HEADS,
     )
@@ -140,6 +141,19 @@ def attention_curves(tables: KernelTables, kernel: str, kv_precision: str, windo
     windowed = tables.find(kernel, KV_STAND_INS[kv_precision], ("window", "full"))
     apart = np.abs(np.log2(np.maximum(windowed.shapes[:, 3], 1)) - np.log2(window))
     return windowed if apart.min() <= _WINDOWS_APART else full
+
+
+def decode_places(shapes: NDArray[np.int64]) -> Floats:
+    """Where head shapes [S, 4] lie for decode attention, float64[S, 4].
+
+    As `head_places`, with a gap between heads that share no KV head and those that do, and another
+    before 64 heads a KV head: FlashAttention 2 and TensorRT-LLM call other kernels there, up to
+    five times as fast or slow.
+    """
+    places = head_places(shapes)
+    group = shapes[:, 0] / shapes[:, 1]
+    places[:, 0] += 2.0 * (group > 1) + 3.0 * (group >= 64)
+    return places
 
 
 def head_places(shapes: NDArray[np.int64]) -> Floats:

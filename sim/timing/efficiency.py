@@ -6,9 +6,9 @@ least time that was measured of it: a launch, whose share grows as kernels get s
     t = (b + floor) / exp(Σ w_i · log e_i),    w_i ∝ 1 / distance_i^2
 
 over the nearest measured shapes (three; of products four, of attention two), each one's efficiency
-interpolated between the points of its axes, linearly in their logarithms; beyond the last points the efficiency
-stays and the bound grows. A shape that was measured gets its own times back, to half a step of
-their codes (0.54 %).
+interpolated between the points of its axes, linearly in their logarithms; beyond the last points
+the efficiency stays and the bound grows. A shape that was measured gets its own times back, to half
+a step of their codes (0.54 %).
 
 The scheme was chosen by leaving whole shapes out (`reports/kernels`): without the floor the error
 is 1.5 times as large; fitting planes through eight neighbours instead of weighing three gains a
