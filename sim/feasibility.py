@@ -100,7 +100,10 @@ def memory_needs(case: Case) -> list[Need]:
             message = f"{number:,} {words} are more than 32 bits can number; write larger pages"
             refuse("scenario", f"{message} or smaller tiers", place="engine.page_tokens")
     kinds = [POLICIES.get(tier.eviction, -1) for tier in tiers]
-    slot = layout.SLOT.itemsize + LINK.itemsize + 4 * 4
+    # its key, flags, source, chain, users, mark and policy's key; a free one's place
+    slot = 6 * 4 + 1 + 4 + LINK.itemsize
+    if any(tier.eviction in ("priority", "cost") for tier in tiers):
+        slot += layout.RANK.itemsize
     if any(kind in WITH_HEAP for kind in kinds):
         slot += WORTH.itemsize + HEAP.itemsize
     key = 4 * count + GHOST.itemsize * sum(kind in WITH_GHOSTS for kind in kinds)
