@@ -7,9 +7,9 @@ from vsim.sim.engine.demand import account_pages, account_step, log_step
 from vsim.sim.engine.fluid import start_flow
 from vsim.sim.engine.free_slots import hbm
 from vsim.sim.engine.layout import ATTEND, COMPUTE, COPY, DONE, FAIR, INBOUND, World
-from vsim.sim.engine.pages import close_copy, publish_page, tier_of, unpin, write_through
+from vsim.sim.engine.pages import close_copy, tier_of, unpin, write_through
 from vsim.sim.engine.planning import leave_running
-from vsim.sim.engine.runs import release_pages, unpin_run
+from vsim.sim.engine.runs import publish_run, release_pages, unpin_run
 
 
 @borrowing_kernel
@@ -127,10 +127,12 @@ def publish_pages(w: World, request: int, first: int, end: int) -> None:
     if first < end:
         w.c[0].blocked = 0  # the waiting head may hit them
         w.c[0].prefetch_idle = 0
-        for page in range(first, end):
+        while first < end:
+            key, count = publish_run(w, request, first, end)
             # whole or, where blocks are finer, in part
-            if publish_page(w, request, page) == w.c[0].refused_key or w.c[0].part_ratio > 1:
+            if key <= w.c[0].refused_key < key + count or w.c[0].part_ratio > 1:
                 w.c[0].refused = -1
+            first += count
 
 
 @borrowing_kernel

@@ -6,12 +6,43 @@ one look at each of them instead of many. Where pages of a run differ, it is don
 policy other than LRU is told of every page.
 """
 
+from typing import Any
+
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.calls import on_hit
 from vsim.sim.engine.free_slots import hbm, take_run
 from vsim.sim.engine.layout import INBOUND, LEAVING, PREFETCHED, World
-from vsim.sim.engine.pages import index_slot, inherit, pin, tier_of, unpin
+from vsim.sim.engine.pages import (
+    index_slot,
+    inherit,
+    page_key,
+    pin,
+    publish_page,
+    tier_of,
+    unpin,
+)
 from vsim.sim.eviction.state import LRU, PARKED
+
+
+_AT_ONCE = 16  # looked at without a branch, so that the processor can take several at once
+
+
+@borrowing_inline
+def rises(numbers: Any, first: int, value: int) -> bool:
+    """Whether _AT_ONCE numbers from `first` on are `value` and those that follow it."""
+    wrong = 0
+    for i in range(_AT_ONCE):
+        wrong |= numbers[first + i] ^ (value + i)
+    return wrong == 0
+
+
+@borrowing_inline
+def is_nowhere(w: World, first: int) -> bool:
+    """Whether _AT_ONCE keys are all not in a tier; `first` is the place of its first in `at`."""
+    all_bits = -1
+    for i in range(_AT_ONCE):
+        all_bits &= w.at[first + i]
+    return all_bits < 0
 
 
 @borrowing_inline
@@ -24,6 +55,9 @@ def key_run(w: World, request: int, page: int, end: int) -> int:
     ratio = w.c[0].key_ratio
     at = w.r[request].key_offset + page // ratio
     count = ratio - page % ratio
+    while page + count + _AT_ONCE * ratio <= end and rises(w.ids, at + 1, w.ids[at] + 1):
+        at += _AT_ONCE
+        count += _AT_ONCE * ratio
     while page + count < end and w.ids[at + 1] == w.ids[at] + 1:
         at += 1
         count += ratio
@@ -40,6 +74,13 @@ def resident_run(w: World, tier: int, key: int, most: int) -> int:
     own = tier * keys + key
     slot = w.at[own]
     count = wide(1)
+    while count + _AT_ONCE <= most and rises(w.at, own + count, slot + count):
+        above = key + count
+        while above < own + count and is_nowhere(w, above):
+            above += keys
+        if above < own + count:
+            break
+        count += _AT_ONCE
     while count < most and w.at[own + count] == slot + count:
         above = key + count
         while above < own + count and w.at[above] < 0:
@@ -241,6 +282,36 @@ def schedule_run(
     w.chain[target + count - 1] = -1
     w.p[path].pages += count
     w.c[0].pending += count
+
+
+@borrowing_kernel
+def publish_run(w: World, request: int, page: int, end: int) -> tuple[int, int]:
+    """Pages are complete, from `page` on and below `end`: let others find them.
+
+    Returns the first one's key, and how many: the rest of them, as far as they are a run. See
+    `pages.publish_page`.
+    """
+    first = w.r[request].row * w.c[0].row_pages
+    slot = wide(w.table[first + page])
+    tier = tier_of(w, slot)
+    below = w.t[tier].next_tier
+    through = below >= 0 and w.t[below].through
+    if through or w.c[0].ranked or w.c[0].part_ratio > 1 or w.policy[tier].kind != LRU:
+        return publish_page(w, request, page), wide(1)
+    key = page_key(w, request, page)
+    count = min(table_run(w, first + page, first + end), key_run(w, request, page, end))
+    own = tier * w.c[0].keys + key
+    added = 0
+    for i in range(count):
+        if w.at[own + i] < 0 and w.holds[slot + i] < 0:
+            w.holds[slot + i] = key + i
+            w.at[own + i] = slot + i
+            w.mark[slot + i] = PARKED
+            added += 1
+    w.t[tier].inserted += added
+    w.policy[tier].count += added
+    w.policy[tier].parked += added
+    return key, wide(count)
 
 
 @borrowing_kernel

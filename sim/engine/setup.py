@@ -174,7 +174,7 @@ def _slots(
             "write larger pages, or smaller tiers",
             place="engine.page_tokens",
         )
-    spacious = tuple(roomy(pages) for pages in slots)
+    spacious = tuple(min(roomy(pages), most) for pages in capacity)
     return slots if stacked or sum(spacious) >= _MOST_SLOTS else spacious
 
 

@@ -12,6 +12,8 @@ Int64s = NDArray[np.int64]
 def known_ids(offsets: Int64s, codes: Int64s, distinct: int) -> Int64s:
     """Count the ids of each request that some earlier request has too.
 
+    An id stands for its whole prefix, so those of a request that are known come first in it.
+
     Args:
         offsets: int64[n + 1], where each request's ids start, from 0.
         codes: int64[m], the ids, from 0.
@@ -20,11 +22,16 @@ def known_ids(offsets: Int64s, codes: Int64s, distinct: int) -> Int64s:
     seen = np.zeros(distinct, np.bool_)
     known = np.zeros(len(offsets) - 1, np.int64)
     for row in range(len(known)):
-        count = 0
-        for at in range(offsets[row], offsets[row + 1]):
-            count += seen[codes[at]]
-        known[row] = count
-        for at in range(offsets[row], offsets[row + 1]):
+        first, end = offsets[row], offsets[row + 1]
+        low, high = first, end
+        while low < high:
+            middle = (low + high) // 2
+            if seen[codes[middle]]:
+                low = middle + 1
+            else:
+                high = middle
+        known[row] = low - first
+        for at in range(low, end):
             seen[codes[at]] = True
     return known
 
