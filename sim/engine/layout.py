@@ -89,8 +89,8 @@ COST = _record(
 
 TIER = _record(
     "i8",
-    "base capacity slots fresh recycled cursor free idle leaving low high in_place through waits chosen "
-    "deferred deferred_first deferred_last peak page_ns_high page_ns_low "
+    "base capacity slots fresh recycled cursor free idle leaving low high in_place through waits "
+    "chosen deferred deferred_first deferred_last peak page_ns_high page_ns_low "
     "hit_tokens inserted "
     "evicted dropped next_tier allocated attend_tokens bound_ns",
 )

@@ -100,9 +100,7 @@ def drop_run(w: World, tier: int, first: int, most: int) -> int:
 def unsaved_run(w: World, tier: int, slot: int, most: int) -> int:
     """How many of LRU's next victims, `most` at most, are in no other tier."""
     count = wide(0)
-    while (
-        count < most and can_evict(w, slot) and not held_elsewhere(w, wide(w.holds[slot]), tier)
-    ):
+    while count < most and can_evict(w, slot) and not held_elsewhere(w, wide(w.holds[slot]), tier):
         slot = wide(w.links[slot].next)
         count += 1
     return count

@@ -23,7 +23,6 @@ from vsim.sim.engine.pages import (
 )
 from vsim.sim.eviction.state import LRU, PARKED
 
-
 _AT_ONCE = 16  # looked at without a branch, so that the processor can take several at once
 
 

@@ -159,8 +159,9 @@ def _slots(
     """Slots to reserve in each tier: what it can hold, or else the most that can be there at once.
 
     A page is in a tier once for each key, and without a key as a part of a request that has a row,
-    or on its way out of there. Nothing that a run does depends on this number: memory is touched
-    only as far as slots are used.
+    or on its way out of there. Where no number of a slot is shown there are more, so that enough
+    are free one after another. Nothing that a run does depends on this number: memory is
+    touched only as far as slots are used.
 
     Raises:
         InputError: more slots than the engine can number.

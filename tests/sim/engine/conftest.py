@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from vsim.sim.compiled import borrowing_kernel
 from vsim.sim.engine.backend import Completion, Operation
-from vsim.sim.engine.class_heaps import least_active_service
 from vsim.sim.engine.bit_sets import upper
+from vsim.sim.engine.class_heaps import least_active_service
 from vsim.sim.engine.class_marks import next_marked
 from vsim.sim.engine.entry import world
 from vsim.sim.engine.layout import DEFERRED, FAIR, INBOUND, LEAVING
