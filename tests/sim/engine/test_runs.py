@@ -1,8 +1,8 @@
 """Pages that lie in slots one after another are handled together, and nothing comes out otherwise.
 
 Where slots are shown, as in a log of copies, a tier takes the slot that was given back last, and
-runs are short; elsewhere it takes them in order, and runs are long. So the two are held against each
-other, and both against the kernels run as plain Python.
+runs are short; elsewhere it takes them in order, and runs are long. So the two are held against
+each other, and against the kernels run as plain Python.
 """
 
 import os
