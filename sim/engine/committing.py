@@ -223,7 +223,11 @@ def delivered_run(w: World, target: int) -> tuple[int, int]:
     step = wide(-1 if w.chain[target] == target - 1 else 1)
     source = w.source[target]
     count = wide(1)
-    while w.chain[target] == target + step and w.source[target + step] == source + step:
+    while (
+        w.chain[target] >= 0  # slot 0 may be the last, and what ends a chain looks like falling
+        and w.chain[target] == target + step
+        and w.source[target + step] == source + step
+    ):
         target += step
         source += step
         count += 1
