@@ -12,6 +12,7 @@ from typing import NoReturn
 import numpy as np
 
 from vsim.sim.engine import layout
+from vsim.sim.engine.free_slots import roomy
 from vsim.sim.eviction.state import GHOST, HEAP, LINK, POLICIES, WITH_GHOSTS, WITH_HEAP, WORTH
 from vsim.sim.machine.machine import Machine
 from vsim.sim.model.parallel import server_links
@@ -98,8 +99,12 @@ def memory_needs(case: Case) -> list[Need]:
         if number >= MOST_NUMBERED:
             message = f"{number:,} {words} are more than 32 bits can number; write larger pages"
             refuse("scenario", f"{message} or smaller tiers", place="engine.page_tokens")
+    slots = sum(min(roomy(_capacity(case, i)), keys + 2 * live) for i in range(count))
     kinds = [POLICIES.get(tier.eviction, -1) for tier in tiers]
-    slot = layout.SLOT.itemsize + LINK.itemsize + 4 * 4
+    # its key, flags, source, chain, users, mark and policy's key; a free one's place
+    slot = 6 * 4 + 1 + 4 + LINK.itemsize
+    if any(tier.eviction in ("priority", "cost") for tier in tiers):
+        slot += layout.RANK.itemsize
     if any(kind in WITH_HEAP for kind in kinds):
         slot += WORTH.itemsize + HEAP.itemsize
     key = 4 * count + GHOST.itemsize * sum(kind in WITH_GHOSTS for kind in kinds)

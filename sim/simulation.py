@@ -15,6 +15,7 @@ from vsim.sim.model.loading import load_model
 from vsim.sim.model.parallel import check_peer
 from vsim.sim.profiles.rules import server_rules, with_profile
 from vsim.sim.profiles.server_cost import server_cost
+from vsim.sim.results.known_prefixes import compile_counting
 from vsim.sim.results.output import Result, RunTables, begun_folder, make_result
 from vsim.sim.scenario.applicability import refuse_what_cannot_act
 from vsim.sim.scenario.case import Case
@@ -101,6 +102,7 @@ def _simulate(
     check_peer(machine, cost.gpus, tuple(tier.tier for tier in scenario.tiers))
     refuse_what_is_infeasible(case)
     compile_kernels()
+    compile_counting()
     tables = RunTables.of(scenario, folder) if keep else None
     started = perf_counter()
     try:

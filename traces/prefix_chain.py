@@ -95,12 +95,15 @@ def made_global(offsets: _Ints, ids: NDArray[Any], scopes: _Ints) -> NDArray[Any
     return made
 
 
-def reordered(offsets: _Ints, ids: NDArray[Any], order: _Ints) -> tuple[_Ints, NDArray[Any]]:
-    """Return offsets and ids of the requests in another order, `order[i]` the old row of row i."""
+def reordered(offsets: _Ints, ids: NDArray[Any], order: _Ints) -> tuple[_Ints, _Ints]:
+    """Return offsets and ids of the requests in another order, `order[i]` the old row of row i.
+
+    The ids may be of any width.
+    """
     lengths = np.diff(offsets)[order]
     moved = np.zeros(len(order) + 1, dtype=np.int64)
     np.cumsum(lengths, out=moved[1:])
-    result = np.empty_like(ids)
+    result = np.empty(len(ids), dtype=np.int64)
     for row, old in enumerate(order.tolist()):
         result[moved[row] : moved[row + 1]] = ids[offsets[old] : offsets[old + 1]]
     return moved, result

@@ -4,6 +4,7 @@ from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.calls import make_room, on_hit
 from vsim.sim.engine.class_marks import next_marked
 from vsim.sim.engine.demand import book_wait
+from vsim.sim.engine.free_slots import hbm, take_free
 from vsim.sim.engine.layout import (
     CAPACITY,
     FIRST_CHUNK,
@@ -22,7 +23,6 @@ from vsim.sim.engine.pages import (
     append_page,
     close_copy,
     flows_are_full,
-    hbm,
     hbm_within_reach,
     index_slot,
     inherit,
@@ -30,11 +30,19 @@ from vsim.sim.engine.pages import (
     pages_within_reach,
     pin,
     schedule_copy,
-    take_free,
     tier_of,
     unpin,
 )
 from vsim.sim.engine.queues import push_ready
+from vsim.sim.engine.runs import (
+    key_run,
+    pin_run,
+    promote_run,
+    resident_run,
+    table_run,
+    table_run_back,
+    unpin_run,
+)
 
 REFUSED, RUNS, LOADS = 0, 1, 2
 
@@ -42,9 +50,8 @@ REFUSED, RUNS, LOADS = 0, 1, 2
 @borrowing_inline
 def find(w: World, key: int) -> int:
     """The highest tier that holds a key, or -1."""
-    base = key * w.c[0].tiers
     for tier in range(w.c[0].tiers):
-        if w.at[base + tier] >= 0:
+        if w.at[tier * w.c[0].keys + key] >= 0:
             return tier
     return -1
 
@@ -116,8 +123,8 @@ def partial_page(w: World, request: int, hit: int) -> int:
     key = w.part_page[w.parts[first]]
     if key < 0:
         return -1
-    slot = w.at[key * w.c[0].tiers]
-    if slot < 0 or w.s[slot].flags & INBOUND:
+    slot = w.at[key]
+    if slot < 0 or w.flags[slot] & INBOUND:
         return -1
     return int(slot)
 
@@ -134,16 +141,30 @@ def shared_parts(w: World, request: int, hit: int) -> int:
     n = 0
     while n < wanted and first + n < end:
         other = w.part_page[w.parts[first + n]]
-        if other < 0 or (other != key and w.at[other * w.c[0].tiers] < 0):
+        if other < 0 or (other != key and w.at[other] < 0):
             break
         n += 1
     return n
 
 
 @borrowing_inline
-def within_reach_itself(w: World, slot: int) -> bool:
-    """Whether a page that a request finds counts as one that could make room for it."""
-    return bool(w.ref[slot] == 0 or w.s[slot].flags & LEAVING)
+def count_within_reach(w: World, slot: int, count: int) -> int:
+    """How many pages that a request finds count as ones that could make room for it."""
+    found = 0
+    for i in range(slot, slot + count):
+        if w.ref[i] == 0 or w.flags[i] & LEAVING:
+            found += 1
+    return found
+
+
+@borrowing_inline
+def count_inbound(w: World, slot: int, count: int) -> int:
+    """How many pages are still on their way."""
+    found = 0
+    for i in range(slot, slot + count):
+        if w.flags[i] & INBOUND:
+            found += 1
+    return found
 
 
 @borrowing_inline
@@ -201,30 +222,36 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
     in_hbm = 0
     idle = 0
     missed = wide(-1)
+    key = wide(0)
+    named = wide(0)  # pages from `hit` on whose keys are known to follow `key`
     while hit < limit:
-        key = page_key(w, request, hit)
+        if named == 0:
+            key = page_key(w, request, hit)
+            named = key_run(w, request, hit, limit)
         tier = find(w, key)
         if tier < 0:
             missed = key
             break
-        slot = w.at[key * tiers + tier]
-        w.table[base + hit] = slot
-        if tier == 0:
-            in_hbm += 1
-            if within_reach_itself(w, slot):
-                idle += 1
-            if w.s[slot].flags & INBOUND:
-                in_flight += 1
-        elif w.t[tier].in_place:
-            if w.s[slot].flags & INBOUND:
-                in_flight += 1
-            if within_reach_itself(w, slot) and (w.c[0].spill or w.c[0].balanced):
-                idle += 1
-        else:
-            if to_load + in_hbm >= w.t[0].capacity:
+        count = resident_run(w, tier, key, named)
+        if tier > 0 and not w.t[tier].in_place:
+            count = min(count, w.t[0].capacity - to_load - in_hbm)
+            if count <= 0:
                 break
-            to_load += 1
-        hit += 1
+            to_load += count
+        slot = wide(w.at[tier * w.c[0].keys + key])
+        for i in range(count):
+            w.table[base + hit + i] = slot + i
+        if tier == 0:
+            in_hbm += count
+            idle += count_within_reach(w, slot, count)
+            in_flight += count_inbound(w, slot, count)
+        elif w.t[tier].in_place:
+            in_flight += count_inbound(w, slot, count)
+            if w.c[0].spill or w.c[0].balanced:
+                idle += count_within_reach(w, slot, count)
+        hit += count
+        key += count
+        named -= count
     loads = to_load + in_flight > 0
     shared = 0
     partial = -1
@@ -256,15 +283,18 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
         remember_refusal(w, request, missed, room, loads)
         return REFUSED
     w.c[0].free_rows -= 1
-    for i in range(hit):
-        slot = w.table[base + i]
-        tier = tier_of(w, slot)
-        pin(w, tier, slot)
-        on_hit(w, tier, slot)
+    page = wide(0)
+    while page < hit:
+        slot = wide(w.table[base + page])
+        count = table_run(w, base + page, base + hit)
+        pin_run(w, tier_of(w, slot), slot, count)
+        page += count
     if (loads or not (w.c[0].spill or w.c[0].balanced)) and not make_room(w, hbm(), need):
-        for i in range(hit - 1, -1, -1):
-            slot = w.table[base + i]
-            unpin(w, tier_of(w, slot), slot)
+        while page > 0:
+            slot = wide(w.table[base + page - 1])
+            count = table_run_back(w, base, base + page)
+            unpin_run(w, tier_of(w, slot), slot, count, wide(-1))
+            page -= count
         w.c[0].free_rows += 1
         wait_for_pages(w, request, now)
         return REFUSED
@@ -272,19 +302,21 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
     w.c[0].refused = -1
     end_wait(w, request, now)
     known = w.r[request].furthest  # what a preempted request finds again is its own, and no hit
-    for i in range(hit):
-        slot = w.table[base + i]
+    page = wide(0)
+    while page < hit:
+        slot = wide(w.table[base + page])
         tier = tier_of(w, slot)
-        found = min(page_tokens, (i + 1) * page_tokens - known)
+        count = table_run(w, base + page, base + hit)
+        found = (page + count) * page_tokens - max(page * page_tokens, known)
         if found > 0:
             w.t[tier].hit_tokens += found
             w.hit[request * tiers + tier] += found
         if tier > 0:
             if w.t[tier].in_place:
-                w.low[row * tiers + tier] += 1
+                w.low[row * tiers + tier] += count
             else:
-                w.table[base + i] = promote(w, tier, slot)
-                w.ref[w.table[base + i]] += 1
+                promote_run(w, tier, slot, count, base + page)
+        page += count
     if loads:
         for tier in range(1, tiers):
             close_copy(w, tier * tiers, w.c[0].page_bytes)
@@ -318,7 +350,7 @@ def promote(w: World, tier: int, source: int) -> int:
     target = take_free(w, hbm())
     inherit(w, source, target)
     w.ref[target] = 1
-    key = wide(w.s[source].key)
+    key = wide(w.holds[source])
     if key >= 0:
         index_slot(w, hbm(), target, key)
     schedule_copy(w, tier, source, hbm(), target)
@@ -343,7 +375,7 @@ def swap_in(w: World, request: int, now: int) -> int:
     need = wide(0)
     for i in range(w.r[request].held):
         slot = w.table[base + i]
-        if w.s[slot].flags & INBOUND:
+        if w.flags[slot] & INBOUND:
             w.c[0].fail_cause = WRITE_BACK
             wait_for_pages(w, request, now)
             return REFUSED
@@ -367,14 +399,14 @@ def swap_in(w: World, request: int, now: int) -> int:
         tier = tier_of(w, slot)
         if tier == 0:
             continue
-        key = wide(w.s[slot].key)
-        if key >= 0 and w.at[key * tiers] >= 0:
-            there = w.at[key * tiers]
+        key = wide(w.holds[slot])
+        if key >= 0 and w.at[key] >= 0:
+            there = w.at[key]
             pin(w, hbm(), there)
             on_hit(w, hbm(), there)
             unpin(w, tier, slot)
             w.table[base + i] = there
-            coming = coming or w.s[there].flags & INBOUND > 0
+            coming = coming or w.flags[there] & INBOUND > 0
             continue
         w.table[base + i] = promote(w, tier, slot)
         w.ref[w.table[base + i]] += 1
@@ -416,12 +448,12 @@ def prefetch(w: World, now: int) -> None:
                 if tier < 0 or spare == 0:
                     break
                 if tier > 0 and not w.t[tier].in_place:
-                    source = w.at[key * tiers + tier]
-                    if w.s[source].flags & INBOUND:
+                    source = w.at[tier * w.c[0].keys + key]
+                    if w.flags[source] & INBOUND:
                         break
                     pin(w, tier, source)
                     target = promote(w, tier, source)
-                    w.s[target].flags |= PREFETCHED
+                    w.flags[target] |= PREFETCHED
                     w.c[0].prefetched += 1
                     spare -= 1
             request = w.r[request].next
@@ -439,7 +471,7 @@ def finish_loading(w: World, now: int) -> None:
         request = w.load[i]
         base = w.r[request].row * row_pages
         k = w.r[request].scan
-        while k < w.r[request].held and not w.s[w.table[base + k]].flags & INBOUND:
+        while k < w.r[request].held and not w.flags[w.table[base + k]] & INBOUND:
             k += 1
         w.r[request].scan = k
         if k == w.r[request].held:

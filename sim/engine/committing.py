@@ -6,16 +6,11 @@ from vsim.sim.engine.calls import reclaim
 from vsim.sim.engine.demand import account_pages, account_step, open_step
 from vsim.sim.engine.emitting import emit
 from vsim.sim.engine.fluid import start_flow
+from vsim.sim.engine.free_slots import hbm
 from vsim.sim.engine.layout import ATTEND, COMPUTE, COPY, FAIR, INBOUND, World
-from vsim.sim.engine.pages import (
-    close_copy,
-    hbm,
-    publish_page,
-    tier_of,
-    unpin,
-    write_through,
-)
+from vsim.sim.engine.pages import close_copy, tier_of, unpin, write_through
 from vsim.sim.engine.planning import leave_running
+from vsim.sim.engine.runs import publish_run, unpin_run
 
 
 @borrowing_kernel
@@ -116,10 +111,12 @@ def publish_pages(w: World, request: int, first: int, end: int) -> None:
     if first < end:
         w.c[0].blocked = 0  # the waiting head may hit them
         w.c[0].prefetch_idle = 0
-        for page in range(first, end):
+        while first < end:
+            key, count = publish_run(w, request, first, end)
             # whole or, where blocks are finer, in part
-            if publish_page(w, request, page) == w.c[0].refused_key or w.c[0].part_ratio > 1:
+            if key <= w.c[0].refused_key < key + count or w.c[0].part_ratio > 1:
                 w.c[0].refused = -1
+            first += count
 
 
 @borrowing_kernel
@@ -135,7 +132,7 @@ def deliver(w: World, i: int, now: int) -> None:
         w.op[o].serial = w.done[i].serial
         w.op[o].step = w.done[i].step
         w.op[o].kind = COPY
-        w.op[o].source = tier_of(w, wide(w.s[target].source))
+        w.op[o].source = tier_of(w, wide(w.source[target]))
         w.op[o].target = target_tier
         w.op[o].bytes = w.done[i].bytes
         w.op[o].submit = w.done[i].submit
@@ -145,21 +142,52 @@ def deliver(w: World, i: int, now: int) -> None:
         w.op[o].pages = count
         w.c[0].operations = o + 1
         w.c[0].operation_pages = at + 2 * count
-    k = 0
+    below = w.t[target_tier].next_tier
+    through = below >= 0 and w.t[below].through
+    k = wide(0)
     while target >= 0:
-        following = wide(w.s[target].chain)
-        source = wide(w.s[target].source)
+        source = wide(w.source[target])
         source_tier = tier_of(w, source)
-        w.s[target].flags &= ~INBOUND
-        if log:
-            w.op_pages[at + k] = source
-            w.op_pages[at + count + k] = target
-            k += 1
-        if w.s[target].key >= 0 and source_tier < target_tier:
-            write_through(w, target_tier, target, wide(w.s[target].key))
-        unpin(w, target_tier, target)
-        unpin(w, source_tier, source)
+        n, step = delivered_run(w, target)
+        last = target + (n - 1) * step
+        following = wide(w.chain[last])
+        for i in range(n):
+            w.flags[target + i * step] &= ~INBOUND
+            if log:
+                w.op_pages[at + k + i] = source + i * step
+                w.op_pages[at + count + k + i] = target + i * step
+        k += n
+        if through and source_tier < target_tier:
+            for i in range(n):
+                page = target + i * step
+                if w.holds[page] >= 0:
+                    write_through(w, target_tier, page, wide(w.holds[page]))
+                unpin(w, target_tier, page)
+                unpin(w, source_tier, source + i * step)
+        else:
+            unpin_run(w, target_tier, target, n, step)
+            unpin_run(w, source_tier, source, n, step)
         target = following
+
+
+@borrowing_inline
+def delivered_run(w: World, target: int) -> tuple[int, int]:
+    """Pages of a transfer from `target` on whose slots follow each other, as do their sources'.
+
+    How many, and whether the slots rise (1) or fall (-1).
+    """
+    step = wide(-1 if w.chain[target] == target - 1 else 1)
+    source = w.source[target]
+    count = wide(1)
+    while (
+        w.chain[target] >= 0  # slot 0 may be the last, and what ends a chain looks like falling
+        and w.chain[target] == target + step
+        and w.source[target + step] == source + step
+    ):
+        target += step
+        source += step
+        count += 1
+    return count, step
 
 
 @borrowing_kernel

@@ -288,7 +288,7 @@ def drive(state: State, backend: Backend, progress: Progress | None = None) -> i
 
 def _outbox(state: State) -> list[Callable[[int], Operation]]:
     """Take the planned copies, each waiting for its serial number."""
-    slots, tiers = state.arrays["s"], len(state.tier_names)
+    chain, source, tiers = state.arrays["chain"], state.arrays["source"], len(state.tier_names)
     count = int(state.control["out"])
     state.control["out"] = 0
     copies: list[Callable[[int], Operation]] = []
@@ -297,8 +297,8 @@ def _outbox(state: State) -> list[Callable[[int], Operation]]:
         targets = np.empty(pages, np.int64)
         for i in range(pages):
             targets[i] = slot
-            slot = int(slots["chain"][slot])
-        sources = slots["source"][targets].astype(np.int64)
+            slot = int(chain[slot])
+        sources = source[targets].astype(np.int64)
 
         def copy(
             serial: int,

@@ -7,7 +7,7 @@ and `emit` gives it a time: at once, or when the next step is launched.
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel
 from vsim.sim.engine.layout import DONE, World
-from vsim.sim.engine.pages import release_pages
+from vsim.sim.engine.runs import release_pages
 
 
 @borrowing_inline

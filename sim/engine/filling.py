@@ -41,7 +41,7 @@ def fill_control(
         "tiers": len(scenario.tiers),
         "paths": len(scenario.tiers) ** 2,
         "resources": state.topology.use.shape[1],
-        "slots": state.arrays["s"].size,
+        "slots": state.arrays["holds"].size,
         "flow_room": state.arrays["f"].size,
         "ready_room": state.arrays["ready"].size,
         "keys": keys.keys,
@@ -167,6 +167,7 @@ def fill_tiers(state: State, scenario: Scenario, slots: tuple[int, ...]) -> None
         t = state.arrays["t"][i]
         pages = state.capacity_pages[i]
         t["base"], t["slots"], t["capacity"], t["free"] = base, size, pages, pages
+        t["cursor"] = base
         t["low"] = int(pages * engine.reclaim_low)
         t["high"] = max(int(pages * engine.reclaim_high), int(t["low"]))
         t["in_place"] = i > 0 and tier.access == "in_place"

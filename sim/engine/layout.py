@@ -84,7 +84,7 @@ CONTROL = _record(
     "time_small "
     "time_vmm time_idle time_idle_transfers time_idle_capacity "
     "reserved_high reserved_low used_high used_low held_tokens used_tokens budget_left "
-    "lower_attends waits ranked batch_prompt batch_step failed overflowed",
+    "lower_attends waits ranked stacked batch_prompt batch_step failed overflowed",
 )
 
 COST = _record(
@@ -102,8 +102,8 @@ COST = _record(
 
 TIER = _record(
     "i8",
-    "base capacity slots fresh recycled free idle leaving low high in_place through waits chosen "
-    "deferred deferred_first deferred_last peak page_ns_high page_ns_low "
+    "base capacity slots fresh recycled cursor free idle leaving low high in_place through waits "
+    "chosen deferred deferred_first deferred_last peak page_ns_high page_ns_low "
     "hit_tokens inserted "
     "evicted dropped next_tier allocated attend_tokens bound_ns",
 )
@@ -125,7 +125,7 @@ TURN = _record("i8", "think", "i4", "child sibling", "i1", "waits")
 GROUP = _record("i8", "head tail waiting service running in_waiting in_active")
 URGENT = _record("i8", "service group")
 
-SLOT = _record("i4", "key flags source chain priority depth")
+RANK = _record("i4", "priority depth")
 
 PATH = _record("i8", "exists active latency first last pages")
 PATH_RATE = _record("f8", "service rate target bytes")
@@ -152,10 +152,15 @@ class World:
     g: Any  # GROUP, a record a scheduling class
     urgent: Any  # classes * 2: heaps of URGENT, see `class_heaps`
     marks: Any  # bits of the classes with waiting requests, see `class_marks`
-    s: Any  # SLOT, a record a page slot, tier after tier
+    holds: Any  # slots, tier after tier: the key of the page in it, or -1
+    flags: Any  # slots: INBOUND and the like
+    source: Any  # slots: from where its page is coming
+    chain: Any  # slots: the next of the same transfer, or of those that wait for a slot below
+    rank: Any  # slots: RANK; only where a policy asks what a page is worth
     ref: Any  # slots: who uses the slot, transfers included
     free: Any  # slots: each tier's stack of slots that were used and are free, in its own range
-    at: Any  # keys * tiers: the slot that holds a key in a tier
+    open: Any  # or the set of those, see `free_slots`
+    at: Any  # tiers * keys: the slot that holds a key in a tier
     ids: Any  # the requests' page keys, one after another (coarse, see key_ratio)
     parts: Any  # the requests' prefix parts finer than a page
     part_page: Any  # parts: last page key seen to hold a part
@@ -192,12 +197,13 @@ class World:
     heap: Any
 
 
-_I4, _I8, _F8 = np.dtype(np.int32), np.dtype(np.int64), np.dtype(np.float64)
+_I1, _I4, _I8, _F8 = np.dtype(np.int8), np.dtype(np.int32), np.dtype(np.int64), np.dtype(np.float64)
 
 FIELDS: tuple[tuple[str, "np.dtype[Any]"], ...] = (
     ("c", CONTROL), ("x", COST), ("t", TIER), ("tc", TIER_COST), ("r", REQUEST), ("turn", TURN),
     ("g", GROUP), ("urgent", URGENT), ("marks", _I8),
-    ("s", SLOT), ("ref", _I4), ("free", _I4), ("at", _I4), ("ids", _I4), ("parts", _I4),
+    ("holds", _I4), ("flags", _I1), ("source", _I4), ("chain", _I4), ("rank", RANK), ("ref", _I4),
+    ("free", _I4), ("open", _I8), ("at", _I4), ("ids", _I4), ("parts", _I4),
     ("part_page", _I4), ("table", _I4), ("low", _I4), ("run", _I4), ("share", _I8), ("emit", _I4),
     ("load", _I4), ("ready", _I4), ("rows", _I4), ("release", _I8), ("out", OUT), ("p", PATH),
     ("pr", PATH_RATE), ("use", _F8), ("times", _F8), ("scratch", _F8), ("f", FLOW),

@@ -22,10 +22,12 @@ def _insert(address: int, tier: int, slot: int, _: int) -> int:
     stands behind: attention over all of it is what computing the page again takes.
     """
     w = world(address)
-    rank = wide(w.s[slot].depth)
-    if w.policy[tier].kind == PRIORITY:
-        rank = wide(-w.s[slot].priority)
-    dispatch.on_insert(w, tier, slot, wide(w.s[slot].key), rank)
+    rank = wide(0)
+    if w.c[0].ranked:
+        rank = wide(w.rank[slot].depth)
+        if w.policy[tier].kind == PRIORITY:
+            rank = wide(-w.rank[slot].priority)
+    dispatch.on_insert(w, tier, slot, wide(w.holds[slot]), rank)
     return 0
 
 

@@ -2,18 +2,13 @@
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.calls import make_room, on_insert, on_release
+from vsim.sim.engine.free_slots import give_free, hbm, take_free, take_run
 from vsim.sim.engine.layout import (
     INBOUND,
     LEAVING,
     PREFETCHED,
     World,
 )
-
-
-@borrowing_inline
-def hbm() -> int:
-    """The first tier as an argument: for a plain 0 numba would compile a variant of its own."""
-    return wide(0)
 
 
 @borrowing_inline
@@ -40,47 +35,10 @@ def page_key(w: World, request: int, page: int) -> int:
 
 
 @borrowing_kernel
-def fresh_slot(w: World, tier: int) -> int:
-    """A slot that was never used. So memory is touched as far as a tier is used, not its size."""
-    fresh = w.t[tier].fresh
-    if fresh == w.t[tier].slots:
-        w.c[0].overflowed = 1  # setup reserved too few: the run fails at its end
-        fresh -= 1
-    w.t[tier].fresh = fresh + 1
-    slot = w.t[tier].base + fresh
-    w.s[slot].key = -1
-    return int(slot)
-
-
-@borrowing_inline
-def take_free(w: World, tier: int) -> int:
-    """Take a slot that is known to be free: the one given back last, else one never used yet."""
-    left = w.t[tier].free - 1
-    w.t[tier].free = left
-    used = w.t[tier].capacity - left
-    if used > w.t[tier].peak:
-        w.t[tier].peak = used
-    if w.t[tier].recycled > 0:
-        w.t[tier].recycled -= 1
-        return int(w.free[w.t[tier].base + w.t[tier].recycled])
-    return fresh_slot(w, tier)
-
-
-@borrowing_inline
-def give_free(w: World, tier: int, slot: int) -> None:
-    """Return a slot whose contents nobody needs."""
-    w.s[slot].key = -1
-    w.s[slot].flags = 0
-    w.free[w.t[tier].base + w.t[tier].recycled] = slot
-    w.t[tier].recycled += 1
-    w.t[tier].free += 1
-
-
-@borrowing_kernel
 def index_slot(w: World, tier: int, slot: int, key: int) -> None:
     """Make a slot findable under a key; the slot must have at least one user."""
-    w.s[slot].key = key
-    w.at[key * w.c[0].tiers + tier] = slot
+    w.holds[slot] = key
+    w.at[tier * w.c[0].keys + key] = slot
     w.t[tier].inserted += 1
     on_insert(w, tier, slot)
 
@@ -89,21 +47,21 @@ def index_slot(w: World, tier: int, slot: int, key: int) -> None:
 def inherit(w: World, source: int, target: int) -> None:
     """A copy is worth what its original is, where a policy asks for that."""
     if w.c[0].ranked:
-        w.s[target].priority = w.s[source].priority
-        w.s[target].depth = w.s[source].depth
+        w.rank[target].priority = w.rank[source].priority
+        w.rank[target].depth = w.rank[source].depth
 
 
 @borrowing_kernel
 def pin(w: World, tier: int, slot: int) -> None:
     """Start using a slot; one that was leaving stays."""
-    if w.s[slot].flags & LEAVING:
-        w.s[slot].flags &= ~LEAVING
+    if w.flags[slot] & LEAVING:
+        w.flags[slot] &= ~LEAVING
         w.t[tier].leaving -= 1
         on_insert(w, tier, slot)
     elif w.ref[slot] == 0:
         w.t[tier].idle -= 1
-    if w.s[slot].flags & PREFETCHED:
-        w.s[slot].flags &= ~PREFETCHED
+    if w.flags[slot] & PREFETCHED:
+        w.flags[slot] &= ~PREFETCHED
         w.c[0].prefetch_used += 1
     w.ref[slot] += 1
 
@@ -114,14 +72,14 @@ def unpin(w: World, tier: int, slot: int) -> None:
     w.ref[slot] -= 1
     if w.ref[slot] > 0:
         return
-    key = wide(w.s[slot].key)
+    key = wide(w.holds[slot])
     if key < 0:
-        if w.s[slot].flags & LEAVING:
+        if w.flags[slot] & LEAVING:
             w.t[tier].leaving -= 1
         give_free(w, tier, slot)
-    elif w.s[slot].flags & LEAVING:
+    elif w.flags[slot] & LEAVING:
         w.t[tier].leaving -= 1
-        w.at[key * w.c[0].tiers + tier] = -1
+        w.at[tier * w.c[0].keys + key] = -1
         give_free(w, tier, slot)
     else:
         w.t[tier].idle += 1
@@ -138,13 +96,13 @@ def flows_are_full(w: World) -> bool:
 def schedule_copy(w: World, source_tier: int, source: int, target_tier: int, target: int) -> None:
     """Add one page to the copy of this step between two tiers. Both slots are already pinned."""
     path = source_tier * w.c[0].tiers + target_tier
-    w.s[target].source = source
-    w.s[target].chain = -1
-    w.s[target].flags |= INBOUND
+    w.source[target] = source
+    w.chain[target] = -1
+    w.flags[target] |= INBOUND
     if w.p[path].pages == 0:
         w.p[path].first = target
     else:
-        w.s[w.p[path].last].chain = target
+        w.chain[w.p[path].last] = target
     w.p[path].last = target
     w.p[path].pages += 1
     w.c[0].pending += 1
@@ -238,6 +196,26 @@ def append_page(w: World, request: int) -> bool:
 
 
 @borrowing_kernel
+def append_run(w: World, request: int, most: int) -> int:
+    """Give a request more pages of its own, `most` at most; returns how many, 0 if there is none.
+
+    As `append_page` again and again, which takes free slots of HBM as long as there are any.
+    """
+    most = min(most, w.t[0].free)
+    if most <= 1 or w.c[0].balanced:
+        return 1 if append_page(w, request) else 0
+    slot, count = take_run(w, hbm(), most)
+    first = w.r[request].row * w.c[0].row_pages + w.r[request].held
+    for i in range(count):
+        w.ref[slot + i] = 1
+        w.table[first + i] = slot + i
+    w.t[0].allocated += count
+    w.r[request].held += count
+    w.c[0].vmm_maps += count
+    return int(count)
+
+
+@borrowing_kernel
 def publish_page(w: World, request: int, page: int) -> int:
     """A page is complete: let others find it, and write it through where a tier asks for that.
 
@@ -247,11 +225,11 @@ def publish_page(w: World, request: int, page: int) -> int:
     row = w.r[request].row
     slot = w.table[row * w.c[0].row_pages + page]
     tier = tier_of(w, slot)
-    if w.at[key * w.c[0].tiers + tier] >= 0 or w.s[slot].key >= 0:
+    if w.at[tier * w.c[0].keys + key] >= 0 or w.holds[slot] >= 0:
         return key
     if w.c[0].ranked:
-        w.s[slot].priority = w.r[request].priority
-        w.s[slot].depth = page + 1
+        w.rank[slot].priority = w.r[request].priority
+        w.rank[slot].depth = page + 1
     index_slot(w, tier, slot, key)
     n_parts = w.c[0].part_ratio
     if n_parts > 1:
@@ -269,7 +247,7 @@ def write_through(w: World, tier: int, slot: int, key: int) -> None:
     below = w.t[tier].next_tier
     if below < 0 or not w.t[below].through:
         return
-    if w.at[key * w.c[0].tiers + below] >= 0:
+    if w.at[below * w.c[0].keys + key] >= 0:
         return
     if flows_are_full(w) or not make_room(w, below, wide(1)):
         w.c[0].through_skipped += 1
@@ -280,21 +258,3 @@ def write_through(w: World, tier: int, slot: int, key: int) -> None:
     index_slot(w, below, target, key)
     pin(w, tier, slot)
     schedule_copy(w, tier, slot, below, target)
-
-
-@borrowing_kernel
-def release_pages(w: World, request: int) -> None:
-    """Give up all pages of a request, last first, and its page-table row."""
-    row = w.r[request].row
-    base = row * w.c[0].row_pages
-    tiers = w.c[0].tiers
-    for i in range(w.r[request].held - 1, -1, -1):
-        slot = w.table[base + i]
-        unpin(w, tier_of(w, slot), slot)
-    w.c[0].vmm_unmaps += w.r[request].held
-    for tier in range(tiers):
-        w.low[row * tiers + tier] = 0
-    w.r[request].held = 0
-    w.r[request].row = -1
-    w.rows[w.c[0].free_rows] = row
-    w.c[0].free_rows += 1

@@ -17,19 +17,17 @@ from vsim.sim.engine.calls import make_room, on_remove, reclaim
 from vsim.sim.engine.class_marks import next_marked
 from vsim.sim.engine.demand import account_idle, account_pages
 from vsim.sim.engine.emitting import emit
+from vsim.sim.engine.free_slots import hbm, take_free
 from vsim.sim.engine.layout import CAPACITY, INBOUND, LEAVING, RUNNING, WRITE_BACK, World
 from vsim.sim.engine.pages import (
-    append_page,
+    append_run,
     close_copy,
     flows_are_full,
-    hbm,
     index_slot,
     inherit,
     pages_within_reach,
     pin,
-    release_pages,
     schedule_copy,
-    take_free,
     tier_of,
     unpin,
 )
@@ -42,6 +40,7 @@ from vsim.sim.engine.queues import (
     push_front,
     reveal,
 )
+from vsim.sim.engine.runs import release_pages
 from vsim.sim.engine.static_batch import plan_batch
 
 
@@ -115,9 +114,10 @@ def take_pages(w: World, request: int, tokens: int) -> bool:
     """Give a request the pages for its next `tokens`; what it got stays when this fails."""
     need = chunk_pages(w, request, tokens)
     while need > 0:
-        if not append_page(w, request):
+        taken = append_run(w, request, need)
+        if taken == 0:
             return False
-        need -= 1
+        need -= taken
     return True
 
 
@@ -212,13 +212,13 @@ def swap_out(w: World, request: int) -> bool:
         return False
     for i in range(w.r[request].held):
         slot = w.table[base + i]
-        if tier_of(w, slot) != 0 or w.ref[slot] != 1 or w.s[slot].flags & INBOUND:
+        if tier_of(w, slot) != 0 or w.ref[slot] != 1 or w.flags[slot] & INBOUND:
             continue
-        key = wide(w.s[slot].key)
+        key = wide(w.holds[slot])
         if key >= 0:
             below = copy_below(w, key)
             if below >= 0:
-                target = w.at[key * tiers + below]
+                target = w.at[below * w.c[0].keys + key]
                 pin(w, below, target)
                 unpin(w, hbm(), slot)
                 w.table[base + i] = target
@@ -229,7 +229,7 @@ def swap_out(w: World, request: int) -> bool:
         if key >= 0:
             on_remove(w, hbm(), slot)
             index_slot(w, tier, target, key)
-        w.s[slot].flags = LEAVING
+        w.flags[slot] = LEAVING
         w.t[0].leaving += 1
         w.table[base + i] = target
         schedule_copy(w, hbm(), slot, tier, target)
@@ -240,7 +240,7 @@ def swap_out(w: World, request: int) -> bool:
 def copy_below(w: World, key: int) -> int:
     """The highest tier under HBM that holds a key, or -1."""
     for tier in range(1, w.c[0].tiers):
-        if w.at[key * w.c[0].tiers + tier] >= 0:
+        if w.at[tier * w.c[0].keys + key] >= 0:
             return tier
     return -1
 

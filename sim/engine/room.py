@@ -2,25 +2,24 @@
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.calls import victim
+from vsim.sim.engine.free_slots import give_free, take_free, take_run
 from vsim.sim.engine.layout import CAPACITY, DEFERRED, LEAVING, WRITE_BACK, World
 from vsim.sim.engine.pages import (
     flows_are_full,
-    give_free,
     index_slot,
     inherit,
     schedule_copy,
-    take_free,
     unpin,
 )
+from vsim.sim.eviction.state import LRU
 
 
 @borrowing_kernel
 def held_elsewhere(w: World, key: int, tier: int) -> bool:
     """Whether another tier holds a copy, so that this one can go without being written."""
-    base = key * w.c[0].tiers
     held = False
     for other in range(w.c[0].tiers):
-        held = held or (other != tier and w.at[base + other] >= 0)
+        held = held or (other != tier and w.at[other * w.c[0].keys + key] >= 0)
     return held
 
 
@@ -39,6 +38,153 @@ def choose_victim(w: World, tier: int) -> bool:
 
 
 @borrowing_kernel
+def evict(w: World, tier: int, pages: int) -> None:
+    """Evict until so many pages are free or on their way out, or none is left that could be.
+
+    Each page evicted is one more of those, so how many it takes is known ahead.
+    """
+    lru = w.policy[tier].kind == LRU
+    while w.t[tier].idle > 0 and w.t[tier].free + w.t[tier].leaving < pages:
+        most = min(pages - w.t[tier].free - w.t[tier].leaving, w.t[tier].idle)
+        if lru and evict_run(w, tier, most) > 0:
+            continue
+        evict_one(w, tier)
+
+
+@borrowing_inline
+def can_evict(w: World, slot: int) -> bool:
+    """Whether a node of LRU's queue is a page that is not in use."""
+    return bool(slot < w.c[0].slots and w.ref[slot] == 0)
+
+
+@borrowing_kernel
+def evict_run(w: World, tier: int, most: int) -> int:
+    """Evict LRU's next victims that all go the same way, `most` at most; returns how many.
+
+    None where it takes more to decide; see `evict_one`.
+    """
+    below = w.t[tier].next_tier
+    first = wide(w.links[w.policy[tier].sentinel].next)
+    if not can_evict(w, first):
+        return 0
+    if below < 0 or held_elsewhere(w, wide(w.holds[first]), tier):
+        return free_run(w, tier, first, most)
+    if w.t[below].free > 0:
+        if flows_are_full(w):
+            return 0
+        count = unsaved_run(w, tier, first, min(most, w.t[below].free))
+        write_run(w, tier, first, count)
+        return count
+    return drop_run(w, tier, first, min(most, w.t[below].idle))
+
+
+@borrowing_inline
+def drop_run(w: World, tier: int, first: int, most: int) -> int:
+    """Drop LRU's next victims, which find the tier below full; that one writes as many on."""
+    below = w.t[tier].next_tier
+    further = w.t[below].next_tier
+    oldest = wide(w.links[w.policy[below].sentinel].next)
+    if most == 0 or further < 0 or w.t[below].waits or w.policy[below].kind != LRU:
+        return 0
+    if w.t[further].free == 0 or flows_are_full(w) or not can_evict(w, oldest):
+        return 0
+    count = unsaved_run(w, below, oldest, min(most, w.t[further].free))
+    if count > 0:
+        count = unsaved_run(w, tier, first, count)
+        write_run(w, below, oldest, count)
+        count = free_run(w, tier, first, count)
+    return count
+
+
+@borrowing_inline
+def unsaved_run(w: World, tier: int, slot: int, most: int) -> int:
+    """How many of LRU's next victims, `most` at most, are in no other tier."""
+    count = wide(0)
+    while count < most and can_evict(w, slot) and not held_elsewhere(w, wide(w.holds[slot]), tier):
+        slot = wide(w.links[slot].next)
+        count += 1
+    return count
+
+
+@borrowing_inline
+def evicted(w: World, tier: int, slot: int, count: int) -> None:
+    """So many of LRU's victims are gone; the next is `slot`."""
+    sentinel = w.policy[tier].sentinel
+    w.links[sentinel].next = slot
+    w.links[slot].prev = sentinel
+    w.policy[tier].count -= count
+    w.t[tier].idle -= count
+    w.t[tier].evicted += count
+
+
+@borrowing_kernel
+def free_run(w: World, tier: int, slot: int, most: int) -> int:
+    """Free LRU's next victims that are all in another tier too, or else none of them."""
+    own = tier * w.c[0].keys
+    held = held_elsewhere(w, wide(w.holds[slot]), tier)
+    count = wide(0)
+    while count < most and can_evict(w, slot):
+        key = wide(w.holds[slot])
+        if held_elsewhere(w, key, tier) != held:
+            break
+        w.at[own + key] = -1
+        give_free(w, tier, slot)
+        slot = wide(w.links[slot].next)
+        count += 1
+    if not held:
+        w.t[tier].dropped += count
+    evicted(w, tier, slot, count)
+    return count
+
+
+@borrowing_kernel
+def write_run(w: World, tier: int, slot: int, count: int) -> None:
+    """Copy LRU's next victims into free slots of the tier below; they leave then.
+
+    A prefix is evicted last page first: it then gets falling slots, so that its pages rise again.
+    """
+    below = w.t[tier].next_tier
+    left = count
+    while left > 0:
+        alike, falling = same_direction(w, slot, left)
+        target, taken = take_run(w, below, alike)
+        step = wide(1)
+        if falling and not w.c[0].stacked:
+            target += taken - 1
+            step = wide(-1)
+        for _ in range(taken):
+            w.ref[slot] = 1
+            w.flags[slot] = LEAVING
+            inherit(w, slot, target)
+            w.ref[target] = 1
+            index_slot(w, below, target, wide(w.holds[slot]))
+            schedule_copy(w, tier, slot, below, target)
+            slot = wide(w.links[slot].next)
+            target += step
+        left -= taken
+    w.t[tier].leaving += count
+    evicted(w, tier, slot, count)
+
+
+@borrowing_inline
+def same_direction(w: World, slot: int, most: int) -> tuple[int, bool]:
+    """How many of LRU's next victims come in the order of their keys, and whether the keys fall."""
+    key = w.holds[slot]
+    falling = False
+    count = wide(1)
+    while count < most:
+        slot = wide(w.links[slot].next)
+        falls = w.holds[slot] < key
+        if count == 1:
+            falling = falls
+        elif falls != falling:
+            break
+        key = w.holds[slot]
+        count += 1
+    return count, falling
+
+
+@borrowing_kernel
 def evict_one(w: World, tier: int) -> None:
     """Evict the policy's victim: free at once if a copy exists, else written to the tier below.
 
@@ -52,7 +198,7 @@ def evict_one(w: World, tier: int) -> None:
             below < 0
             or w.t[below].free > 0
             or w.t[below].idle == 0
-            or held_elsewhere(w, wide(w.s[w.t[level].chosen].key), level)
+            or held_elsewhere(w, wide(w.holds[w.t[level].chosen]), level)
         ):
             break
         level = below
@@ -69,23 +215,23 @@ def leave(w: World, tier: int, slot: int) -> None:
     Where no other tier holds it and the one below has no slot, it is dropped, or it waits for a
     slot if that tier asks for it and something is under way that will free one.
     """
-    key = wide(w.s[slot].key)
+    key = wide(w.holds[slot])
     if not held_elsewhere(w, key, tier):
         below = w.t[tier].next_tier
         if below >= 0 and w.t[below].free > 0 and not flows_are_full(w):
             w.ref[slot] = 1
-            w.s[slot].flags = LEAVING
+            w.flags[slot] = LEAVING
             w.t[tier].leaving += 1
             write_below(w, tier, slot)
             return
         if below >= 0 and w.t[below].waits and transfers_are_under_way(w):
             w.ref[slot] = 1
-            w.s[slot].flags = LEAVING | DEFERRED
+            w.flags[slot] = LEAVING | DEFERRED
             w.t[tier].leaving += 1
             defer(w, tier, slot)
             return
         w.t[tier].dropped += 1
-    w.at[key * w.c[0].tiers + tier] = -1
+    w.at[tier * w.c[0].keys + key] = -1
     give_free(w, tier, slot)
 
 
@@ -102,18 +248,18 @@ def write_below(w: World, tier: int, slot: int) -> None:
     target = take_free(w, below)
     inherit(w, slot, target)
     w.ref[target] = 1
-    index_slot(w, below, target, wide(w.s[slot].key))
+    index_slot(w, below, target, wide(w.holds[slot]))
     schedule_copy(w, tier, slot, below, target)
 
 
 @borrowing_inline
 def defer(w: World, tier: int, slot: int) -> None:
     """Queue a pinned page until the tier below has a slot for it."""
-    w.s[slot].chain = -1
+    w.chain[slot] = -1
     if w.t[tier].deferred == 0:
         w.t[tier].deferred_first = slot
     else:
-        w.s[w.t[tier].deferred_last].chain = slot
+        w.chain[w.t[tier].deferred_last] = slot
     w.t[tier].deferred_last = slot
     w.t[tier].deferred += 1
 
@@ -128,19 +274,18 @@ def write_deferred(w: World) -> None:
     for tier in range(w.c[0].tiers - 2, -1, -1):
         below = tier + 1
         wanted = w.t[tier].deferred
-        while w.t[below].idle > 0 and w.t[below].free + w.t[below].leaving < wanted:
-            evict_one(w, below)
+        evict(w, below, wanted)
         while w.t[tier].deferred > 0:
             slot = w.t[tier].deferred_first
-            key = wide(w.s[slot].key)
-            stays = w.s[slot].flags & LEAVING == 0
+            key = wide(w.holds[slot])
+            stays = w.flags[slot] & LEAVING == 0
             written = not stays and not held_elsewhere(w, key, tier)
             room = w.t[below].free > 0 and not flows_are_full(w)
             if written and not room and transfers_are_under_way(w):
                 break
-            w.t[tier].deferred_first = w.s[slot].chain
+            w.t[tier].deferred_first = w.chain[slot]
             w.t[tier].deferred -= 1
-            w.s[slot].flags &= ~DEFERRED
+            w.flags[slot] &= ~DEFERRED
             if written and room:
                 write_below(w, tier, slot)
                 continue
@@ -156,8 +301,7 @@ def reclaim(w: World) -> None:
     for tier in range(w.c[0].tiers - 1, -1, -1):
         free = w.t[tier].free + w.t[tier].leaving
         if free < w.t[tier].low:
-            while w.t[tier].idle > 0 and w.t[tier].free + w.t[tier].leaving < w.t[tier].high:
-                evict_one(w, tier)
+            evict(w, tier, wide(w.t[tier].high))
 
 
 @borrowing_kernel
@@ -177,14 +321,9 @@ def make_room(w: World, tier: int, pages: int) -> bool:
 
     Sets `fail_cause`: write_back when leaving pages will do, capacity when all pages are in use.
     """
+    if w.t[tier].free < pages:
+        evict(w, tier, pages)
     if w.t[tier].free >= pages:
         return True
-    while w.t[tier].free < pages:
-        if w.t[tier].free + w.t[tier].leaving >= pages:
-            w.c[0].fail_cause = WRITE_BACK
-            return False
-        if w.t[tier].idle == 0:
-            w.c[0].fail_cause = WRITE_BACK if w.t[tier].leaving > 0 else CAPACITY
-            return False
-        evict_one(w, tier)
-    return True
+    w.c[0].fail_cause = WRITE_BACK if w.t[tier].leaving > 0 else CAPACITY
+    return False

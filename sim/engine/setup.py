@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsim.sim.engine import layout
-from vsim.sim.engine.class_marks import words
+from vsim.sim.engine.bit_sets import words
 from vsim.sim.engine.filling import fill_control, fill_cost, fill_requests, fill_tiers, flat_times
+from vsim.sim.engine.free_slots import roomy
 from vsim.sim.engine.page_keys import page_keys
 from vsim.sim.engine.state import State
 from vsim.sim.engine.topology import topology
@@ -63,13 +64,16 @@ def build_state(
     rows = engine.max_running_requests + engine.max_loading_requests + 8
     if engine.preemption == "swap":
         rows += engine.max_running_requests
-    slots = _slots(capacity, keys.keys if caching else 0, rows, longest)
+    logs = scenario.output.operations != "none"
+    # whether the numbers of slots are shown, see `free_slots`
+    stacked = logs or any(tier.eviction not in POLICIES for tier in scenario.tiers)
+    slots = _slots(capacity, keys.keys if caching else 0, rows, longest, stacked)
     groups, group_of = _groups(engine.scheduler, requests)
     n, count = len(requests), len(names)
     policies, holders = _policies(scenario, capacity, slots, folder)
     evictor = make_state(policies, max(keys.keys, 1))
     thinks = scenario.workload.pacing == "think_times"
-    logs = scenario.output.operations != "none"
+    ranked = any(tier.eviction in ("priority", "cost") for tier in scenario.tiers)
     # what one delivery of everything under way, or one step of a full batch, may log
     page_reserve = 2 * sum(slots) if logs else 0
     if scenario.output.operations == "all":
@@ -90,9 +94,14 @@ def build_state(
         "g": zeros(groups, layout.GROUP),
         "marks": zeros(words(groups), np.int64),
         "urgent": zeros(2 * groups, layout.URGENT),
-        "s": zeros(sum(slots), layout.SLOT),
+        "holds": zeros(sum(slots), np.int32),
+        "flags": zeros(sum(slots), np.int8),
+        "source": zeros(sum(slots), np.int32),
+        "chain": zeros(sum(slots), np.int32),
+        "rank": zeros(sum(slots) if ranked else 1, layout.RANK),
         "ref": zeros(sum(slots), np.int32),
-        "free": zeros(sum(slots), np.int32),
+        "free": zeros(sum(slots) if stacked else 1, np.int32),
+        "open": zeros(1 if stacked else words(sum(slots)), np.int64),
         "at": np.full(max(keys.keys * count, 1), -1, np.int32),
         "ids": keys.ids,
         "parts": keys.parts,
@@ -131,6 +140,7 @@ def build_state(
     }
     state = State(arrays, requests, net, names, capacity, page_bytes, holders)
     fill_control(state, scenario, cost, rules, keys, caching, rows, longest, groups)
+    state.control["stacked"] = stacked
     state.control["op_page_reserve"] = page_reserve
     fill_cost(state, scenario, machine, cost, rules, page_bytes)
     fill_tiers(state, scenario, slots)
@@ -150,12 +160,15 @@ def _capacities(
     return (max(pages[0] - null_pages, 0), *pages[1:])
 
 
-def _slots(capacity: tuple[int, ...], keys: int, rows: int, longest: int) -> tuple[int, ...]:
+def _slots(
+    capacity: tuple[int, ...], keys: int, rows: int, longest: int, stacked: bool
+) -> tuple[int, ...]:
     """Slots to reserve in each tier: what it can hold, or else the most that can be there at once.
 
     A page is in a tier once for each key, and without a key as a part of a request that has a row,
-    or on its way out of there. Nothing that a run does depends on this number: memory is touched
-    only as far as slots are used.
+    or on its way out of there. Where no number of a slot is shown there are more, so that enough
+    are free one after another. Nothing that a run does depends on this number: memory is
+    touched only as far as slots are used.
 
     Raises:
         InputError: more slots than the engine can number.
@@ -169,7 +182,8 @@ def _slots(capacity: tuple[int, ...], keys: int, rows: int, longest: int) -> tup
             "write larger pages, or smaller tiers",
             place="engine.page_tokens",
         )
-    return slots
+    spacious = tuple(min(roomy(pages), most) for pages in capacity)
+    return slots if stacked or sum(spacious) >= _MOST_SLOTS else spacious
 
 
 def _longest(requests: Requests, page_tokens: int, static: bool) -> int:

@@ -6,8 +6,9 @@ from vsim.sim.engine.committing import submit_copies
 from vsim.sim.engine.demand import account_pages, account_step, begin_step, open_step
 from vsim.sim.engine.emitting import close_step
 from vsim.sim.engine.fluid import advance_service, settle
+from vsim.sim.engine.free_slots import hbm, take_free
 from vsim.sim.engine.layout import FAIR, IDLE, NEVER, World
-from vsim.sim.engine.pages import attach_page, hbm, take_free, tier_of
+from vsim.sim.engine.pages import attach_page, tier_of
 from vsim.sim.engine.queues import is_revealed
 from vsim.sim.engine.room import reclaim_is_idle
 

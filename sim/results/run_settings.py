@@ -1,7 +1,6 @@
 """RunSettings: what a run was told, and what the same machine would cost told otherwise."""
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -9,13 +8,12 @@ from vsim.sim.machine.machine import Machine, Precision
 from vsim.sim.model.model import Model
 from vsim.sim.model.parallel import check_peer, server_links
 from vsim.sim.profiles.server_cost import server_cost
+from vsim.sim.results.known_prefixes import known_ids
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.timing.step_cost import StepCost
 from vsim.traces.faults import InputError
 from vsim.traces.prefix_chain import dense_codes
 from vsim.traces.requests import Requests
-
-_AT_ONCE = 1 << 20  # ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +48,8 @@ class RunSettings:
         if self.requests is None or not self.has_prefixes:
             return 0
         requests, ids = self.requests, self.requests.prefix_ids
-        offsets, n = requests.prefix_offsets, len(requests)
         codes, distinct = dense_codes(ids)
-        first = np.empty(distinct, np.int32)
-        known = np.zeros(n, np.int64)
-        # part by part: a trace may have many more ids than requests
-        parts = np.unique(np.searchsorted(offsets, np.arange(0, ids.size + _AT_ONCE, _AT_ONCE)))
-        rows = np.minimum(np.unique([0, *parts.tolist(), n]), n).tolist()
-        for start, end in reversed(list(pairwise(rows))):
-            part = slice(int(offsets[start]), int(offsets[end]))
-            lengths = np.diff(offsets[start : end + 1])
-            owner = np.repeat(np.arange(start, end, dtype=np.int32), lengths)
-            first[codes[part][::-1]] = owner[::-1]  # the last to be written is first in the trace
-        for start, end in pairwise(rows):
-            part = slice(int(offsets[start]), int(offsets[end]))
-            lengths = np.diff(offsets[start : end + 1])
-            owner = np.repeat(np.arange(start, end, dtype=np.int32), lengths)
-            seen = owner[first[codes[part]] < owner] - start
-            known[start:end] = np.bincount(seen, minlength=end - start)
+        known = known_ids(requests.prefix_offsets, codes, distinct)
         tokens = known * requests.block_tokens
         before = requests.prompt_tokens + requests.output_tokens
         turn = np.where(requests.parent >= 0, before[np.maximum(requests.parent, 0)], 0)

@@ -82,9 +82,9 @@ def import_agentic(file: TraceFile, options: ImportOptions) -> Imported:
     for row in np.nonzero(session < 0)[0][:1].tolist():
         faults.add("is null; write a session", place=row_place(row, "session_id"))
     faults.settle()
-    del table  # its lists are most of the memory
-    pa.default_memory_pool().release_unused()
+    del table
     prefix_ids = made_global(offsets, prefix_ids, session)
+    pa.default_memory_pool().release_unused()  # the table's lists were most of the memory
     links = _linked(session, seq, depth, caller, t_ms, faults)
     faults.settle()
     parent, called = links

@@ -244,6 +244,7 @@ def make_requests(
         old = columns["parent"]
         columns["parent"] = np.where(old >= 0, rank[np.maximum(old, 0)], -1)
         offsets, ids = reordered(offsets, ids, order)
+    ids = ids.astype(np.int64, copy=False)
     arrival = arrival - arrival[0]
     if not drawn:
         notes.extend(_rate_notes(arrival))
@@ -259,7 +260,7 @@ def make_requests(
         tenant_names=tenant_names,
         priority=columns["priority"].astype(np.int32),
         prefix_offsets=offsets,
-        prefix_ids=ids.astype(np.int64, copy=False),
+        prefix_ids=ids,
         block_tokens=block_tokens,
         source=one_line(source),
         notes=tuple(map(one_line, notes)),

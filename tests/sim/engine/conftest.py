@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vsim.sim.compiled import borrowing_kernel
 from vsim.sim.engine.backend import Completion, Operation
+from vsim.sim.engine.bit_sets import upper
 from vsim.sim.engine.class_heaps import least_active_service
 from vsim.sim.engine.class_marks import next_marked
 from vsim.sim.engine.entry import world
@@ -108,10 +110,28 @@ def assert_same(a: EngineResult, b: EngineResult) -> None:
             assert x == y, name
 
 
+def free_slots(state: State, tier: int) -> NDArray[np.int64]:
+    """The slots of a tier that were used and are free."""
+    base, slots = int(state.arrays["t"]["base"][tier]), int(state.arrays["t"]["slots"][tier])
+    if state.control["stacked"]:
+        recycled = int(state.arrays["t"]["recycled"][tier])
+        return state.arrays["free"][base : base + recycled].astype(np.int64)
+    lower = upper(state.arrays["holds"].size)
+    members = bits(state.arrays["open"][:lower])
+    above = bits(state.arrays["open"][lower:])[:lower]
+    np.testing.assert_array_equal(above, members.reshape(-1, 32).any(axis=1), "can't be found")
+    return np.flatnonzero(members[base : base + slots]) + base
+
+
+def bits(words: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """The 32 bits of each word, lowest first."""
+    return np.unpackbits(words.astype("<u4").view(np.uint8), bitorder="little").astype(np.bool_)
+
+
 def check_state(state: State) -> None:
     """Whatever must hold between any two operations."""
     arrays, tiers = state.arrays, len(state.tier_names)
-    slots, ref, table = arrays["s"], arrays["ref"], arrays["table"]
+    held, flags, ref, table = arrays["holds"], arrays["flags"], arrays["ref"], arrays["table"]
     row_pages = int(state.control["row_pages"])
     requests = arrays["r"][: len(state.requests)]
     holders = requests[requests["row"] >= 0]
@@ -121,23 +141,23 @@ def check_state(state: State) -> None:
             (holders["row"] * row_pages).tolist(), holders["held"].tolist(), strict=True
         )
     ]
-    chain, source = slots["chain"], slots["source"]
+    chain, source = arrays["chain"], arrays["source"]
     for name, count in (("f", "flows"), ("done", "done"), ("out", "out")):
         for first in arrays[name]["first"][: state.control[count]].tolist():
             target = first
             while target >= 0:
                 users.append(np.array([target, source[target]]))
-                assert slots["flags"][target] & INBOUND
+                assert flags[target] & INBOUND
                 target = int(chain[target])
     for tier in arrays["t"]:
         waiting = int(tier["deferred_first"])
         for _ in range(tier["deferred"]):
-            assert slots["flags"][waiting] & DEFERRED
+            assert flags[waiting] & DEFERRED
             users.append(np.array([waiting]))
             waiting = int(chain[waiting])
     counted = np.bincount(np.concatenate([np.empty(0, np.int64), *users]), minlength=ref.size)
     np.testing.assert_array_equal(ref, counted, "reference counts are not their pages' users")
-    at = arrays["at"].reshape(-1, tiers) if state.control["keys"] else np.empty((0, tiers))
+    at = arrays["at"].reshape(tiers, -1).T if state.control["keys"] else np.empty((0, tiers))
     for number in range(tiers):
         tier = arrays["t"][number]
         base, size, free = int(tier["base"]), int(tier["slots"]), int(tier["free"])
@@ -148,9 +168,9 @@ def check_state(state: State) -> None:
         own = slice(base, base + fresh)  # those never used yet lie behind
         assert (ref[base + fresh : base + size] == 0).all()
         unused = np.zeros(fresh, bool)
-        unused[arrays["free"][base : base + recycled] - base] = True
+        unused[free_slots(state, number) - base] = True
         assert unused.sum() == recycled, "a slot is free twice"
-        key, used_by = slots["key"][own], ref[own]
+        key, used_by = held[own], ref[own]
         assert (used_by[unused] == 0).all()
         assert (key[unused] == -1).all()
         keyed = key >= 0
@@ -158,7 +178,7 @@ def check_state(state: State) -> None:
         assert (at[key[keyed], number] == np.flatnonzero(keyed) + base).all()
         assert (at[:, number] >= 0).sum() == keyed.sum(), "a key leads to a page that is not its"
         assert (keyed & (used_by == 0)).sum() == tier["idle"]
-        assert ((slots["flags"][own] & LEAVING) > 0).sum() == tier["leaving"]
+        assert ((flags[own] & LEAVING) > 0).sum() == tier["leaving"]
     check_classes(state)
     rows = arrays["rows"][: state.control["free_rows"]]
     taken = holders["row"]

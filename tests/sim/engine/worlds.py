@@ -211,3 +211,56 @@ def draw_rules(draw: np.random.Generator) -> ServerRules:
         prompt_token_ns=float(draw.choice([0, 250.5])),
         delivery_ns=int(draw.choice([0, 1_300_000])),
     )
+
+
+def draw_fine_world(seed: int) -> World:
+    """Draw a world of prompts many pages long, which fork anywhere; mostly LRU; slots not shown."""
+    world = draw_world(seed)
+    draw = np.random.Generator(np.random.PCG64((seed, 1)))
+    block = int(draw.choice([16, 64]))  # a page, or as many as four
+    n = int(draw.integers(10, 50))
+    chains = _Chains(draw, block)
+    prefixes: list[list[int]] = []
+    prompt = np.zeros(n, np.int64)
+    for i in range(n):
+        seen = prefixes[int(draw.integers(0, i))] if i and draw.random() < 0.8 else []
+        kept = len(seen) if draw.random() < 0.5 else int(draw.integers(0, len(seen) + 1))
+        most = 400 if draw.random() < 0.5 else 4000
+        prompt[i] = min(kept * block, 12_000) + draw.integers(1, most)
+        prefixes.append(chains.extend(seen[:kept], int(prompt[i]))[: int(prompt[i]) // block])
+    arrival = np.cumsum(draw.exponential(1e9 / 10 ** draw.uniform(0, 2), n)).astype(np.int64)
+    output = draw.integers(1, 120, n)
+    requests = make_requests(
+        arrival.tolist(),
+        prompt.tolist(),
+        output.tolist(),
+        prefixes,
+        block,
+        parent=np.full(n, -1),
+        think_ns=np.full(n, -1),
+        tenant=draw.integers(0, 2, n).astype(np.int32),
+        tenant_names=("a", "b"),
+        priority=draw.integers(0, 3, n).astype(np.int32),
+    )
+    longest = int((prompt + output).max()) // 16 + 2
+    page_bytes = 16 * world.cost.kv_bytes_per_token
+    tiers = [
+        tier
+        | {"capacity": f"{int(longest * draw.uniform(1.0, 4.0) * 2**number) * page_bytes}B"}
+        | ({"eviction": "lru"} if draw.random() < 0.8 else {})
+        for number, tier in enumerate(world.tiers)
+    ]
+    engine = world.engine | {
+        "page_tokens": 16,
+        "token_budget": int(draw.choice([256, 2048])),
+        "prefix_caching": True,
+        "batching": "continuous",
+    }
+    return replace(
+        world,
+        requests=requests,
+        tiers=tuple(tiers),
+        pacing="arrivals",
+        engine=engine,
+        operations="none",
+    )

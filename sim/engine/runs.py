@@ -1,0 +1,334 @@
+"""Runs: pages of a request that lie in slots one after another, and are handled together.
+
+A prefix is thousands of pages when pages are fine, and most of them came, are used and leave
+together. Whatever is done to a run is exactly what would be done to its pages one by one; it takes
+one look at each of them instead of many. Where pages of a run differ, it is done part by part. A
+policy other than LRU is told of every page.
+"""
+
+from typing import Any
+
+from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
+from vsim.sim.engine.calls import on_hit
+from vsim.sim.engine.free_slots import hbm, take_run
+from vsim.sim.engine.layout import INBOUND, LEAVING, PREFETCHED, World
+from vsim.sim.engine.pages import (
+    index_slot,
+    inherit,
+    page_key,
+    pin,
+    publish_page,
+    tier_of,
+    unpin,
+)
+from vsim.sim.eviction.state import LRU, PARKED
+
+_AT_ONCE = 16  # looked at without a branch, so that the processor can take several at once
+
+
+@borrowing_inline
+def rises(numbers: Any, first: int, value: int) -> bool:
+    """Whether _AT_ONCE numbers from `first` on are `value` and those that follow it."""
+    wrong = 0
+    for i in range(_AT_ONCE):
+        wrong |= numbers[first + i] ^ (value + i)
+    return wrong == 0
+
+
+@borrowing_inline
+def is_nowhere(w: World, first: int) -> bool:
+    """Whether _AT_ONCE keys are all not in a tier; `first` is the place of its first in `at`."""
+    all_bits = -1
+    for i in range(_AT_ONCE):
+        all_bits &= w.at[first + i]
+    return all_bits < 0
+
+
+@borrowing_inline
+def key_run(w: World, request: int, page: int, end: int) -> int:
+    """Pages of a request from `page` on, below `end`, whose keys follow each other."""
+    named = w.r[request].named
+    if page >= named:
+        return int(end - page)
+    end = min(end, named)
+    ratio = w.c[0].key_ratio
+    at = w.r[request].key_offset + page // ratio
+    count = ratio - page % ratio
+    while page + count + _AT_ONCE * ratio <= end and rises(w.ids, at + 1, w.ids[at] + 1):
+        at += _AT_ONCE
+        count += _AT_ONCE * ratio
+    while page + count < end and w.ids[at + 1] == w.ids[at] + 1:
+        at += 1
+        count += ratio
+    return int(min(count, end - page))
+
+
+@borrowing_inline
+def resident_run(w: World, tier: int, key: int, most: int) -> int:
+    """Pages from `key` on, `most` at most, that are best read in a tier, from slots in a run.
+
+    The first is there, and in no tier above.
+    """
+    keys = w.c[0].keys
+    own = tier * keys + key
+    slot = w.at[own]
+    count = wide(1)
+    while count + _AT_ONCE <= most and rises(w.at, own + count, slot + count):
+        above = key + count
+        while above < own + count and is_nowhere(w, above):
+            above += keys
+        if above < own + count:
+            break
+        count += _AT_ONCE
+    while count < most and w.at[own + count] == slot + count:
+        above = key + count
+        while above < own + count and w.at[above] < 0:
+            above += keys
+        if above < own + count:
+            break
+        count += 1
+    return int(count)
+
+
+@borrowing_inline
+def table_run(w: World, first: int, end: int) -> int:
+    """Entries of the page tables from `first` on, below `end`, that are a run in one tier."""
+    slot = w.table[first]
+    tier = tier_of(w, slot)
+    end = min(end, first + w.t[tier].base + w.t[tier].slots - slot)
+    last = first + 1
+    while last < end and w.table[last] - last == slot - first:
+        last += 1
+    return int(last - first)
+
+
+@borrowing_inline
+def table_run_back(w: World, first: int, end: int) -> int:
+    """Entries of the page tables below `end`, down to `first`, that are a run in one tier."""
+    slot = w.table[end - 1]
+    first = max(first, end - 1 - (slot - w.t[tier_of(w, slot)].base))
+    at = end - 1
+    while at > first and w.table[at - 1] - (at - 1) == slot - (end - 1):
+        at -= 1
+    return int(end - at)
+
+
+@borrowing_kernel
+def pin_run(w: World, tier: int, slot: int, count: int) -> None:
+    """Start using pages that were found; see `pages.pin` and `calls.on_hit`."""
+    end = slot + count
+    lru = w.policy[tier].kind == LRU
+    while slot < end:
+        first = slot
+        if lru and w.ref[slot] == 0 and w.flags[slot] == 0:
+            slot = leave_queue(w, slot, end)
+            w.policy[tier].parked += slot - first
+            w.t[tier].idle -= slot - first
+        elif lru and is_parked(w, slot) and w.ref[slot] > 0:
+            while slot < end and is_parked(w, slot) and w.ref[slot] > 0:
+                w.ref[slot] += 1
+                slot += 1
+        else:
+            pin(w, tier, slot)
+            on_hit(w, tier, slot)
+            slot += 1
+
+
+@borrowing_inline
+def is_parked(w: World, slot: int) -> bool:
+    """Whether LRU has parked a page, and nothing else is to be noted when it is pinned."""
+    return bool(w.mark[slot] == PARKED and w.flags[slot] & (LEAVING | PREFETCHED) == 0)
+
+
+@borrowing_inline
+def leave_queue(w: World, slot: int, end: int) -> int:
+    """Pin and park idle pages of LRU from `slot` on that are neighbours in its queue too.
+
+    Returns the first slot that is not one. A released prefix lies in the queue last page first,
+    one that was only copied first page first.
+    """
+    first = slot
+    w.ref[slot] = 1
+    w.mark[slot] = PARKED
+    slot += 1
+    if slot < end and w.links[first].prev == slot:
+        while (
+            slot < end
+            and w.links[slot].next == slot - 1
+            and w.ref[slot] == 0
+            and w.flags[slot] == 0
+        ):
+            w.ref[slot] = 1
+            w.mark[slot] = PARKED
+            slot += 1
+        front = w.links[slot - 1].prev
+        back = w.links[first].next
+    else:
+        while (
+            slot < end
+            and w.links[slot].prev == slot - 1
+            and w.ref[slot] == 0
+            and w.flags[slot] == 0
+        ):
+            w.ref[slot] = 1
+            w.mark[slot] = PARKED
+            slot += 1
+        front = w.links[first].prev
+        back = w.links[slot - 1].next
+    w.links[front].next = back
+    w.links[back].prev = front
+    return int(slot)
+
+
+@borrowing_kernel
+def unpin_run(w: World, tier: int, slot: int, count: int, step: int) -> None:
+    """Stop using pages, one after another from `slot` on; see `pages.unpin`.
+
+    Args:
+        w: the world.
+        tier: whose they are.
+        slot: the first to be given up.
+        count: how many.
+        step: 1 where they follow it, -1 where they come before it.
+    """
+    lru = w.policy[tier].kind == LRU
+    end = slot + count * step
+    while slot != end:
+        if w.ref[slot] > 1:
+            while slot != end and w.ref[slot] > 1:
+                w.ref[slot] -= 1
+                slot += step
+        elif lru and w.holds[slot] >= 0 and w.mark[slot] == PARKED and not w.flags[slot] & LEAVING:
+            sentinel = w.policy[tier].sentinel
+            last = w.links[sentinel].prev
+            freed = 0
+            while (
+                slot != end
+                and w.ref[slot] == 1
+                and w.holds[slot] >= 0
+                and w.mark[slot] == PARKED
+                and not w.flags[slot] & LEAVING
+            ):
+                w.ref[slot] = 0
+                w.mark[slot] = 0
+                w.links[slot].prev = last
+                w.links[last].next = slot
+                last = slot
+                slot += step
+                freed += 1
+            w.links[last].next = sentinel
+            w.links[sentinel].prev = last
+            w.policy[tier].parked -= freed
+            w.t[tier].idle += freed
+        else:
+            unpin(w, tier, slot)
+            slot += step
+
+
+@borrowing_kernel
+def promote_run(w: World, tier: int, source: int, count: int, entry: int) -> None:
+    """Start moving pinned pages, each findable, into HBM slots that are free.
+
+    The sources' pins pass to the transfers. Entries of the page tables from `entry` on get the
+    targets, and a pin each for that.
+    """
+    while count > 0:
+        target, taken = take_run(w, hbm(), count)
+        for i in range(taken):
+            inherit(w, source + i, target + i)
+            w.ref[target + i] = 2
+            w.table[entry + i] = target + i
+        index_run(w, hbm(), target, source, taken)
+        schedule_run(w, tier, source, hbm(), target, taken)
+        source += taken
+        entry += taken
+        count -= taken
+
+
+@borrowing_inline
+def index_run(w: World, tier: int, slot: int, source: int, count: int) -> None:
+    """Make slots in use findable under the keys of others; see `pages.index_slot`."""
+    if w.policy[tier].kind != LRU:
+        for i in range(count):
+            index_slot(w, tier, slot + i, wide(w.holds[source + i]))
+        return
+    own = tier * w.c[0].keys
+    for i in range(count):
+        key = w.holds[source + i]
+        w.holds[slot + i] = key
+        w.at[own + key] = slot + i
+        w.mark[slot + i] = PARKED
+    w.t[tier].inserted += count
+    w.policy[tier].count += count
+    w.policy[tier].parked += count
+
+
+@borrowing_inline
+def schedule_run(
+    w: World, source_tier: int, source: int, target_tier: int, target: int, count: int
+) -> None:
+    """Add pages to this step's copy between two tiers; see `pages.schedule_copy`."""
+    path = source_tier * w.c[0].tiers + target_tier
+    for i in range(count):
+        w.source[target + i] = source + i
+        w.chain[target + i] = target + i + 1
+        w.flags[target + i] |= INBOUND
+    if w.p[path].pages == 0:
+        w.p[path].first = target
+    else:
+        w.chain[w.p[path].last] = target
+    w.p[path].last = target + count - 1
+    w.chain[target + count - 1] = -1
+    w.p[path].pages += count
+    w.c[0].pending += count
+
+
+@borrowing_kernel
+def publish_run(w: World, request: int, page: int, end: int) -> tuple[int, int]:
+    """Pages are complete, from `page` on and below `end`: let others find them.
+
+    Returns the first one's key, and how many: the rest of them, as far as they are a run. See
+    `pages.publish_page`.
+    """
+    first = w.r[request].row * w.c[0].row_pages
+    slot = wide(w.table[first + page])
+    tier = tier_of(w, slot)
+    below = w.t[tier].next_tier
+    through = below >= 0 and w.t[below].through
+    if through or w.c[0].ranked or w.c[0].part_ratio > 1 or w.policy[tier].kind != LRU:
+        return publish_page(w, request, page), wide(1)
+    key = page_key(w, request, page)
+    count = min(table_run(w, first + page, first + end), key_run(w, request, page, end))
+    own = tier * w.c[0].keys + key
+    added = 0
+    for i in range(count):
+        if w.at[own + i] < 0 and w.holds[slot + i] < 0:
+            w.holds[slot + i] = key + i
+            w.at[own + i] = slot + i
+            w.mark[slot + i] = PARKED
+            added += 1
+    w.t[tier].inserted += added
+    w.policy[tier].count += added
+    w.policy[tier].parked += added
+    return key, wide(count)
+
+
+@borrowing_kernel
+def release_pages(w: World, request: int) -> None:
+    """Give up all pages of a request, last first, and its page-table row."""
+    row = w.r[request].row
+    base = row * w.c[0].row_pages
+    tiers = w.c[0].tiers
+    end = base + w.r[request].held
+    while end > base:
+        slot = wide(w.table[end - 1])
+        count = table_run_back(w, base, end)
+        unpin_run(w, tier_of(w, slot), slot, count, wide(-1))
+        end -= count
+    w.c[0].vmm_unmaps += w.r[request].held
+    for tier in range(tiers):
+        w.low[row * tiers + tier] = 0
+    w.r[request].held = 0
+    w.r[request].row = -1
+    w.rows[w.c[0].free_rows] = row
+    w.c[0].free_rows += 1
