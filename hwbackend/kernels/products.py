@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -23,7 +24,7 @@ def _bf16(name: str, tokens: int, weight: Any) -> Measured:
     moved = 2 * (n * k + tokens * (n + k))
     weights = [weight] + [weight.clone() for _ in range(copies(moved, 4) - 1)]
     time.sleep(PAUSE_S)
-    samples = call_us([lambda w=w: torch.nn.functional.linear(x, w) for w in weights], 5)
+    samples = call_us([partial(torch.nn.functional.linear, x, w) for w in weights], 5)
     return Measured(
         "product", name, "bf16", of_samples(samples), len(samples), tokens=tokens, outputs=n,
         inputs=k, bytes_moved=moved,
@@ -39,9 +40,8 @@ def _fp8(name: str, tokens: int, weight: Any) -> Measured:
     moved = n * k + tokens * (2 * n + k)
     weights = [quantised.t()] + [quantised.clone().t() for _ in range(copies(moved, 4) - 1)]
     time.sleep(PAUSE_S)
-    samples = call_us(
-        [lambda w=w: ops.cutlass_scaled_mm(a, w, scales, scale, torch.bfloat16) for w in weights], 5
-    )
+    calls = [partial(ops.cutlass_scaled_mm, a, w, scales, scale, torch.bfloat16) for w in weights]
+    samples = call_us(calls, 5)
     return Measured(
         "product", name, "fp8", of_samples(samples), len(samples), tokens=tokens, outputs=n,
         inputs=k, bytes_moved=moved,

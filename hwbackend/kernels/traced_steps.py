@@ -1,6 +1,7 @@
 """The kernels of some of a server's steps, out of a trace that `servers.play` took.
 
-Of the table `traced`: a step late in each group that decodes, and the first of each prompt alone.
+Of the table `traced`: of each group that decodes a step after all its prompts are done and before
+any sequence ends, and the first of each prompt alone.
 A step begins with the kernel that embeds its tokens and ends where the next one begins, so that the
 last kernels in it prepare the next.
 """
@@ -18,7 +19,8 @@ import numpy as np
 from vsim.hwbackend.kernels.rows import Measured, of_samples
 from vsim.hwbackend.servers.tables import tables
 
-FROM_LAST: Final = 3  # all sequences of a group still decode
+STEP_TOKENS: Final = 8192  # of the servers traced
+FEW_OUTPUTS: Final = 3  # groups with no more are there for their prompts
 NAME_LENGTH: Final = 64
 GPU: Final = "DeviceType.CUDA"
 FIRST_KERNEL: Final = "embedding"
@@ -53,7 +55,7 @@ def groups() -> list[Group]:
 
 def _kernels(events: Mapping[str, Any]) -> tuple[Any, Any, Any]:
     on_gpu = np.array([events["places"][place] == GPU for place in events["place"]])
-    return tuple(np.array(events[name])[on_gpu] for name in ("start", "duration", "name"))  # type: ignore[return-value] # three
+    return tuple(np.array(events[name])[on_gpu] for name in ("start", "duration", "name"))
 
 
 def _short(name: str) -> str:
@@ -142,7 +144,7 @@ def host_rows(case: str, events: Mapping[str, Any]) -> Iterator[Measured]:
         found[number, what].append((us, calls))
     for (number, what), launches in found.items():
         group = sent[number]
-        is_decode = group.output > FROM_LAST
+        is_decode = group.output > FEW_OUTPUTS
         yield Measured(
             "trace",
             what,
@@ -167,10 +169,11 @@ def _rows_of(case: str, events: Mapping[str, Any]) -> Iterator[Measured]:
     owner = np.searchsorted([group.at_s - 0.3 for group in sent], since_s, "right") - 1
     for number, group in enumerate(sent):
         steps = np.flatnonzero(owner == number)
-        is_decode = group.output > FROM_LAST
-        step = steps[-FROM_LAST] if is_decode else steps[0]
+        is_decode = group.output > FEW_OUTPUTS
+        # the first step may hold few of a group's prompts
+        step = steps[1 + -(-group.count * group.prompt // STEP_TOKENS) if is_decode else 0]
         inside = (start >= begins[step]) & (start < begins[step + 1])
-        context = group.prompt + group.output - FROM_LAST + 1
+        context = group.prompt + group.output // 2
         label = (
             {"tokens": group.count, "decodes": group.count, "context": context}
             if is_decode
