@@ -71,7 +71,8 @@ def step_rows(
     case: str, label: Mapping[str, Any], names: Sequence[str], step: tuple[Any, Any, Any],
     period_ns: int,
 ) -> Iterator[Measured]:  # fmt: skip
-    """Return a step's time, what of it kernels ran, its gaps, and its kernels by name."""
+    """Return a step's time, what of it kernels ran, its gaps, and its kernels by name: the mean,
+    so that they sum up, since one name may stand for several products."""
     start, duration, name = step
     ends = start + duration
     gaps = np.maximum(start[1:] - np.maximum.accumulate(ends)[:-1], 0) / 1e3
@@ -87,9 +88,9 @@ def step_rows(
     for number, ns in zip(name.tolist(), duration.tolist(), strict=True):
         by_name[_short(names[number])].append(ns / 1e3)
     for kernel, samples in sorted(by_name.items()):
-        middle = of_samples(samples)
         calls = len(samples)
-        yield Measured("trace", kernel, case, middle, calls, calls=calls, **label)
+        mean = (sum(samples) / calls, min(samples), max(samples))
+        yield Measured("trace", kernel, case, mean, calls, calls=calls, **label)
 
 
 def traced_rows(path: Path) -> Iterator[Measured]:
