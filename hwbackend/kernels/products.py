@@ -40,8 +40,10 @@ def _fp8(name: str, tokens: int, weight: Any) -> Measured:
     moved = n * k + tokens * (2 * n + k)
     weights = [quantised.t()] + [quantised.clone().t() for _ in range(copies(moved, 4) - 1)]
     time.sleep(PAUSE_S)
-    calls = [partial(ops.cutlass_scaled_mm, a, w, scales, scale, torch.bfloat16) for w in weights]
-    samples = call_us(calls, 5)
+    samples = call_us(
+        [partial(ops.cutlass_scaled_mm, a, w, scales, scale, torch.bfloat16) for w in weights],
+        5,
+    )
     return Measured(
         "product", name, "fp8", of_samples(samples), len(samples), tokens=tokens, outputs=n,
         inputs=k, bytes_moved=moved,

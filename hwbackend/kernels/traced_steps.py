@@ -23,6 +23,7 @@ STEP_TOKENS: Final = 8192  # of the servers traced
 FEW_OUTPUTS: Final = 3  # groups with no more are there for their prompts
 NAME_LENGTH: Final = 64
 GPU: Final = "DeviceType.CUDA"
+COLUMNS: Final = ("start", "duration", "name")
 FIRST_KERNEL: Final = "embedding"
 WAIT: Final = "cudaEventSynchronize"  # the host waits for the tokens of the step before
 GRAPH: Final = "cudaGraphLaunch"
@@ -55,7 +56,8 @@ def groups() -> list[Group]:
 
 def _kernels(events: Mapping[str, Any]) -> tuple[Any, Any, Any]:
     on_gpu = np.array([events["places"][place] == GPU for place in events["place"]])
-    return tuple(np.array(events[name])[on_gpu] for name in ("start", "duration", "name"))
+    start, duration, name = (np.array(events[each])[on_gpu] for each in COLUMNS)
+    return start, duration, name
 
 
 def _short(name: str) -> str:

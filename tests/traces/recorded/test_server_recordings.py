@@ -10,7 +10,6 @@ import pyarrow as pa
 import pytest
 
 from vsim.hwbackend.servers.cases import CASES
-from vsim.hwbackend.servers.host_times import host_tables
 from vsim.hwbackend.servers.recordings import REQUESTS, STEPS
 from vsim.hwbackend.servers.requests import provenance, requests_of
 from vsim.hwbackend.servers.summary import Run, read_run, summaries
@@ -173,5 +172,5 @@ def test_a_run_can_be_made_a_trace_of_requests(run: Run, tmp_path: Path) -> None
 
 def test_the_read_me_shows_what_the_files_hold() -> None:
     shown = (FOLDER / "README.md").read_text()
-    for table in (*summaries(FOLDER), *host_tables(FOLDER)):
+    for table in summaries(FOLDER):
         assert table in shown
