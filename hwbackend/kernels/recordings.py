@@ -29,7 +29,7 @@ COLUMNS: Final = (
            "attention, small, product, sampling, clock, graph, or trace (of a server)"),
     Column("kernel", _WORD, "name", "what ran"),
     Column("variant", _WORD, "name", "how it ran; of a trace, which server"),
-    Column("us", _US, "us", "time of one call, median"),
+    Column("us", _US, "us", "time of one call, median; of a traced kernel, mean"),
     Column("us_least", _US, "us", "the least"),
     Column("us_most", _US, "us", "the most"),
     Column("n", _COUNT, "1", "samples"),

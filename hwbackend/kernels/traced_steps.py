@@ -1,6 +1,7 @@
 """The kernels of some of a server's steps, out of a trace that `servers.play` took.
 
-Of the table `traced`: a step late in each group that decodes, and the first of each prompt alone.
+Of the table `traced`: of each group that decodes a step after all its prompts are done and before
+any sequence ends, and the first of each prompt alone.
 A step begins with the kernel that embeds its tokens and ends where the next one begins, so that the
 last kernels in it prepare the next.
 """
@@ -18,7 +19,8 @@ import numpy as np
 from vsim.hwbackend.kernels.rows import Measured, of_samples
 from vsim.hwbackend.servers.tables import tables
 
-FROM_LAST: Final = 3  # all sequences of a group still decode
+STEP_TOKENS: Final = 8192  # of the servers traced
+FEW_OUTPUTS: Final = 3  # groups with no more are there for their prompts
 NAME_LENGTH: Final = 64
 GPU: Final = "DeviceType.CUDA"
 COLUMNS: Final = ("start", "duration", "name")
@@ -71,7 +73,8 @@ def step_rows(
     case: str, label: Mapping[str, Any], names: Sequence[str], step: tuple[Any, Any, Any],
     period_ns: int,
 ) -> Iterator[Measured]:  # fmt: skip
-    """Return a step's time, what of it kernels ran, its gaps, and its kernels by name."""
+    """Return a step's time, what of it kernels ran, its gaps, and its kernels by name: the mean,
+    so that they sum up, since one name may stand for several products."""
     start, duration, name = step
     ends = start + duration
     gaps = np.maximum(start[1:] - np.maximum.accumulate(ends)[:-1], 0) / 1e3
@@ -87,9 +90,9 @@ def step_rows(
     for number, ns in zip(name.tolist(), duration.tolist(), strict=True):
         by_name[_short(names[number])].append(ns / 1e3)
     for kernel, samples in sorted(by_name.items()):
-        middle = of_samples(samples)
         calls = len(samples)
-        yield Measured("trace", kernel, case, middle, calls, calls=calls, **label)
+        mean = (sum(samples) / calls, min(samples), max(samples))
+        yield Measured("trace", kernel, case, mean, calls, calls=calls, **label)
 
 
 def traced_rows(path: Path) -> Iterator[Measured]:
@@ -144,7 +147,7 @@ def host_rows(case: str, events: Mapping[str, Any]) -> Iterator[Measured]:
         found[number, what].append((us, calls))
     for (number, what), launches in found.items():
         group = sent[number]
-        is_decode = group.output > FROM_LAST
+        is_decode = group.output > FEW_OUTPUTS
         yield Measured(
             "trace",
             what,
@@ -169,10 +172,11 @@ def _rows_of(case: str, events: Mapping[str, Any]) -> Iterator[Measured]:
     owner = np.searchsorted([group.at_s - 0.3 for group in sent], since_s, "right") - 1
     for number, group in enumerate(sent):
         steps = np.flatnonzero(owner == number)
-        is_decode = group.output > FROM_LAST
-        step = steps[-FROM_LAST] if is_decode else steps[0]
+        is_decode = group.output > FEW_OUTPUTS
+        # the first step may hold few of a group's prompts
+        step = steps[1 + -(-group.count * group.prompt // STEP_TOKENS) if is_decode else 0]
         inside = (start >= begins[step]) & (start < begins[step + 1])
-        context = group.prompt + group.output - FROM_LAST + 1
+        context = group.prompt + group.output // 2
         label = (
             {"tokens": group.count, "decodes": group.count, "context": context}
             if is_decode
