@@ -39,6 +39,10 @@ _SHAPE_LENGTHS = {
     "expert_combine": 4,
 }  # the rest have the number of GPUs alone
 
+_WINDOWED = ("decode_attention", "prefill_attention")  # whose last number may be 0: no window
+_MOST = 2**40  # of any size; keeps products of them far from where arithmetic ends
+_MOST_CELLS = 20_000_000  # of one kernel's curves on common axes
+
 _Floats = NDArray[np.float64]
 _Ints = NDArray[np.int64]
 Key = tuple[str, str, str]
@@ -188,13 +192,16 @@ def read_kernel_tables(path: str | Path) -> KernelTables:
         wanted = _SHAPE_LENGTHS.get(key[0], 1)
         for row in rows:
             shape = columns["shape"][row]
-            if len(shape) != wanted or (wanted > 1 and not shape[:2].all()):
-                place = f"row {row}, column shape"
-                refuse(
-                    file,
-                    f"holds {shape.tolist()}; {key[0]} have {wanted} numbers above zero",
-                    place=place,
-                )
+            sizes = shape[:3] if key[0] in _WINDOWED else shape
+            if len(shape) != wanted or not (sizes > 0).all() or (shape > _MOST).any():
+                message = f"holds {shape.tolist()[:9]}; write {wanted} numbers above zero"
+                refuse(file, message, place=f"row {row}, column shape")
+        cells = len(rows)
+        for name in ("first", "second"):
+            cells *= len(np.unique(np.concatenate([columns[name][row] for row in rows])))
+        if cells > _MOST_CELLS:
+            message = f"has {cells:,} cells of {' '.join(key).strip()}; write the same axes"
+            refuse(file, message, place="column first")
         found.append(_gathered(key, columns, rows))
     return kernel_tables(file, metadata, found)
 

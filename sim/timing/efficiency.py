@@ -10,9 +10,9 @@ interpolated between the points of its axes, linearly in their logarithms; beyon
 the efficiency stays and the bound grows. A shape that was measured gets its own times back, to half
 a step of their codes (0.54 %).
 
-The scheme was chosen by leaving whole shapes out (`reports/kernels`): without the floor the error
-is 1.5 times as large; fitting planes through eight neighbours instead of weighing three gains a
-tenth of it, and goes astray at the edges.
+The scheme was chosen by leaving whole shapes out (`reports/kernels`). Of H200's products, in the
+median: without the floor 4.1 % for 2.7 in bf16; planes fitted through eight neighbours instead of a
+mean, no gain in bf16, and 2.0 % for 2.7 in fp8, which is not worth a second scheme.
 """
 
 from collections.abc import Callable

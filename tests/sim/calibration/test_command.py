@@ -67,6 +67,28 @@ def test_the_same_package_gives_the_same_bytes_and_replaces_a_former_machine(
     assert first == {path.name: path.read_bytes() for path in home.iterdir()}
 
 
+def test_a_gpu_that_the_catalogue_lacks_takes_the_other_sections_of_an_h100(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_package(home.parent / "other", "x9000")
+    monkeypatch.syspath_prepend(str(home.parent / "other"))
+    assert run(monkeypatch, "--from", "aiconfigurator:x9000", "--out", "x.yaml") == 0
+    machine = load_machine("x.yaml")
+    assert machine.gpu.name == "x9000"
+    assert machine.power.max_w.value == 700
+    (host,) = (link for link in machine.links if link.target == "hbm")
+    assert host.bandwidth.value == pytest.approx(0.85 * 64e9)
+    assert host.bandwidth.source == "assumption"
+
+
+def test_a_yaml_file_of_another_kind_is_left_alone(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "a.yaml").write_text("# vsim: garden\nname: mine\n")
+    assert run(monkeypatch, *SOURCE, "--out", "a.yaml") == 2
+    assert "a.yaml: holds garden, not machine, and is left alone" in capsys.readouterr().err
+
+
 def test_several_stacks_have_a_file_each(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stacks = ("--stack", "vllm", "--stack", "sglang", "--stack", "vllm")
     assert run(monkeypatch, *SOURCE, "--out", "a.yaml", *stacks) == 0

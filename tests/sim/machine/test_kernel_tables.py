@@ -82,9 +82,12 @@ def row(**changes: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([row(shape=[64])], r"row 0, column shape: holds \[64\]; products have 2 numbers above"),
-        ([row(shape=[64, 0])], r"row 0, column shape: holds \[64, 0\]; products have 2 numbers"),
-        ([row(), row(kernel="experts")], "row 1, column shape: holds .* experts have 6 numbers"),
+        ([row(shape=[64])], r"row 0, column shape: holds \[64\]; write 2 numbers above zero"),
+        ([row(shape=[64, 0])], r"row 0, column shape: holds \[64, 0\]; write 2 numbers above zero"),
+        ([row(shape=[64, 2**50])], "row 0, column shape: holds .*; write 2 numbers above zero"),
+        ([row(kernel="all_reduce", shape=[0])], r"column shape: holds \[0\]; write 1 numbers"),
+        ([row(kernel="decode_attention", shape=[8, 8, 0, 0])], "write 4 numbers above zero"),
+        ([row(), row(kernel="experts")], "row 1, column shape: holds .*; write 6 numbers"),
         ([row(), row()], "row 1, column shape: has a row before; keep one of the two"),
         ([row(first=[8, 1])], "row 0, column first: does not rise; write rising points"),
         ([row(time_code=[1])], "row 0, column time_code: holds 1 codes for 2 pairs of points"),
@@ -151,3 +154,32 @@ def test_a_table_of_the_catalogue_says_where_it_is_from(path: Path) -> None:
     assert about["left_out"]
     for kernel in ("products", "decode_attention", "prefill_attention", "experts", "all_reduce"):
         assert tables.has(kernel)
+
+
+def test_axes_that_have_nothing_in_common_are_refused_before_they_fill_the_memory(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        row(shape=[at + 1, 1], first=[*range(at * 50, at * 50 + 50)], time_code=[700] * 50)
+        for at in range(700)
+    ]
+    table = pa.Table.from_pylist(rows, schema=schema_of(KIND))
+    with pytest.raises(InputError, match=r"has 24,500,000 cells of products bf16; write the same"):
+        read_kernel_tables(written(tmp_path / "t.arrow", table))
+
+
+def test_a_damaged_file_is_read_or_refused_and_nothing_else(tmp_path: Path) -> None:
+    tables = kernel_tables("t", {}, [PRODUCTS, ATTENTION])
+    whole = written(tmp_path / "t.arrow", arrow_table(tables)).read_bytes()
+    draw = np.random.Generator(np.random.PCG64(7))
+    refused = 0
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for place in draw.integers(0, len(whole), 4):
+            damaged[place] = draw.integers(0, 256)
+        (tmp_path / "t.arrow").write_bytes(damaged)
+        try:
+            read_kernel_tables(tmp_path / "t.arrow")
+        except InputError:
+            refused += 1
+    assert refused > 50
