@@ -14,7 +14,7 @@ from vsim.sim.engine.layout import (
     LOWER_BOUND,
     World,
 )
-from vsim.sim.engine.looking_up import curve_at, grid_at
+from vsim.sim.engine.looking_up import curve_at, decode_at, grid_at, look_up
 
 _CAUSES = len(CAUSES)
 
@@ -40,7 +40,7 @@ def attention_ns(w: World) -> float:
     if w.c[0].decodes > 0:
         count = float(w.c[0].decodes)
         context = float(w.c[0].decode_context - w.c[0].decode_lower)
-        decodes = grid_at(w, w.c[0].times_decode, count, context / count)
+        decodes = decode_at(w, count, context / count)
         if near:
             seen = w.c[0].near_decode_context * (context / w.c[0].decode_context)
             decodes += grid_at(w, w.c[0].times_near_decode, count, seen / count)
@@ -76,10 +76,11 @@ def step_demand(w: World, now: int) -> float:
         + (pairs * (1.0 - near_share) + near_pairs * near_share) * w.x[0].flops_pair
     )
     w.x[0].compute_ns = flops / w.x[0].flops_per_s * 1e9
-    products = curve_at(w, w.c[0].times_products, float(tokens))
-    small = curve_at(w, w.c[0].times_small, float(tokens))
-    head = curve_at(w, w.c[0].times_head, float(w.c[0].step_sampled))
-    arithmetic = curve_at(w, w.c[0].times_arithmetic, float(tokens))
+    look_up(w)
+    products = w.x[0].products_ns
+    small = w.x[0].small_ns
+    head = w.x[0].head_ns
+    arithmetic = w.x[0].arithmetic_ns
     weights_ns = products - arithmetic + head
     w.x[0].prefill_ns = 0.0
     copied = w.c[0].copied_tokens * (w.x[0].kv_read + w.x[0].kv_write)
@@ -129,8 +130,7 @@ def sustained_ns(w: World, now: int, arithmetic: float, body: float) -> float:
     late = arithmetic - (most - worked)
     later = 0.0
     if late > 0.0 and arithmetic > 0.0:
-        all_of_it = curve_at(w, w.c[0].times_sustained, float(w.c[0].step_tokens))
-        all_of_it += w.x[0].prefill_ns * w.x[0].sustained_attention
+        all_of_it = w.x[0].sustained_ns + w.x[0].prefill_ns * w.x[0].sustained_attention
         later = min(late / arithmetic, 1.0) * all_of_it
     w.x[0].worked_ns = max(min(worked + arithmetic + later, most) - (body - arithmetic), 0.0)
     return float(later)
@@ -179,7 +179,7 @@ def begin_step(w: World, now: int) -> int:
         w.c[0].time_vmm += int(vmm)
     w.c[0].vmm_maps = 0
     w.c[0].vmm_unmaps = 0
-    communication = curve_at(w, w.c[0].times_communication, float(w.c[0].step_tokens))
+    communication = w.x[0].communication_ns
     w.c[0].time_communication += int(communication)
     if w.c[0].idle_from >= 0:
         account_idle(w, now)
@@ -188,13 +188,14 @@ def begin_step(w: World, now: int) -> int:
     if w.c[0].pipelined:
         tokens = float(w.c[0].step_tokens)
         if w.c[0].chunk_tokens == 0:
-            launched = w.c[0].plan_at + int(curve_at(w, w.c[0].times_graph_launch, tokens))
+            launched = w.c[0].plan_at + int(w.x[0].graph_launch_ns)
             begins = launched
         else:
             launched = w.c[0].plan_at + int(curve_at(w, w.c[0].times_eager_launch, tokens))
             begins = min(w.c[0].plan_at + int(w.x[0].prepare_ns), launched)
         fixed = max(now, begins) + int(communication) + int(vmm)
-        fixed = max(fixed, launched + int(w.x[0].drain_ns) - math.ceil(body))
+        drained = launched + max(int(w.x[0].drain_ns), 1)  # so that no two steps are seen at once
+        fixed = max(fixed, drained - math.ceil(body))
     w.c[0].time_launch += fixed - now - int(communication) - int(vmm)
     w.c[0].in_flight = 1
     w.c[0].step_start = now

@@ -123,6 +123,8 @@ def fill_cost(
         "exponent": cost.attend_exponent,
         "attend_weight": machine.attend.copy_weight.value,
         "speed": 1.0,
+        "at_tokens": -1.0,
+        "at_sampled": -1.0,
         "prepare_ns": rules.prepare_ns,
         "drain_ns": rules.drain_ns,
         "client_ns": rules.arrival_ns + rules.delivery_ns,

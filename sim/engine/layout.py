@@ -65,7 +65,8 @@ CONTROL = _record(
     "part_tokens part_ratio window_tokens log_transfers log_steps shared_route think "
     "address call_insert call_hit call_release call_remove call_victim call_make_room call_reclaim "
     # where the run stands
-    "plan_at planned emitted uniform step_open finishing hidden hidden_head hidden_tail "
+    "decode_row decode_column plan_at planned emitted uniform step_open finishing "
+    "hidden hidden_head hidden_tail "
     "now previous_end in_flight step_start step_fixed_end step_end running ready_head ready "
     "loading waiting free_rows blocked prefetch_idle out pending released "
     "refused refused_key refused_need refused_hbm next_row next_arrival waiting_heap active_heap "
@@ -97,7 +98,10 @@ COST = _record(
     "exponent attend_weight map_ns unmap_ns "
     # the step under way
     "compute_ns body_left body_time speed weight_share share_compute share_weights share_kv "
-    "prefill_ns worked_ns worked_at",
+    "prefill_ns worked_ns worked_at "
+    # what was looked up for as many tokens, and for as many samples, as the last step had
+    "at_tokens at_sampled products_ns arithmetic_ns small_ns communication_ns graph_launch_ns "
+    "sustained_ns head_ns",
 )
 
 TIER = _record(

@@ -39,6 +39,63 @@ def curve_at(w: World, place: int, x: float) -> float:
 
 
 @borrowing_kernel
+def look_up(w: World) -> None:
+    """Look up what follows from the step's tokens and samples alone, if the last had others."""
+    tokens = float(w.c[0].step_tokens)
+    if tokens != w.x[0].at_tokens:
+        w.x[0].at_tokens = tokens
+        w.x[0].products_ns = curve_at(w, w.c[0].times_products, tokens)
+        w.x[0].arithmetic_ns = curve_at(w, w.c[0].times_arithmetic, tokens)
+        w.x[0].small_ns = curve_at(w, w.c[0].times_small, tokens)
+        w.x[0].communication_ns = curve_at(w, w.c[0].times_communication, tokens)
+        w.x[0].graph_launch_ns = curve_at(w, w.c[0].times_graph_launch, tokens)
+        if w.c[0].times_sustained >= 0:
+            w.x[0].sustained_ns = curve_at(w, w.c[0].times_sustained, tokens)
+    sampled = float(w.c[0].step_sampled)
+    if sampled != w.x[0].at_sampled:
+        w.x[0].at_sampled = sampled
+        w.x[0].head_ns = curve_at(w, w.c[0].times_head, sampled)
+
+
+@borrowing_inline
+def cell_at(
+    w: World, rows: int, columns: int, width: int, i: int, j: int, row: float, column: float
+) -> float:
+    """In the cell of a grid whose first row is i and whose first column is j."""
+    start = w.times[columns + j]
+    end = w.times[columns + j + 1]
+    at = columns + width + i * width + j
+    above = between(column, start, end, w.times[at], w.times[at + 1])
+    below = between(column, start, end, w.times[at + width], w.times[at + width + 1])
+    return between(row, w.times[rows + i], w.times[rows + i + 1], above, below)
+
+
+@borrowing_inline
+def near_interval(w: World, first: int, count: int, x: float, guess: int) -> int:
+    """As `interval`, where it is often the same as before."""
+    if w.times[first + guess] <= x < w.times[first + guess + 1]:
+        return guess
+    return interval(w, first, count, x)
+
+
+@borrowing_kernel
+def decode_at(w: World, row: float, column: float) -> float:
+    """As `grid_at` of the decodes, step after step: most have as many requests as the last."""
+    place = w.c[0].times_decode
+    count = int(w.times[place])
+    width = int(w.times[place + 1])
+    rows = place + 2
+    columns = rows + count
+    row = max(row, w.times[rows])
+    column = max(column, w.times[columns])
+    i = near_interval(w, rows, count, row, w.c[0].decode_row)
+    j = near_interval(w, columns, width, column, w.c[0].decode_column)
+    w.c[0].decode_row = i
+    w.c[0].decode_column = j
+    return cell_at(w, rows, columns, width, i, j, row, column)
+
+
+@borrowing_kernel
 def grid_at(w: World, place: int, row: float, column: float) -> float:
     """See `Grid.at`."""
     count = int(w.times[place])
@@ -49,9 +106,4 @@ def grid_at(w: World, place: int, row: float, column: float) -> float:
     column = max(column, w.times[columns])
     i = interval(w, rows, count, row)
     j = interval(w, columns, width, column)
-    start = w.times[columns + j]
-    end = w.times[columns + j + 1]
-    at = columns + width + i * width + j
-    above = between(column, start, end, w.times[at], w.times[at + 1])
-    below = between(column, start, end, w.times[at + width], w.times[at + width + 1])
-    return between(row, w.times[rows + i], w.times[rows + i + 1], above, below)
+    return cell_at(w, rows, columns, width, i, j, row, column)

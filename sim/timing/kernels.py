@@ -7,6 +7,7 @@ is rough about the times, `rough` says. Where the tables lack a kernel, the cons
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -435,5 +436,18 @@ def kernels_of(machine: Machine, stack: Stack | None = None) -> Kernels:
     if not machine.kernels:
         return constants
     entry = next((each for each in machine.kernels if each.stack == stack), machine.kernels[0])
-    tables = read_kernel_tables(Path(entry.file))
-    return TableKernels(tables, constants.peaks, constants)
+    path = Path(entry.file)
+    return TableKernels(_tables(path, _changed(path)), constants.peaks, constants)
+
+
+@lru_cache(maxsize=32)
+def _tables(path: Path, changed: int) -> KernelTables:
+    """Read a file of tables once, as long as it does not change."""
+    return read_kernel_tables(path)
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0  # reading it says what is wrong
