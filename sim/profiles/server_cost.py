@@ -15,7 +15,7 @@ from vsim.sim.timing.step_cost import StepCost, step_cost
 
 
 def server_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCost:
-    """Work out the costs of a scenario's server.
+    """Work out the costs of a scenario's server, with the times of its kernels.
 
     Args:
         scenario: with its engine's settings filled in.
@@ -26,6 +26,17 @@ def server_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCost:
         InputError: if the model can't be split so, or does not fit; or a table file is wrong.
     """
     engine, precision, degrees = scenario.engine, scenario.precision, scenario.parallel
+    cost = server_rates(scenario, machine, model)
+    layout = lay_out(machine, model, degrees.tensor, degrees.pipeline)
+    kernels = kernels_of(machine, load_profile(engine.profile).kernels)
+    curves = kernel_curves(machine, model, layout, kernels, precision.weights, precision.kv)
+    sizes = server_rules(engine, model, cost.gpus).graph_sizes
+    return replace(cost, measured=curves.padded(sizes))
+
+
+def server_rates(scenario: Scenario, machine: Machine, model: Model) -> StepCost:
+    """The same by the machine's rates alone: bytes, FLOPs, and room for KV."""
+    engine, precision, degrees = scenario.engine, scenario.precision, scenario.parallel
     cost = step_cost(
         machine,
         model,
@@ -35,14 +46,10 @@ def server_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCost:
         kv=precision.kv,
         reserve=reserve_of(engine, machine, model),
     )
-    layout = lay_out(machine, model, degrees.tensor, degrees.pipeline)
-    room = cost.kv_capacity_bytes
-    if engine.num_gpu_blocks is not None:
-        room = engine.num_gpu_blocks * engine.block_tokens * cost.kv_bytes_per_token
-    kernels = kernels_of(machine, load_profile(engine.profile).kernels)
-    curves = kernel_curves(machine, model, layout, kernels, precision.weights, precision.kv)
-    sizes = server_rules(engine, model, cost.gpus).graph_sizes
-    return replace(cost, kv_capacity_bytes=room, measured=curves.padded(sizes))
+    if engine.num_gpu_blocks is None:
+        return cost
+    tokens = engine.num_gpu_blocks * engine.block_tokens
+    return replace(cost, kv_capacity_bytes=tokens * cost.kv_bytes_per_token)
 
 
 def reserve_of(engine: EngineSettings, machine: Machine, model: Model) -> Reserve:

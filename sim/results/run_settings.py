@@ -7,7 +7,7 @@ import numpy as np
 from vsim.sim.machine.machine import Machine, Precision
 from vsim.sim.model.model import Model
 from vsim.sim.model.parallel import check_peer, server_links
-from vsim.sim.profiles.server_cost import server_cost
+from vsim.sim.profiles.server_cost import server_cost, server_rates
 from vsim.sim.results.known_prefixes import known_ids
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.timing.step_cost import StepCost
@@ -85,7 +85,9 @@ class RunSettings:
             }
         )
         try:
-            cost = server_cost(told, self.machine, self.model)
+            # traffic between GPUs is looked up among the kernels' times; all else in the rates
+            cost_of = server_rates if tensor is None else server_cost
+            cost = cost_of(told, self.machine, self.model)
             check_peer(self.machine, cost.gpus, tuple(tier.tier for tier in scenario.tiers))
         except InputError:
             return None
