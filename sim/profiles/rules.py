@@ -45,7 +45,10 @@ class ServerRules:
 
 
 def with_profile(scenario: Scenario, machine: Machine) -> Scenario:
-    """Fill in the engine's settings that were not written down with its profile's defaults."""
+    """Fill in the engine's settings that were not written down with its profile's defaults.
+
+    How pages move between tiers stays as the scenario has it.
+    """
     engine = scenario.engine
     profile = load_profile(engine.profile)
     found = _budget(profile, machine)
@@ -55,9 +58,13 @@ def with_profile(scenario: Scenario, machine: Machine) -> Scenario:
         "admission": profile.admission.value,
         "watermark": profile.watermark.value,
         "async_scheduling": profile.async_scheduling.value and engine.batching == "continuous",
-        "reclaim_low": profile.reclaim.value,
-        "reclaim_high": 2 * profile.reclaim.value,
     }
+    if not any(tier.write == "back" for tier in scenario.tiers[1:]):
+        # pages that are written down when they are evicted have to go ahead of need
+        defaults |= {
+            "reclaim_low": profile.reclaim.value,
+            "reclaim_high": 2 * profile.reclaim.value,
+        }
     written = engine.model_fields_set
     filled = engine.model_copy(
         update={name: value for name, value in defaults.items() if name not in written}
