@@ -7,7 +7,7 @@ and `emit` gives it a time: at once, or when the next step is launched.
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel
 from vsim.sim.engine.layout import DONE, World
-from vsim.sim.engine.runs import release_pages
+from vsim.sim.engine.runs import release_owed, release_pages
 
 
 @borrowing_inline
@@ -45,6 +45,9 @@ def emit(w: World, at: int) -> None:
             finish(w, request, at)
             if not w.c[0].static:
                 release_pages(w, request)
+    if w.c[0].owed > 0:
+        release_owed(w)
+        w.c[0].blocked = 0
     close_step(w, at, common)
     if ended > 0:
         w.c[0].finishing = 0

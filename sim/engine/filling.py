@@ -60,6 +60,8 @@ def fill_control(
         "classes": groups,
         "pipelined": rules.pipelined,
         "delays": rules.delays_tokens,
+        "holds_back": rules.offloads and rules.pipelined,
+        "prompt_only": rules.offloads,
         "admission": admissions[rules.admission],
         "watermark_pages": int(rules.watermark * state.capacity_pages[0]),
         "swap": engine.preemption == "swap",

@@ -60,12 +60,12 @@ CONTROL = _record(
     "times_products times_arithmetic times_head times_small times_communication times_decode "
     "times_prefill times_near_decode times_near_prefill times_sustained times_graph_launch "
     "times_eager_launch "
-    "pipelined delays admission watermark_pages "
+    "pipelined delays holds_back prompt_only admission watermark_pages "
     "token_budget chunked caching static scheduler classes swap spill balanced mapped key_ratio "
     "part_tokens part_ratio window_tokens log_transfers log_steps shared_route think "
     "address call_insert call_hit call_release call_remove call_victim call_make_room call_reclaim "
     # where the run stands
-    "decode_row decode_column plan_at planned emitted uniform step_open finishing "
+    "decode_row decode_column plan_at owed planned emitted uniform step_open finishing "
     "hidden hidden_head hidden_tail "
     "now previous_end in_flight step_start step_fixed_end step_end running ready_head ready "
     "loading waiting free_rows blocked prefetch_idle out pending released "
@@ -173,6 +173,7 @@ class World:
     run: Any  # max_running: running requests, in order of admission
     share: Any  # max_running: tokens each computes in this step
     emit: Any  # max_running: requests whose token the last step computed and nobody has seen yet
+    owed: Any  # 2 * rows: (row, pages) that are free once the step under way is seen
     load: Any  # max_loading: requests whose pages are on their way
     ready: Any  # a ring: requests whose pages have come
     rows: Any  # stack of free page-table rows
@@ -209,8 +210,8 @@ FIELDS: tuple[tuple[str, "np.dtype[Any]"], ...] = (
     ("holds", _I4), ("flags", _I1), ("source", _I4), ("chain", _I4), ("rank", RANK), ("ref", _I4),
     ("free", _I4), ("open", _I8), ("at", _I4), ("ids", _I4), ("parts", _I4),
     ("part_page", _I4), ("table", _I4), ("low", _I4), ("run", _I4), ("share", _I8), ("emit", _I4),
-    ("load", _I4), ("ready", _I4), ("rows", _I4), ("release", _I8), ("out", OUT), ("p", PATH),
-    ("pr", PATH_RATE), ("use", _F8), ("times", _F8), ("scratch", _F8), ("f", FLOW),
+    ("owed", _I4), ("load", _I4), ("ready", _I4), ("rows", _I4), ("release", _I8), ("out", OUT),
+    ("p", PATH), ("pr", PATH_RATE), ("use", _F8), ("times", _F8), ("scratch", _F8), ("f", FLOW),
     ("done", FLOW), ("target", _F8), ("step", STEP), ("gap", _I8), ("op", OPERATION),
     ("op_pages", _I8), ("hit", _I4), ("wait", _I8),
     ("links", LINK), ("mark", _I4), ("key", _I4), ("policy", POLICY), ("ghosts", GHOST),

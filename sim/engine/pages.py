@@ -237,7 +237,8 @@ def publish_page(w: World, request: int, page: int) -> int:
         first = offset + page * n_parts
         for i in range(first, min(first + n_parts - 1, offset + w.r[request].parts)):
             w.part_page[w.parts[i]] = key
-    write_through(w, tier, slot, key)
+    if not w.c[0].prompt_only or (page + 1) * w.c[0].page_tokens <= w.r[request].prompt:
+        write_through(w, tier, slot, key)
     return key
 
 

@@ -40,7 +40,7 @@ from vsim.sim.engine.queues import (
     push_front,
     reveal,
 )
-from vsim.sim.engine.runs import release_pages
+from vsim.sim.engine.runs import owe_pages, release_pages
 from vsim.sim.engine.static_batch import plan_batch
 
 
@@ -355,6 +355,9 @@ def give_back(w: World, request: int) -> None:
 @borrowing_inline
 def forget_computed(w: World, request: int) -> None:
     """Take a request's pages; what it computes once more is counted as recomputed."""
-    release_pages(w, request)
+    if w.c[0].holds_back and w.c[0].step_open:
+        owe_pages(w, request)
+    else:
+        release_pages(w, request)
     w.r[request].furthest = max(w.r[request].furthest, w.r[request].computed)
     w.r[request].computed = 0

@@ -313,22 +313,46 @@ def publish_run(w: World, request: int, page: int, end: int) -> tuple[int, int]:
     return key, wide(count)
 
 
-@borrowing_kernel
+@borrowing_inline
 def release_pages(w: World, request: int) -> None:
     """Give up all pages of a request, last first, and its page-table row."""
-    row = w.r[request].row
+    release_row(w, wide(w.r[request].row), wide(w.r[request].held))
+    w.r[request].held = 0
+    w.r[request].row = -1
+
+
+@borrowing_inline
+def owe_pages(w: World, request: int) -> None:
+    """Take a request's pages from it, which are free only once the step under way is seen."""
+    n = w.c[0].owed
+    w.owed[2 * n] = w.r[request].row
+    w.owed[2 * n + 1] = w.r[request].held
+    w.c[0].owed = n + 1
+    w.r[request].held = 0
+    w.r[request].row = -1
+
+
+@borrowing_kernel
+def release_owed(w: World) -> None:
+    """Give up what `owe_pages` kept."""
+    for i in range(w.c[0].owed):
+        release_row(w, wide(w.owed[2 * i]), wide(w.owed[2 * i + 1]))
+    w.c[0].owed = 0
+
+
+@borrowing_kernel
+def release_row(w: World, row: int, held: int) -> None:
+    """Give up the pages of a page-table row, last first, and the row."""
     base = row * w.c[0].row_pages
     tiers = w.c[0].tiers
-    end = base + w.r[request].held
+    end = base + held
     while end > base:
         slot = wide(w.table[end - 1])
         count = table_run_back(w, base, end)
         unpin_run(w, tier_of(w, slot), slot, count, wide(-1))
         end -= count
-    w.c[0].vmm_unmaps += w.r[request].held
+    w.c[0].vmm_unmaps += held
     for tier in range(tiers):
         w.low[row * tiers + tier] = 0
-    w.r[request].held = 0
-    w.r[request].row = -1
     w.rows[w.c[0].free_rows] = row
     w.c[0].free_rows += 1

@@ -111,6 +111,7 @@ def build_state(
         "run": zeros(engine.max_running_requests, np.int32),
         "share": zeros(engine.max_running_requests, np.int64),
         "emit": zeros(engine.max_running_requests, np.int32),
+        "owed": zeros(2 * rows, np.int32),
         "load": zeros(engine.max_loading_requests, np.int32),
         "ready": zeros(rows + 1, np.int32),  # each holds a row
         "rows": np.arange(rows, dtype=np.int32),

@@ -118,6 +118,8 @@ def _engine(settings: ServerSettings, caches: bool, engine: str) -> EngineSettin
         "chunked_prefill": settings.chunked_prefill,
         "num_gpu_blocks": settings.num_gpu_blocks,
     }
+    if caches and settings.host_bytes is not None:
+        fields["offloading"] = "engine"
     given = {name: value for name, value in fields.items() if value is not None}
     if not settings.prefix_caching:
         given["prefix_caching"] = False

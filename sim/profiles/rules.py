@@ -22,6 +22,9 @@ class ServerRules:
         null_pages: pages that nobody gets.
         pipelined: a step is launched before the last one's tokens are seen.
         delays_tokens: and they are seen only once it is launched.
+        offloads: the engine's own offloading: complete blocks of prompts are written down, generated
+            ones never; and what a preempted request held is free only once the step under way is
+            seen.
         graph_sizes: tokens of captured batches, ascending; others are padded to the next of them.
         graph_launch: host time over tokens of a batch that only decodes.
         eager_launch: host time over tokens of a batch with parts of prompts.
@@ -34,6 +37,7 @@ class ServerRules:
     null_pages: int = 0
     pipelined: bool = False
     delays_tokens: bool = True
+    offloads: bool = False
     graph_sizes: tuple[int, ...] = ()
     graph_launch: Curve = _NOTHING
     eager_launch: Curve = _NOTHING
@@ -84,6 +88,7 @@ def server_rules(engine: EngineSettings, model: Model, gpus: int) -> ServerRules
         admission=engine.admission,
         watermark=engine.watermark,
         null_pages=profile.null_pages.value,
+        offloads=engine.offloading == "engine",
         graph_sizes=sizes,
     )
     if host is None or engine.batching == "static":

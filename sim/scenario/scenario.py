@@ -154,6 +154,10 @@ class EngineSettings(_Section):
     async_scheduling: bool = False
     """Schedule and launch a step before the last one's tokens are looked at. Left out: as the
     engine does."""
+    offloading: Literal["tiers", "engine"] = "tiers"
+    """`tiers`: pages move to the tiers below and back as those say. `engine`: as vLLM's offloading
+    connector does: to one tier with write: through go the blocks of prompts, not those generated;
+    and blocks of preempted requests come back only with the step under way."""
     num_gpu_blocks: int | None = Field(default=None, ge=2, lt=1 << 40)
     """Blocks of KV that HBM has room for, as an engine's log says; tiers.0.capacity is then left
     out. Left out: what the weights leave."""
