@@ -57,13 +57,19 @@ def can_evict(w: World, slot: int) -> bool:
     return bool(slot < w.c[0].slots and w.ref[slot] == 0)
 
 
+@borrowing_inline
+def eviction_target(w: World, tier: int) -> int:
+    """The tier that a page is written to when it is evicted; -1 where it is not."""
+    return int(-1 if w.c[0].prompt_only else w.t[tier].next_tier)
+
+
 @borrowing_kernel
 def evict_run(w: World, tier: int, most: int) -> int:
     """Evict LRU's next victims that all go the same way, `most` at most; returns how many.
 
     None where it takes more to decide; see `evict_one`.
     """
-    below = w.t[tier].next_tier
+    below = eviction_target(w, tier)
     first = wide(w.links[w.policy[tier].sentinel].next)
     if not can_evict(w, first):
         return 0
@@ -193,7 +199,7 @@ def evict_one(w: World, tier: int) -> None:
     """
     level = tier
     while choose_victim(w, level):
-        below = w.t[level].next_tier
+        below = eviction_target(w, level)
         if (
             below < 0
             or w.t[below].free > 0
@@ -217,7 +223,7 @@ def leave(w: World, tier: int, slot: int) -> None:
     """
     key = wide(w.holds[slot])
     if not held_elsewhere(w, key, tier):
-        below = w.t[tier].next_tier
+        below = eviction_target(w, tier)
         if below >= 0 and w.t[below].free > 0 and not flows_are_full(w):
             w.ref[slot] = 1
             w.flags[slot] = LEAVING
