@@ -32,6 +32,7 @@ from vsim.sim.engine.pages import (
     schedule_copy,
     tier_of,
     unpin,
+    write_through,
 )
 from vsim.sim.engine.queues import push_ready
 from vsim.sim.engine.runs import (
@@ -199,6 +200,34 @@ def kept_pages(w: World) -> int:
 
 
 @borrowing_kernel
+def touch_below(w: World, request: int, hit: int) -> None:
+    """Use the copies below of a prompt's pages found in HBM, and store those that lack one."""
+    base = w.r[request].row * w.c[0].row_pages
+    for page in range(min(hit, w.r[request].prompt // w.c[0].page_tokens)):
+        slot = wide(w.table[base + page])
+        if tier_of(w, slot) > 0 or w.flags[slot] & INBOUND:
+            continue
+        key = wide(w.holds[slot])
+        copy = slot_below(w, key) if key >= 0 else wide(-1)
+        if copy >= 0:
+            there = tier_of(w, copy)
+            pin(w, there, copy)
+            unpin(w, there, copy)
+        elif key >= 0:
+            write_through(w, hbm(), slot, key)
+
+
+@borrowing_inline
+def slot_below(w: World, key: int) -> int:
+    """The slot of the highest tier under HBM that holds a key, or -1."""
+    for tier in range(1, w.c[0].tiers):
+        slot = w.at[tier * w.c[0].keys + key]
+        if slot >= 0:
+            return int(slot)
+    return -1
+
+
+@borrowing_kernel
 def admit(w: World, request: int, budget: int, now: int) -> int:
     """Give a request its row, its cached prefix and its first pages.
 
@@ -321,6 +350,8 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
         for tier in range(1, tiers):
             close_copy(w, tier * tiers, w.c[0].page_bytes)
     w.r[request].held = hit
+    if w.c[0].prompt_only:
+        touch_below(w, request, hit)
     w.c[0].vmm_maps += hit
     w.r[request].computed = hit * page_tokens
     w.r[request].hit_tokens += max(hit * page_tokens - known, 0)

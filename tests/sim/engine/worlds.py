@@ -203,6 +203,8 @@ def draw_rules(draw: np.random.Generator) -> ServerRules:
         watermark=float(draw.choice([0, 0, 0.1])),
         null_pages=int(draw.integers(2)),
         pipelined=bool(draw.random() < 0.8),
+        delays_tokens=bool(draw.random() < 0.7),
+        offloads=bool(draw.random() < 0.3),
         graph_launch=curve(lambda tokens: small if tokens <= 16 else large, (0, 16, 17, 18)),
         eager_launch=line(large / 1000, large),
         prepare_ns=int(small / 2),
