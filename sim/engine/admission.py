@@ -12,6 +12,7 @@ from vsim.sim.engine.layout import (
     INBOUND,
     LEAVING,
     LOADING,
+    NEVER,
     PREFETCHED,
     PROMOTION,
     SWAP_IN,
@@ -19,6 +20,7 @@ from vsim.sim.engine.layout import (
     WRITE_BACK,
     World,
 )
+from vsim.sim.engine.looking_up import grid_at
 from vsim.sim.engine.pages import (
     append_page,
     close_copy,
@@ -200,6 +202,37 @@ def kept_pages(w: World) -> int:
 
 
 @borrowing_kernel
+def loading_ns(w: World) -> float:
+    """How long it takes at least until the pages `wanted` of the tiers below have come.
+
+    Each way carries what is on it already first, as fast as it does alone; all ways at once.
+    """
+    longest = 0.0
+    tiers = w.c[0].tiers
+    for tier in range(1, tiers):
+        if w.t[tier].wanted == 0:
+            continue
+        path = tier * tiers
+        waiting = float((w.t[tier].wanted + w.p[path].pages) * w.c[0].page_bytes)
+        for i in range(w.c[0].flows):
+            if w.f[i].path == path and w.f[i].done == NEVER:
+                waiting += max(w.target[i] - w.pr[path].service, 0.0)
+        slowest = 0.0
+        for m in range(w.c[0].resources):
+            slowest = max(slowest, w.use[path * w.c[0].resources + m])
+        longest = max(longest, w.p[path].latency + waiting * slowest * 1e9)
+    return longest
+
+
+@borrowing_kernel
+def computing_ns(w: World, before: int, tokens: int) -> float:
+    """How long it takes to compute tokens of a prompt behind those before, in full steps."""
+    count = float(tokens)
+    attention = grid_at(w, w.c[0].times_prefill, count, before + count / 2.0)
+    return float(count * w.x[0].compute_token_ns + attention)
+
+
+@borrowing_kernel
 def touch_below(w: World, request: int, hit: int) -> None:
     """Use the copies below of a prompt's pages found in HBM, and store those that lack one."""
     base = w.r[request].row * w.c[0].row_pages
@@ -245,42 +278,56 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
         limit = min(limit, w.r[request].keys)
     row = w.rows[w.c[0].free_rows - 1]  # taken below, if the request comes in
     base = row * w.c[0].row_pages
-    hit = wide(0)
-    to_load = wide(0)
-    in_flight = 0
-    in_hbm = 0
-    idle = 0
-    missed = wide(-1)
-    key = wide(0)
-    named = wide(0)  # pages from `hit` on whose keys are known to follow `key`
-    while hit < limit:
-        if named == 0:
-            key = page_key(w, request, hit)
-            named = key_run(w, request, hit, limit)
-        tier = find(w, key)
-        if tier < 0:
-            missed = key
-            break
-        count = resident_run(w, tier, key, named)
-        if tier > 0 and not w.t[tier].in_place:
-            count = min(count, w.t[0].capacity - to_load - in_hbm)
-            if count <= 0:
+    first = wide(-1)  # the first page that has to be loaded
+    cut = True
+    while cut:
+        cut = False
+        for tier in range(1, tiers):
+            w.t[tier].wanted = 0
+        hit = wide(0)
+        to_load = wide(0)
+        in_flight = 0
+        in_hbm = 0
+        idle = 0
+        missed = wide(-1)
+        key = wide(0)
+        named = wide(0)  # pages from `hit` on whose keys are known to follow `key`
+        while hit < limit:
+            if named == 0:
+                key = page_key(w, request, hit)
+                named = key_run(w, request, hit, limit)
+            tier = find(w, key)
+            if tier < 0:
+                missed = key
                 break
-            to_load += count
-        slot = wide(w.at[tier * w.c[0].keys + key])
-        for i in range(count):
-            w.table[base + hit + i] = slot + i
-        if tier == 0:
-            in_hbm += count
-            idle += count_within_reach(w, slot, count)
-            in_flight += count_inbound(w, slot, count)
-        elif w.t[tier].in_place:
-            in_flight += count_inbound(w, slot, count)
-            if w.c[0].spill or w.c[0].balanced:
+            count = resident_run(w, tier, key, named)
+            if tier > 0 and not w.t[tier].in_place:
+                count = min(count, w.t[0].capacity - to_load - in_hbm)
+                if count <= 0:
+                    break
+                if to_load == 0:
+                    first = hit
+                to_load += count
+                w.t[tier].wanted += count
+            slot = wide(w.at[tier * w.c[0].keys + key])
+            for i in range(count):
+                w.table[base + hit + i] = slot + i
+            if tier == 0:
+                in_hbm += count
                 idle += count_within_reach(w, slot, count)
-        hit += count
-        key += count
-        named -= count
+                in_flight += count_inbound(w, slot, count)
+            elif w.t[tier].in_place:
+                in_flight += count_inbound(w, slot, count)
+                if w.c[0].spill or w.c[0].balanced:
+                    idle += count_within_reach(w, slot, count)
+            hit += count
+            key += count
+            named -= count
+        if to_load > 0 and w.c[0].weighs_loads:
+            again = (hit - first) * page_tokens
+            if loading_ns(w) > computing_ns(w, first * page_tokens, again):
+                limit = first
+                cut = True
     loads = to_load + in_flight > 0
     shared = 0
     partial = -1

@@ -62,6 +62,7 @@ def fill_control(
         "delays": rules.delays_tokens,
         "holds_back": rules.offloads and rules.pipelined,
         "prompt_only": rules.offloads,
+        "weighs_loads": engine.loading == "cheaper" and not rules.offloads,
         "admission": admissions[rules.admission],
         "watermark_pages": int(rules.watermark * state.capacity_pages[0]),
         "swap": engine.preemption == "swap",
@@ -131,6 +132,7 @@ def fill_cost(
         "drain_ns": rules.drain_ns,
         "client_ns": rules.arrival_ns + rules.delivery_ns,
         "prompt_token_ns": rules.prompt_token_ns,
+        "compute_token_ns": _compute_token_ns(scenario, cost),
     }
     if scenario.engine.movement == "mapped":
         chunk = machine.hbm.page_granularity.value
@@ -163,6 +165,15 @@ def flat_times(cost: StepCost, rules: ServerRules) -> tuple[NDArray[np.float64],
     return np.concatenate(parts), places
 
 
+_FULL_STEP_TOKENS = 8192
+
+
+def _compute_token_ns(scenario: Scenario, cost: StepCost) -> float:
+    """What a prompt's token takes in a full step, without its attention."""
+    tokens = min(scenario.engine.token_budget, _FULL_STEP_TOKENS)
+    return (cost.curves.products.at(tokens) + cost.curves.small.at(tokens)) / tokens
+
+
 def fill_tiers(state: State, scenario: Scenario, slots: tuple[int, ...]) -> None:
     """Set the tiers and the paths between them, with every slot free."""
     engine, count = scenario.engine, len(slots)
@@ -185,6 +196,25 @@ def fill_tiers(state: State, scenario: Scenario, slots: tuple[int, ...]) -> None
     state.arrays["p"]["exists"] = latency >= 0
     state.arrays["p"]["latency"] = np.maximum(latency, 0)
     state.arrays["pr"]["target"] = np.inf
+
+
+def mark_worthless(state: State, scenario: Scenario, cost: StepCost, longest: int) -> None:
+    """Mark the tiers from which a page comes no sooner than it is computed, wherever it belongs.
+
+    A page at the end of the longest request costs most: its tokens attend to all before them.
+    """
+    c, x = state.control, state.arrays["x"][0]
+    if not c["weighs_loads"]:
+        return
+    page_tokens = int(c["page_tokens"])
+    step_tokens = min(scenario.engine.token_budget, _FULL_STEP_TOKENS)
+    attention_ns = cost.curves.prefill.at(step_tokens, longest * page_tokens) / step_tokens
+    computed_ns = page_tokens * (x["compute_token_ns"] + attention_ns)
+    count = len(scenario.tiers)
+    for i, tier in enumerate(scenario.tiers):
+        if i > 0 and tier.access == "promote":
+            byte_s = state.topology.use[i * count].max()
+            state.arrays["t"][i]["worthless"] = state.page_bytes * byte_s * 1e9 > computed_ns
 
 
 def fill_requests(

@@ -60,7 +60,7 @@ CONTROL = _record(
     "times_products times_arithmetic times_head times_small times_communication times_decode "
     "times_prefill times_near_decode times_near_prefill times_sustained times_graph_launch "
     "times_eager_launch "
-    "pipelined delays holds_back prompt_only admission watermark_pages "
+    "pipelined delays holds_back prompt_only weighs_loads admission watermark_pages "
     "token_budget chunked caching static scheduler classes swap spill balanced mapped key_ratio "
     "part_tokens part_ratio window_tokens log_transfers log_steps shared_route think "
     "address call_insert call_hit call_release call_remove call_victim call_make_room call_reclaim "
@@ -92,7 +92,7 @@ COST = _record(
     "f8",
     "launch_ns flops_token flops_sampled flops_pair flops_per_s "
     "prefill_context_ns beside_prefill prepare_ns drain_ns client_ns prompt_token_ns "
-    "sustained_attention sustained_after_ns "
+    "compute_token_ns sustained_attention sustained_after_ns "
     "weight_bytes expert_bytes experts experts_per_token micro_batches kv_read kv_write "
     "kv_written window_share "
     "exponent attend_weight map_ns unmap_ns "
@@ -106,10 +106,10 @@ COST = _record(
 
 TIER = _record(
     "i8",
-    "base capacity slots fresh recycled cursor free idle leaving low high in_place through waits "
-    "chosen deferred deferred_first deferred_last peak page_ns_high page_ns_low "
+    "base capacity slots worthless fresh recycled cursor free idle leaving low high in_place "
+    "through waits chosen deferred deferred_first deferred_last peak page_ns_high page_ns_low "
     "hit_tokens inserted "
-    "evicted dropped next_tier allocated attend_tokens bound_ns",
+    "evicted dropped next_tier wanted allocated attend_tokens bound_ns",
 )
 TIER_COST = _record("f8", "read_bytes_per_s write_bytes_per_s step_bytes step_cap read written")
 

@@ -246,7 +246,7 @@ def publish_page(w: World, request: int, page: int) -> int:
 def write_through(w: World, tier: int, slot: int, key: int) -> None:
     """Copy a page that just became complete in a tier to the tier below, if that one asks."""
     below = w.t[tier].next_tier
-    if below < 0 or not w.t[below].through:
+    if below < 0 or not w.t[below].through or w.t[below].worthless:
         return
     if w.at[below * w.c[0].keys + key] >= 0:
         return

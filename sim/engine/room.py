@@ -60,7 +60,10 @@ def can_evict(w: World, slot: int) -> bool:
 @borrowing_inline
 def eviction_target(w: World, tier: int) -> int:
     """The tier that a page is written to when it is evicted; -1 where it is not."""
-    return int(-1 if w.c[0].prompt_only else w.t[tier].next_tier)
+    below = w.t[tier].next_tier
+    if w.c[0].prompt_only or (below >= 0 and w.t[below].worthless):
+        return -1
+    return int(below)
 
 
 @borrowing_kernel

@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 
 from vsim.sim.engine import layout
 from vsim.sim.engine.bit_sets import words
-from vsim.sim.engine.filling import fill_control, fill_cost, fill_requests, fill_tiers, flat_times
+from vsim.sim.engine.filling import (
+    fill_control,
+    fill_cost,
+    fill_requests,
+    fill_tiers,
+    flat_times,
+    mark_worthless,
+)
 from vsim.sim.engine.free_slots import roomy
 from vsim.sim.engine.page_keys import page_keys
 from vsim.sim.engine.state import State
@@ -145,6 +152,7 @@ def build_state(
     state.control["op_page_reserve"] = page_reserve
     fill_cost(state, scenario, machine, cost, rules, page_bytes)
     fill_tiers(state, scenario, slots)
+    mark_worthless(state, scenario, cost, longest)
     fill_requests(state, scenario, keys, group_of, caching)
     return state
 

@@ -22,9 +22,9 @@ class ServerRules:
         null_pages: pages that nobody gets.
         pipelined: a step is launched before the last one's tokens are seen.
         delays_tokens: and they are seen only once it is launched.
-        offloads: the engine's own offloading: complete blocks of prompts are written down, generated
-            ones never; and what a preempted request held is free only once the step under way is
-            seen.
+        offloads: the engine's own offloading: complete blocks of prompts are written down, and
+            generated ones never; and what a preempted request held is free only once the step
+            under way is seen.
         graph_sizes: tokens of captured batches, ascending; others are padded to the next of them.
         graph_launch: host time over tokens of a batch that only decodes.
         eager_launch: host time over tokens of a batch with parts of prompts.

@@ -154,6 +154,11 @@ class EngineSettings(_Section):
     async_scheduling: bool = False
     """Schedule and launch a step before the last one's tokens are looked at. Left out: as the
     engine does."""
+    loading: Literal["cheaper", "always"] = "cheaper"
+    """Whether what a tier below holds of a prompt is loaded. `cheaper`: only if all of it comes
+    sooner, behind what is on its way already, than it would be computed; and a tier that no page
+    could come from sooner gets none. `always`: as servers do. With offloading: engine it always
+    is."""
     offloading: Literal["tiers", "engine"] = "tiers"
     """`tiers`: pages move to the tiers below and back as those say. `engine`: as vLLM's offloading
     connector does: to one tier with write: through go the blocks of prompts, not those generated;
