@@ -119,7 +119,12 @@ def test_an_installed_wheel_works_from_another_folder(built: Path, tmp_path: Pat
         "import vsim.sim.machine.loading as machine, vsim.sim.model.loading as model\n"
         "for module in (vsim_app, machine, model):\n"
         f"    assert module.__file__.startswith({str(installed)!r}), module.__file__\n"
-        "for name in machine.catalogue_names():\n    machine.load_machine(name)\n"
+        "import vsim.sim.profiles.loading as profiles, vsim.sim.timing.kernels as kernels\n"
+        "stacks = {profiles.load_profile(name).kernels for name in profiles.profile_names()}\n"
+        "assert {'vllm', 'trtllm', None} <= stacks\n"
+        "for name in machine.catalogue_names():\n"
+        "    for stack in stacks:\n"
+        "        kernels.kernels_of(machine.load_machine(name), stack)\n"
         "for name in model.catalogue_names():\n    model.load_model(name)\n"
         "assert len(machine.catalogue_names()) >= 12 and len(model.catalogue_names()) >= 7\n"
         "sys.argv = ['vsim', 'schema']\n"
@@ -136,6 +141,24 @@ def test_an_installed_wheel_works_from_another_folder(built: Path, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert done.stdout == (REPOSITORY / "scenarios" / "scenario.schema.json").read_text()
     assert list(elsewhere.iterdir()) == []
+
+
+def test_an_installed_wheel_says_where_to_point_its_check(built: Path, tmp_path: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "vsim_app", "check"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert "recordings are not part of an installed vsim; name a recording" in line
 
 
 def test_constraints_pin_every_requirement_once_and_name_no_index() -> None:

@@ -90,10 +90,8 @@ class RunLog:
 
     def _take_steps(self, arrays: Arrays) -> None:
         control = arrays["c"][0]
-        records = arrays["step"][: control["steps"]].copy()
-        if control["step_open"]:
-            arrays["step"][0] = arrays["step"][control["steps"]]
-        control["steps"] = 0
+        count = int(control["steps"])
+        records = arrays["step"][:count]
         log = step_log(records)
         self._totals += StepTotals.of(log)
         self._gaps.add_steps(log.end_ns, log.common)
@@ -101,6 +99,9 @@ class RunLog:
             self._steps_to(log)
         if self._keep:
             self._kept.append(step_log(records.copy()))
+        if control["step_open"]:
+            arrays["step"][0] = arrays["step"][count]
+        control["steps"] = 0
 
     def _take_gaps(self, arrays: Arrays) -> None:
         control = arrays["c"][0]

@@ -17,6 +17,7 @@ from vsim.sim.model.huggingface import parse_config
 from vsim.sim.model.loading import catalogue_names as model_names
 from vsim.sim.model.loading import load_model
 from vsim.sim.model.model import Model
+from vsim.sim.profiles.server_cost import reserve_of
 from vsim.sim.scenario.scenario import (
     EngineSettings,
     Parallel,
@@ -76,15 +77,16 @@ def scenario_for(run: Measured, folder: Path, pacing: Pacing = "arrivals") -> Sc
     model = load_model(folder / model_name if model_name.endswith(".json") else model_name)
     _refuse_model(model)
     machine = load_machine(machine_name)
+    caches = settings.prefix_caching and _has_prefixes(run)
+    engine = _engine(settings, caches, profile_for(run))
     try:
-        cost = step_cost(
+        step_cost(
             machine, model, tensor=settings.tensor, pipeline=settings.pipeline,
-            weights=settings.weights, kv=settings.kv,
+            weights=settings.weights, kv=settings.kv, reserve=reserve_of(engine, machine, model),
         )  # fmt: skip
     except InputError as error:
         raise NotScoredError("; ".join(fault.message for fault in error.faults)) from None
-    caches = settings.prefix_caching and _has_prefixes(run)
-    tiers = [_hbm(settings, cost.kv_bytes_per_token, cost.kv_capacity_bytes)]
+    tiers = [TierSettings(tier="hbm")]
     if settings.host_bytes is not None and caches:
         tiers.append(TierSettings(tier="host", capacity=settings.host_bytes, write="through"))
     return Scenario(
@@ -94,7 +96,7 @@ def scenario_for(run: Measured, folder: Path, pacing: Pacing = "arrivals") -> Sc
         model=model_name,
         parallel=Parallel(tensor=settings.tensor, pipeline=settings.pipeline),
         precision=Precisions(weights=settings.weights, kv=settings.kv),
-        engine=_engine(settings, caches, profile_for(run)),
+        engine=engine,
         tiers=tuple(tiers),
     )
 
@@ -108,10 +110,10 @@ def _workload(run: Measured, pacing: Pacing) -> Workload:
     return Workload(trace=run.file, pacing=pacing)
 
 
-def _engine(settings: ServerSettings, caches: bool, engine: str) -> EngineSettings:
-    """The engine's settings. Profiles and their knobs go here, from `settings.resolved`."""
+def _engine(settings: ServerSettings, caches: bool, profile: str) -> EngineSettings:
+    """The engine's settings; knobs of a profile are taken here, from `settings.resolved`."""
     fields: dict[str, Any] = {
-        "profile": engine,
+        "profile": profile,
         "max_running_requests": settings.max_requests,
         "token_budget": settings.token_budget,
         "block_tokens": settings.block_tokens,
@@ -128,19 +130,19 @@ def _engine(settings: ServerSettings, caches: bool, engine: str) -> EngineSettin
     return EngineSettings(**given)
 
 
-def _hbm(settings: ServerSettings, kv_bytes_per_token: int, room: int) -> TierSettings:
-    """HBM with as many blocks as the server had.
-
-    A tier's capacity can't be more than the machine leaves beside the weights, and some servers
-    had a few blocks more (vLLM's 0.92 of HBM against 0.9): those get what the machine leaves.
-    """
-    return TierSettings(tier="hbm")
-
-
 def profile_for(run: Measured) -> str:
-    """Name the profile of the engine that was measured, by its name and version."""
-    if run.engine.lower().startswith("tensorrt"):
+    """Name the profile of the engine that was measured, by its name and version.
+
+    An engine that is not named is taken for the latest vLLM.
+
+    Raises:
+        NotScoredError: there is no profile of it.
+    """
+    engine = run.engine.lower()
+    if engine.startswith("tensorrt"):
         return "tensorrt-llm"
+    if engine not in ("vllm", "unknown", ""):
+        raise NotScoredError(f"there is no profile of {run.engine[:_LONGEST_NAME]} yet")
     version = run.version if isinstance(run, MeasuredRun) else ""
     found = re.match(r"0\.(\d+)", version)
     return "vllm-0.19" if found is not None and int(found[1]) < 22 else "vllm"

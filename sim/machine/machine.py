@@ -208,8 +208,7 @@ class Power(_Part):
 
 
 class KernelFile(_Part):
-    """Measured times of kernels under one serving stack. No run reads them yet: they are for step
-    times that are a sum of kernels."""
+    """Measured times of kernels under one serving stack, which a step's time is added up from."""
 
     stack: Stack
     """Whose kernels were timed."""

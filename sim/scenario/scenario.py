@@ -134,8 +134,8 @@ class EngineSettings(_Section):
     """The server: its engine, batching, blocks, scheduling, and how pages move."""
 
     profile: Name = "vllm"
-    """Whose rules and host times: vllm (0.25), vllm-0.19, tensorrt-llm, sglang, or vsim, one step
-    at a time. What is left out below has the engine's own default on this machine."""
+    """Whose rules and host times: vllm (0.25), vllm-0.19, tensorrt-llm, or vsim, one step at a
+    time. What is left out below has the engine's own default on this machine."""
     batching: Literal["continuous", "static"] = "continuous"
     """`continuous`: requests join and leave the batch at any step. `static`: a batch is padded to
     its longest prompt and runs until its last request is done."""

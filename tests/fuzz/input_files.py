@@ -158,6 +158,9 @@ def outcome(files: Files, folder: Path) -> str:
     (folder / "scenario.yaml").write_bytes(files.scenario)
     (folder / "machine.yaml").write_bytes(files.machine)
     (folder / files.model_name).write_bytes(files.model)
+    for tables in _MACHINES.glob("*.kernels.arrow"):
+        if not (folder / tables.name).exists():
+            (folder / tables.name).symlink_to(tables)
     try:
         scenario = load_scenario(folder / "scenario.yaml")
         if not _is_small(scenario):

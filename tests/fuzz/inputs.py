@@ -1,6 +1,7 @@
 """Small valid inputs of every kind, and the commands that read them."""
 
 import random
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import yaml
 import vsim.sim.machine
 from vsim.sim.placement.scenario import PlacementScenario
 from vsim.sim.scenario.scenario import Scenario
+
+CATALOGUE = Path(vsim.sim.machine.__file__).parent / "catalogue"
 
 SCENARIO = """\
 name: small
@@ -81,7 +84,7 @@ TABLE = "timestamp_s,prompt_tokens,output_tokens,tenant\n" + "".join(
 
 TEXTS: Mapping[str, str] = {
     "scenario.yaml": SCENARIO,
-    "machine.yaml": (Path(vsim.sim.machine.__file__).parent / "catalogue/h100.yaml").read_text(),
+    "machine.yaml": (CATALOGUE / "h100.yaml").read_text(),
     "config.json": CONFIG,
     "attention.yaml": ATTENTION,
     "placement.yaml": PLACEMENT,
@@ -102,9 +105,11 @@ SYNTH = {
 
 
 def write_inputs(folder: Path) -> None:
-    """Write every input into a folder."""
+    """Write every input into a folder, and the tables of kernels that the machine's file names."""
     for name, text in TEXTS.items():
         (folder / name).write_text(text)
+    for tables in CATALOGUE.glob("h100.*.kernels.arrow"):
+        shutil.copy(tables, folder)
     with pa.ipc.open_file(RECORDED) as file:
         recorded = file.read_all()
     # more steps than any of VALUES asks for that is small enough, and a quarter of those recorded

@@ -228,7 +228,7 @@ def test_public_runs_are_found_where_the_variable_names_a_folder(
     monkeypatch.setenv("VSIM_REAL_RUNS", str(tmp_path))
     found = finding.find_all()
     assert len(found.throughputs) == 1
-    assert len(found.runs) == 42
+    assert len(found.runs) == 63
     monkeypatch.setenv("VSIM_REAL_RUNS", str(tmp_path / "no"))
     with pytest.raises(finding.InputError, match=r"VSIM_REAL_RUNS: .*no is no folder; name one"):
         finding.find_all()

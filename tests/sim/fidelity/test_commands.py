@@ -65,7 +65,7 @@ def test_check_of_a_recording_with_times_doubled_fails(
     junit = folder.parent / "j.xml"
     assert run(monkeypatch, "check", wrong, "--junit", str(junit)) == 1
     shown = capsys.readouterr()
-    assert "FAILED: dense bf16, H200: worst E2E is 87.5 off" in shown.out
+    assert "FAILED: dense bf16, H100: worst E2E is 87.5 off" in shown.out
     assert shown.err == ""
     assert int(ET.parse(junit).getroot().attrib["failures"]) >= 1
     assert run(monkeypatch, "check", good, "--junit", str(junit)) == 0
@@ -77,7 +77,7 @@ def test_check_of_all_recordings_fails_where_some_are_gone(
 ) -> None:
     recorded(folder / "good.arrow", simulated())
     assert run(monkeypatch, "check") == 1
-    assert "FAILED: dense bf16, H200: 13 runs are missing" in capsys.readouterr().out
+    assert "FAILED: dense bf16, H100: 7 runs are missing" in capsys.readouterr().out
 
 
 def test_check_refuses_what_is_no_recording(

@@ -13,6 +13,7 @@ from vsim.sim.fidelity.measured import MeasuredRun
 from vsim.sim.fidelity.scenario_for import NotScoredError, machine_for, scenario_for
 from vsim.sim.fidelity.settings import ServerSettings
 from vsim.sim.model.loading import load_model
+from vsim.sim.simulation import simulate
 from vsim.traces.faults import InputError
 
 KV_BYTES = 131_072  # of a token of Llama-3.1-8B: 2 x 32 layers x 8 heads x 128 x 2 bytes
@@ -40,8 +41,10 @@ def test_limits_blocks_precisions_and_parallelism_are_the_server_s(tmp_path: Pat
     assert (scenario.machine, scenario.model) == ("h100", "llama-3.1-8b")
     assert (scenario.engine.token_budget, scenario.engine.max_running_requests) == (4096, 64)
     assert (scenario.precision.weights, scenario.precision.kv) == ("fp8", "bf16")
-    assert scenario.tiers[0].capacity == 3000 * 16 * KV_BYTES
-    assert len(scenario.tiers) == 1
+    assert scenario.engine.num_gpu_blocks == 3000
+    assert [(each.tier, each.capacity) for each in scenario.tiers] == [("hbm", None)]
+    (hbm,) = simulate(scenario, requests=run.repeats[0].requests).summary["tiers"]
+    assert hbm["capacity_bytes"] == (3000 - 1) * 16 * KV_BYTES  # but for vLLM's null block
 
 
 def test_room_for_offloading_is_a_tier_that_is_written_through(tmp_path: Path) -> None:
@@ -50,10 +53,36 @@ def test_room_for_offloading_is_a_tier_that_is_written_through(tmp_path: Path) -
     assert (host.tier, host.capacity, host.write) == ("host", 6 * 2**30, "through")
 
 
-def test_more_blocks_than_the_machine_leaves_become_all_that_it_leaves(tmp_path: Path) -> None:
-    most = scenario_for(with_prefixes(num_gpu_blocks=10**6), tmp_path).tiers[0].capacity
-    assert most is not None
-    assert 40 * 10**9 < most < 80 * 2**30
+def test_without_a_number_of_blocks_there_is_the_room_that_the_engine_leaves(
+    tmp_path: Path,
+) -> None:
+    run = with_prefixes(block_tokens=16)
+    scenario = scenario_for(run, tmp_path)
+    assert scenario.engine.num_gpu_blocks is None
+    (hbm,) = simulate(scenario, requests=run.repeats[0].requests).summary["tiers"]
+    weights = load_model("llama-3.1-8b").weight_bytes("bf16")
+    left = 0.92 * 80 * 2**30 - weights - 2440 * 2**20  # of an H100, under vLLM 0.25
+    blocks = int(left // (16 * KV_BYTES)) - 1
+    assert hbm["capacity_bytes"] == blocks * 16 * KV_BYTES
+
+
+@pytest.mark.parametrize(
+    ("engine", "version", "profile"),
+    [
+        ("vLLM", "0.25.1", "vllm"),
+        ("vLLM", "0.22.0", "vllm"),
+        ("vLLM", "0.21.3", "vllm-0.19"),
+        ("vLLM", "0.19.0", "vllm-0.19"),
+        ("vLLM", "", "vllm"),
+        ("unknown", "", "vllm"),
+        ("TensorRT-LLM", "1.0", "tensorrt-llm"),
+    ],
+)
+def test_the_profile_is_that_of_the_engine_and_its_version(
+    tmp_path: Path, engine: str, version: str, profile: str
+) -> None:
+    run = replace(with_prefixes(), engine=engine, version=version)
+    assert scenario_for(run, tmp_path).engine.profile == profile
 
 
 def test_a_model_s_own_shape_is_taken_where_it_was_recorded(tmp_path: Path) -> None:
@@ -116,6 +145,7 @@ def test_a_gpu_is_known_by_what_its_driver_calls_it(gpu: str, gpus: int, machine
         ({"gpu": ""}, "its file does not say which GPU"),
         ({"model": "gpt-9"}, "the catalogue has no model gpt-9"),
         ({"model": ""}, "no model is named"),
+        ({"engine": "SGLang"}, "there is no profile of SGLang yet"),
         ({"repeats": ()}, "it holds no request by itself, only counters"),
         ({"settings": ServerSettings(data=2)}, "data parallelism of 2 can't be said yet"),
         ({"settings": ServerSettings(unclear=("quantization 'x'",))}, "quantization 'x'"),
