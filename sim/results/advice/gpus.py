@@ -56,13 +56,14 @@ def _sooner(run: Run, cost: StepCost) -> float:
     """How much less kernels take on other GPUs at most, and what steps wait for launches."""
     settings = run.settings
     new, old, most = cost.curves, settings.cost.curves, settings.most_tokens
-    tokens = run.summary["step"]["mean_prefill_tokens"]
+    tokens = run.tokens_with_prompts
     attention = prefill_ratio(new, old, tokens, run.context / 2)
-    arithmetic = min(least_ratio(new.products, old.products, most, old.arithmetic), attention)
+    # arithmetic is mostly of steps that are no smaller than the mean
+    arithmetic = min(least_ratio(new.products, old.products, tokens / 2, most), attention)
     saves = run.part("compute") * (1 - arithmetic / slower_when_sustained(old, most))
-    saves += run.part("hbm_weights") * (1 - least_ratio(new.products, old.products, most))
+    saves += run.part("hbm_weights") * (1 - least_ratio(new.products, old.products, 1.0, most))
     saves += run.part("hbm_kv") * (1 - decode_ratio(new, old, run.decoding, run.context))
-    saves += run.part("small_kernels") * (1 - least_ratio(new.small, old.small, most))
+    saves += run.part("small_kernels") * (1 - least_ratio(new.small, old.small, 1.0, most))
     now, then = settings.rules(settings.cost.gpus), settings.rules(cost.gpus)
     if now.delays_tokens and not then.delays_tokens:
         saves += run.part("launch")  # workers launch, and the engine need not wait for it

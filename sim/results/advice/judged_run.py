@@ -69,6 +69,13 @@ class Run:
         full = tokens / self.settings.scenario.engine.token_budget
         return float(min(1.0, ends / step["count"] + full))
 
+    @property
+    def tokens_with_prompts(self) -> float:
+        """Tokens of a mean step that computes parts of prompts, at least."""
+        step, share = self.summary["step"], self.with_prompts
+        of_prompts = step["mean_prefill_tokens"] / share if share else 0.0
+        return max(1.0, float(of_prompts), step["mean_prefill_tokens"] + step["mean_decode_tokens"])
+
     @cached_property
     def again(self) -> float:
         """Share of the busy time that goes, at most, to computing what room would have kept.

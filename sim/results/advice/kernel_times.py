@@ -14,20 +14,10 @@ from vsim.sim.timing.step_curves import StepCurves
 _AROUND = (0.5, 1.0, 2.0)
 
 
-def least_ratio(new: Curve, old: Curve, most: float, counts: Curve | None = None) -> float:
-    """The least that `new` takes relative to `old`, at tokens up to `most`.
-
-    Args:
-        new: over tokens computed.
-        old: over the same.
-        most: tokens of a step.
-        counts: only tokens at which this is above zero count; all when left out.
-    """
-    knots = _knots(old, most)
-    if counts is not None:
-        knots = np.array([x for x in knots if counts.at(x) > 0.0])
-    ratios = [new.at(x) / old.at(x) for x in knots if old.at(x) > 0.0]
-    return min(ratios, default=1.0)
+def least_ratio(new: Curve, old: Curve, least: float, most: float) -> float:
+    """The least that `new` takes relative to `old`, at `least` to `most` tokens computed."""
+    knots = _knots(old, least, most)
+    return min(_relative(new.at(x), old.at(x)) for x in knots)
 
 
 def decode_ns(curves: StepCurves, requests: float, keys: float) -> float:
@@ -99,15 +89,15 @@ def slower_when_sustained(curves: StepCurves, most: float) -> float:
         return 1.0
     ratios = [
         curves.sustained.at(x) / curves.arithmetic.at(x)
-        for x in _knots(curves.arithmetic, most)
+        for x in _knots(curves.arithmetic, 1.0, most)
         if curves.arithmetic.at(x) > 0.0
     ]
     return 1.0 + max(curves.sustained_attention, *ratios, 0.0)
 
 
-def _knots(curve: Curve, most: float) -> Floats:
-    inner = curve.knots[(curve.knots >= 1) & (curve.knots < most)]
-    return np.append(inner, most)
+def _knots(curve: Curve, least: float, most: float) -> Floats:
+    inner = curve.knots[(curve.knots > least) & (curve.knots < most)]
+    return np.concatenate([[least], inner, [max(least, most)]])
 
 
 def _quickest_pairs(grid: Grid, flops_per_pair: float) -> float:

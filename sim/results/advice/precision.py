@@ -27,8 +27,9 @@ def kv_precision(run: Run) -> Iterator[Advice]:
         return
     new, old = cost.curves, settings.cost.curves
     ratio = decode_ratio(new, old, run.decoding, run.context)
-    tokens = run.summary["step"]["mean_prefill_tokens"]
-    attention = run.prefill_attention * (1 - prefill_ratio(new, old, tokens, run.context / 2))
+    keys = run.context / 2
+    attention = 1 - prefill_ratio(new, old, run.tokens_with_prompts, keys)
+    attention *= run.prefill_attention
     arithmetic = run.part("compute")
     quicker = 1 - max(0.0, attention) / arithmetic if arithmetic else 1.0
     growth = settings.hbm_growth(cost)
@@ -53,10 +54,12 @@ def _smaller_weights(run: Run, cost: StepCost) -> float:
     """What smaller weights save at most; 0 where unpacking them is slower than reading them."""
     settings = run.settings
     new, old, most = cost.curves, settings.cost.curves, settings.most_tokens
-    ratio = least_ratio(new.products, old.products, most)
-    quicker = least_ratio(new.products, old.products, most, old.arithmetic)
+    ratio = least_ratio(new.products, old.products, 1.0, most)
+    # arithmetic is mostly of steps that are no smaller than the mean
+    large = run.tokens_with_prompts / 2
+    quicker = least_ratio(new.products, old.products, large, most)
     quicker /= slower_when_sustained(old, most)
-    small = least_ratio(new.small, old.small, most)
+    small = least_ratio(new.small, old.small, 1.0, most)
     direct = run.part("hbm_weights") * (1 - ratio) + run.part("compute") * (1 - quicker)
     direct += run.part("small_kernels") * (1 - small)
     growth = settings.hbm_growth(cost)
