@@ -56,6 +56,8 @@ def with_profile(scenario: Scenario, machine: Machine) -> Scenario:
     engine = scenario.engine
     profile = load_profile(engine.profile)
     found = _budget(profile, machine)
+    written = engine.model_fields_set
+    low = engine.reclaim_low if "reclaim_low" in written else profile.reclaim.value
     defaults = {
         "token_budget": found.token_budget.value,
         "max_running_requests": found.max_running_requests.value,
@@ -63,13 +65,14 @@ def with_profile(scenario: Scenario, machine: Machine) -> Scenario:
         "watermark": profile.watermark.value,
         "async_scheduling": profile.async_scheduling.value and engine.batching == "continuous",
     }
-    if not any(tier.write == "back" for tier in scenario.tiers[1:]):
-        # pages that are written down when they are evicted have to go ahead of need
+    writes_back = any(tier.write == "back" for tier in scenario.tiers[1:])
+    if (
+        not writes_back
+    ):  # else pages that are evicted are written down, which has to go ahead of need
         defaults |= {
             "reclaim_low": profile.reclaim.value,
-            "reclaim_high": 2 * profile.reclaim.value,
+            "reclaim_high": min(2 * low, (1 + low) / 2),
         }
-    written = engine.model_fields_set
     filled = engine.model_copy(
         update={name: value for name, value in defaults.items() if name not in written}
     )

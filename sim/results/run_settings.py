@@ -7,13 +7,16 @@ import numpy as np
 from vsim.sim.machine.machine import Machine, Precision
 from vsim.sim.model.model import Model
 from vsim.sim.model.parallel import check_peer, server_links
-from vsim.sim.profiles.server_cost import server_cost, server_rates
+from vsim.sim.profiles.rules import ServerRules, server_rules
+from vsim.sim.profiles.server_cost import server_cost
 from vsim.sim.results.known_prefixes import known_ids
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.timing.step_cost import StepCost
 from vsim.traces.faults import InputError
 from vsim.traces.prefix_chain import dense_codes
 from vsim.traces.requests import Requests
+
+_MOST_TOKENS = 1 << 20  # of whole prompts in a step, where nothing limits them
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,22 @@ class RunSettings:
         """Whether this is a run of recorded attention."""
         return self.scenario.workload.attention is not None
 
+    @property
+    def hides_launches(self) -> bool:
+        """Whether a step is launched while another computes, and only the rest is waited for."""
+        return not self.recorded and self.rules(self.cost.gpus).pipelined
+
+    def rules(self, gpus: int) -> ServerRules:
+        """The engine's rules on so many GPUs."""
+        return server_rules(self.scenario.engine, self.model, gpus)
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens of a step at most, as far as the settings say."""
+        engine = self.scenario.engine
+        whole = engine.batching == "static" or not engine.chunked_prefill
+        return max(engine.token_budget, _MOST_TOKENS if whole else 1)
+
     def cost_with(
         self,
         *,
@@ -85,9 +104,7 @@ class RunSettings:
             }
         )
         try:
-            # traffic between GPUs is looked up among the kernels' times; all else in the rates
-            cost_of = server_rates if tensor is None else server_cost
-            cost = cost_of(told, self.machine, self.model)
+            cost = server_cost(told, self.machine, self.model)
             check_peer(self.machine, cost.gpus, tuple(tier.tier for tier in scenario.tiers))
         except InputError:
             return None

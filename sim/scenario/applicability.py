@@ -13,6 +13,7 @@ from vsim.sim.eviction.state import POLICIES
 from vsim.sim.eviction.user import load
 from vsim.sim.inputs.model_faults import Place
 from vsim.sim.machine.machine import Machine
+from vsim.sim.profiles.loading import load_profile
 from vsim.sim.scenario.case import Case, Found
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.scenario.workload_rules import WORKLOAD_RULES
@@ -37,6 +38,9 @@ def refuse_what_cannot_act(case: Case) -> None:
             _sizes,
             _mapped_pages,
             _scheduling,
+            _admission,
+            _pipelining,
+            _told_blocks,
             _reclaim,
             *WORKLOAD_RULES,
         )
@@ -190,6 +194,9 @@ def _static_batching(case: Case) -> Found:
         "chunked_prefill": "a batch's prompts are computed whole",
         "token_budget": "a batch's prompts are computed whole",
         "prefix_caching": "a padded batch shares no blocks",
+        "admission": "a batch comes in when there is room for its longest outputs",
+        "watermark": "a batch comes in alone",
+        "async_scheduling": "a batch's next step waits for nothing but the last",
         "preemption": "a batch has room for its longest outputs from the start",
         "max_loading_requests": "no request waits for pages",
         "prefetch_requests": "no request waits for pages",
@@ -273,6 +280,54 @@ def _scheduling(case: Case) -> Found:
         yield place, "does nothing: all of the trace's requests have one priority; write fcfs"
     if case.engine.scheduler == "fair" and np.unique(case.requests.tenant).size == 1:
         yield place, "does nothing: the trace has one tenant; write fcfs"
+
+
+def _admission(case: Case) -> Found:
+    """Admission and its watermark, where they leave everything as it is."""
+    engine, place = case.engine, ("engine", "watermark")
+    if engine.batching == "static" or "watermark" not in engine.model_fields_set:
+        return
+    if engine.watermark > 0 and engine.admission == "first_chunk":
+        message = "does nothing with admission: first_chunk, which looks at no other request's room"
+        yield place, f"{message}; remove it, or write admission: whole_prompt"
+    elif engine.watermark > 0:
+        pages = _capacity(case, 0) // case.page_bytes
+        if int(engine.watermark * pages) == 0:
+            message = f"does nothing: {engine.watermark:g} of HBM's {pages} pages is less than 1"
+            yield place, f"{message}; remove it"
+
+
+def _pipelining(case: Case) -> Found:
+    """Steps that are launched ahead, where launches take no time of their own."""
+    engine = case.engine
+    if engine.batching == "static" or "async_scheduling" not in engine.model_fields_set:
+        return
+    if engine.async_scheduling and load_profile(engine.profile).host is None:
+        yield (
+            ("engine", "async_scheduling"),
+            f"does nothing with profile: {engine.profile}, which has no times of the host; "
+            "remove it, or name the profile of an engine",
+        )
+
+
+def _told_blocks(case: Case) -> Found:
+    """Room that is told twice, or that no GPU has."""
+    blocks, place = case.engine.num_gpu_blocks, ("engine", "num_gpu_blocks")
+    if blocks is None:
+        return
+    if case.scenario.tiers[0].capacity is not None:
+        yield place, "says how much room HBM has, and so does tiers.0.capacity; remove one of them"
+        return
+    needed = case.cost.weight_bytes + case.cost.kv_capacity_bytes
+    has = case.cost.gpus * case.machine.hbm.capacity.value
+    if needed > has:
+        block = case.engine.block_tokens * case.cost.kv_bytes_per_token
+        yield (
+            place,
+            f"{blocks:,} blocks of {format_bytes(block)} and the weights take "
+            f"{format_bytes(needed)}, more than the GPUs' {format_bytes(has)}; write at most "
+            f"{max((has - case.cost.weight_bytes) // block, 0):,}",
+        )
 
 
 def _reclaim(case: Case) -> Found:

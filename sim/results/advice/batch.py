@@ -30,8 +30,10 @@ def larger_budget(run: Run) -> Iterator[Advice]:
     used = step["mean_prefill_tokens"] + step["mean_decode_tokens"]
     if engine.batching == "static" or used < 0.8 * budget or 2 * budget > MOST_TOKEN_BUDGET:
         return
-    # a prompt in half as many parts has its context read half as often
-    saves = run.batched(2, smaller_kv=0.5)
+    # decodes take their part of either budget; what is left is for prompts, in so many fewer parts
+    decodes = min(step["mean_decode_tokens"], budget - 1)
+    fewer = (2 * budget - decodes) / (budget - decodes)
+    saves = run.batched(fewer, smaller_kv=1 / fewer)  # each part reads its prompt's context
     yield Advice(f"token_budget: {2 * budget}", saves, f"engine.token_budget={2 * budget}")
 
 

@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from vsim.sim.results.advice.kernel_times import (
+    decode_ratio,
+    least_products_ns,
+    quickest_flops_per_s,
+)
 from vsim.sim.results.run_settings import RunSettings
+
+_BODY = ("compute", "hbm_weights", "hbm_kv", "small_kernels")
 
 
 @dataclass(frozen=True)  # no slots: `again` is kept
@@ -32,9 +39,9 @@ class Run:
         return sum(value for name, value in self.share.items() if name.startswith("lower_tier:"))
 
     @property
-    def each_step(self) -> float:
-        """What every step pays, whatever its batch: twice the batch halves it."""
-        return self.part("hbm_weights", "launch", "communication")
+    def in_steps(self) -> float:
+        """Share of the busy time in which steps launch, talk or compute over HBM alone."""
+        return self.part("launch", "communication", *_BODY)
 
     @property
     def held_back(self) -> bool:
@@ -47,13 +54,34 @@ class Run:
         """Whether requests waited for admission."""
         return (self.summary["admission_wait_ms"]["mean"] or 0) > 0
 
+    @property
+    def with_prompts(self) -> float:
+        """Share of the steps that compute parts of prompts, at most.
+
+        Such a step uses up the token budget, or ends some prompt. Prompts end once for each
+        admission; so many steps as all tokens fill use up the budget.
+        """
+        summary, step = self.summary, self.summary["step"]
+        if not step["count"]:
+            return 0.0
+        ends = summary["requests"]["completed"] + summary["preemptions"]
+        tokens = step["mean_prefill_tokens"] + step["mean_decode_tokens"]
+        full = tokens / self.settings.scenario.engine.token_budget
+        return float(min(1.0, ends / step["count"] + full))
+
+    @property
+    def tokens_with_prompts(self) -> float:
+        """Tokens of a mean step that computes parts of prompts, at least."""
+        step, share = self.summary["step"], self.with_prompts
+        of_prompts = step["mean_prefill_tokens"] / share if share else 0.0
+        return max(1.0, float(of_prompts), step["mean_prefill_tokens"] + step["mean_decode_tokens"])
+
     @cached_property
     def again(self) -> float:
         """Share of the busy time that goes, at most, to computing what room would have kept.
 
         That is what was computed beyond the prompts, after preemptions, and those parts of prompts
-        that an unbounded cache would have held, as far as pages were lost. Such parts make a step
-        bound by compute; with them go the other parts of as many steps.
+        that an unbounded cache would have held, as far as pages were lost.
         """
         summary, settings = self.summary, self.settings
         step = summary["step"]
@@ -65,9 +93,60 @@ class Run:
         lost = summary["tiers"][-1]["dropped_pages"] * summary["engine"]["page_tokens"]
         if settings.caching and lost > 0:
             tokens += min(lost, max(0, settings.reusable_tokens - summary["prefix_hit_tokens"]))
-        steps = step["bound_share"].get("compute", 0.0)
-        others = self.part("hbm_kv") + self.each_step
-        return float(min(1.0, tokens / computed) * (self.part("compute") + steps * others))
+        return self.prompts(min(1.0, tokens / computed))
+
+    def prompts(self, share: float) -> float:
+        """What computing a share of all prompt tokens less saves at most.
+
+        With the tokens go their steps. Weights and KV are read by each step alike; arithmetic,
+        launches of kernels one by one, small kernels and traffic may all be of steps with prompts.
+        """
+        steps = self.with_prompts
+        in_them = self.part("compute", "launch", "small_kernels", "communication")
+        return float(share * (in_them + steps * self.part("hbm_weights", "hbm_kv")))
+
+    @cached_property
+    def least_products(self) -> float:
+        """Share of the busy time that products of all tokens take at least, in whatever batches."""
+        step = self.summary["step"]
+        tokens = step["mean_prefill_tokens"] + step["mean_decode_tokens"]
+        return self._busy_share(tokens * least_products_ns(self.settings.cost.curves))
+
+    @cached_property
+    def least_arithmetic(self) -> float:
+        """The same of all FLOPs, at the highest rate that any kernel reaches."""
+        cost = self.settings.cost
+        busy = self.summary["compute_busy_share"] * busy_per_time(self.summary)
+        return float(busy * cost.flops_per_s / quickest_flops_per_s(cost))
+
+    @property
+    def prefill_attention(self) -> float:
+        """Share of the busy time that attention of prompts takes at most, of arithmetic.
+
+        The rest is of products, which take `least_products` with what they wait for weights.
+        """
+        products = max(0.0, self.least_products - self.part("hbm_weights"))
+        return max(0.0, self.part("compute") - products)
+
+    @property
+    def context(self) -> float:
+        """Keys that a decode sees in the mean."""
+        tokens = self.summary["tokens"]
+        count = max(1, self.summary["requests"]["completed"])
+        return float((tokens["prompt"] + tokens["output"] / 2) / count)
+
+    @property
+    def decoding(self) -> float:
+        """Requests that decode in the mean step."""
+        return max(1.0, float(self.summary["step"]["mean_decode_tokens"]))
+
+    def _busy_share(self, step_ns: float) -> float:
+        """Share of the busy time of what takes so long in a mean step."""
+        step = self.summary["step"]
+        if not self.summary["simulated_s"]:
+            return 0.0
+        share = 1e-9 * step_ns * step["count"] / self.summary["simulated_s"]
+        return float(share * busy_per_time(self.summary))
 
     def batched(
         self,
@@ -76,35 +155,49 @@ class Run:
         smaller_kv: float = 1.0,
         smaller_weights: float = 1.0,
         quicker: float = 1.0,
+        smaller: float = 1.0,
     ) -> float:
         """What `factor` times the batch saves at most: the same tokens in fewer steps.
 
-        Launches and weights are paid by step. The bodies then take at least the longer of all
-        arithmetic and all that HBM still has to read, whatever of it hid behind the other before.
+        A step that does the work of several takes as long as the longest of them, at least.
+        Besides, weights, small kernels and traffic are paid by step at least; products take their
+        arithmetic at the least that a token takes in any batch, attention reads all KV, and one
+        follows the other. Launches that a longer step hides are saved altogether.
 
         Args:
             factor: how many times fewer steps there are.
-            smaller_kv: size of the KV after over before.
-            smaller_weights: the same of the weights.
-            quicker: time of the arithmetic after over before.
+            smaller_kv: time of attention over KV after over before.
+            smaller_weights: the same of reading weights.
+            quicker: the same of arithmetic.
+            smaller: the same of small kernels.
         """
-        per_time = busy_per_time(self.summary)
-        bodies = self.part("compute", "hbm_weights", "hbm_kv")
-        arithmetic = self.summary["compute_busy_share"] * per_time
-        read = self.summary["tiers"][0].get("read_busy_share", 0.0) * per_time
-        read = max(read, self.part("hbm_weights", "hbm_kv"))
-        weights = read - self.part("hbm_kv")
+        curves = self.settings.cost.curves
         kv = self.part("hbm_kv") * smaller_kv
-        left = max(arithmetic * quicker, weights * smaller_weights / factor + kv)
-        fixed = self.part("launch", "communication") * (1 - 1 / factor)
-        return float(max(0.0, bodies - left)) + fixed
+        weights = self.part("hbm_weights") * smaller_weights
+        arithmetic = self.part("compute") * quicker
+        small = self.part("small_kernels") * smaller
+        others = self.part("launch", "communication") + small
+        slowest = (kv + weights + arithmetic + others) / factor
+        kv *= min(1.0, decode_ratio(curves, curves, self.decoding, self.context, factor))
+        kv *= 1 - self.with_prompts * (1 - 1 / curves.beside_prefill)
+        paid = self.part("communication") + small
+        paid += 0.0 if self.settings.hides_launches else self.part("launch")
+        left = kv + max(weights / factor, self.least_products * quicker) + paid / factor
+        left = max(left, self.least_arithmetic * quicker, slowest)
+        return max(0.0, self.in_steps - left)
 
-    def roomier(self, factor: float, *, smaller_kv: float = 1.0) -> float:
-        """What room for `factor` times as many tokens in HBM saves at most, with smaller KV."""
+    def roomier(self, factor: float, *, smaller_kv: float = 1.0, quicker: float = 1.0) -> float:
+        """What room for `factor` times as many tokens in HBM saves at most.
+
+        Args:
+            factor: how many times as many.
+            smaller_kv: time of attention over KV after over before.
+            quicker: the same of arithmetic.
+        """
         if self.held_back:
-            saved = self.batched(factor, smaller_kv=smaller_kv)
+            saved = self.batched(factor, smaller_kv=smaller_kv, quicker=quicker)
         else:
-            saved = self.part("hbm_kv") * (1 - smaller_kv)
+            saved = self.part("hbm_kv") * (1 - smaller_kv) + self.part("compute") * (1 - quicker)
         waits = self.part("idle_capacity", "idle_transfers") + self.lower
         return saved + waits + self.again
 

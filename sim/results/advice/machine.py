@@ -4,16 +4,20 @@ from collections.abc import Iterator
 
 from vsim.sim.results.advice.advice import Advice
 from vsim.sim.results.advice.judged_run import Run, busiest_way
+from vsim.sim.results.advice.kernel_times import slower_when_sustained
 
 
 def faster_arithmetic(run: Run) -> Iterator[Advice]:
-    """Another GPU."""
-    yield Advice("twice the arithmetic rate", run.part("compute") / 2)
+    """Another GPU; if it is done sooner, it may never lower its clock."""
+    settings = run.settings
+    slower = slower_when_sustained(settings.cost.curves, settings.most_tokens)
+    yield Advice("twice the arithmetic rate", run.part("compute") * (1 - 0.5 / slower))
 
 
 def faster_hbm(run: Run) -> Iterator[Advice]:
     """Another GPU."""
-    yield Advice("twice the HBM bandwidth", run.part("hbm_weights", "hbm_kv") / 2)
+    read = run.part("hbm_weights", "hbm_kv", "small_kernels")
+    yield Advice("twice the HBM bandwidth", read / 2)
 
 
 def larger_hbm(run: Run) -> Iterator[Advice]:
@@ -36,8 +40,11 @@ def faster_gpu_link(run: Run) -> Iterator[Advice]:
 
 
 def quicker_launch(run: Run) -> Iterator[Advice]:
-    """Another runtime."""
-    yield Advice("half the launch overhead", run.part("launch") / 2)
+    """Another runtime. What half of a launch takes may be hidden, and then no step waits for it."""
+    waited = run.part("launch")
+    hidden = run.settings.hides_launches
+    saves = min(waited, run.in_steps / 2) if hidden else waited / 2
+    yield Advice("half the launch overhead", saves)
 
 
 def quicker_vmm(run: Run) -> Iterator[Advice]:

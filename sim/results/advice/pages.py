@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from vsim.sim.results.advice.advice import Advice
 from vsim.sim.results.advice.judged_run import Run
+from vsim.sim.results.advice.kernel_times import decode_ns
 from vsim.sim.results.run_settings import RunSettings
 
 _FULL = 0.97  # share of a tier that counts as full
@@ -38,9 +39,7 @@ def caching_on(run: Run) -> Iterator[Advice]:
     engine = settings.scenario.engine
     if settings.has_prefixes and not engine.prefix_caching and engine.batching != "static":
         reused = min(1.0, settings.reusable_tokens / max(1, run.summary["tokens"]["prompt"]))
-        steps = run.summary["step"]["bound_share"].get("compute", 0.0)
-        saves = reused * (run.part("compute") + steps * (run.part("hbm_kv") + run.each_step))
-        yield Advice("prefix_caching: true", saves, "engine.prefix_caching=true")
+        yield Advice("prefix_caching: true", run.prompts(reused), "engine.prefix_caching=true")
 
 
 def larger_lowest_tier(run: Run) -> Iterator[Advice]:
@@ -70,14 +69,20 @@ def _peer_is_free(settings: RunSettings) -> bool:
 
 
 def balanced(run: Run) -> Iterator[Advice]:
-    """Read part of the KV from the tiers attended in place, at the same time as HBM."""
+    """Read part of the KV from the tiers attended in place, at the same time as HBM.
+
+    Attention alone reads several tiers at once; weights come from HBM before and after it.
+    """
     settings = run.settings
-    engine, hbm = settings.scenario.engine, settings.cost.hbm_read_bytes_per_s
+    engine, cost = settings.scenario.engine, settings.cost
     in_place = [tier for tier in settings.scenario.tiers[1:] if tier.access == "in_place"]
     if settings.recorded or engine.placement == "balanced" or not in_place:
         return
     beside = sum(settings.attend_bytes_per_s(tier.tier) for tier in in_place)
-    saves = run.part("hbm_weights", "hbm_kv") * beside / (hbm + beside)
+    # attention is slower than its reads, by which tiers are shared out
+    keys_ns = decode_ns(cost.curves, run.decoding, run.context) / (run.decoding * run.context)
+    hbm = min(cost.hbm_read_bytes_per_s, 1e9 * cost.kv_read_bytes_per_token / keys_ns)
+    saves = run.part("hbm_kv") * beside / (hbm + beside) + run.lower
     if run.part("hbm_kv") > 0:
         yield Advice("placement: balanced", saves, "engine.placement=balanced")
 

@@ -4,7 +4,13 @@ from collections.abc import Iterator, Mapping
 
 from vsim.sim.machine.machine import Precision
 from vsim.sim.results.advice.advice import Advice
-from vsim.sim.results.advice.judged_run import Run, times_as_much
+from vsim.sim.results.advice.judged_run import Run
+from vsim.sim.results.advice.kernel_times import (
+    decode_ratio,
+    least_ratio,
+    prefill_ratio,
+    slower_when_sustained,
+)
 from vsim.sim.timing.step_cost import StepCost
 
 _LOWER: Mapping[Precision, tuple[Precision, ...]] = {
@@ -19,8 +25,15 @@ def kv_precision(run: Run) -> Iterator[Advice]:
     cost = None if lower is None else settings.cost_with(kv=lower)
     if cost is None:
         return
-    ratio = cost.kv_bytes_per_token / settings.cost.kv_bytes_per_token
-    saves = run.roomier(1 / ratio, smaller_kv=ratio)
+    new, old = cost.curves, settings.cost.curves
+    ratio = decode_ratio(new, old, run.decoding, run.context)
+    keys = run.context / 2
+    attention = 1 - prefill_ratio(new, old, run.tokens_with_prompts, keys)
+    attention *= run.prefill_attention
+    arithmetic = run.part("compute")
+    quicker = 1 - max(0.0, attention) / arithmetic if arithmetic else 1.0
+    growth = settings.hbm_growth(cost)
+    saves = run.roomier(growth, smaller_kv=ratio, quicker=quicker)
     yield Advice(f"kv: {lower}", min(saves, 1.0), f"precision.kv={lower}")
 
 
@@ -39,16 +52,20 @@ def weight_precision(run: Run) -> Iterator[Advice]:
 
 def _smaller_weights(run: Run, cost: StepCost) -> float:
     """What smaller weights save at most; 0 where unpacking them is slower than reading them."""
-    old = run.settings.cost
-    ratio = times_as_much(cost.weight_read_bytes, old.weight_read_bytes)
-    if old.expert_bytes:
-        ratio = min(ratio, cost.expert_bytes / old.expert_bytes)
-    quicker = old.flops_per_s / cost.flops_per_s
+    settings = run.settings
+    new, old, most = cost.curves, settings.cost.curves, settings.most_tokens
+    ratio = least_ratio(new.products, old.products, 1.0, most)
+    # arithmetic is mostly of steps that are no smaller than the mean
+    large = run.tokens_with_prompts / 2
+    quicker = least_ratio(new.products, old.products, large, most)
+    quicker /= slower_when_sustained(old, most)
+    small = least_ratio(new.small, old.small, 1.0, most)
     direct = run.part("hbm_weights") * (1 - ratio) + run.part("compute") * (1 - quicker)
-    growth = run.settings.hbm_growth(cost)
+    direct += run.part("small_kernels") * (1 - small)
+    growth = settings.hbm_growth(cost)
     if direct <= 0 or growth <= 1:
         return max(0.0, direct)
     waits = run.part("idle_capacity", "idle_transfers") + run.lower + run.again
     if run.held_back:
-        direct = run.batched(growth, smaller_weights=ratio, quicker=quicker)
+        direct = run.batched(growth, smaller_weights=ratio, quicker=quicker, smaller=small)
     return min(1.0, direct + waits)

@@ -5,11 +5,12 @@ import pytest
 
 from vsim.sim.machine.loading import load_machine
 from vsim.sim.model.loading import load_model
+from vsim.sim.profiles.rules import with_profile
+from vsim.sim.profiles.server_cost import server_cost
 from vsim.sim.results.run_settings import RunSettings
 from vsim.sim.results.verdict import busy_shares, part_name
 from vsim.sim.results.verdict import verdict as verdict_of
 from vsim.sim.scenario.scenario import Scenario
-from vsim.sim.timing.step_cost import step_cost
 
 
 @cache
@@ -26,7 +27,8 @@ def settings() -> RunSettings:
         }
     )
     machine, model = load_machine("h100"), load_model("llama-3.1-8b")
-    return RunSettings(scenario, machine, model, step_cost(machine, model))
+    scenario = with_profile(scenario, machine)
+    return RunSettings(scenario, machine, model, server_cost(scenario, machine, model))
 
 
 def verdict(summary: dict[str, Any]) -> dict[str, Any]:
@@ -162,6 +164,7 @@ def test_reading_kv_is_bandwidth_however_short_the_room() -> None:
     run = summary(hbm_weights=0.2, hbm_kv=0.6)
     run["concurrent_requests"] = {"mean": 4.0, "peak": 5}
     run["preemptions"] = 3
+    run["tokens"] = {"prompt": 100_000, "output": 1000}  # contexts long enough for fp8 to help
     found = verdict(run)
     assert found["bound_by"] == "HBM bandwidth"
     assert "kv: fp8 saves at most" in found["relief"]

@@ -9,10 +9,11 @@ import pytest
 from vsim.sim.machine.loading import load_machine
 from vsim.sim.machine.machine import Machine
 from vsim.sim.model.loading import load_model
+from vsim.sim.profiles.rules import with_profile
+from vsim.sim.profiles.server_cost import server_cost
 from vsim.sim.scenario.applicability import refuse_what_cannot_act
 from vsim.sim.scenario.case import Case
 from vsim.sim.scenario.scenario import Scenario, load_scenario
-from vsim.sim.timing.step_cost import step_cost
 from vsim.traces.faults import InputError
 from vsim.traces.requests import Requests
 
@@ -86,7 +87,8 @@ def places(
     """The fields that are refused."""
     scenario = scenario_of(engine, tiers, workload or {}, top or {}, machine)
     described = described or load_machine(machine)
-    cost = step_cost(described, load_model("llama-3.1-8b"))
+    scenario = with_profile(scenario, described)
+    cost = server_cost(scenario, described, load_model("llama-3.1-8b"))
     case = Case(scenario, described, cost, requests(**(trace or {})), seeded=seeded)
     try:
         refuse_what_cannot_act(case)
@@ -102,6 +104,7 @@ IN_PLACE = {**HOST, "access": "in_place"}
 OFF = {"prefix_caching": False}
 SWAP = {"prefix_caching": False, "preemption": "swap"}
 STATIC = {"batching": "static"}
+SYNCHRONOUS = {"profile": "vsim"}
 
 
 @pytest.mark.parametrize(
@@ -128,6 +131,15 @@ STATIC = {"batching": "static"}
         ({"preemption": "swap"}, [HBM, HOST], NO_PREFIXES),
         ({**SWAP, "max_loading_requests": 2}, [HBM, IN_PLACE], {}),
         (OFF, [HBM, IN_PLACE], {}),
+        ({"admission": "first_chunk"}, [HBM], {}),
+        ({"admission": "whole_sequence", "watermark": 0.01}, [HBM], {}),
+        ({"watermark": 0.01}, [HBM], {}),  # vLLM's admission: whole_prompt
+        ({"watermark": 0.0, **SYNCHRONOUS}, [HBM], {}),
+        ({"async_scheduling": True}, [HBM], {}),
+        ({"async_scheduling": False}, [HBM], {}),
+        ({"async_scheduling": False, **SYNCHRONOUS}, [HBM], {}),
+        ({"num_gpu_blocks": 20_000}, [{"tier": "hbm"}], {}),
+        ({**STATIC, "num_gpu_blocks": 20_000}, [{"tier": "hbm"}], {}),
         (STATIC, [HBM], {}),
         ({**STATIC, "max_running_requests": 8, "scheduler": "fair"}, [HBM], TENANTS),
         ({**STATIC, "placement": "balanced"}, [HBM, IN_PLACE], {}),
@@ -185,6 +197,16 @@ def test_settings_that_can_act_are_taken(
         (STATIC, [HBM, IN_PLACE], {}, ["tiers.1"]),
         ({**STATIC, "token_budget": 512, "chunked_prefill": False}, [HBM], {},
          ["engine.chunked_prefill", "engine.token_budget"]),
+        ({**STATIC, "admission": "first_chunk", "watermark": 0.1, "async_scheduling": True}, [HBM],
+         {}, ["engine.admission", "engine.watermark", "engine.async_scheduling"]),
+        ({"watermark": 0.1, **SYNCHRONOUS}, [HBM], {}, ["engine.watermark"]),
+        ({"watermark": 0.1, "admission": "first_chunk"}, [HBM], {}, ["engine.watermark"]),
+        # of 2,048 pages, less than one
+        ({"watermark": 0.0004}, [HBM], {}, ["engine.watermark"]),
+        ({"async_scheduling": True, **SYNCHRONOUS}, [HBM], {}, ["engine.async_scheduling"]),
+        ({"num_gpu_blocks": 2048}, [HBM], {}, ["engine.num_gpu_blocks"]),
+        # 16.06 GB of weights leave 69.84 GB of 80 GiB: 33,301 blocks of 2 MiB
+        ({"num_gpu_blocks": 33_302}, [{"tier": "hbm"}], {}, ["engine.num_gpu_blocks"]),
         ({}, [{**HBM, "eviction": "priority"}], {}, ["tiers.0.eviction"]),
         ({}, [{**HBM, "eviction": "no_such_module:Policy"}], {}, ["tiers.0.eviction"]),
     ],

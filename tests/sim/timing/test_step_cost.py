@@ -154,7 +154,7 @@ def test_precision_sets_bytes_and_rate() -> None:
             "llama-2-70b",
             {},
             "scenario: parallel: llama-2-70b in bf16 needs 137.95 GB of weights and room for KV;"
-            " h100 with tensor 1 x pipeline 1 has 1 x 85.90 GB x 0.9 usable = 77.31 GB;"
+            " h100 with tensor 1 x pipeline 1 has 1 x (85.90 GB x 0.9) usable = 77.31 GB;"
             " write precision: {weights: fp8}",
         ),
         (
@@ -162,7 +162,7 @@ def test_precision_sets_bytes_and_rate() -> None:
             "llama-2-70b",
             {},
             "scenario: parallel: llama-2-70b in bf16 needs 137.95 GB of weights and room for KV;"
-            " 4xa100-nvlink with tensor 1 x pipeline 1 has 1 x 85.90 GB x 0.9 usable = 77.31 GB;"
+            " 4xa100-nvlink with tensor 1 x pipeline 1 has 1 x (85.90 GB x 0.9) usable = 77.31 GB;"
             " write parallel: {tensor: 2, pipeline: 1} or precision: {weights: fp8}",
         ),
         (
@@ -170,7 +170,7 @@ def test_precision_sets_bytes_and_rate() -> None:
             "deepseek-v3",
             {},
             "scenario: parallel: deepseek-v3 in bf16 needs 1342.05 GB of weights and room for KV;"
-            " h200 with tensor 1 x pipeline 1 has 1 x 151.40 GB x 0.9 usable = 136.26 GB;"
+            " h200 with tensor 1 x pipeline 1 has 1 x (151.40 GB x 0.9) usable = 136.26 GB;"
             " take a machine with more HBM, such as 10 GPUs of this size",
         ),
     ],
