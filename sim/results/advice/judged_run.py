@@ -74,7 +74,8 @@ class Run:
         """Tokens of a mean step that computes parts of prompts, at least."""
         step, share = self.summary["step"], self.with_prompts
         of_prompts = step["mean_prefill_tokens"] / share if share else 0.0
-        return max(1.0, float(of_prompts), step["mean_prefill_tokens"] + step["mean_decode_tokens"])
+        of_step = float(step["mean_prefill_tokens"] + step["mean_decode_tokens"])
+        return max(1.0, float(of_prompts), of_step)
 
     @cached_property
     def again(self) -> float:
