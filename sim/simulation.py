@@ -13,7 +13,7 @@ from vsim.sim.feasibility import refuse_for_memory, refuse_what_is_infeasible
 from vsim.sim.machine.loading import load_machine
 from vsim.sim.model.loading import load_model
 from vsim.sim.model.parallel import check_peer
-from vsim.sim.profiles.rules import server_rules, with_profile
+from vsim.sim.profiles.rules import has_host_times, server_rules, with_profile
 from vsim.sim.profiles.server_cost import server_cost
 from vsim.sim.results.known_prefixes import compile_counting
 from vsim.sim.results.output import Result, RunTables, begun_folder, make_result
@@ -97,7 +97,9 @@ def _simulate(
     requests = shape_requests(scenario, requests)
     seeded = seed_acts(scenario, requests)
     rules = server_rules(scenario.engine, model, cost.gpus)
-    case = Case(scenario, machine, cost, requests, Path(base), seeded, keep)
+    case = Case(
+        scenario, machine, cost, requests, Path(base), seeded, keep, has_host_times(scenario.engine)
+    )
     refuse_what_cannot_act(case)
     check_peer(machine, cost.gpus, tuple(tier.tier for tier in scenario.tiers))
     refuse_what_is_infeasible(case)

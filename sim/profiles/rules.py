@@ -122,6 +122,11 @@ def server_rules(engine: EngineSettings, model: Model, gpus: int) -> ServerRules
     )
 
 
+def has_host_times(engine: EngineSettings) -> bool:
+    """Whether the profile of an engine knows how long its host takes."""
+    return load_profile(engine.profile).host is not None
+
+
 def graph_sizes(graphs: Graphs | None, max_running_requests: int) -> tuple[int, ...]:
     """Batch sizes that vLLM captures: 1, 2, 4, by 8 up to 256, by 16 above."""
     if graphs is None:

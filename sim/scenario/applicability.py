@@ -13,7 +13,6 @@ from vsim.sim.eviction.state import POLICIES
 from vsim.sim.eviction.user import load
 from vsim.sim.inputs.model_faults import Place
 from vsim.sim.machine.machine import Machine
-from vsim.sim.profiles.loading import load_profile
 from vsim.sim.scenario.case import Case, Found
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.scenario.workload_rules import WORKLOAD_RULES
@@ -302,7 +301,7 @@ def _pipelining(case: Case) -> Found:
     engine = case.engine
     if engine.batching == "static" or "async_scheduling" not in engine.model_fields_set:
         return
-    if engine.async_scheduling and load_profile(engine.profile).host is None:
+    if engine.async_scheduling and not case.host_times:
         yield (
             ("engine", "async_scheduling"),
             f"does nothing with profile: {engine.profile}, which has no times of the host; "

@@ -28,6 +28,7 @@ class Case:
         folder: where a user's own policy is sought first.
         seeded: whether the seed draws anything: a workload, or what a trace leaves open.
         keeps_tables: whether the run's tables go anywhere.
+        host_times: whether the times of the engine's host are known, so that launches take some.
     """
 
     scenario: Scenario
@@ -37,6 +38,7 @@ class Case:
     folder: Path = Path()
     seeded: bool = True
     keeps_tables: bool = True
+    host_times: bool = True
 
     @property
     def engine(self) -> EngineSettings:

@@ -9,7 +9,7 @@ import pytest
 from vsim.sim.machine.loading import load_machine
 from vsim.sim.machine.machine import Machine
 from vsim.sim.model.loading import load_model
-from vsim.sim.profiles.rules import with_profile
+from vsim.sim.profiles.rules import has_host_times, with_profile
 from vsim.sim.profiles.server_cost import server_cost
 from vsim.sim.scenario.applicability import refuse_what_cannot_act
 from vsim.sim.scenario.case import Case
@@ -89,7 +89,9 @@ def places(
     described = described or load_machine(machine)
     scenario = with_profile(scenario, described)
     cost = server_cost(scenario, described, load_model("llama-3.1-8b"))
-    case = Case(scenario, described, cost, requests(**(trace or {})), seeded=seeded)
+    asked = requests(**(trace or {}))
+    hosted = has_host_times(scenario.engine)
+    case = Case(scenario, described, cost, asked, seeded=seeded, host_times=hosted)
     try:
         refuse_what_cannot_act(case)
     except InputError as error:
