@@ -74,7 +74,8 @@ class Run:
         """Tokens of a mean step that computes parts of prompts, at least."""
         step, share = self.summary["step"], self.with_prompts
         of_prompts = step["mean_prefill_tokens"] / share if share else 0.0
-        return max(1.0, float(of_prompts), step["mean_prefill_tokens"] + step["mean_decode_tokens"])
+        tokens = step["mean_prefill_tokens"] + step["mean_decode_tokens"]
+        return float(max(1.0, of_prompts, tokens))
 
     @cached_property
     def again(self) -> float:
