@@ -21,6 +21,10 @@ _PLACED = "which page is in HBM is up to placement"
 ENGINE_SETTINGS = {
     "batching": _LOCKSTEP,
     "max_running_requests": _LOCKSTEP,
+    "admission": _LOCKSTEP,
+    "watermark": _LOCKSTEP,
+    "async_scheduling": _LOCKSTEP,
+    "num_gpu_blocks": "pages are the trace's, and no engine's blocks",
     "scheduler": _LOCKSTEP,
     "preemption": "no request gives way, since the tier under HBM has room for all",
     "block_tokens": _RECORDED,

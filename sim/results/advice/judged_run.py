@@ -203,11 +203,6 @@ class Run:
         return saved + waits + self.again
 
 
-def times_as_much(new: float, old: float) -> float:
-    """How many times as much; 1 where there is nothing to change."""
-    return new / old if old else 1.0
-
-
 def busy_per_time(summary: Mapping[str, Any]) -> float:
     """Turn a share of the whole time into one of the time in which there were requests."""
     idle = summary["time_share"].get("idle_no_requests", 0.0)

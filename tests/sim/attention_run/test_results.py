@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,11 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "small.yaml").write_text(MODEL_YAML)
     h200 = (CATALOGUE / "h200-measured.yaml").read_text()
     assert "500us" in h200
-    (tmp_path / "slow.yaml").write_text(h200.replace("500us", "1us"))
+    h200 = h200.replace("file: ", f"file: {CATALOGUE}/")
+    slow = h200.replace("500us", "1us")
+    link = slow.index("bandwidth: ", slow.index("- source: host"))
+    slow = slow[:link] + re.sub(r"[\d.]+GB/s", "2GB/s", slow[link:], count=1)
+    (tmp_path / "slow.yaml").write_text(slow)
     return tmp_path
 
 
@@ -149,6 +154,7 @@ def test_the_steps_of_a_batch_are_those_of_its_shortest_trace(folder: Path) -> N
         "precision.weights=fp8",
         "precision.kv=fp8",
         "engine.token_budget=64",
+        "engine.profile=tensorrt-llm",
         "tiers.0.capacity=60KiB",
         "tiers.1.capacity=1GiB",
         "tiers.1.write=through",
@@ -165,7 +171,7 @@ def test_chunked_prefill_changes_a_metric_where_a_prompt_exceeds_the_budget(fold
 
 
 def test_every_setting_of_engine_and_workload_acts_or_is_refused() -> None:
-    acts = {"token_budget", "chunked_prefill"}
+    acts = {"profile", "token_budget", "chunked_prefill"}
     assert set(EngineSettings.model_fields) == acts | set(ENGINE_SETTINGS)
     sources = {"trace", "synth", "attention", "selection", "steps"}
     assert set(Workload.model_fields) == sources | set(WORKLOAD_SETTINGS)
@@ -181,12 +187,16 @@ def test_the_default_placement_is_an_online_one_that_needs_no_mass(tmp_path: Pat
 
 
 def test_dense_attention_in_hbm_takes_what_the_engine_takes(folder: Path) -> None:
-    """One request whose pages are single tokens, beside the same request in the engine."""
+    """One request whose pages are single tokens, beside the same request in the engine.
+
+    Traces decode one step at a time, so the engine does so too.
+    """
     write(folder, trace(300, 25, page_tokens=1, page_bytes=256))
     dense = ("workload={attention: a.arrow, selection: {kind: dense}}", "tiers.0.capacity=1GiB",
-             "engine.token_budget=128")  # fmt: skip
+             "engine.token_budget=128", "engine.profile=vsim")  # fmt: skip
     ours = simulate(parse_yaml(YAML, "s", Scenario, [*dense, "placement=static"]), base=folder)
-    plain = ("workload={trace: none}", "tiers=[{tier: hbm}]", "engine.token_budget=128")
+    plain = ("workload={trace: none}", "tiers=[{tier: hbm}]", "engine.token_budget=128",
+             "engine.profile=vsim")  # fmt: skip
     engine = simulate(
         parse_yaml(YAML, "s", Scenario, plain),
         requests=make_requests([0], [300], [26]),

@@ -36,6 +36,7 @@ tiers:
   - {tier: host, capacity: 2GiB}
   - {tier: nvme, capacity: 4GiB}
 """
+SYNCHRONOUS = "engine.profile=vsim"
 ALL_HBM = "tiers=[{tier: hbm}]"
 FP8, INT8 = "precision.weights=fp8", "precision.weights=int8"
 TWO = "parallel.tensor=2"
@@ -44,9 +45,8 @@ MAPPED = ("engine.movement=mapped", "engine.page_tokens=32")
 MAPPED_LARGE = ("engine.movement=mapped", "engine.page_tokens=256")
 IN_PLACE = ("tiers=[{tier: hbm, capacity: 1GiB}, {tier: host, access: in_place}]",)
 ROUTE = ("tiers=[{tier: hbm, capacity: 1GiB}, {tier: host, access: in_place, capacity: 1GiB},"
-         " {tier: nvme}]", "engine.reclaim_low=0.02", "engine.reclaim_high=0.04")  # fmt: skip
+         " {tier: nvme}]", SYNCHRONOUS)  # evicts ahead of need  # fmt: skip
 
-SYNCHRONOUS = "engine.profile=vsim"
 CONSTANTS = "machine=constants.yaml"  # the same machine, whose kernels follow from its figures
 # Prompts long enough to heat a GPU, and decodes beside them.
 PROMPTS = ("workload.synth.prompt_tokens=4000", "workload.synth.arrivals.rate_per_s=60")
