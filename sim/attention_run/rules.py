@@ -32,6 +32,8 @@ ENGINE_SETTINGS = {
     "prefix_caching": "a trace of attention says nothing of shared prefixes",
     "max_loading_requests": "no request waits for pages",
     "prefetch_requests": "no request waits for pages",
+    "loading": f"{_PLACED}, at the top of the scenario",
+    "offloading": f"{_PLACED}, at the top of the scenario",
     "placement": f"{_PLACED}, at the top of the scenario",
     "movement": "recorded pages are smaller than chunks, so they are copied",
     "reclaim_low": _PLACED,

@@ -44,6 +44,7 @@ class Work:
         sampled: tokens whose successor is sampled.
         flops: all of the step's.
         attention_ns: what the arithmetic of its attention takes.
+        floor_ns: what its attention takes beside its bytes and FLOPs.
         hbm_kv_bytes: KV read from HBM, without copies to the slower tier.
         up_bytes: read from the slower tier, in place or promoted.
         down_bytes: written to the slower tier.
@@ -54,6 +55,7 @@ class Work:
     sampled: Int64s
     flops: Floats
     attention_ns: Floats
+    floor_ns: Floats
     hbm_kv_bytes: Int64s
     up_bytes: Int64s
     down_bytes: Int64s
@@ -146,6 +148,7 @@ def prefill_work(
             + pairs * cost.flops_per_pair
         ),
         attention_ns=np.array(arithmetic, np.float64),
+        floor_ns=np.zeros(parts.steps),
         hbm_kv_bytes=context_bytes - up,
         up_bytes=up,
         down_bytes=parts.per_step(down) * token_bytes,
@@ -176,11 +179,22 @@ def decode_work(batch: Batch, cost: StepCost, moves: Cost, *, keeps_copies: bool
         attention_ns=np.asarray(
             reads.reads_per_step * per_page / cost.flops_per_s * 1e9, np.float64
         ),
+        floor_ns=np.full(reads.steps, _decode_floor_ns(batch, cost)),
         hbm_kv_bytes=moves.hits * size,
         up_bytes=(moves.misses + moves.promoted) * size,
         down_bytes=written * size,
         promoted_bytes=moves.promoted * size,
     )
+
+
+def _decode_floor_ns(batch: Batch, cost: StepCost) -> float:
+    """What a mean decode step's attention takes beyond its pages' bytes or FLOPs in HBM, ns."""
+    reads, requests = batch.reads, len(batch)
+    tokens = float(reads.reads_per_step.mean()) * reads.page_tokens / batch.columns
+    taken_ns = cost.curves.decode.at(requests, tokens / requests)
+    read_ns = tokens * cost.curves.prefill_context_ns
+    computed_ns = tokens * cost.flops_per_pair / cost.flops_per_s * 1e9
+    return max(taken_ns - max(read_ns, computed_ns), 0.0)
 
 
 def weights_of(work: Work, cost: StepCost) -> Floats:
@@ -210,7 +224,7 @@ def timed(work: Work, cost: StepCost, memory: Memory) -> Timed:
     read_ns = 1e9 * step_seconds(np.stack([hbm_s, slow_s]), cost.attend_exponent)
     attention = np.maximum(work.attention_ns, read_ns)
     computes = work.attention_ns > read_ns
-    dense = products + small + head
+    dense = products + small + head + work.floor_ns
     body_s = 1e-9 * (dense + attention)
     _refuse_ages(math.fsum(body_s))
     _refuse_slow_steps(body_s)

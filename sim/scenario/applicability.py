@@ -218,9 +218,30 @@ def _movement_settings(case: Case) -> Found:
     if engine.prefetch_requests > 0 and not case.promotes:
         why = "no tier is promoted from" if case.caching else case.why_no_caching
         yield ("engine", "prefetch_requests"), f"does nothing: {why}; write 0"
+    for field in case.written("loading"):
+        if not case.promotes:
+            why = "no tier is promoted from" if case.caching else case.why_no_caching
+            yield ("engine", field), f"does nothing: {why}; remove it"
+    yield from _offloading(case)
     for field in case.written("max_loading_requests"):
         if not case.promotes and not case.swaps:
             yield ("engine", field), "does nothing: no page is ever promoted; remove it"
+
+
+def _offloading(case: Case) -> Found:
+    """An engine's own offloading has one tier, which keeps copies of prompts."""
+    if case.engine.offloading != "engine":
+        return
+    place = ("engine", "offloading")
+    if not case.engine.profile.startswith("vllm"):
+        yield place, f"engine is vLLM's, and the profile is {case.engine.profile}; write tiers"
+    elif not case.caching:
+        yield place, f"engine does nothing: {case.why_no_caching}; write tiers"
+    elif len(case.lower) != 1 or not case.promotes or case.lower[0].write != "through":
+        message = "engine needs one tier under HBM, with write: through and access: promote"
+        yield place, f"{message}; write it so, or offloading: tiers"
+    elif "loading" in case.engine.model_fields_set:
+        yield ("engine", "loading"), "does nothing with offloading: engine, which always loads"
 
 
 def _sizes(case: Case) -> Found:
