@@ -107,6 +107,7 @@ URGENT = f"{SYNTH}.tenants=[{{name: a, share: 1, priority: 0}}, {{name: b, share
 ONE_PROMPT = f"{SYNTH}.sessions.system_prompts=1"
 BY_PRIORITY = "engine.scheduler=priority"
 TIGHT = "tiers.0.capacity=1536MiB"
+SLOW_DISK = "tiers=[{tier: hbm, capacity: 1536MiB}, {tier: nvme, capacity: 64GiB}]"
 IN_PLACE = "tiers.1.access=in_place"
 SETTINGS: dict[str, tuple[tuple[str, ...], str]] = {
     "requests": ((), "workload.requests=100"),
@@ -125,7 +126,18 @@ SETTINGS: dict[str, tuple[tuple[str, ...], str]] = {
         ("tiers=[{tier: hbm, capacity: 4GiB}]", ONE_PROMPT, "engine.batching=static"),
         "engine.max_running_requests=3"),
     "token_budget": ((), "engine.token_budget=512"),
-    "chunked_prefill": ((), "engine.chunked_prefill=false"),
+    "chunked_prefill": (("engine.token_budget=512",), "engine.chunked_prefill=false"),
+    "profile": ((), "engine.profile=vsim"),
+    "admission": ((TIGHT,), "engine.admission=first_chunk"),
+    "admission of whole sequences": ((TIGHT,), "engine.admission=whole_sequence"),
+    "watermark": ((TIGHT,), "engine.watermark=0.2"),
+    "async_scheduling": ((), "engine.async_scheduling=false"),
+    "num_gpu_blocks": (
+        ("tiers=[{tier: hbm}, {tier: host, capacity: 2GiB}]",), "engine.num_gpu_blocks=1500"),
+    "loading": (("model=llama-2-7b", SLOW_DISK), "engine.loading=always"),
+    "offloading": (
+        ("tiers=[{tier: hbm, capacity: 1536MiB}, {tier: host, capacity: 2GiB, write: through}]",),
+        "engine.offloading=engine"),
     "block_tokens": ((), "engine.block_tokens=32"),
     "page_tokens": ((), "engine.page_tokens=64"),
     "prefix_caching": (

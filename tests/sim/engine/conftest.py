@@ -71,7 +71,11 @@ def make_state(
     rules: ServerRules | None = None,
     **engine: Any,
 ) -> State:
-    """A state for a scenario, without the checks of settings that can't act."""
+    """A state for a scenario, without the checks of settings that can't act.
+
+    Round costs make tokens nearly free, so what lies below is always loaded unless said otherwise.
+    """
+    engine = {"loading": "always"} | engine
     scenario = Scenario.model_validate(
         {
             "name": "test",

@@ -183,6 +183,7 @@ def draw_world(seed: int) -> World:
         "reclaim_low": float(draw.choice([0, 0.02, 0.1])),
         "reclaim_high": float(draw.choice([0.1, 0.2])),
         "batching": "static" if draw.random() < 0.1 else "continuous",
+        "loading": "cheaper" if draw.random() < 0.5 else "always",
         "movement": "mapped" if draw.random() < 0.2 else "paged",
     }
     pacing = "think_times" if draw.random() < 0.4 else "arrivals"
