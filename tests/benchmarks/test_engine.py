@@ -74,16 +74,16 @@ CASES = {
     "azure-like": Case(
         "azure_chat",
         load_requests,
-        {"steps": 482_446, "simpy_events": 1, "flow_events": 0},
+        {"steps": 479_397, "simpy_events": 1, "flow_events": 0},
     ),
     "mooncake-like": Case(
         "mooncake_offload",
         lambda _: synthesise(MOONCAKE_SHAPE),
         {
-            "steps": 305_645,
-            "simpy_events": 19_867,
-            "flow_events": 19_866,
-            "promoted": 190_192,
+            "steps": 272_482,
+            "simpy_events": 21_521,
+            "flow_events": 21_520,
+            "promoted": 196_913,
         },
     ),
     "azure": Case("azure_chat", lambda _: public("AzureLLMInferenceTrace_conv.csv.gz")),

@@ -52,14 +52,14 @@ CASES = {
         "mooncake_offload",
         {"block_tokens": 16, "page_tokens": 16},
         9_169_791,
-        {"steps": 305_595, "flow_events": 23_052, "promoted": 3_071_795, "stalls": 865},
+        {"steps": 272_582, "flow_events": 25_534, "promoted": 3_150_256, "stalls": 954},
         0.2,
     ),
     "agentic-like": Case(
         "agentic_sessions",
         {"block_tokens": 64, "page_tokens": 64},
         4_520_480,
-        {"steps": 188_039, "flow_events": 15_396, "promoted": 3_564_463, "stalls": 35},
+        {"steps": 186_260, "flow_events": 15_282, "promoted": 3_517_892, "stalls": 55},
         0.1,
     ),
 }
