@@ -33,7 +33,7 @@ tolerances: $(STAMP)
 
 # Benchmarks are no tests: they do large work, and their figures want a quiet machine.
 bench: $(STAMP)
-	$(BIN)/pytest tests/benchmarks --benchmark-only --benchmark-columns=min,median,ops
+	$(BIN)/pytest tests/benchmarks --benchmark-only --benchmark-columns=min,median,ops --timeout 0
 
 schema: $(STAMP)
 	$(BIN)/vsim schema > scenarios/scenario.schema.json

@@ -20,6 +20,7 @@ _STAND_INS = {"·": "|", "→": ">", "–": "-", "−": "-", "…": "...", "≤"
               "µ": "u", "Σ": "sum", "━": "-"}  # fmt: skip
 """What is printed where a terminal lacks a character; of one letter in tables, to stay aligned."""
 _STOPS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "hung up"}
+_AGAIN_S = 0.05
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -129,13 +130,24 @@ def _signals_stop() -> Iterator[None]:
 
     So that whoever holds something, a file half written, is told. What the caller of the process
     set to be ignored stays ignored. Where compiled code makes another error of the exception, as
-    numba does, it is still the signal that ended the block.
+    numba does, it is still the signal that ended the block. And where the exception comes up in a
+    function that can't pass it on, such as one that LLVM calls or a `__del__`, Python reports and
+    forgets it: then the signal is sent anew a moment later.
     """
     came: list[int] = []
+    again: list[threading.Timer] = []
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
         came.append(number)
         raise _Stopped(number)
+
+    def forgotten(what: "sys.UnraisableHookArgs") -> None:
+        if not isinstance(what.exc_value, _Stopped):
+            report(what)
+            return
+        sending = (threading.main_thread().ident, what.exc_value.number)
+        again.append(threading.Timer(_AGAIN_S, signal.pthread_kill, sending))
+        again[-1].start()
 
     main_thread = threading.current_thread() is threading.main_thread()
     found = {number: signal.getsignal(number) for number in _STOPS if main_thread}
@@ -143,6 +155,7 @@ def _signals_stop() -> Iterator[None]:
     ours = [number for number, handler in found.items() if handler in by_default]
     for number in ours:
         signal.signal(number, stop)
+    report, sys.unraisablehook = sys.unraisablehook, forgotten
     try:
         yield
     except Exception:
@@ -150,6 +163,9 @@ def _signals_stop() -> Iterator[None]:
             raise _Stopped(came[0]) from None
         raise
     finally:
+        sys.unraisablehook = report
+        for timer in again:
+            timer.cancel()
         for number in ours:
             signal.signal(number, found[number])
 

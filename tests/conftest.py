@@ -8,6 +8,7 @@ them is easily taken over. The order changes no result, and with one process it 
 any other.
 """
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,15 @@ PLACEMENT = (
 KINDS = (ENGINE, ALL_KERNELS, PLACEMENT)
 PLAIN = len(KINDS)
 """The kind of all others: they compile nothing, or next to nothing."""
+
+
+def pytest_sessionstart() -> None:
+    """Let signals end what tests start: a process in a shell's background ignores some of them,
+    and so would all that it starts."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            by_default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, by_default)
 
 
 def kind_of(path: str) -> int:

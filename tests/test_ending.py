@@ -1,5 +1,6 @@
 """How `vsim` ends when it is stopped, when nobody reads on, and where characters are lacking."""
 
+import ctypes
 import errno
 import os
 import signal
@@ -62,12 +63,15 @@ def test_a_signal_ends_every_command_with_one_line_and_leaves_nothing(
     with subprocess.Popen(
         run, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        while not any(name.startswith(".out.vsim-") for name in os.listdir(tmp_path)):
-            assert process.poll() is None, process.communicate()
-            time.sleep(0.01)
-        time.sleep(0.2)  # somewhere in its work
-        process.send_signal(number)
-        out, err = process.communicate()
+        try:
+            while not any(name.startswith(".out.vsim-") for name in os.listdir(tmp_path)):
+                assert process.poll() is None, process.communicate()
+                time.sleep(0.01)
+            time.sleep(0.2)  # somewhere in its work
+            process.send_signal(number)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, out, err) == (128 + number, "", said)
     assert sorted(os.listdir(tmp_path)) == before
 
@@ -101,6 +105,18 @@ def test_an_error_that_compiled_code_makes_of_a_signal_is_the_signal(ended: Ende
             time.sleep(1)
         except BaseException as error:
             raise SystemError("returned a result with an exception set") from error
+
+    assert ended(command) == (130, "vsim: interrupted\n")
+
+
+def test_a_signal_in_a_function_that_passes_no_error_on_is_not_lost(ended: Ended) -> None:
+    """As in those that LLVM calls when it has compiled something."""
+
+    def command() -> None:
+        os_calls = ctypes.CFUNCTYPE(None)(lambda: os.kill(os.getpid(), signal.SIGINT))
+        os_calls()
+        for _ in range(100):
+            time.sleep(0.1)
 
     assert ended(command) == (130, "vsim: interrupted\n")
 

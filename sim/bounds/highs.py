@@ -4,6 +4,9 @@ from typing import Any
 
 import highspy
 
+_IPM_ITERATIONS = 1_000
+"""It takes some ten to a hundred. One that is stuck would go on until its time was up."""
+
 
 class NoOptimumError(RuntimeError):
     """HiGHS ended without an optimum."""
@@ -17,6 +20,7 @@ def run_highs(highs: Any) -> None:
     Raises:
         NoOptimumError: neither reached an optimum.
     """
+    highs.setOptionValue("ipm_iteration_limit", _IPM_ITERATIONS)
     if highs.run() == highspy.HighsStatus.kError:
         # HiGHS keeps a thread's number of workers from its first solve and refuses another.
         highspy.Highs.resetGlobalScheduler(True)

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -72,12 +73,14 @@ def search(
     """
     draw = np.random.Generator(np.random.PCG64(seed))
     weights = np.array([feature.weight for feature in start])
-    context = multiprocessing.get_context("fork")
-    with context.Pool(workers, _remember, (cases,)) as pool:
+    # Not forks: this process has threads by now (of HiGHS, OpenBLAS, Arrow), whose locks a fork
+    # keeps as they are. And a process that dies is an error here, where a Pool waits for ever.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _remember, (cases,)) as pool:
 
         def mean_gaps(tried: Sequence[Floats]) -> Floats:
             work = [(at, _predictor(start, w)) for w in tried for at in range(len(cases))]
-            gaps = np.array(pool.map(_gap_of, work, 1), np.float64)
+            gaps = np.array(list(pool.map(_gap_of, work)), np.float64)
             return np.asarray(gaps.reshape(len(tried), -1).mean(axis=1), np.float64)
 
         best = float(mean_gaps([weights])[0])
