@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vsim.sim.machine.kernel_tables import KernelTables
+from vsim.sim.model.model import expected_experts
 from vsim.sim.timing.efficiency import Surface, surface
 from vsim.sim.timing.products import STAND_INS
 from vsim.sim.timing.roofline import ACTIVATION_BYTES, Bound, Floats, Peaks, weight_bytes
@@ -62,8 +63,9 @@ def experts_bound(
     """
     count = np.asarray(tokens, dtype=np.float64)
     width = shape.intermediate / shape.tensor
-    reached = 1 - (1 - shape.experts_per_token / shape.experts) ** count
-    touched = shape.experts / shape.expert_parallel * reached
+    touched = (
+        expected_experts(shape.experts, shape.experts_per_token, count) / shape.expert_parallel
+    )
     pairs = count * shape.experts_per_token / shape.expert_parallel
     moved = touched * (_MATRICES * shape.hidden * width * weight_bytes(precision)) + count * (
         2 * shape.hidden * ACTIVATION_BYTES
