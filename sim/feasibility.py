@@ -18,7 +18,7 @@ from vsim.sim.machine.machine import Machine
 from vsim.sim.model.parallel import server_links
 from vsim.sim.scenario.case import Case
 from vsim.sim.scenario.limits import LONGEST_STEP_S
-from vsim.sim.timing.step_cost import Batch, step_time_ns
+from vsim.sim.timing.step_time import Batch, step_time_ns
 from vsim.traces.faults import InputError, refuse
 from vsim.traces.machine_memory import memory_fault
 from vsim.traces.units import format_bytes

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from vsim.sim.calibration.compact import compact
 from vsim.sim.machine.kernel_tables import Curves, KernelTables, kernel_tables
 from vsim.sim.timing.decode_attention import decode_attention_ns
-from vsim.sim.timing.experts import experts_ns
+from vsim.sim.timing.experts import ExpertShape, experts_ns
+from vsim.sim.timing.head_shapes import HeadShape
 from vsim.sim.timing.prefill_attention import causal_pairs, prefill_attention_ns
 from vsim.sim.timing.products import product_ns
 from vsim.sim.timing.roofline import Floats, Peaks
@@ -111,20 +112,13 @@ def _predicted(
         n, k = shape
         return product_ns(tables, peaks, each.precision, first, n, k)
     if each.kernel == "experts":
-        hidden, intermediate, per_token, experts, tensor, parallel = shape
-        return experts_ns(
-            tables, peaks, each.precision, first, hidden, intermediate, per_token, experts, tensor,
-            parallel, each.variant,
-        )  # fmt: skip
-    heads, kv_heads, head_dim, window = shape
+        experts = ExpertShape(*shape)
+        return experts_ns(tables, peaks, each.precision, first, experts, each.variant)
+    heads = HeadShape(*shape)
     if each.kernel == "decode_attention":
-        return decode_attention_ns(
-            tables, peaks, each.precision, first, second, heads, kv_heads, head_dim, window
-        )
-    pairs = first * causal_pairs(second, window)
-    return prefill_attention_ns(
-        tables, peaks, each.precision, first * second, pairs, heads, kv_heads, head_dim, window
-    )
+        return decode_attention_ns(tables, peaks, each.precision, first, second, heads)
+    pairs = first * causal_pairs(second, heads.window)
+    return prefill_attention_ns(tables, peaks, each.precision, first * second, pairs, heads)
 
 
 def _quantiles(errors: Floats) -> tuple[float, float]:

@@ -7,10 +7,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import cast
 
-from vsim.sim.calibration.aiconfigurator import STACKS, Measured, Package, System, find_package
+from vsim.sim.calibration.aiconfigurator import Package, System, find_package
 from vsim.sim.calibration.compact import compact
 from vsim.sim.calibration.held_out import Score, scored
 from vsim.sim.calibration.machine_file import machine_text
+from vsim.sim.calibration.measured_files import STACKS, Measured
 from vsim.sim.inputs.yaml_input import parse_yaml
 from vsim.sim.machine.kernel_tables import KIND, arrow_table, kernel_tables
 from vsim.sim.machine.machine import Machine, Stack

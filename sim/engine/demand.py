@@ -31,7 +31,7 @@ def power_sum(w: World, hbm: float, longest: float) -> float:
 
 @borrowing_kernel
 def attention_ns(w: World) -> float:
-    """What the step's attention takes over HBM alone; see `step_cost.attention_ns`.
+    """What the step's attention takes over HBM alone; see `step_time.attention_ns`.
 
     Of what windows see, tiers under HBM hold the share that they hold of all that is seen.
     """
@@ -62,7 +62,7 @@ def attention_ns(w: World) -> float:
 
 @borrowing_kernel
 def step_demand(w: World, now: int) -> float:
-    """Bytes of each tier and the step's body when alone, ns; see `step_cost.step_time_ns`.
+    """Bytes of each tier and the step's body when alone, ns; see `step_time.step_time_ns`.
 
     The step's sums are whole numbers in the control record, converted to floats once, here.
     """
@@ -123,7 +123,7 @@ def step_demand(w: World, now: int) -> float:
 def sustained_ns(w: World, now: int, arithmetic: float, body: float) -> float:
     """How much longer a step's arithmetic takes since the GPU has computed for long, ns.
 
-    See `step_cost.sustained_ns`. What the GPU has worked off by this step's end is noted.
+    See `step_time.sustained_ns`. What the GPU has worked off by this step's end is noted.
     """
     most = w.x[0].sustained_after_ns
     worked = max(w.x[0].worked_ns - max(now - w.x[0].worked_at, 0.0), 0.0)

@@ -4,8 +4,10 @@ Products count 2 FLOPs a multiply-add. Norms, activations, rotary embeddings and
 left out of FLOPs: together they are under 1 % of a layer's.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vsim.sim.inputs.model_faults import FieldsError, Place
@@ -15,6 +17,7 @@ from vsim.sim.machine.machine import Precision
 MOST_LAYERS = 2000
 Count = Annotated[int, Field(ge=1, le=1 << 24)]
 """A width or a number of heads, experts or words: a hundred times the largest that there are."""
+Tokens = TypeVar("Tokens", float, NDArray[np.float64])
 
 # Bits of a weight in a linear layer. int4: groups of 128 weights share a 16-bit scale and a 4-bit
 # zero point (AWQ, arXiv 2306.00978; GPTQ, arXiv 2210.17323). Scales of fp8 and int8 (one a row or
@@ -332,11 +335,11 @@ class Model(_Part):
         return self.layers * self.heads * a_head
 
 
-def expected_experts(experts: int, experts_per_token: int, tokens: float) -> float:
+def expected_experts(experts: int, experts_per_token: int, tokens: Tokens) -> Tokens:
     """Expected number of a layer's experts that a batch of `tokens` touches.
 
     Each token picks k of E experts, evenly and independently, so that one expert is left out by
     all with probability (1 - k/E)^tokens.
     """
-    untouched: float = (1 - experts_per_token / experts) ** tokens
+    untouched: Tokens = (1 - experts_per_token / experts) ** tokens
     return experts * (1 - untouched)

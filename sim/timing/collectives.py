@@ -11,25 +11,28 @@ An all-reduce is the stack's own, launched in a CUDA graph, as decode steps laun
 itself goes over to NCCL above its limit, and so do the times.
 """
 
+from typing import Literal, get_args
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from vsim.sim.machine.kernel_tables import Curves, KernelTables
 from vsim.sim.timing.roofline import Floats
 
-COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "all_to_all")
-_MODES = ("low_latency", "high_throughput")
+Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all"]
+Exchange = Literal["expert_dispatch", "expert_combine"]
+Mode = Literal["low_latency", "high_throughput"]
 """Kernels of DeepEP that dispatch tokens: for decode steps, and for prefill."""
 
 
 def collective_ns(
-    tables: KernelTables, collective: str, gpus: int, size_bytes: ArrayLike
+    tables: KernelTables, collective: Collective, gpus: int, size_bytes: ArrayLike
 ) -> Floats:
     """Time of a collective, nanoseconds; 0 for one GPU and for no bytes.
 
     Args:
         tables: of this GPU.
-        collective: one of `COLLECTIVES`.
+        collective: which.
         gpus: how many take part.
         size_bytes: of the whole buffer, see the file.
 
@@ -44,12 +47,12 @@ def collective_ns(
 
 def expert_exchange_ns(
     tables: KernelTables,
-    direction: str,
+    direction: Exchange,
     tokens: ArrayLike,
     hidden: int,
     experts_per_token: int,
     expert_parallel: int,
-    mode: str = _MODES[0],
+    mode: Mode = "low_latency",
 ) -> Floats:
     """Time of sending tokens to their experts' GPUs, or of bringing results back, nanoseconds.
 
@@ -58,18 +61,18 @@ def expert_exchange_ns(
 
     Args:
         tables: of this GPU.
-        direction: `expert_dispatch` or `expert_combine`.
+        direction: which way.
         tokens: of one GPU.
         hidden: the model's width.
         experts_per_token: experts that a token goes to.
         expert_parallel: GPUs that share the experts.
-        mode: `low_latency` or `high_throughput`.
+        mode: whose times; the other's where there are none.
 
     Raises:
         KeyError: nothing of this was measured.
     """
     count = np.atleast_1d(np.asarray(tokens, dtype=np.float64))
-    curves = tables.find(direction, ("bf16",), (mode, *_MODES))
+    curves = tables.find(direction, ("bf16",), (mode, *get_args(Mode)))
     sent = np.log2(curves.shapes[:, 1] * curves.shapes[:, 2]) - np.log2(hidden * experts_per_token)
     apart = np.abs(sent) + np.abs(np.log2(curves.shapes[:, 1] / hidden))
     found = []

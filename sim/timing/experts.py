@@ -11,10 +11,13 @@ How tokens spread over experts is the curves' variant: `balanced`, or `power_law
 exponent of 1.2 over the experts; of expert parallel GPUs, the time is the most loaded one's.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vsim.sim.machine.kernel_tables import KernelTables
+from vsim.sim.model.model import expected_experts
 from vsim.sim.timing.efficiency import Surface, surface
 from vsim.sim.timing.products import STAND_INS
 from vsim.sim.timing.roofline import ACTIVATION_BYTES, Bound, Floats, Peaks, weight_bytes
@@ -24,23 +27,10 @@ DISTRIBUTIONS = ("power_law_1.2", "balanced")
 _MATRICES = 3  # gate, up, down
 
 
-def experts_bound(
-    peaks: Peaks,
-    precision: str,
-    tokens: ArrayLike,
-    hidden: int,
-    intermediate: int,
-    experts_per_token: int,
-    experts: int,
-    tensor: int = 1,
-    expert_parallel: int = 1,
-) -> Bound:
-    """What the experts of one layer take at least, on one GPU, with tokens spread evenly.
+class ExpertShape(NamedTuple):
+    """The routed experts of one layer.
 
     Args:
-        peaks: the GPU's.
-        precision: of the weights.
-        tokens: of all GPUs that share the experts.
         hidden: the model's width.
         intermediate: an expert's width, before it is cut.
         experts_per_token: experts that a token goes to.
@@ -48,36 +38,55 @@ def experts_bound(
         tensor: GPUs that each expert is cut over.
         expert_parallel: groups of GPUs that experts are dealt to.
     """
+
+    hidden: int
+    intermediate: int
+    experts_per_token: int
+    experts: int
+    tensor: int = 1
+    expert_parallel: int = 1
+
+
+def experts_bound(
+    peaks: Peaks,
+    precision: str,
+    tokens: ArrayLike,
+    shape: ExpertShape,
+) -> Bound:
+    """What the experts of one layer take at least, on one GPU, with tokens spread evenly.
+
+    Args:
+        peaks: the GPU's.
+        precision: of the weights.
+        tokens: of all GPUs that share the experts.
+        shape: of the layer.
+    """
     count = np.asarray(tokens, dtype=np.float64)
-    width = intermediate / tensor
-    touched = experts / expert_parallel * (1 - (1 - experts_per_token / experts) ** count)
-    pairs = count * experts_per_token / expert_parallel
-    moved = touched * (_MATRICES * hidden * width * weight_bytes(precision)) + count * (
-        2 * hidden * ACTIVATION_BYTES
+    width = shape.intermediate / shape.tensor
+    touched = (
+        expected_experts(shape.experts, shape.experts_per_token, count) / shape.expert_parallel
     )
-    return peaks.bound(moved, pairs * (2 * _MATRICES * hidden * width), precision)
+    pairs = count * shape.experts_per_token / shape.expert_parallel
+    moved = touched * (_MATRICES * shape.hidden * width * weight_bytes(precision)) + count * (
+        2 * shape.hidden * ACTIVATION_BYTES
+    )
+    return peaks.bound(moved, pairs * (2 * _MATRICES * shape.hidden * width), precision)
 
 
 def experts_surface(
     tables: KernelTables,
     peaks: Peaks,
     precision: str,
-    hidden: int,
-    intermediate: int,
-    experts_per_token: int,
-    experts: int,
-    tensor: int = 1,
-    expert_parallel: int = 1,
+    shape: ExpertShape,
     distribution: str = DISTRIBUTIONS[0],
 ) -> Surface:
     """The efficiency of a shape over tokens. Arguments as in `experts_ns`."""
     curves = tables.find("experts", STAND_INS[precision], (distribution, *DISTRIBUTIONS))
     own = curves.precision
 
-    def bound_ns(shape: NDArray[np.int64], first: Floats, second: Floats) -> Floats:
-        return experts_bound(peaks, own, first, *shape.tolist()).ns
+    def bound_ns(measured: NDArray[np.int64], first: Floats, second: Floats) -> Floats:
+        return experts_bound(peaks, own, first, ExpertShape(*measured.tolist())).ns
 
-    shape = hidden, intermediate, experts_per_token, experts, tensor, expert_parallel
     place = expert_places(np.array([shape]))[0]
     return surface(curves, expert_places(curves.shapes), place, bound_ns)
 
@@ -87,12 +96,7 @@ def experts_ns(
     peaks: Peaks,
     precision: str,
     tokens: ArrayLike,
-    hidden: int,
-    intermediate: int,
-    experts_per_token: int,
-    experts: int,
-    tensor: int = 1,
-    expert_parallel: int = 1,
+    shape: ExpertShape,
     distribution: str = DISTRIBUTIONS[0],
     known: Surface | None = None,
 ) -> Floats:
@@ -103,20 +107,14 @@ def experts_ns(
         peaks: the GPU's.
         precision: of the weights.
         tokens: of all GPUs that share the experts.
-        hidden: the model's width.
-        intermediate: an expert's width, before it is cut.
-        experts_per_token: experts that a token goes to.
-        experts: routed experts of the layer.
-        tensor: GPUs that each expert is cut over.
-        expert_parallel: groups of GPUs that experts are dealt to.
+        shape: of the layer.
         distribution: how tokens spread over experts.
         known: its `experts_surface`, where that was made before.
     """
-    shape = hidden, intermediate, experts_per_token, experts, tensor, expert_parallel
     if known is None:
-        known = experts_surface(tables, peaks, precision, *shape, distribution)
+        known = experts_surface(tables, peaks, precision, shape, distribution)
     count = np.atleast_1d(np.asarray(tokens, dtype=np.float64))
-    bound = experts_bound(peaks, precision, count, *shape).ns
+    bound = experts_bound(peaks, precision, count, shape).ns
     time = known.time_ns(bound, np.maximum(count, 1.0))
     return np.where(count > 0, time, 0.0).reshape(np.shape(tokens))
 

@@ -5,20 +5,23 @@ tokens that they can have, and added. Of a pipeline the longest stage sets the p
 `step_cost`: each of its micro-batches has 1/pipeline of the tokens and pays all floors.
 """
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from vsim.sim.machine.machine import Machine, Precision
 from vsim.sim.model.model import LatentAttention, Model
 from vsim.sim.model.parallel import Layout
 from vsim.sim.timing.curve import Curve, Grid
+from vsim.sim.timing.experts import ExpertShape
+from vsim.sim.timing.head_shapes import HeadShape
 from vsim.sim.timing.kernels import Kernels
 from vsim.sim.timing.products import product_bound
-from vsim.sim.timing.roofline import ACTIVATION_BYTES, Floats, Peaks, weight_bytes
+from vsim.sim.timing.roofline import ACTIVATION_BYTES, Bound, Floats, Peaks, weight_bytes
 from vsim.sim.timing.small_kernels import FUSED_QUANTISATION_NS, LayerWidths, small_kernels_ns
 from vsim.sim.timing.step_curves import StepCurves
 
@@ -27,6 +30,8 @@ TOKENS = np.array(
      *range(4096, 16384, 1024), *(2**k for k in range(14, 21))], np.float64,
 )  # fmt: skip
 """Tokens at which kernels are looked up."""
+MICRO_BATCH = np.concatenate([[1.0], TOKENS])
+"""The same and, before them, what a step of none pays: one token's floors."""
 REQUESTS = np.array([1, 2, 4, 8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 1024, 2048], np.float64)
 CONTEXT = np.array([1, *(2**k for k in range(4, 22))], np.float64)
 KEYS = np.array([1, *(2**k for k in range(3, 21))], np.float64)
@@ -92,13 +97,13 @@ def kernel_curves(
         kv: precision of the KV cache.
     """
     server = _Server(model, layout, kernels, weights, kv)
-    products, arithmetic = server.products()
+    products, experts_ns = server.timed_products(), server.experts_ns()
     window = model.sliding_window
     near = 0 if window is None else window.layers
     share = near / model.layers
     return StepCurves(
-        products=products,
-        arithmetic=arithmetic,
+        products=server.products(products, experts_ns),
+        arithmetic=server.arithmetic(products, experts_ns),
         head=server.head(),
         small=server.small(),
         communication=server.communication(),
@@ -107,21 +112,37 @@ def kernel_curves(
         near_decode=server.decode(share, window.tokens) if window is not None else None,
         near_prefill=server.prefill(share, window.tokens) if window is not None else None,
         prefill_context_ns=server.context_ns(),
-        **_limits(machine, server),
+        **_limits(machine, server, products),
     )
 
 
-def _limits(machine: Machine, server: "_Server") -> dict[str, Any]:
+def _limits(
+    machine: Machine, server: "_Server", products: "Sequence[_TimedProduct]"
+) -> dict[str, Any]:
     """What a step's kernels lose beside one another, and after one another."""
     beside, sustained = machine.attend.beside_prefill, machine.gpu.sustained
     found: dict[str, Any] = {} if beside is None else {"beside_prefill": beside.value}
     if sustained is not None and server.weights in ("bf16", "int4"):  # measured for bf16 products
         found |= {
-            "sustained": server.sustained(sustained.flops_efficiency.value),
+            "sustained": server.sustained(products, sustained.flops_efficiency.value),
             "sustained_attention": sustained.attention_slowdown.value - 1,
             "sustained_after_ns": float(sustained.after.value),
         }
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _TimedProduct:
+    """What one product takes over `MICRO_BATCH`, and how many of its shape the model has."""
+
+    count: int
+    ns: Floats
+    bound: Bound
+
+    @property
+    def computes(self) -> NDArray[np.bool_]:
+        """Where its FLOPs bind."""
+        return self.bound.flops_ns > self.bound.bytes_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,89 +153,72 @@ class _Server:
     weights: Precision
     kv: Precision
 
-    @property
-    def _heads(self) -> tuple[int, int, int]:
-        """Query heads, KV heads and numbers a head of one GPU; latents are one wide KV head."""
+    def _heads(self, window: int = 0) -> HeadShape:
+        """Heads of one GPU; latents are one wide KV head."""
         model, tensor = self.model, self.layout.tensor
         kind = model.attention
         if isinstance(kind, LatentAttention):
-            return model.heads // tensor, 1, kind.kv_lora_rank + kind.qk_rope_head_dim
-        return model.heads // tensor, max(model.kv_heads // tensor, 1), model.head_dim
+            wide = kind.kv_lora_rank + kind.qk_rope_head_dim
+            return HeadShape(model.heads // tensor, 1, wide, window)
+        kv_heads = max(model.kv_heads // tensor, 1)
+        return HeadShape(model.heads // tensor, kv_heads, model.head_dim, window)
 
-    def _staged(self, each: Callable[[Floats], Floats]) -> Curve:
-        """A step's time over tokens, from what the whole model takes for a micro-batch of some."""
-        stages = self.layout.pipeline
+    def _staged(self, model_ns: Floats) -> Curve:
+        """A step's time over tokens, from what the whole model takes over `MICRO_BATCH`."""
         share = self.layout.imbalance  # pipeline · longest / layers
-        tokens = np.concatenate([[0.0], TOKENS * stages])
-        times = share * each(np.maximum(tokens / stages, 1.0))
-        return Curve(tokens, times)
+        return Curve(np.concatenate([[0.0], TOKENS * self.layout.pipeline]), share * model_ns)
 
-    def products(self) -> tuple[Curve, Curve]:
-        """All layers' products and experts, and the part of them that FLOPs bound."""
-        counts: dict[Product, int] = {}
-        for layer in range(self.model.layers):
-            for product in layer_products(self.model, layer, self.layout.tensor, self.weights):
-                counts[product] = counts.get(product, 0) + 1
-        shapes = sorted(counts.items(), key=lambda pair: (pair[0].n, pair[0].k, pair[0].precision))
+    def timed_products(self) -> list[_TimedProduct]:
+        """All layers' products by their shapes."""
+        counts = Counter(
+            product
+            for layer in range(self.model.layers)
+            for product in layer_products(self.model, layer, self.layout.tensor, self.weights)
+        )
+        timed = []
+        for each in sorted(counts, key=lambda each: (each.n, each.k, each.precision)):
+            asked = each.precision, MICRO_BATCH, each.n, each.k
+            bound = product_bound(self.kernels.peaks, *asked)
+            timed.append(_TimedProduct(counts[each], self.kernels.product_ns(*asked), bound))
+        return timed
 
-        def all_ns(tokens: Floats) -> Floats:
-            total = self._experts_ns(tokens)
-            for product, count in shapes:
-                total = total + count * self.kernels.product_ns(
-                    product.precision, tokens, product.n, product.k
-                )
-            return total
+    def products(self, timed: Sequence[_TimedProduct], experts_ns: Floats) -> Curve:
+        """All layers' products and experts."""
+        return self._staged(sum((each.count * each.ns for each in timed), experts_ns))
 
-        def arithmetic_ns(tokens: Floats) -> Floats:
-            total = self._expert_flops_ns(tokens)
-            for product, count in shapes:
-                n, k, precision = product.n, product.k, product.precision
-                time = self.kernels.product_ns(precision, tokens, n, k)
-                bound = product_bound(self.kernels.peaks, precision, tokens, n, k)
-                total = total + count * np.where(bound.flops_ns > bound.bytes_ns, time, 0.0)
-            return total
+    def arithmetic(self, timed: Sequence[_TimedProduct], experts_ns: Floats) -> Curve:
+        """The part of them that FLOPs bound."""
+        dense = (each.count * np.where(each.computes, each.ns, 0.0) for each in timed)
+        return self._staged(sum(dense, np.where(self._experts_compute(), experts_ns, 0.0)))
 
-        return self._staged(all_ns), self._staged(arithmetic_ns)
-
-    def sustained(self, efficiency: float) -> Curve:
+    def sustained(self, timed: Sequence[_TimedProduct], efficiency: float) -> Curve:
         """How much longer products take at a share of the peak rate than they reach."""
-        counts: dict[Product, int] = {}
-        for layer in range(self.model.layers):
-            for product in layer_products(self.model, layer, self.layout.tensor, self.weights):
-                counts[product] = counts.get(product, 0) + 1
+        total = np.zeros(MICRO_BATCH.shape)
+        for each in timed:
+            later = np.maximum(each.bound.flops_ns / efficiency - each.ns, 0.0)
+            total = total + each.count * np.where(each.computes, later, 0.0)
+        return self._staged(total)
 
-        def later_ns(tokens: Floats) -> Floats:
-            total = np.zeros(tokens.shape)
-            for product, count in counts.items():
-                n, k, precision = product.n, product.k, product.precision
-                time = self.kernels.product_ns(precision, tokens, n, k)
-                bound = product_bound(self.kernels.peaks, precision, tokens, n, k)
-                later = np.maximum(bound.flops_ns / efficiency - time, 0.0)
-                total = total + count * np.where(bound.flops_ns > bound.bytes_ns, later, 0.0)
-            return total
+    def experts_ns(self) -> Floats:
+        """All layers' experts over `MICRO_BATCH`."""
+        model, moe = self.model, self.model.moe
+        if moe is None:
+            return np.zeros(MICRO_BATCH.shape)
+        shape = ExpertShape(
+            model.hidden, moe.expert_hidden, moe.experts_per_token, moe.experts, self.layout.tensor
+        )
+        return model.moe_layers * self.kernels.experts_ns(self.weights, MICRO_BATCH, shape)
 
-        return self._staged(later_ns)
-
-    def _experts_ns(self, tokens: Floats) -> Floats:
+    def _experts_compute(self) -> NDArray[np.bool_]:
+        """Where an expert's FLOPs take longer than reading it."""
         moe = self.model.moe
         if moe is None:
-            return np.zeros(tokens.shape)
-        time = self.kernels.experts_ns(
-            self.weights, tokens, self.model.hidden, moe.expert_hidden, moe.experts_per_token,
-            moe.experts, self.layout.tensor,
-        )  # fmt: skip
-        return self.model.moe_layers * time
-
-    def _expert_flops_ns(self, tokens: Floats) -> Floats:
-        """The experts' time where an expert's FLOPs take longer than reading it."""
-        moe = self.model.moe
-        if moe is None:
-            return np.zeros(tokens.shape)
+            return np.zeros(MICRO_BATCH.shape, dtype=np.bool_)
         peaks: Peaks = self.kernels.peaks
         balance = peaks.flops_per_s(self.weights) / peaks.bytes_per_s
-        each = tokens * moe.experts_per_token / moe.experts  # tokens of a mean expert
-        bound_by_flops = 2 * each / weight_bytes(self.weights) > balance
-        return np.where(bound_by_flops, self._experts_ns(tokens), 0.0)
+        each = MICRO_BATCH * moe.experts_per_token / moe.experts  # tokens of a mean expert
+        computes: NDArray[np.bool_] = 2 * each / weight_bytes(self.weights) > balance
+        return computes
 
     def head(self) -> Curve:
         """The LM head, and sampling, over tokens whose successor is sampled."""
@@ -227,37 +231,30 @@ class _Server:
     def small(self) -> Curve:
         """Norms, rotary embeddings, activations and writes of KV."""
         model, tensor = self.model, self.layout.tensor
-        heads, kv_heads, dim = self._heads
+        heads, kv_heads, dim, _ = self._heads()
         cached = dim if isinstance(model.attention, LatentAttention) else 2 * kv_heads * dim
         dense = model.layers - model.moe_layers
         rotated = (heads + kv_heads) * model.head_dim
         saved = model.layers * FUSED_QUANTISATION_NS if self.weights == "fp8" else 0.0
 
-        def layers_ns(tokens: Floats) -> Floats:
-            total = np.zeros(tokens.shape)
-            for count, inner in ((dense, (model.ffn_hidden or 0) // tensor), (model.moe_layers, 0)):
-                if count:
-                    widths = LayerWidths(model.hidden, rotated, cached, inner)
-                    total += count * small_kernels_ns(self.kernels.peaks, tokens, widths)
-            return total - saved
-
-        return self._staged(layers_ns)
+        total = np.zeros(MICRO_BATCH.shape)
+        for count, inner in ((dense, (model.ffn_hidden or 0) // tensor), (model.moe_layers, 0)):
+            if count:
+                widths = LayerWidths(model.hidden, rotated, cached, inner)
+                total += count * small_kernels_ns(self.kernels.peaks, MICRO_BATCH, widths)
+        return self._staged(total - saved)
 
     def communication(self) -> Curve:
         """Two all-reduces a layer, and what stages send on."""
         tensor, stages = self.layout.tensor, self.layout.pipeline
         width = self.model.hidden * ACTIVATION_BYTES
 
-        def layers_ns(tokens: Floats) -> Floats:
-            if tensor == 1:
-                return np.zeros(tokens.shape)
-            return 2 * self.model.layers * self.kernels.all_reduce_ns(tensor, tokens * width)
-
-        reduced = self._staged(layers_ns)
+        each_ns = self.kernels.collective_ns("all_reduce", tensor, MICRO_BATCH * width)
+        reduced = self._staged(2 * self.model.layers * each_ns)
         if stages == 1:
             return reduced
-        tokens = np.maximum(reduced.knots / stages, 1.0)
-        sent = stages * self.kernels.all_gather_ns(2, 2 * tokens * width)  # half of it arrives
+        gathered = self.kernels.collective_ns("all_gather", 2, 2 * MICRO_BATCH * width)
+        sent = stages * gathered  # half of it arrives
         return Curve(reduced.knots, reduced.ns + sent)
 
     def decode(self, share: float, window: int) -> Grid:
@@ -266,16 +263,13 @@ class _Server:
         return Grid(REQUESTS, CONTEXT, self._layers(share) * self._decode_ns(rows, columns, window))
 
     def _decode_ns(self, requests: ArrayLike, context: ArrayLike, window: int) -> Floats:
-        return self.kernels.decode_attention_ns(
-            self.kv, requests, context, *self._heads, window=window
-        )
+        return self.kernels.decode_attention_ns(self.kv, requests, context, self._heads(window))
 
     def prefill(self, share: float, window: int) -> Grid:
         """Attention of chunks, in a share of the layers."""
         rows, columns = np.meshgrid(TOKENS, KEYS, indexing="ij")
-        time = self.kernels.prefill_attention_ns(
-            self.kv, rows, rows * columns, *self._heads, window=window
-        )
+        heads = self._heads(window)
+        time = self.kernels.prefill_attention_ns(self.kv, rows, rows * columns, heads)
         return Grid(TOKENS, KEYS, self._layers(share) * time)
 
     def _layers(self, share: float) -> float:

@@ -1,9 +1,9 @@
 """Attention of prompts: N new tokens, each over the keys up to itself, P query-key pairs in all.
 
 Bound: 4 · heads · head_dim · P FLOPs over the rate of the KV's precision; queries, outputs and the
-keys and values read over the bandwidth. Shapes and distances are those of
-`decode_attention`; the axes are prompts and tokens of each, and every measured prompt starts from
-nothing, so P = prompts · L (L + 1) / 2.
+keys and values read over the bandwidth. Shapes, and which are near,
+are those of `head_shapes`; the axes are prompts and tokens of each, and every measured prompt
+starts from nothing, so P = prompts · L (L + 1) / 2.
 
 N and P say which prompts those are: of equal ones from nothing, L = 2 P / N - 1 tokens each, N / L
 of them. Where that is less than one whole prompt, the N tokens are a chunk behind a prefix, and are
@@ -23,13 +23,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vsim.sim.machine.kernel_tables import KernelTables
-from vsim.sim.timing.decode_attention import (
-    NEAREST_HEADS,
-    attention_curves,
-    head_places,
-    window_like,
-)
 from vsim.sim.timing.efficiency import Surface, surface
+from vsim.sim.timing.head_shapes import NEAREST_HEADS, HeadShape, attention_curves, head_places
 from vsim.sim.timing.roofline import ACTIVATION_BYTES, Bound, Floats, Peaks, weight_bytes
 
 _TILE_ROWS = 128  # queries that FlashAttention computes together
@@ -48,10 +43,7 @@ def prefill_attention_bound(
     kv_precision: str,
     new_tokens: ArrayLike,
     pairs: ArrayLike,
-    heads: int,
-    kv_heads: int,
-    head_dim: int,
-    window: int = 0,
+    shape: HeadShape,
 ) -> Bound:
     """What the attention of one layer takes at least.
 
@@ -60,46 +52,36 @@ def prefill_attention_bound(
         kv_precision: of the KV cache.
         new_tokens: tokens computed, of all prompts.
         pairs: query-key pairs, of all prompts, those outside a window left out.
-        heads: query heads, on this GPU.
-        kv_heads: KV heads, on this GPU.
-        head_dim: numbers of one head.
-        window: how far back it sees, tokens; 0 for all.
+        shape: its heads on this GPU.
     """
     tokens, all_pairs = _broadcast(new_tokens, pairs)
     each = all_pairs / np.maximum(tokens, 1.0)
     # A chunk behind a prefix reads more keys than it has: its mean ones and half of its own.
     keys = np.maximum(tokens, np.where(each > tokens, each + tokens / 2, 0.0))
-    moved = tokens * (2 * heads * head_dim * ACTIVATION_BYTES) + keys * (
-        2 * kv_heads * head_dim * weight_bytes(kv_precision)
+    moved = tokens * (2 * shape.heads * shape.head_dim * ACTIVATION_BYTES) + keys * (
+        2 * shape.kv_heads * shape.head_dim * weight_bytes(kv_precision)
     )
-    return peaks.bound(moved, all_pairs * (4.0 * heads * head_dim), kv_precision)
+    flops = all_pairs * (4.0 * shape.heads * shape.head_dim)
+    return peaks.bound(moved, flops, kv_precision)
 
 
 def prefill_attention_surface(
     tables: KernelTables,
     peaks: Peaks,
     kv_precision: str,
-    heads: int,
-    kv_heads: int,
-    head_dim: int,
-    window: int = 0,
+    shape: HeadShape,
 ) -> Surface:
     """The efficiency of a head shape over prompts and their tokens. Arguments as in the bound."""
-    curves = attention_curves(tables, "prefill_attention", kv_precision, window)
+    curves = attention_curves(tables, "prefill_attention", kv_precision, shape.window)
     own = curves.precision
 
-    def bound_ns(shape: NDArray[np.int64], first: Floats, second: Floats) -> Floats:
-        back = int(shape[3])
-        pairs = first * causal_pairs(second, back)
-        return prefill_attention_bound(peaks, own, first * second, pairs, *shape.tolist()).ns
+    def bound_ns(measured: NDArray[np.int64], first: Floats, second: Floats) -> Floats:
+        one = HeadShape(*measured.tolist())
+        pairs = first * causal_pairs(second, one.window)
+        return prefill_attention_bound(peaks, own, first * second, pairs, one).ns
 
-    return surface(
-        curves,
-        head_places(curves.shapes),
-        head_places(np.array([[heads, kv_heads, head_dim, window_like(curves, window)]]))[0],
-        bound_ns,
-        NEAREST_HEADS,
-    )
+    wanted = head_places(shape.in_curves(curves))[0]
+    return surface(curves, head_places(curves.shapes), wanted, bound_ns, NEAREST_HEADS)
 
 
 def prefill_attention_ns(
@@ -108,10 +90,7 @@ def prefill_attention_ns(
     kv_precision: str,
     new_tokens: ArrayLike,
     pairs: ArrayLike,
-    heads: int,
-    kv_heads: int,
-    head_dim: int,
-    window: int = 0,
+    shape: HeadShape,
     known: Surface | None = None,
 ) -> Floats:
     """Time of one layer's attention, nanoseconds; 0 for no tokens.
@@ -122,45 +101,41 @@ def prefill_attention_ns(
         kv_precision: of the KV cache.
         new_tokens: tokens computed, of all prompts.
         pairs: query-key pairs, of all prompts, those outside a window left out.
-        heads: query heads, on this GPU.
-        kv_heads: KV heads, on this GPU.
-        head_dim: numbers of one head.
-        window: how far back it sees, tokens; 0 for all.
+        shape: its heads on this GPU.
         known: its `prefill_attention_surface`, where that was made before.
     """
-    shape = heads, kv_heads, head_dim, window
     if known is None:
-        known = prefill_attention_surface(tables, peaks, kv_precision, *shape)
+        known = prefill_attention_surface(tables, peaks, kv_precision, shape)
     tokens, all_pairs = _broadcast(new_tokens, pairs)
     n, p = np.maximum(tokens.ravel(), 1.0), np.maximum(all_pairs.ravel(), 1.0)
-    back = window if known.variant == "window" else 0
+    back = shape.window if known.variant == "window" else 0
     length = np.minimum(_prompt_tokens(p / n, back), np.maximum(n, known.second[-1]))
     whole = length <= n
-    wanted = prefill_attention_bound(peaks, kv_precision, n, p, *shape)
+    wanted = prefill_attention_bound(peaks, kv_precision, n, p, shape)
     time = known.time_ns(wanted.ns, np.where(whole, n / length, 1.0), length)
     if not whole.all():
         prompt = prefill_attention_bound(
-            peaks, kv_precision, length, causal_pairs(length, back), *shape
+            peaks, kv_precision, length, causal_pairs(length, back), shape
         )
         prompt_ns = known.time_ns(prompt.ns, np.ones(len(n)), length)
-        rows = np.maximum(n, np.minimum(_TILE_ROWS * kv_heads / heads, length))
+        rows = np.maximum(n, np.minimum(_TILE_ROWS * shape.kv_heads / shape.heads, length))
         least_ns = _least_ns(known, peaks, kv_precision, shape)
         beyond = np.maximum(prompt_ns - least_ns, 0.0)
         computed = (rows / n) * beyond * (wanted.flops_ns / prompt.flops_ns)
         read = wanted.bytes_ns / _KV_READ_EFFICIENCY
-        first = prefill_attention_bound(peaks, kv_precision, n, causal_pairs(n, window), *shape)
+        first = prefill_attention_bound(
+            peaks, kv_precision, n, causal_pairs(n, shape.window), shape
+        )
         first_ns = known.time_ns(first.ns, np.ones(len(n)), n)
         later_ns = np.maximum(least_ns + np.maximum(computed, read), first_ns)
         time = np.where(whole, time, later_ns)
     return np.where(tokens > 0, time.reshape(tokens.shape), 0.0)
 
 
-def _least_ns(
-    known: Surface, peaks: Peaks, kv_precision: str, shape: tuple[int, int, int, int]
-) -> Floats:
+def _least_ns(known: Surface, peaks: Peaks, kv_precision: str, shape: HeadShape) -> Floats:
     """Time of the shortest prompt that was measured, float64[1]."""
     shortest, one = known.second[:1], np.ones(1)
-    bound = prefill_attention_bound(peaks, kv_precision, shortest, causal_pairs(shortest), *shape)
+    bound = prefill_attention_bound(peaks, kv_precision, shortest, causal_pairs(shortest), shape)
     return known.time_ns(bound.ns, one, shortest)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from vsim.sim.attention_run.prefill import chunks
 from vsim.sim.results.output import Result
-from vsim.sim.timing.step_cost import chunk, step_time_ns
+from vsim.sim.timing.step_time import chunk, step_time_ns
 
 from .small import COLUMNS, PAGE_BYTES, ROUND, run, trace
 

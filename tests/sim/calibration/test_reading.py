@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from tests.sim.calibration.fake_package import product_ms, write_package
 
-from vsim.sim.calibration.aiconfigurator import Measured, Package, find_package
+from vsim.sim.calibration.aiconfigurator import Package, find_package
+from vsim.sim.calibration.measured_files import Measured
 from vsim.sim.machine.kernel_tables import Curves
 from vsim.traces.faults import InputError
 

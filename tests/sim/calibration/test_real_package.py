@@ -13,6 +13,7 @@ from vsim.sim.calibration.held_out import scored
 from vsim.sim.commands.calibrate import TARGETS, calibrate
 from vsim.sim.machine.kernel_tables import read_kernel_tables
 from vsim.sim.timing.decode_attention import decode_attention_ns
+from vsim.sim.timing.head_shapes import HeadShape
 from vsim.sim.timing.products import product_ns
 
 CATALOGUE = Path(vsim.sim.machine.__file__).parent / "catalogue"
@@ -70,6 +71,6 @@ def test_the_tables_hold_the_package_s_own_rows() -> None:
         kept = row["window_size"] == 0 and row["step"] not in (3, 7)
         if shape == (16, 2, 128) and row["kv_cache_dtype"] == "fp8" and kept:
             time = decode_attention_ns(
-                tables, peaks, "fp8", row["batch_size"], row["step"] + 1, *shape
+                tables, peaks, "fp8", row["batch_size"], row["step"] + 1, HeadShape(*shape)
             )
             assert time == pytest.approx(row["latency"] * 1e6, rel=0.006)

@@ -8,7 +8,8 @@ from collections import deque
 from dataclasses import dataclass, replace
 
 from vsim.sim.timing.curve import line
-from vsim.sim.timing.step_cost import Batch, StepCost, step_time_ns
+from vsim.sim.timing.step_cost import StepCost
+from vsim.sim.timing.step_time import Batch, step_time_ns
 from vsim.traces.requests import Requests
 
 

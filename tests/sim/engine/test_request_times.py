@@ -13,7 +13,8 @@ from vsim.sim.engine.result import EngineResult
 from vsim.sim.engine.run import run_engine
 from vsim.sim.machine.loading import load_machine
 from vsim.sim.model.loading import load_model
-from vsim.sim.timing.step_cost import StepCost, chunk, step_cost, step_time_ns
+from vsim.sim.timing.step_cost import StepCost, step_cost
+from vsim.sim.timing.step_time import chunk, step_time_ns
 from vsim.traces.requests import Requests
 
 from .conftest import make_requests, make_state

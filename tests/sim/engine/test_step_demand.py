@@ -12,7 +12,8 @@ from vsim.sim.engine.entry import enter_begin_step
 from vsim.sim.engine.result import EngineResult
 from vsim.sim.engine.run import run_engine
 from vsim.sim.engine.state import State
-from vsim.sim.timing.step_cost import Batch, StepCost, step_time_ns
+from vsim.sim.timing.step_cost import StepCost
+from vsim.sim.timing.step_time import Batch, step_time_ns
 
 from .conftest import make_requests, make_state
 from .plain_server import batch_of

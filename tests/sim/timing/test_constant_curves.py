@@ -4,14 +4,8 @@ import pytest
 
 from vsim.sim.machine.loading import load_machine
 from vsim.sim.model.loading import load_model
-from vsim.sim.timing.step_cost import (
-    StepCost,
-    chunk,
-    decodes,
-    expert_read_bytes,
-    step_cost,
-    step_time_ns,
-)
+from vsim.sim.timing.step_cost import StepCost, expert_read_bytes, step_cost
+from vsim.sim.timing.step_time import chunk, decodes, step_time_ns
 
 # Llama-3.1-8B: 32 layers of 218,103,808 weights and two norms of 4,096; an LM head of 128,256 by
 # 4,096 behind a norm; all of 2 bytes. KV: 2 · 8 heads · 128 · 2 bytes in 32 layers.

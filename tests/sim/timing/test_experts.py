@@ -3,11 +3,11 @@ import pytest
 from tests.sim.timing.kernel_cases import PEAKS, made, tables
 
 from vsim.sim.machine.kernel_tables import Curves
-from vsim.sim.timing.experts import experts_bound, experts_ns
+from vsim.sim.timing.experts import ExpertShape, experts_bound, experts_ns
 
 FLOOR = 20_000.0
 TOKENS = [1, 64, 4096]
-MIXTRAL = (4096, 14336, 2, 8)
+MIXTRAL = ExpertShape(4096, 14336, 2, 8)
 
 
 def of_efficiency(
@@ -15,7 +15,7 @@ def of_efficiency(
 ) -> Curves:
     """Experts that reach these shares of bound and floor; one more shape takes the floor."""
     ns = [
-        (experts_bound(PEAKS, precision, TOKENS, *shape).ns + FLOOR) / share
+        (experts_bound(PEAKS, precision, TOKENS, ExpertShape(*shape)).ns + FLOOR) / share
         for shape, share in shares.items()
     ]
     far = np.full(len(TOKENS), np.nan)
@@ -27,20 +27,21 @@ def of_efficiency(
 
 
 def test_one_token_reads_the_experts_it_goes_to_and_many_read_all() -> None:
-    one, all_ = (experts_bound(PEAKS, "bf16", n, *MIXTRAL).bytes_ns for n in (1, 10_000))
+    one, all_ = (experts_bound(PEAKS, "bf16", n, MIXTRAL).bytes_ns for n in (1, 10_000))
     expert = 3 * 4096 * 14336 * 2
     assert one == pytest.approx((2 * expert + 2 * 4096 * 2) / 1000)
     assert all_ == pytest.approx((8 * expert + 10_000 * 2 * 4096 * 2) / 1000)
 
 
 def test_each_token_computes_three_matrices_of_each_of_its_experts() -> None:
-    bound = experts_bound(PEAKS, "bf16", 100, *MIXTRAL)
+    bound = experts_bound(PEAKS, "bf16", 100, MIXTRAL)
     assert bound.flops_ns == pytest.approx(100 * 2 * 6 * 4096 * 14336 / 1e6)
 
 
 def test_gpus_share_experts_by_width_or_by_number() -> None:
     alone, cut, dealt = (
-        experts_bound(PEAKS, "bf16", 5000, *MIXTRAL, *split) for split in ((1, 1), (4, 1), (1, 4))
+        experts_bound(PEAKS, "bf16", 5000, ExpertShape(*MIXTRAL[:4], *split))
+        for split in ((1, 1), (4, 1), (1, 4))
     )
     assert cut.flops_ns == pytest.approx(alone.flops_ns / 4)
     assert dealt.flops_ns == pytest.approx(alone.flops_ns / 4)
@@ -50,17 +51,17 @@ def test_gpus_share_experts_by_width_or_by_number() -> None:
 
 
 def test_a_measured_shape_gets_its_own_times_and_no_tokens_take_none() -> None:
-    curves = of_efficiency({(*MIXTRAL, 1, 1): 0.6, (*MIXTRAL, 8, 1): 0.3})
-    times = experts_ns(tables(curves), PEAKS, "bf16", [0, *TOKENS], *MIXTRAL, tensor=8)
+    curves = of_efficiency({MIXTRAL: 0.6, MIXTRAL._replace(tensor=8): 0.3})
+    times = experts_ns(tables(curves), PEAKS, "bf16", [0, *TOKENS], MIXTRAL._replace(tensor=8))
     assert times[0] == 0
     assert times[1:] == pytest.approx(np.exp(curves.log_ns[1, :, 0]))
 
 
 def test_a_distribution_that_was_not_measured_takes_the_other_one() -> None:
-    even = of_efficiency({(*MIXTRAL, 1, 1): 0.6})
-    skewed = of_efficiency({(*MIXTRAL, 1, 1): 0.4}, variant="power_law_1.2")
-    bound = experts_bound(PEAKS, "bf16", 64, *MIXTRAL).ns + FLOOR
-    asked = PEAKS, "bf16", 64, *MIXTRAL
+    even = of_efficiency({MIXTRAL: 0.6})
+    skewed = of_efficiency({MIXTRAL: 0.4}, variant="power_law_1.2")
+    bound = experts_bound(PEAKS, "bf16", 64, MIXTRAL).ns + FLOOR
+    asked = PEAKS, "bf16", 64, MIXTRAL
     assert experts_ns(tables(even), *asked) == pytest.approx(bound / 0.6)
     assert experts_ns(tables(even, skewed), *asked) == pytest.approx(bound / 0.4)
     both = experts_ns(tables(even, skewed), *asked, distribution="balanced")
@@ -69,14 +70,14 @@ def test_a_distribution_that_was_not_measured_takes_the_other_one() -> None:
 
 def test_fp8_experts_that_were_not_measured_take_block_scaled_ones_efficiency() -> None:
     found = tables(
-        of_efficiency({(*MIXTRAL, 1, 1): 0.6}),
-        of_efficiency({(*MIXTRAL, 1, 1): 0.5}, precision="fp8_block"),
+        of_efficiency({MIXTRAL: 0.6}),
+        of_efficiency({MIXTRAL: 0.5}, precision="fp8_block"),
     )
-    bound = experts_bound(PEAKS, "fp8", 64, *MIXTRAL).ns + FLOOR
-    assert experts_ns(found, PEAKS, "fp8", 64, *MIXTRAL) == pytest.approx(bound / 0.5)
+    bound = experts_bound(PEAKS, "fp8", 64, MIXTRAL).ns + FLOOR
+    assert experts_ns(found, PEAKS, "fp8", 64, MIXTRAL) == pytest.approx(bound / 0.5)
 
 
 def test_time_grows_with_tokens_beyond_what_was_measured() -> None:
-    curves = tables(of_efficiency({(*MIXTRAL, 1, 1): 0.6}))
-    times = experts_ns(curves, PEAKS, "bf16", np.geomspace(1, 1e6, 50), *MIXTRAL)
+    curves = tables(of_efficiency({MIXTRAL: 0.6}))
+    times = experts_ns(curves, PEAKS, "bf16", np.geomspace(1, 1e6, 50), MIXTRAL)
     assert (np.diff(times) > 0).all()

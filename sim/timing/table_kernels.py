@@ -1,0 +1,130 @@
+"""`TableKernels`: times of kernels from measured tables."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from numpy.typing import ArrayLike
+
+from vsim.sim.machine.kernel_tables import KernelTables
+from vsim.sim.timing.collectives import (
+    Collective,
+    Exchange,
+    Mode,
+    collective_ns,
+    expert_exchange_ns,
+)
+from vsim.sim.timing.constant_kernels import ConstantKernels
+from vsim.sim.timing.decode_attention import decode_attention_ns, decode_attention_surface
+from vsim.sim.timing.efficiency import Surface
+from vsim.sim.timing.experts import DISTRIBUTIONS, ExpertShape, experts_ns, experts_surface
+from vsim.sim.timing.head_shapes import HeadShape
+from vsim.sim.timing.prefill_attention import prefill_attention_ns, prefill_attention_surface
+from vsim.sim.timing.products import product_ns, product_surface
+from vsim.sim.timing.roofline import Floats, Peaks
+from vsim.traces.schema import KERNELS
+
+
+@dataclass(frozen=True, slots=True)
+class TableKernels:
+    """Times from measured tables, and from constants for kernels that these lack. See `Kernels`.
+
+    It keeps the efficiencies of shapes that it was asked for, and changes in nothing else.
+
+    Args:
+        tables: what was measured.
+        peaks: the GPU's; a table's efficiencies are taken against them.
+        constants: for kernels that were not measured.
+    """
+
+    tables: KernelTables
+    peaks: Peaks
+    constants: ConstantKernels
+    _lacking: frozenset[str] = field(init=False)
+    _known: dict[tuple[object, ...], Surface] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lacking = frozenset(name for name in KERNELS if not self.tables.has(name))
+        object.__setattr__(self, "_lacking", lacking)
+
+    @property
+    def source(self) -> str:
+        """Where the times are from."""
+        about = self.tables.metadata
+        return f"tables of {about.get('device', '?')} under {about.get('versions', '?')}"
+
+    @property
+    def rough(self) -> Sequence[str]:
+        """Those that the tables lack."""
+        return tuple(name for name in KERNELS if name in self._lacking)
+
+    def product_ns(self, precision: str, m: ArrayLike, n: int, k: int) -> Floats:
+        """See `Kernels`."""
+        if "products" in self._lacking:
+            return self.constants.product_ns(precision, m, n, k)
+        known = self._surface(product_surface, precision, n, k)
+        return product_ns(self.tables, self.peaks, precision, m, n, k, known)
+
+    def decode_attention_ns(
+        self,
+        kv_precision: str,
+        batch: ArrayLike,
+        context_tokens_mean: ArrayLike,
+        shape: HeadShape,
+    ) -> Floats:
+        """See `Kernels`."""
+        asked = kv_precision, batch, context_tokens_mean, shape
+        if "decode_attention" in self._lacking:
+            return self.constants.decode_attention_ns(*asked)
+        known = self._surface(decode_attention_surface, kv_precision, shape)
+        return decode_attention_ns(self.tables, self.peaks, *asked, known)
+
+    def prefill_attention_ns(
+        self, kv_precision: str, new_tokens: ArrayLike, pairs: ArrayLike, shape: HeadShape
+    ) -> Floats:
+        """See `Kernels`."""
+        asked = kv_precision, new_tokens, pairs, shape
+        if "prefill_attention" in self._lacking:
+            return self.constants.prefill_attention_ns(*asked)
+        known = self._surface(prefill_attention_surface, kv_precision, shape)
+        return prefill_attention_ns(self.tables, self.peaks, *asked, known)
+
+    def experts_ns(
+        self,
+        precision: str,
+        tokens: ArrayLike,
+        shape: ExpertShape,
+        distribution: str = DISTRIBUTIONS[0],
+    ) -> Floats:
+        """See `Kernels`."""
+        asked = precision, tokens, shape, distribution
+        if "experts" in self._lacking:
+            return self.constants.experts_ns(*asked)
+        known = self._surface(experts_surface, precision, shape, distribution)
+        return experts_ns(self.tables, self.peaks, *asked, known)
+
+    def collective_ns(self, collective: Collective, gpus: int, size_bytes: ArrayLike) -> Floats:
+        """See `Kernels`."""
+        if collective in self._lacking:
+            return self.constants.collective_ns(collective, gpus, size_bytes)
+        return collective_ns(self.tables, collective, gpus, size_bytes)
+
+    def expert_exchange_ns(
+        self,
+        direction: Exchange,
+        tokens: ArrayLike,
+        hidden: int,
+        experts_per_token: int,
+        expert_parallel: int,
+        mode: Mode = "low_latency",
+    ) -> Floats:
+        """See `Kernels`."""
+        asked = direction, tokens, hidden, experts_per_token, expert_parallel, mode
+        if direction in self._lacking:
+            return self.constants.expert_exchange_ns(*asked)
+        return expert_exchange_ns(self.tables, *asked)
+
+    def _surface(self, make: Callable[..., Surface], *asked: object) -> Surface:
+        key = (make, *asked)
+        if key not in self._known:
+            self._known[key] = make(self.tables, self.peaks, *asked)
+        return self._known[key]
