@@ -1,12 +1,12 @@
 """`commit`: the state after a step ended; and what happens when transfers have arrived."""
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
-from vsim.sim.engine.admission import finish_loading
 from vsim.sim.engine.calls import reclaim
 from vsim.sim.engine.demand import account_pages, account_step, open_step
 from vsim.sim.engine.emitting import emit
 from vsim.sim.engine.fluid import start_flow
 from vsim.sim.engine.free_slots import hbm
+from vsim.sim.engine.incoming import finish_loading
 from vsim.sim.engine.layout import ATTEND, COMPUTE, COPY, FAIR, INBOUND, World
 from vsim.sim.engine.pages import close_copy, tier_of, unpin, write_through
 from vsim.sim.engine.planning import leave_running
@@ -161,7 +161,7 @@ def deliver(w: World, i: int, now: int) -> None:
             for i in range(n):
                 page = target + i * step
                 if w.holds[page] >= 0:
-                    write_through(w, target_tier, page, wide(w.holds[page]))
+                    write_through(w, target_tier, page)
                 unpin(w, target_tier, page)
                 unpin(w, source_tier, source + i * step)
         else:

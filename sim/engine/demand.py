@@ -221,13 +221,11 @@ def begin_step(w: World, now: int) -> int:
 
 @borrowing_inline
 def account_idle(w: World, now: int) -> None:
-    """Book the time in which no step ran on what it was waiting for."""
+    """Book the time in which no step ran on what it was waiting for, if not for a request."""
     idle = now - w.c[0].idle_from
-    if w.c[0].idle_cause == 0:
-        w.c[0].time_idle += idle
-    elif w.c[0].idle_cause == 1:
+    if w.c[0].idle_cause == 1:
         w.c[0].time_idle_transfers += idle
-    else:
+    elif w.c[0].idle_cause == 2:
         w.c[0].time_idle_capacity += idle
     w.c[0].idle_from = -1
 

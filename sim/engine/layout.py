@@ -83,7 +83,7 @@ CONTROL = _record(
     "prefetched prefetch_used unstuck through_skipped recomputed_tokens flow_events stalls "
     "peak_running time_arithmetic time_launch time_communication time_compute time_weights time_kv "
     "time_small "
-    "time_vmm time_idle time_idle_transfers time_idle_capacity "
+    "time_vmm time_idle_transfers time_idle_capacity "
     "reserved_high reserved_low used_high used_low held_tokens used_tokens budget_left "
     "lower_attends waits ranked stacked batch_prompt batch_step failed overflowed",
 )

@@ -34,6 +34,21 @@ def page_key(w: World, request: int, page: int) -> int:
     return int(w.ids[w.r[request].key_offset + page // ratio] * ratio + page % ratio)
 
 
+@borrowing_inline
+def find(w: World, key: int, first: int) -> int:
+    """The highest tier from `first` on that holds a key, or -1."""
+    for tier in range(first, w.c[0].tiers):
+        if w.at[tier * w.c[0].keys + key] >= 0:
+            return tier
+    return -1
+
+
+@borrowing_inline
+def pages_of(w: World, tokens: int) -> int:
+    """Pages that so many tokens take, the last perhaps in part."""
+    return int((tokens + w.c[0].page_tokens - 1) // w.c[0].page_tokens)
+
+
 @borrowing_kernel
 def index_slot(w: World, tier: int, slot: int, key: int) -> None:
     """Make a slot findable under a key; the slot must have at least one user."""
@@ -95,17 +110,22 @@ def flows_are_full(w: World) -> bool:
 @borrowing_kernel
 def schedule_copy(w: World, source_tier: int, source: int, target_tier: int, target: int) -> None:
     """Add one page to the copy of this step between two tiers. Both slots are already pinned."""
-    path = source_tier * w.c[0].tiers + target_tier
     w.source[target] = source
-    w.chain[target] = -1
     w.flags[target] |= INBOUND
+    gather(w, source_tier * w.c[0].tiers + target_tier, target, target, wide(1))
+
+
+@borrowing_inline
+def gather(w: World, path: int, first: int, last: int, count: int) -> None:
+    """Put targets, chained from `first` to `last`, behind those gathered for a path."""
     if w.p[path].pages == 0:
-        w.p[path].first = target
+        w.p[path].first = first
     else:
-        w.chain[w.p[path].last] = target
-    w.p[path].last = target
-    w.p[path].pages += 1
-    w.c[0].pending += 1
+        w.chain[w.p[path].last] = first
+    w.chain[last] = -1
+    w.p[path].last = last
+    w.p[path].pages += count
+    w.c[0].pending += count
 
 
 @borrowing_kernel
@@ -238,24 +258,36 @@ def publish_page(w: World, request: int, page: int) -> int:
         for i in range(first, min(first + n_parts - 1, offset + w.r[request].parts)):
             w.part_page[w.parts[i]] = key
     if not w.c[0].prompt_only or (page + 1) * w.c[0].page_tokens <= w.r[request].prompt:
-        write_through(w, tier, slot, key)
+        write_through(w, tier, slot)
     return key
 
 
 @borrowing_kernel
-def write_through(w: World, tier: int, slot: int, key: int) -> None:
-    """Copy a page that just became complete in a tier to the tier below, if that one asks."""
+def write_through(w: World, tier: int, slot: int) -> None:
+    """Copy a findable page that is new in a tier to the tier below, if that one asks for it."""
     below = w.t[tier].next_tier
     if below < 0 or not w.t[below].through or w.t[below].worthless:
         return
-    if w.at[below * w.c[0].keys + key] >= 0:
+    if w.at[below * w.c[0].keys + w.holds[slot]] >= 0:
         return
     if flows_are_full(w) or not make_room(w, below, wide(1)):
         w.c[0].through_skipped += 1
         return
-    target = take_free(w, below)
+    pin(w, tier, slot)
+    write_below(w, tier, slot)
+
+
+@borrowing_kernel
+def write_below(w: World, tier: int, slot: int) -> None:
+    """Copy a pinned page into a free slot of the tier below; the pin passes to the transfer."""
+    write_into(w, tier, slot, take_free(w, w.t[tier].next_tier))
+
+
+@borrowing_kernel
+def write_into(w: World, tier: int, slot: int, target: int) -> None:
+    """The same into a slot that was taken there."""
+    below = w.t[tier].next_tier
     inherit(w, slot, target)
     w.ref[target] = 1
-    index_slot(w, below, target, key)
-    pin(w, tier, slot)
+    index_slot(w, below, target, wide(w.holds[slot]))
     schedule_copy(w, tier, slot, below, target)

@@ -1,30 +1,23 @@
 """`plan`: what the next step does: its batch, its pages, its copies."""
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
-from vsim.sim.engine.admission import (
-    REFUSED,
-    RUNS,
-    admit,
-    chunk_tokens,
-    end_wait,
-    prefetch,
-    still_refused,
-    swap_in,
-    wait_for_pages,
-)
+from vsim.sim.engine.admission import admit, chunk_tokens
 from vsim.sim.engine.batch_sums import sum_step
 from vsim.sim.engine.calls import make_room, on_remove, reclaim
 from vsim.sim.engine.class_marks import next_marked
 from vsim.sim.engine.demand import account_idle, account_pages
 from vsim.sim.engine.emitting import emit
 from vsim.sim.engine.free_slots import hbm, take_free
+from vsim.sim.engine.incoming import prefetch, swap_in
 from vsim.sim.engine.layout import CAPACITY, INBOUND, LEAVING, RUNNING, WRITE_BACK, World
 from vsim.sim.engine.pages import (
     append_run,
     close_copy,
+    find,
     flows_are_full,
     index_slot,
     inherit,
+    pages_of,
     pages_within_reach,
     pin,
     schedule_copy,
@@ -38,7 +31,16 @@ from vsim.sim.engine.queues import (
     pop_ready,
     preemption_victim,
     push_front,
+    ready_place,
     reveal,
+)
+from vsim.sim.engine.refusals import (
+    REFUSED,
+    RUNS,
+    begin_wait,
+    end_wait,
+    still_refused,
+    wait_for_pages,
 )
 from vsim.sim.engine.runs import owe_pages, release_pages
 from vsim.sim.engine.static_batch import plan_batch
@@ -105,8 +107,7 @@ def close_copies(w: World) -> None:
 @borrowing_inline
 def chunk_pages(w: World, request: int, tokens: int) -> int:
     """Pages a request lacks to compute `tokens` more."""
-    end = w.r[request].computed + tokens
-    return int((end + w.c[0].page_tokens - 1) // w.c[0].page_tokens - w.r[request].held)
+    return int(pages_of(w, w.r[request].computed + tokens) - w.r[request].held)
 
 
 @borrowing_kernel
@@ -141,9 +142,7 @@ def grow_running(w: World, now: int) -> bool:
             if w.c[0].fail_cause == WRITE_BACK:
                 tokens = 0
                 w.c[0].stalls += 1
-                if w.r[request].wait_from < 0:
-                    w.r[request].wait_from = now
-                    w.r[request].wait_cause = WRITE_BACK
+                begin_wait(w, request, now)
                 break
             preempted = True
             index = preemption_victim(w)
@@ -216,7 +215,7 @@ def swap_out(w: World, request: int) -> bool:
             continue
         key = wide(w.holds[slot])
         if key >= 0:
-            below = copy_below(w, key)
+            below = find(w, key, wide(1))
             if below >= 0:
                 target = w.at[below * w.c[0].keys + key]
                 pin(w, below, target)
@@ -234,15 +233,6 @@ def swap_out(w: World, request: int) -> bool:
         w.table[base + i] = target
         schedule_copy(w, hbm(), slot, tier, target)
     return True
-
-
-@borrowing_inline
-def copy_below(w: World, key: int) -> int:
-    """The highest tier under HBM that holds a key, or -1."""
-    for tier in range(1, w.c[0].tiers):
-        if w.at[tier * w.c[0].keys + key] >= 0:
-            return tier
-    return -1
 
 
 @borrowing_inline
@@ -300,8 +290,7 @@ def admit_requests(w: World, now: int) -> None:
             tokens = chunk_tokens(w, request, budget)
             if not take_pages(w, request, tokens):
                 tokens = 0
-                w.r[request].wait_from = now
-                w.r[request].wait_cause = w.c[0].fail_cause
+                begin_wait(w, request, now)
         else:
             return
         join_running(w, request, tokens, now)
@@ -317,12 +306,10 @@ def make_way(w: World, needy: int) -> bool:
     if w.c[0].running > 0:
         return False
     if w.c[0].ready >= 2:
-        at = w.c[0].ready_head + w.c[0].ready - 1
-        if at >= w.c[0].ready_room:
-            at -= w.c[0].ready_room
         w.c[0].ready -= 1
-        give_back(w, w.ready[at])
-        push_front(w, w.ready[at])
+        youngest = wide(w.ready[ready_place(w, w.c[0].ready)])
+        give_back(w, youngest)
+        push_front(w, youngest)
         return True
     if w.c[0].loading + w.c[0].flows + w.c[0].out + w.c[0].pending > 0:
         return False

@@ -9,6 +9,7 @@ from vsim.sim.engine.class_heaps import (
 )
 from vsim.sim.engine.class_marks import mark, unmark
 from vsim.sim.engine.layout import FAIR, LOADING, NEVER, PRIORITY, REJECTED, WAITING, World
+from vsim.sim.engine.pages import pages_of
 
 
 @borrowing_inline
@@ -86,9 +87,7 @@ def arrive(w: World, request: int, now: int) -> None:
     w.r[request].arrival = now
     w.c[0].blocked = 0
     w.c[0].prefetch_idle = 0
-    pages = (w.r[request].prompt + w.r[request].output + w.c[0].page_tokens - 1) // w.c[
-        0
-    ].page_tokens
+    pages = pages_of(w, w.r[request].prompt + w.r[request].output)
     room = w.t[0].capacity
     if (w.c[0].spill or w.c[0].balanced) and not w.c[0].static:
         for tier in range(1, w.c[0].tiers):
@@ -175,13 +174,18 @@ def preemption_victim(w: World) -> int:
 
 
 @borrowing_inline
+def ready_place(w: World, i: int) -> int:
+    """Where on the ring the ready request lies that comes after i others."""
+    at = w.c[0].ready_head + i
+    if at >= w.c[0].ready_room:
+        at -= w.c[0].ready_room
+    return int(at)
+
+
+@borrowing_inline
 def push_ready(w: World, request: int) -> None:
     """A request's pages have all come."""
-    ring = w.c[0].ready_room
-    at = w.c[0].ready_head + w.c[0].ready
-    if at >= ring:
-        at -= ring
-    w.ready[at] = request
+    w.ready[ready_place(w, w.c[0].ready)] = request
     w.c[0].ready += 1
     w.r[request].state = LOADING
 

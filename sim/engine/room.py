@@ -2,15 +2,9 @@
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.calls import victim
-from vsim.sim.engine.free_slots import give_free, take_free, take_run
+from vsim.sim.engine.free_slots import give_free, take_run
 from vsim.sim.engine.layout import CAPACITY, DEFERRED, LEAVING, WRITE_BACK, World
-from vsim.sim.engine.pages import (
-    flows_are_full,
-    index_slot,
-    inherit,
-    schedule_copy,
-    unpin,
-)
+from vsim.sim.engine.pages import flows_are_full, unpin, write_below, write_into
 from vsim.sim.eviction.state import LRU
 
 
@@ -164,10 +158,7 @@ def write_run(w: World, tier: int, slot: int, count: int) -> None:
         for _ in range(taken):
             w.ref[slot] = 1
             w.flags[slot] = LEAVING
-            inherit(w, slot, target)
-            w.ref[target] = 1
-            index_slot(w, below, target, wide(w.holds[slot]))
-            schedule_copy(w, tier, slot, below, target)
+            write_into(w, tier, slot, target)
             slot = wide(w.links[slot].next)
             target += step
         left -= taken
@@ -248,17 +239,6 @@ def leave(w: World, tier: int, slot: int) -> None:
 def transfers_are_under_way(w: World) -> bool:
     """Whether any page is on its way, or about to be."""
     return bool(w.c[0].flows + w.c[0].out + w.c[0].pending > 0)
-
-
-@borrowing_kernel
-def write_below(w: World, tier: int, slot: int) -> None:
-    """Copy a pinned page into a free slot of the tier below; the pin passes to the transfer."""
-    below = w.t[tier].next_tier
-    target = take_free(w, below)
-    inherit(w, slot, target)
-    w.ref[target] = 1
-    index_slot(w, below, target, wide(w.holds[slot]))
-    schedule_copy(w, tier, slot, below, target)
 
 
 @borrowing_inline

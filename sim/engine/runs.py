@@ -13,6 +13,7 @@ from vsim.sim.engine.calls import on_hit
 from vsim.sim.engine.free_slots import hbm, take_run
 from vsim.sim.engine.layout import INBOUND, LEAVING, PREFETCHED, World
 from vsim.sim.engine.pages import (
+    gather,
     index_slot,
     inherit,
     page_key,
@@ -273,14 +274,7 @@ def schedule_run(
         w.source[target + i] = source + i
         w.chain[target + i] = target + i + 1
         w.flags[target + i] |= INBOUND
-    if w.p[path].pages == 0:
-        w.p[path].first = target
-    else:
-        w.chain[w.p[path].last] = target
-    w.p[path].last = target + count - 1
-    w.chain[target + count - 1] = -1
-    w.p[path].pages += count
-    w.c[0].pending += count
+    gather(w, path, target, target + count - 1, count)
 
 
 @borrowing_kernel

@@ -8,7 +8,7 @@ Yu et al., Orca, OSDI 2022, section 3, describes and replaces).
 from vsim.sim.compiled import borrowing_kernel
 from vsim.sim.engine.batch_sums import add_attention, clear_sums
 from vsim.sim.engine.layout import RUNNING, World
-from vsim.sim.engine.pages import append_page
+from vsim.sim.engine.pages import append_page, pages_of
 from vsim.sim.engine.queues import count_running, next_group, pop_head
 
 
@@ -17,13 +17,12 @@ def form_batch(w: World, now: int) -> None:
     """Take waiting requests as long as all of them, padded, fit."""
     prompt = 0
     output = 0
-    page_tokens = w.c[0].page_tokens
     while w.c[0].waiting > 0 and w.c[0].running < w.c[0].max_running:
         group = next_group(w)
         request = w.g[group].head
         longest_prompt = max(prompt, w.r[request].prompt)
         longest_output = max(output, w.r[request].output)
-        pages = (longest_prompt + longest_output + page_tokens - 1) // page_tokens
+        pages = pages_of(w, longest_prompt + longest_output)
         if pages > w.c[0].row_pages or pages * (w.c[0].running + 1) > w.t[0].capacity:
             break
         prompt = longest_prompt
@@ -35,7 +34,7 @@ def form_batch(w: World, now: int) -> None:
         count_running(w, group)
         w.r[request].state = RUNNING
         w.r[request].admitted = now
-    pages = (prompt + output + page_tokens - 1) // page_tokens
+    pages = pages_of(w, prompt + output)
     for i in range(w.c[0].running):
         request = w.run[i]
         w.c[0].free_rows -= 1
