@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import typer
-import vsim_app
+from tests.command_line import run
 
 from vsim.sim.commands import command_line as sim_commands
 from vsim.sim.scenario.scenario import schema_text
@@ -54,14 +54,6 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "loaded: []" in shown.stdout
     assert "Usage" in shown.stdout
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr("sys.argv", ["vsim", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        vsim_app.main()
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
 
 
 def test_schema_prints_the_schema(

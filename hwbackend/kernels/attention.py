@@ -46,7 +46,6 @@ class Attention:
         starts = starts.cuda()
         tokens, longest = int(new.sum()), max(k for _, k in lengths)
         width = max(SERVER_TOKENS, longest) // BLOCK
-        need = -(-longest // BLOCK)
         table = torch.zeros(len(lengths), width, dtype=torch.int32, device="cuda")
         pool = torch.randperm(len(self.cache), device="cuda", dtype=torch.int32)
         at = 0
@@ -54,7 +53,7 @@ class Attention:
             blocks = -(-k // BLOCK)
             table[row, :blocks] = pool[at : at + blocks]
             at += blocks
-        assert at <= len(pool), need
+        assert at <= len(pool), f"{batch} takes {at} blocks of {len(pool)}"
         q = torch.randn(tokens, self.heads[0], HEAD_DIM, dtype=torch.bfloat16, device="cuda")
         out = torch.full_like(q, torch.nan)
         k_cache, v_cache = self.cache.unbind(1)

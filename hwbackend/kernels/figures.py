@@ -12,11 +12,10 @@ import numpy as np
 import pyarrow as pa
 
 from vsim.hwbackend.kernels.attention_cases import PREFIXES
-from vsim.hwbackend.kernels.shapes import LAYERS, PRODUCTS
+from vsim.hwbackend.kernels.shapes import KV_HEADS, LAYERS, PRODUCTS
 from vsim.hwbackend.servers.summary import markdown
 
 Row = Mapping[str, Any]
-KV_HEADS: Final = 8
 SHOWN_PREFILLS: Final = (128, 256, 512, 1024, 2048, 4096, 8192)
 SHOWN_PREFIXES: Final = (0, 2048, 8192, 16384, 65536)
 SHOWN_DECODES: Final = (1, 8, 16, 32, 96, 160, 256)

@@ -81,7 +81,7 @@ def run(out: Path, only: tuple[str, ...], until_s: float) -> int:
                     count += 1
                     if time.time() > until_s:
                         raise TimeoutError("out of time")
-            except Exception:  # noqa: BLE001 # device time is short: the other parts still count
+            except Exception:  # noqa: BLE001  # device time is short: the other parts still count
                 failed += 1
                 traceback.print_exc(limit=-6)
             torch.cuda.empty_cache()

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from vsim.hwbackend.servers.summary import markdown
+from vsim.hwbackend.servers.summary import files_of_runs, markdown
 from vsim.traces.server_runs import Run, read_run
 
 LENGTHS: Final = (128, 256, 384, 512, 640, 768, 1024, 1536, 2048)  # beyond these the GPU is slower
@@ -95,9 +95,7 @@ def _alone_cells(found: dict[int, tuple[float, float, float, float]]) -> Iterato
 def host_tables(folder: Path) -> tuple[str, str]:
     """Return two tables in Markdown: prompts alone by length, and steps under chat."""
     alone, chat = [], []
-    for path in sorted(folder.glob("*.arrow")):
-        if path.name.endswith(".steps.arrow"):
-            continue
+    for path in files_of_runs(folder):
         run = read_run(path)
         name = f"`{run.metadata['run']}`"
         if run.metadata["workload"] in ("alone", "alone_middle"):

@@ -105,7 +105,7 @@ class StepLog:
         """Make the factory that vLLM is given as one of its `stat_loggers`."""
         log = self
 
-        class Logger(StatLoggerBase):  # type: ignore[misc] # vLLM has no types here
+        class Logger(StatLoggerBase):  # type: ignore[misc]  # vLLM has no types here
             def __init__(self, vllm_config: Any, engine_index: int = 0) -> None:
                 pass
 

@@ -221,7 +221,7 @@ def main() -> None:
     for name in ("TRITON_CACHE_DIR", "VLLM_CACHE_ROOT"):
         os.environ.setdefault(name, str(Path(tempfile.gettempdir()) / name.lower()))
         Path(os.environ[name]).mkdir(parents=True, exist_ok=True)
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] # it is a text stream
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it is a text stream
     import uvloop  # the server's event loop; vLLM brings it
 
     only = None if options.tables is None else options.tables.split(",")

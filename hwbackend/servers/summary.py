@@ -100,10 +100,14 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
+def files_of_runs(folder: Path) -> list[Path]:
+    """Return a folder's files of runs in order of name, without those of their steps."""
+    return sorted(p for p in folder.glob("*.arrow") if not p.name.endswith(".steps.arrow"))
+
+
 def summaries(folder: Path) -> tuple[str, str]:
     """Return two tables in Markdown: all runs, and their repeats' spread."""
-    names = sorted(p for p in folder.glob("*.arrow") if not p.name.endswith(".steps.arrow"))
-    runs = [read_run(path) for path in names]
+    runs = [read_run(path) for path in files_of_runs(folder)]
     head = ("run", *(f"{name}: means · a median request, %" for name in ("TTFT", "TPOT", "E2E")))
     return markdown(HEAD, [_row(run) for run in runs]), markdown(head, spread(runs))
 

@@ -13,6 +13,7 @@ from vsim.sim.placement.retention import Seen
 from vsim.sim.placement.scenario import SelectionSettings
 from vsim.sim.scenario.applicability import refuse_all
 from vsim.sim.scenario.scenario import OneSelection, Workload
+from vsim.sim.scenario.workload import queued_requests
 from vsim.traces.attention import AttentionTrace, read_attention
 from vsim.traces.faults import Fault, InputError
 from vsim.traces.page_reads import PageReads
@@ -50,24 +51,8 @@ class Batch:
 
     def requests(self) -> Requests:
         """The requests as a trace: all arrive at 0, and the prompt gives the first output token."""
-        n = len(self)
-        zeros, none = np.zeros(n, np.int64), np.full(n, -1, np.int64)
-        return Requests(
-            id=np.arange(n, dtype=np.int64),
-            arrival_ns=zeros,
-            prompt_tokens=self.prompt_tokens,
-            output_tokens=zeros + self.steps + 1,
-            session=none,
-            parent=none,
-            think_ns=none,
-            tenant=np.zeros(n, np.int32),
-            tenant_names=("",),
-            priority=np.zeros(n, np.int32),
-            prefix_offsets=np.zeros(n + 1, np.int64),
-            prefix_ids=np.zeros(0, np.int64),
-            block_tokens=0,
-            source=self.reads.source,
-        )
+        output_tokens = np.full(len(self), self.steps + 1, np.int64)
+        return queued_requests(self.prompt_tokens, output_tokens, self.reads.source)
 
 
 def load_batch(workload: Workload, model: Model, kv: Precision, base: Path) -> Batch:

@@ -9,12 +9,9 @@ import numpy as np
 from vsim.sim.fidelity.errors import GAPS, Errors, Total
 from vsim.sim.fidelity.measured import MeasuredRun
 from vsim.sim.fidelity.prediction import Prediction
-from vsim.sim.fidelity.scoring import errors_of
+from vsim.sim.fidelity.scoring import errors_of, rates
 
-_SUMMARISED: Final[Mapping[str, str]] = {
-    "ttft": "ttft_ms", "tpot": "tpot_ms", "itl": "itl_ms", "e2e": "e2e_ms",
-    "queue": "admission_wait_ms",
-}  # fmt: skip
+_TITLES: Final[Mapping[str, str]] = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2e": "E2E"}
 _MS_PER_S: Final = 1e3
 
 
@@ -92,7 +89,7 @@ def compare(
 def _figures(
     run: MeasuredRun, predictions: Sequence[Prediction], errors: Errors
 ) -> Iterator[Figure]:
-    for latency, title in (("ttft", "TTFT"), ("tpot", "TPOT"), ("itl", "ITL"), ("e2e", "E2E")):
+    for latency, title in _TITLES.items():
         if latency == "itl":
             yield from _gaps(run, predictions)
         elif (found := errors.latencies.get(latency)) is not None:
@@ -101,14 +98,8 @@ def _figures(
                 yield Figure(f"{title} {name}", "ms", *both)
     yield _mean("makespan", "s", errors.makespan_s)
     spans = errors.makespan_s
-    measured = (
-        len(repeat) / span if span else 0.0
-        for repeat, span in zip(run.repeats, spans.measured, strict=True)
-    )
-    predicted = (
-        int(p.served.sum()) / span if span else 0.0
-        for p, span in zip(predictions, spans.predicted, strict=True)
-    )
+    measured = rates([len(repeat) for repeat in run.repeats], spans.measured)
+    predicted = rates([int(p.served.sum()) for p in predictions], spans.predicted)
     yield _mean("requests", "1/s", Total(tuple(measured), tuple(predicted)))
     yield _mean("output", "tokens/s", errors.output_tokens_per_s)
     yield from _hits(run, predictions, errors)
@@ -172,11 +163,11 @@ def _counted_hits(run: MeasuredRun) -> dict[str, float]:
 def _counted(run: MeasuredRun, summary: Mapping[str, Any]) -> Iterator[Figure]:
     """What a server counted over all of its requests, beside a prediction's summary."""
     counters = run.counters
-    titles = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2e": "E2E", "queue": "queue"}
-    for name, key in _SUMMARISED.items():
+    latencies = ((name, title, f"{name}_ms") for name, title in _TITLES.items())
+    for name, title, key in (*latencies, ("queue", "queue", "admission_wait_ms")):
         count = counters.get(f"{name}_count", 0.0)
         measured = _MS_PER_S * counters[f"{name}_sum_s"] / count if count else None
-        yield Figure(f"{titles[name]} mean", "ms", measured, summary.get(key, {}).get("mean"))
+        yield Figure(f"{title} mean", "ms", measured, summary.get(key, {}).get("mean"))
     tokens = summary.get("tokens", {})
     completed = summary.get("requests", {}).get("completed")
     yield Figure("requests completed", "", counters.get("requests"), completed)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from vsim.sim.fidelity.measured import Int64s, MeasuredRun, MeasuredThroughput, Repeat
 from vsim.sim.fidelity.scenario_for import Pacing, scenario_for
 from vsim.sim.scenario.scenario import Scenario
+from vsim.sim.scenario.workload import queued_requests
 from vsim.sim.simulation import simulate
 from vsim.traces.arrow_arrays import integers
 from vsim.traces.requests import Requests
@@ -97,23 +98,8 @@ def _queued(measured: MeasuredThroughput) -> Requests:
     """Equal requests that all arrive at 0, and share nothing."""
     lengths = measured.prompt_tokens, measured.output_tokens
     count = QUEUED_BY_LENGTHS.get(lengths, _QUEUED)
-    none, zeros = np.full(count, -1, np.int64), np.zeros(count, np.int64)
-    return Requests(
-        id=np.arange(count),
-        arrival_ns=zeros,
-        prompt_tokens=np.full(count, measured.prompt_tokens, np.int64),
-        output_tokens=np.full(count, measured.output_tokens, np.int64),
-        session=none,
-        parent=none,
-        think_ns=none,
-        tenant=np.zeros(count, np.int32),
-        tenant_names=("",),
-        priority=np.zeros(count, np.int32),
-        prefix_offsets=np.zeros(count + 1, np.int64),
-        prefix_ids=np.empty(0, np.int64),
-        block_tokens=0,
-        source=measured.name,
-    )
+    prompt, output = (np.full(count, tokens, np.int64) for tokens in lengths)
+    return queued_requests(prompt, output, measured.name)
 
 
 def _predict(scenario: Scenario, repeat: Repeat, folder: Path) -> Prediction:

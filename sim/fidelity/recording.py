@@ -73,7 +73,7 @@ def _gpus(value: object, file: str) -> int:
 
 def _number(value: object) -> float | None:
     good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if good else None  # type: ignore[arg-type] # a number by now
+    return float(value) if good else None  # type: ignore[arg-type]  # a number by now
 
 
 def _group(run: Run, name: str) -> Mapping[str, Any]:
@@ -100,18 +100,13 @@ def _repeat(run: Run, repeat: int) -> Repeat:
     metadata = {"vsim.block_tokens": run.metadata["block_tokens"], "vsim.source": source}
     requests = requests_from_table(trace.replace_schema_metadata(metadata), run.file)
     table = run.repeats[repeat]
-    places = np.argsort(integers(table.column("id")), kind="stable")
-    rows = places[np.searchsorted(integers(table.column("id"))[places], requests.id)]
+    ids = integers(table.column("id"))
+    places = np.argsort(ids, kind="stable")
+    rows = places[np.searchsorted(ids[places], requests.id)]
     steps = _number(_of_repeat(run, "statistics", repeat).get("steps"))
-    columns = {name: integers(table.column(name))[rows] for name in _MEASURED}
     return Repeat(
         requests,
-        scheduled_ns=columns["scheduled_ns"],
-        first_token_ns=columns["first_token_ns"],
-        last_token_ns=columns["last_token_ns"],
-        gpu_hit_tokens=columns["gpu_hit_tokens"],
-        host_hit_tokens=columns["host_hit_tokens"],
-        preemptions=columns["preemptions"],
+        **{name: integers(table.column(name))[rows] for name in _MEASURED},
         gaps_ms=_gaps_ms(run, repeat),
         steps=None if steps is None else int(steps),
     )

@@ -43,22 +43,18 @@ def header_of(file: TraceFile) -> list[str]:
 
 def is_requests_table(header: Sequence[str]) -> bool:
     """Say whether a table's columns are those of measured requests."""
-    return {"prompt_tokens", "output_tokens"} <= set(header) and all(
+    return set(_LENGTHS) <= set(header) and all(
         _time_column(header, name) for name in _NEEDED
     )
 
 
 def read_requests_table(file: TraceFile, origin: Origin) -> MeasuredRun:
-    """Read a table of measured requests.
+    """Read a table of measured requests, whose header `is_requests_table` has taken for one.
 
     Raises:
-        InputError: naming each wrong column, row or line.
+        InputError: naming each wrong row or line.
     """
     header = header_of(file)
-    for name in _NEEDED:
-        if not _time_column(header, name):
-            names = ", ".join(f"{name}_{unit}" for unit in UNITS_NS)
-            refuse(file.name, f"has no column of that time; name it {names}", place=name)
     metadata = parquet_head(file).metadata if file.is_parquet else {}
     times, counts = _measured(file, header)
     arrival = times["arrival"]
@@ -76,9 +72,7 @@ def read_requests_table(file: TraceFile, origin: Origin) -> MeasuredRun:
         scheduled_ns=times["scheduled"][order],
         first_token_ns=times["first_token"][order],
         last_token_ns=times["last_token"][order],
-        gpu_hit_tokens=counts["gpu_hit_tokens"][order],
-        host_hit_tokens=counts["host_hit_tokens"][order],
-        preemptions=counts["preemptions"][order],
+        **{name: counts[name][order] for name in COUNTS},
     )
     _refuse_disorder(repeat, file.name)
     name = file.stem.rpartition(".")[0] or file.stem

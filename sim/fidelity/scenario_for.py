@@ -48,8 +48,6 @@ _CATALOGUE_OF: Final[Mapping[str, str]] = MappingProxyType(
 )
 """What a driver calls a GPU, as a pattern, and the catalogue's name for one: letters and digits."""
 _NOT_IN_NAMES: Final = re.compile(r"^meta-(?=llama)|-(instruct|chat|hf|it|base)(?=-|$)")
-
-
 _LONGEST_NAME: Final = 200  # characters of a model's name that may be a file's, too
 
 
@@ -170,7 +168,7 @@ def machine_for(gpu: str, gpus: int) -> str:
     return enough[0][1]
 
 
-def _words(model: str) -> str:
+def _without_owner(model: str) -> str:
     """A model's name without its owner: `org/Model-8B` is `Model-8B`."""
     return model.rpartition("/")[2]
 
@@ -182,7 +180,7 @@ def _letters(name: str) -> str:
 def _model_for(run: Measured, folder: Path) -> str:
     """Name the model: its configuration, written to the folder, or one of the catalogue."""
     shape = run.model_shape if isinstance(run, MeasuredRun) else None
-    beside = Path(run.file).parent / f"{_words(run.model)}.json"
+    beside = Path(run.file).parent / f"{_without_owner(run.model)}.json"
     is_beside = 0 < len(run.model) <= _LONGEST_NAME and beside.is_file()
     if shape is not None or is_beside:
         source = run.file if shape is not None else str(beside)
@@ -191,7 +189,7 @@ def _model_for(run: Measured, folder: Path) -> str:
         with sink(folder / "config.json") as file:
             file.write(text.encode())
         return "config.json"
-    name = _NOT_IN_NAMES.sub("", _words(run.model).lower())
+    name = _NOT_IN_NAMES.sub("", _without_owner(run.model).lower())
     if not name:
         raise NotScoredError("no model is named")
     if name not in model_names():

@@ -175,11 +175,12 @@ def _throughputs(pairs: _Pairs) -> Total:
     spans = _makespans(pairs)
     tokens = [float(repeat.requests.output_tokens.sum()) for repeat, _ in pairs]
     served = [float(repeat.requests.output_tokens[p.served].sum()) for repeat, p in pairs]
-    return Total(tuple(_rates(tokens, spans.measured)), tuple(_rates(served, spans.predicted)))
+    return Total(tuple(rates(tokens, spans.measured)), tuple(rates(served, spans.predicted)))
 
 
-def _rates(tokens: Sequence[float], seconds: Sequence[float]) -> Iterator[float]:
-    for count, span in zip(tokens, seconds, strict=True):
+def rates(counts: Sequence[float], seconds: Sequence[float]) -> Iterator[float]:
+    """Return so many a second, of each span; 0 where it takes no time."""
+    for count, span in zip(counts, seconds, strict=True):
         yield count / span if span else 0.0
 
 

@@ -1,5 +1,6 @@
 """Machines by name or by path."""
 
+from functools import cache
 from pathlib import Path
 
 from vsim.sim.inputs.yaml_input import load_yaml
@@ -20,11 +21,17 @@ def load_machine(name_or_path: str | Path) -> Machine:
     """
     text = str(name_or_path)
     if text in catalogue_names():
-        return _load(_catalogue() / f"{text}.yaml")
+        return _of_catalogue(text)
     if "/" in text or text.endswith((".yaml", ".yml")):
         return _load(text)
     known = suggestion(text, catalogue_names())
     refuse("machine", f"'{text}' is not in the catalogue{known}; write such a name or a .yaml path")
+
+
+@cache
+def _of_catalogue(name: str) -> Machine:
+    """Read a machine that comes with vsim, once: its file does not change while vsim runs."""
+    return _load(_catalogue() / f"{name}.yaml")
 
 
 def _load(path: str | Path) -> Machine:

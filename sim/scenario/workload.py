@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vsim.sim.scenario.scenario import Scenario
 from vsim.traces.faults import Fault, InputError, refuse
@@ -41,6 +42,36 @@ def load_requests(scenario: Scenario, base: Path | str = ".") -> Requests:
             Fault("scenario", fault.message, place=f"workload.synth.{fault.place}")
             for fault in error.faults
         ) from None
+
+
+def queued_requests(
+    prompt_tokens: NDArray[np.int64], output_tokens: NDArray[np.int64], source: str
+) -> Requests:
+    """Make requests that all arrive at 0 and share nothing.
+
+    Args:
+        prompt_tokens: int64[n].
+        output_tokens: int64[n].
+        source: what they stand for.
+    """
+    n = len(prompt_tokens)
+    none = np.full(n, -1, np.int64)
+    return Requests(
+        id=np.arange(n, dtype=np.int64),
+        arrival_ns=np.zeros(n, np.int64),
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        session=none,
+        parent=none,
+        think_ns=none,
+        tenant=np.zeros(n, np.int32),
+        tenant_names=("",),
+        priority=np.zeros(n, np.int32),
+        prefix_offsets=np.zeros(n + 1, np.int64),
+        prefix_ids=np.empty(0, np.int64),
+        block_tokens=0,
+        source=source,
+    )
 
 
 def shape_requests(scenario: Scenario, requests: Requests) -> Requests:

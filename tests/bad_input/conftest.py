@@ -2,7 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from vsim_app import main
+from tests.command_line import run
 
 Refuse = Callable[..., list[str]]
 
@@ -13,13 +13,11 @@ def refused(
 ) -> Refuse:
     """Run vsim on input that is wrong and return the faults it prints, one a line."""
 
-    def run(*arguments: str) -> list[str]:
+    def refuse(*arguments: str) -> list[str]:
         before = sorted(tmp_path.rglob("*"))
-        monkeypatch.setattr("sys.argv", ["vsim", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
+        code = run(monkeypatch, *arguments)
         captured = capsys.readouterr()
-        assert ended.value.code == 2, captured.err
+        assert code == 2, captured.err
         assert captured.out == ""
         assert "Traceback" not in captured.err
         assert sorted(tmp_path.rglob("*")) == before, "something was written"
@@ -27,4 +25,4 @@ def refused(
         assert lines, "no fault was printed"
         return lines
 
-    return run
+    return refuse

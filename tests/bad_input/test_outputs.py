@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import vsim_app
+from tests.command_line import run
 
 from vsim.traces.attention import write_attention
 from vsim.traces.attention_generator import GeneratorSpec, generate
@@ -86,14 +86,11 @@ def rejected(folder: Path, refused: Refuse) -> Callable[..., str]:
 def done(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Done:
     """Run vsim where it must succeed."""
 
-    def run(*arguments: str) -> None:
-        monkeypatch.setattr("sys.argv", ["vsim", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            vsim_app.main()
-        assert ended.value.code == 0, capsys.readouterr().err
+    def succeed(*arguments: str) -> None:
+        assert run(monkeypatch, *arguments) == 0, capsys.readouterr().err
         capsys.readouterr()
 
-    return run
+    return succeed
 
 
 Rejected = Callable[..., str]
@@ -295,7 +292,7 @@ def test_two_runs_at_once_to_one_place_leave_one_result(folder: Path) -> None:
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     ended = []
     with (
-        subprocess.Popen(run, **pipes) as one,  # type: ignore[call-overload] # plain options
+        subprocess.Popen(run, **pipes) as one,  # type: ignore[call-overload]  # plain options
         subprocess.Popen(run, **pipes) as two,  # type: ignore[call-overload]
     ):
         for process in (one, two):

@@ -15,11 +15,13 @@ from vsim.sim.engine.entry import compile_kernels
 from vsim.sim.engine.run import run_engine
 from vsim.sim.engine.setup import build_state
 from vsim.sim.machine.loading import load_machine
+from vsim.sim.machine.machine import Machine
 from vsim.sim.model.loading import load_model
+from vsim.sim.model.model import Model
 from vsim.sim.results.output import make_result
 from vsim.sim.scenario.scenario import Scenario, load_scenario
 from vsim.sim.scenario.workload import load_requests
-from vsim.sim.timing.step_cost import step_cost
+from vsim.sim.timing.step_cost import StepCost, step_cost
 from vsim.traces.importers import import_requests
 from vsim.traces.requests import Requests
 from vsim.traces.synth import SynthSpec, synthesise
@@ -52,6 +54,13 @@ MOONCAKE_SHAPE = SynthSpec.model_validate(
         "block_tokens": 512,
     }
 )
+
+
+def server_of(scenario: Scenario) -> tuple[Machine, Model, StepCost]:
+    """A scenario's machine and model, and what a step costs by the machine's rates."""
+    machine, model = load_machine(scenario.machine), load_model(scenario.model)
+    precision = scenario.precision
+    return machine, model, step_cost(machine, model, weights=precision.weights, kv=precision.kv)
 
 
 def public(name: str) -> Requests:
@@ -104,14 +113,7 @@ def test_engine(benchmark, name):
     case = CASES[name]
     scenario = load_scenario(REPOSITORY / "scenarios" / f"{case.scenario}.yaml")
     requests = case.requests(scenario)
-    machine = load_machine(scenario.machine)
-    model = load_model(scenario.model)
-    cost = step_cost(
-        machine,
-        model,
-        weights=scenario.precision.weights,
-        kv=scenario.precision.kv,
-    )
+    machine, model, cost = server_of(scenario)
     compile_kernels()
 
     def run():

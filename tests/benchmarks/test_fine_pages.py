@@ -15,17 +15,14 @@ from vsim.sim.engine.entry import compile_kernels
 from vsim.sim.engine.run import run_engine
 from vsim.sim.engine.run_log import RunLog
 from vsim.sim.engine.setup import build_state
-from vsim.sim.machine.loading import load_machine
-from vsim.sim.model.loading import load_model
 from vsim.sim.results.known_prefixes import compile_counting
 from vsim.sim.results.output import make_result
 from vsim.sim.scenario.scenario import Scenario, load_scenario
-from vsim.sim.timing.step_cost import step_cost
 from vsim.traces.requests import Requests
 from vsim.traces.synth import synthesise
 
 from .simpy_events import simpy_event_s
-from .test_engine import MOONCAKE_SHAPE, REPOSITORY
+from .test_engine import MOONCAKE_SHAPE, REPOSITORY, server_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +77,7 @@ def test_fine_pages(benchmark, name):
     engine = scenario.engine.model_copy(update=case.engine)
     scenario = scenario.model_copy(update={"engine": engine})
     requests = requests_of(scenario)
-    machine = load_machine(scenario.machine)
-    model = load_model(scenario.model)
-    cost = step_cost(
-        machine,
-        model,
-        weights=scenario.precision.weights,
-        kv=scenario.precision.kv,
-    )
+    machine, model, cost = server_of(scenario)
     compile_kernels()
     compile_counting()
 

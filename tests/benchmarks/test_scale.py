@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from vsim.sim.engine.entry import compile_kernels
+from vsim.sim.scenario.workload import queued_requests
 from vsim.traces.requests import Requests, write_requests
 
 from .simpy_events import simpy_event_s
@@ -68,22 +69,13 @@ def trace(
 ) -> Requests:
     """Poisson arrivals, lengths drawn evenly, no prefixes."""
     draw = np.random.Generator(np.random.PCG64(1))
-    none = np.full(requests, -1, np.int64)
-    return Requests(
-        id=np.arange(requests),
-        arrival_ns=np.cumsum(draw.exponential(gap_ns, requests)).astype(np.int64),
-        prompt_tokens=draw.integers(*prompt, requests),
-        output_tokens=draw.integers(*output, requests),
-        session=none,
-        parent=none,
-        think_ns=none,
+    arrival_ns = np.cumsum(draw.exponential(gap_ns, requests)).astype(np.int64)
+    lengths = draw.integers(*prompt, requests), draw.integers(*output, requests)
+    return replace(
+        queued_requests(*lengths, "drawn"),
+        arrival_ns=arrival_ns,
         tenant=draw.integers(0, tenants, requests).astype(np.int32),
         tenant_names=tuple(f"tenant {i}" for i in range(tenants)),
-        priority=np.zeros(requests, np.int32),
-        prefix_offsets=np.zeros(requests + 1, np.int64),
-        prefix_ids=np.empty(0, np.int64),
-        block_tokens=0,
-        source="drawn",
     )
 
 

@@ -116,11 +116,11 @@ def _request(
 
     def seconds(value: object, name: str) -> float:
         good = isinstance(value, int | float) and not isinstance(value, bool)
-        if not good or not 0 <= value < _LONGEST_S:  # type: ignore[operator] # a number by now
+        if not good or not 0 <= value < _LONGEST_S:  # type: ignore[operator]  # a number by now
             message = f"{str(value)[:40]} is no time in seconds"
             faults.append(Fault(file, message, place=f"{name}[{row}]"))
             return 0.0
-        return float(value)  # type: ignore[arg-type] # a number by now
+        return float(value)  # type: ignore[arg-type]  # a number by now
 
     def tokens(name: str) -> int:
         value = counts[name][row]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import vsim_app
+from tests.command_line import run
 from tests.sim.fidelity.tiny import MS, ROWS, row, simulated, write_recording
 from tests.sim.fidelity.vllm.texts import LOG_0_25, METRICS, benchmark
 
@@ -20,14 +20,6 @@ machine: h100
 model: llama-3.1-8b
 tiers: [{tier: hbm, capacity: 4GiB}]
 """
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr("sys.argv", ["vsim", *arguments])
-    with pytest.raises(SystemExit) as ended:
-        vsim_app.main()
-    assert isinstance(ended.value.code, int)
-    return ended.value.code
 
 
 def recorded(path: Path, measured: MeasuredRun) -> str:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from vsim.sim.fidelity.measured import MeasuredRun, Repeat
 from vsim.sim.fidelity.prediction import Prediction, predict
 from vsim.sim.fidelity.settings import ServerSettings
+from vsim.sim.scenario.workload import queued_requests
 from vsim.traces.arrow_io import Provenance, write_table
 from vsim.traces.requests import Requests
 from vsim.traces.schema import schema_of
@@ -62,23 +63,8 @@ def write_recording(path: Path, rows: Sequence[Mapping[str, Any]] = ROWS, **meta
 
 def requests(count: int = 3, *, gap_ns: int = 50 * MS, output: int = 11) -> Requests:
     """Requests of 64 tokens that share nothing."""
-    none = np.full(count, -1, np.int64)
-    return Requests(
-        id=np.arange(count),
-        arrival_ns=gap_ns * np.arange(count),
-        prompt_tokens=np.full(count, 64, np.int64),
-        output_tokens=np.full(count, output, np.int64),
-        session=none,
-        parent=none,
-        think_ns=none,
-        tenant=np.zeros(count, np.int32),
-        tenant_names=("",),
-        priority=np.zeros(count, np.int32),
-        prefix_offsets=np.zeros(count + 1, np.int64),
-        prefix_ids=np.empty(0, np.int64),
-        block_tokens=0,
-        source="a test",
-    )
+    lengths = np.full(count, 64, np.int64), np.full(count, output, np.int64)
+    return replace(queued_requests(*lengths, "a test"), arrival_ns=gap_ns * np.arange(count))
 
 
 def repeat_of(asked: Requests, scheduled: Any, first: Any, last: Any, **more: Any) -> Repeat:

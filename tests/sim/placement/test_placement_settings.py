@@ -28,7 +28,6 @@ policies: [static, lru]
 """
 WINDOW = "selection={kind: window, sinks: 1, window: 4}"
 MASS = "selection={kind: top-mass, mass_share: 0.8}"
-EXCLUSIVE = "memory={exclusive: true}"
 THREE = (
     "memory={tiers: [{tier: hbm, bandwidth: 5TB/s, share: 0.125},"
     " {tier: peer, bandwidth: 1TB/s, share: 0.25}, {tier: host, bandwidth: 200GB/s}]}"
