@@ -9,8 +9,14 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from vsim.traces.faults import Fault, InputError, refuse, suggestion
-from vsim.traces.schema import READABLE_VERSIONS, SCHEMA_VERSION, SCHEMAS, schema_of
+from vsim.traces.faults import Fault, InputError, first_line, refuse, suggestion
+from vsim.traces.schema import (
+    READABLE_VERSIONS,
+    SCHEMA_VERSION,
+    SCHEMAS,
+    metadata_text,
+    schema_of,
+)
 from vsim.traces.trace_file import TraceFile, open_trace
 from vsim.traces.validation import faults_in
 from vsim.traces.writing import FreshFile, Name, fresh_file, sink
@@ -146,15 +152,8 @@ def put_table(
 
 def metadata_of(table: pa.Table) -> dict[str, str]:
     """Return a table's metadata without the `vsim.` before each key; other keys are left out."""
-    found = table.schema.metadata or {}
-    decoded = {k.decode("utf-8", "replace"): v.decode("utf-8", "replace") for k, v in found.items()}
-    return {key[5:]: value for key, value in decoded.items() if key.startswith("vsim.")}
-
-
-def is_arrow(path: str | Path | TraceFile) -> bool:
-    """Say whether a file starts as an Arrow IPC file does. Raises InputError if unreadable."""
-    with open_trace(path) as file:
-        return file.is_arrow
+    found = metadata_text(table.schema)
+    return {key[5:]: value for key, value in found.items() if key.startswith("vsim.")}
 
 
 def kind_of(path: str | Path | TraceFile) -> str | None:
@@ -164,11 +163,9 @@ def kind_of(path: str | Path | TraceFile) -> str | None:
             if not file.is_arrow:
                 return None
             with _arrow_source(file) as source:
-                metadata = pa.ipc.open_file(source).schema.metadata or {}
+                return metadata_text(pa.ipc.open_file(source).schema).get("vsim.kind")
     except (InputError, *_BROKEN):
         return None
-    kind = metadata.get(b"vsim.kind")
-    return None if kind is None else kind.decode("utf-8", "replace")
 
 
 @contextmanager
@@ -195,8 +192,7 @@ def _load(file: TraceFile) -> pa.Table:
     except MemoryError:
         refuse(file.name, "needs more memory than there is, or is damaged; write it again")
     except _BROKEN as error:
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        refuse(file.name, f"is cut off or damaged ({cause}); write or copy it again")
+        refuse(file.name, f"is cut off or damaged ({first_line(error)}); write or copy it again")
     return table
 
 

@@ -141,8 +141,19 @@ def read_attention(path: str | Path) -> AttentionTrace:
             bytes, the prompt's tokens or a scale; a number in it is beyond what any model has; or a
             selection from it would take more memory than there is.
     """
-    file = str(path)
-    table = read_table(path, "attention")
+    return attention_from_table(read_table(path, "attention"), str(path))
+
+
+def attention_from_table(table: pa.Table, file: str) -> AttentionTrace:
+    """Make a trace of a table that `read_table` has checked.
+
+    Args:
+        table: of the schema `attention`.
+        file: the file's name, for faults, and the source where the metadata names none.
+
+    Raises:
+        InputError: as `read_attention` does.
+    """
     metadata = metadata_of(table)
     faults: list[Fault] = []
     counts = {name: _count(metadata, name, file, faults) for name in LARGEST_COUNTS}

@@ -264,7 +264,7 @@ def synth(
 def check(file: _File) -> None:
     """Check a trace of any kind; exit code 2 and one line a fault where something is wrong."""
     from vsim.traces.arrow_io import metadata_of, read_table
-    from vsim.traces.attention import read_attention
+    from vsim.traces.attention import attention_from_table
     from vsim.traces.reading import read_imported
     from vsim.traces.trace_file import open_trace
 
@@ -273,7 +273,7 @@ def check(file: _File) -> None:
             table = read_table(trace)
             kind = metadata_of(table)["kind"]
             if kind == "attention":
-                read_attention(trace.path)  # what its metadata claim as well
+                attention_from_table(table, trace.name)  # what its metadata claim as well
             print(f"{file}: {table.num_rows:,} rows of {kind}, no faults")
             return
         requests = read_imported(trace).requests

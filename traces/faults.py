@@ -52,6 +52,11 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error of a library says, its name where it says nothing."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 class InputError(Exception):
     """The input is wrong. Carries every fault found, not only the first."""
 

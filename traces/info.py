@@ -114,21 +114,26 @@ def describe_requests(requests: Requests, cache_blocks: Sequence[int] = ()) -> R
 
 
 def _prefix(requests: Requests, cache_blocks: Sequence[int]) -> PrefixInfo:
-    from vsim.traces.prefix_cache import lru_hits, unbounded_hits
-
     offsets, ids = requests.prefix_offsets, requests.prefix_ids
     codes, count = dense_codes(ids)
     seen = np.zeros(count, dtype=np.bool_)
     seen[codes] = True
+    unique = int(np.count_nonzero(seen))
     return PrefixInfo(
         block_tokens=requests.block_tokens,
         references=len(ids),
-        unique=int(np.count_nonzero(seen)),
-        hit_ratio=int(unbounded_hits(offsets, ids).sum()) / len(ids),
-        lru_hit_ratio={
-            size: int(lru_hits(offsets, ids, size).sum()) / len(ids) for size in cache_blocks
-        },
+        unique=unique,
+        hit_ratio=(len(ids) - unique) / len(ids),  # no prompt holds an id twice, see first_broken
+        lru_hit_ratio=_lru_hit_ratio(offsets, ids, cache_blocks) if cache_blocks else {},
     )
+
+
+def _lru_hit_ratio(
+    offsets: NDArray[np.int64], ids: NDArray[np.int64], cache_blocks: Sequence[int]
+) -> dict[int, float]:
+    from vsim.traces.prefix_cache import lru_hits  # compiled code takes a while to load
+
+    return {size: int(lru_hits(offsets, ids, size).sum()) / len(ids) for size in cache_blocks}
 
 
 def describe_table(table: pa.Table, kind: str) -> dict[str, Any]:

@@ -16,26 +16,6 @@ from vsim.traces.prefix_chain import dense_codes
 _Ints = NDArray[np.int64]
 
 
-def unbounded_hits(offsets: _Ints, ids: _Ints) -> _Ints:
-    """Count each request's hit blocks in a cache that never evicts.
-
-    Args:
-        offsets: int64[n + 1], where each request's ids start, from 0.
-        ids: int64[m], each standing for its whole prefix: one seen before has all blocks before
-            it seen before too, so that no contiguity need be checked.
-
-    Returns:
-        int64[n].
-    """
-    rows = np.repeat(np.arange(len(offsets) - 1, dtype=np.int64), np.diff(offsets))
-    codes, count = dense_codes(ids)
-    first = np.full(count, len(offsets), dtype=np.int64)
-    np.minimum.at(first, codes, rows)
-    hits = np.zeros(len(offsets), dtype=np.int64)
-    np.cumsum(np.bincount(rows[first[codes] < rows], minlength=len(offsets) - 1), out=hits[1:])
-    return np.diff(hits)
-
-
 def lru_hits(offsets: _Ints, ids: _Ints, capacity: int) -> _Ints:
     """Count each request's hit blocks in an LRU cache of `capacity` blocks.
 

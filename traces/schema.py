@@ -226,6 +226,12 @@ def schema_of(kind: str) -> pa.Schema:
     return pa.schema([column.field() for column in SCHEMAS[kind] if not column.optional])
 
 
+def metadata_text(schema: pa.Schema) -> dict[str, str]:
+    """Return a schema's metadata as text, whatever its bytes."""
+    found = schema.metadata or {}
+    return {k.decode("utf-8", "replace"): v.decode("utf-8", "replace") for k, v in found.items()}
+
+
 def is_score(name: str) -> bool:
     """Say whether an attention column is a further score, by which a selection can be redone."""
     return name.startswith("score_")

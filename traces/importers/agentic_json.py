@@ -17,9 +17,15 @@ import numpy as np
 
 from vsim.traces.arrivals import poisson_ns
 from vsim.traces.faults import refuse
-from vsim.traces.importers.block_rows import count_fault, ids_fault, time_fault, unread_note
+from vsim.traces.importers.block_rows import count_fault, ids_fault, time_fault
 from vsim.traces.importers.id_column import IdColumn
-from vsim.traces.importers.imported import Imported, ImportOptions, make_requests, refuse_moot
+from vsim.traces.importers.imported import (
+    Imported,
+    ImportOptions,
+    make_requests,
+    refuse_moot,
+    unread_note,
+)
 from vsim.traces.importers.json_rows import JsonValue, json_values, shown
 from vsim.traces.importers.lines import Faults
 from vsim.traces.limits import MOST_BLOCK_TOKENS, MOST_NS

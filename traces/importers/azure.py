@@ -7,9 +7,15 @@ Source: Azure/AzurePublicDataset.
 
 from typing import Final
 
-from vsim.traces.importers.block_rows import unread_note
 from vsim.traces.importers.csv_rows import CsvRows
-from vsim.traces.importers.imported import SORT, Imported, ImportOptions, Rows, make_requests
+from vsim.traces.importers.imported import (
+    SORT,
+    Imported,
+    ImportOptions,
+    Rows,
+    make_requests,
+    unread_note,
+)
 from vsim.traces.importers.lines import Faults
 from vsim.traces.importers.values import parse_count, parse_time_ns
 from vsim.traces.trace_file import TraceFile
@@ -66,7 +72,7 @@ def import_azure(file: TraceFile, options: ImportOptions) -> Imported:
         rows.prompt_tokens.append(context)
         rows.output_tokens.append(generated)
     faults.settle()
-    notes = unread_note(sorted(set(table.header) - {"", *spelled}), "columns")
+    notes = unread_note(set(table.header) - {"", *spelled}, "columns")
     requests = make_requests(
         file.name,
         arrival_ns=rows.arrival_ns,

@@ -12,9 +12,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from vsim.traces.importers.block_rows import LENGTHS, BlockRows, unread_note
+from vsim.traces.importers.block_rows import LENGTHS, BlockRows
 from vsim.traces.importers.block_size import block_tokens_of
-from vsim.traces.importers.imported import Imported, ImportOptions, make_requests, refuse_moot
+from vsim.traces.importers.imported import (
+    Imported,
+    ImportOptions,
+    make_requests,
+    refuse_moot,
+    unread_note,
+)
 from vsim.traces.importers.json_rows import JsonValue, shown
 from vsim.traces.importers.values import parse_name
 from vsim.traces.prefix_chain import chained, first_broken

@@ -137,18 +137,6 @@ class BlockRows:
             found.append((IDS, fault))
         return found
 
-    def unread(self) -> list[str]:
-        """Return the keys of the file that are not read, in order of first sight."""
-        names: dict[str, None] = {}
-        for shape in sorted(self._shapes):
-            names.update(dict.fromkeys(name for name in shape if name not in self._known))
-        return list(names)
-
-
-def unread_note(names: Collection[str], what: str = "keys") -> list[str]:
-    """Say which keys or columns were not read; nothing where there are none."""
-    if not names:
-        return []
-    shown_names = sorted(names)
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    return [f"{what} not read: {', '.join(shown_names[:8])}{more}"]
+    def unread(self) -> set[str]:
+        """Return the keys of the file that are not read."""
+        return {name for shape in self._shapes for name in shape} - self._known

@@ -11,9 +11,15 @@ from typing import Final
 
 import numpy as np
 
-from vsim.traces.importers.block_rows import unread_note
 from vsim.traces.importers.csv_rows import CsvRows
-from vsim.traces.importers.imported import SORT, Imported, ImportOptions, Rows, make_requests
+from vsim.traces.importers.imported import (
+    SORT,
+    Imported,
+    ImportOptions,
+    Rows,
+    make_requests,
+    unread_note,
+)
 from vsim.traces.importers.lines import Faults
 from vsim.traces.importers.values import clock_parser, parse_count, parse_name
 from vsim.traces.trace_file import TraceFile
@@ -69,8 +75,7 @@ def import_burstgpt(file: TraceFile, options: ImportOptions) -> Imported:
         session.append(sessions.setdefault(found, len(sessions)) if found else -1)
     faults.settle()
     notes = [f"{failed} calls had no response tokens: failures, dropped"] if failed else []
-    known = (*COLUMN_NAMES, *_IGNORED)
-    notes.extend(unread_note([name for name in table.header if name not in known], "columns"))
+    notes.extend(unread_note(set(table.header) - {*COLUMN_NAMES, *_IGNORED}, "columns"))
     requests = make_requests(
         file.name,
         arrival_ns=rows.arrival_ns,

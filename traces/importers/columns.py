@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from vsim.traces.arrivals import poisson_ns
 from vsim.traces.faults import refuse
-from vsim.traces.importers.block_rows import unread_note
 from vsim.traces.importers.column_names import named_columns
 from vsim.traces.importers.column_parsers import parsers_of
 from vsim.traces.importers.column_rows import (
@@ -33,6 +32,7 @@ from vsim.traces.importers.imported import (
     ImportOptions,
     make_requests,
     refuse_moot,
+    unread_note,
 )
 from vsim.traces.importers.lines import Faults
 from vsim.traces.importers.parquet import (
@@ -91,7 +91,7 @@ def import_columns(file: TraceFile, options: ImportOptions) -> Imported:
                 faults.add(message, line=line, place=columns["arrival"] if line else place)
             before = time
     faults.settle()
-    notes = unread_note(sorted(set(there) - {"", *columns.values()}), "columns")
+    notes = unread_note(set(there) - {"", *columns.values()}, "columns")
     return _assembled(file, kept, columns, places, head.metadata, options, word, notes)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations  # array[int] is a type to checkers only
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -164,14 +164,6 @@ def _raised(values: _Ints, name: str, notes: list[str]) -> _Ints:
     return np.maximum(values, 1)
 
 
-def offsets_of(counts: Sequence[int] | array[int] | _Ints) -> _Ints:
-    """Return int64[n + 1] offsets from n counts."""
-    lengths = _ints(counts)
-    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets
-
-
 def make_requests(
     file: str,
     *,
@@ -290,6 +282,15 @@ def _refuse_faults(
                 faults.append(Fault(file, found.text, place=f"{row_word} {where}, {place}"))
     if faults:
         raise InputError(faults)
+
+
+def unread_note(names: Collection[str], what: str = "keys") -> list[str]:
+    """Say which keys or columns were not read; nothing where there are none."""
+    if not names:
+        return []
+    shown_names = sorted(names)
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return [f"{what} not read: {', '.join(shown_names[:8])}{more}"]
 
 
 def _rate_notes(arrival_ns: _Ints) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from vsim.traces.faults import repeated
 from vsim.traces.importers.lines import Faults, json_cause
+from vsim.traces.importers.values import shown_value
 from vsim.traces.trace_file import TraceFile
 
 _BETWEEN: Final = re.compile(r"\s*")
@@ -47,13 +48,7 @@ _DECODER: Final = json.JSONDecoder(object_pairs_hook=_once)
 
 def shown(value: object) -> str:
     """Show a value of a JSON file in a few characters."""
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "an object"
-    try:
-        text = json.dumps(value)
-    except ValueError:  # more digits than the interpreter prints
-        return "a number of too many digits"
-    return text if len(text) <= 40 else text[:37] + "..."
+    return shown_value(value, json.dumps)
 
 
 def _fault(error: Exception, example: str) -> str:

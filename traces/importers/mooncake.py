@@ -11,9 +11,15 @@ from typing import Any, Final
 import numpy as np
 
 from vsim.traces.faults import refuse
-from vsim.traces.importers.block_rows import BlockRows, count_fault, unread_note
+from vsim.traces.importers.block_rows import BlockRows, count_fault
 from vsim.traces.importers.block_size import block_tokens_of
-from vsim.traces.importers.imported import Imported, ImportOptions, make_requests, refuse_moot
+from vsim.traces.importers.imported import (
+    Imported,
+    ImportOptions,
+    make_requests,
+    refuse_moot,
+    unread_note,
+)
 from vsim.traces.importers.json_rows import JsonValue, shown
 from vsim.traces.importers.values import UNITS_NS
 from vsim.traces.limits import MOST_BLOCK_TOKENS

@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vsim.traces.arrow_arrays import elements, integers, lists, null_mask
-from vsim.traces.faults import refuse, repeated
+from vsim.traces.faults import first_line, refuse, repeated
 from vsim.traces.importers.id_column import not_negative
 from vsim.traces.importers.lines import Faults
 from vsim.traces.limits import MOST_BLOCK_TOKENS
+from vsim.traces.schema import metadata_text
 from vsim.traces.trace_file import TraceFile
 
 _Ints = NDArray[np.int64]
@@ -35,15 +36,11 @@ def parquet_head(file: TraceFile) -> ParquetHead:
     """Read a Parquet file's schema. Raises InputError where it is damaged or has a name twice."""
     with _guarded(file), file.open() as content:
         schema = pq.ParquetFile(content).schema_arrow
-        names = list(schema.names)
-        found = schema.metadata or {}
+        names, metadata = list(schema.names), metadata_text(schema)
     faults = Faults(file.name)
     for name in repeated(names):
         faults.add("is there more than once; keep one", place=f"column {name}")
     faults.settle()
-    metadata = {
-        k.decode("utf-8", "replace"): v.decode("utf-8", "replace") for k, v in found.items()
-    }
     return ParquetHead(names, metadata)
 
 
@@ -62,7 +59,7 @@ def _guarded(file: TraceFile) -> Iterator[None]:
     except MemoryError:
         refuse(file.name, "needs more memory than there is, or is damaged; copy it again")
     except _BROKEN as error:
-        refuse(file.name, f"is no whole Parquet file ({_first_line(error)}); copy it again")
+        refuse(file.name, f"is no whole Parquet file ({first_line(error)}); copy it again")
 
 
 def block_size_of(metadata: Mapping[str, str], file: str) -> int | None:
@@ -75,10 +72,6 @@ def block_size_of(metadata: Mapping[str, str], file: str) -> int | None:
         message = f"is {written[:40]!r}; write 1 to {MOST_BLOCK_TOKENS:,} tokens"
         refuse(file, message, place="metadata block_size")
     return int(written)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def row_place(row: int, column: str) -> str:

@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 
 from vsim.traces.arrivals import exponential_ns, poisson_ns
 from vsim.traces.faults import InputError, refuse
-from vsim.traces.importers.block_rows import unread_note
+from vsim.traces.importers.id_column import IdColumn
 from vsim.traces.importers.imported import (
     Imported,
     ImportOptions,
     make_requests,
-    offsets_of,
     refuse_moot,
+    unread_note,
 )
 from vsim.traces.importers.json_rows import json_values, shown
 from vsim.traces.importers.lines import Faults
@@ -211,8 +211,7 @@ def import_sharegpt(file: TraceFile, options: ImportOptions) -> Imported:
     session: list[int] = []
     prompt: list[int] = []
     output: list[int] = []
-    counts = array("q")
-    ids = array("q")
+    ids = IdColumn()
     shapes: set[tuple[str, ...]] = set()
     conversations = silent = estimated = 0
     for value in json_values(file, faults):
@@ -238,9 +237,7 @@ def import_sharegpt(file: TraceFile, options: ImportOptions) -> Imported:
                 session.append(conversations)
                 prompt.append(context.tokens)
                 output.append(message.tokens)
-                chain = blocks.extend(context)
-                counts.append(len(chain))
-                ids.extend(chain)
+                ids.add(blocks.extend(context))
             context.add(message)
         conversations += 1
     faults.settle()
@@ -275,8 +272,8 @@ def import_sharegpt(file: TraceFile, options: ImportOptions) -> Imported:
         session=owner,
         parent=parent,
         think_ns=think,
-        prefix_offsets=offsets_of(counts),
-        prefix_ids=ids,
+        prefix_offsets=ids.offsets(),
+        prefix_ids=ids.ids(notes),
         block_tokens=block_tokens,
         notes=notes,
         source=options.source or f"conversations {file.stem}",

@@ -22,12 +22,12 @@ LARGEST: Final = 2**53  # beyond it a float is no longer exact, and no count of 
 LATEST_NS: Final = 2**62  # so that the difference of two times is an int64; the year 2116
 
 
-def shown_value(value: object) -> str:
-    """Show a value in at most 40 characters."""
+def shown_value(value: object, written: Callable[[object], str] = repr) -> str:
+    """Show a value in at most 40 characters, `written` as Python or another language has it."""
     if isinstance(value, list | dict):
         return "a list" if isinstance(value, list) else "an object"
     try:
-        text = repr(value)
+        text = written(value)
     except ValueError:  # more digits than the interpreter prints
         return "a number of too many digits"
     return text if len(text) <= 40 else text[:37] + "..."

@@ -19,8 +19,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from vsim.traces.schema import metadata_text
+from vsim.traces.trace_file import ARROW_MAGIC
+
 KEY = "vsim"
-_ARROW_MAGIC = b"ARROW1"
 _READ_BYTES = 2**20
 _JUNIT_CHARACTERS = 2**10
 _JUNIT = re.compile(r'\s*(?:<\?xml[^>]*\?>\s*)?<testsuites name="vsim (\w+)"')
@@ -144,17 +146,16 @@ def _opened(path: Path) -> Iterator[BufferedReader | None]:
 
 
 def _is_arrow(file: BufferedReader) -> bool:
-    start = file.read(len(_ARROW_MAGIC))
+    start = file.read(len(ARROW_MAGIC))
     file.seek(0)
-    return start == _ARROW_MAGIC
+    return start == ARROW_MAGIC
 
 
 def _arrow_metadata(file: BufferedReader) -> dict[str, str]:
     try:
-        found = pa.ipc.open_file(file).schema.metadata or {}
+        return metadata_text(pa.ipc.open_file(file).schema)
     except (pa.ArrowException, OSError):  # cut off or damaged: not as vsim wrote it
         return {}
-    return {k.decode("utf-8", "replace"): v.decode("utf-8", "replace") for k, v in found.items()}
 
 
 def _json_mark(text: str) -> dict[str, Any] | None:
