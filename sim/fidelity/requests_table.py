@@ -43,9 +43,7 @@ def header_of(file: TraceFile) -> list[str]:
 
 def is_requests_table(header: Sequence[str]) -> bool:
     """Say whether a table's columns are those of measured requests."""
-    return set(_LENGTHS) <= set(header) and all(
-        _time_column(header, name) for name in _NEEDED
-    )
+    return set(_LENGTHS) <= set(header) and all(_time_column(header, name) for name in _NEEDED)
 
 
 def read_requests_table(file: TraceFile, origin: Origin) -> MeasuredRun:
@@ -72,7 +70,9 @@ def read_requests_table(file: TraceFile, origin: Origin) -> MeasuredRun:
         scheduled_ns=times["scheduled"][order],
         first_token_ns=times["first_token"][order],
         last_token_ns=times["last_token"][order],
-        **{name: counts[name][order] for name in COUNTS},
+        gpu_hit_tokens=counts["gpu_hit_tokens"][order],
+        host_hit_tokens=counts["host_hit_tokens"][order],
+        preemptions=counts["preemptions"][order],
     )
     _refuse_disorder(repeat, file.name)
     name = file.stem.rpartition(".")[0] or file.stem
