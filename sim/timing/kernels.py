@@ -97,7 +97,7 @@ def kernels_of(machine: Machine, stack: Stack | None = None) -> Kernels:
         return constants
     entry = next((each for each in machine.kernels if each.stack == stack), machine.kernels[0])
     path = Path(entry.file)
-    return TableKernels(_tables(path, _changed(path)), constants.peaks, constants)
+    return TableKernels(_tables(path, _changed(path)), constants)
 
 
 @lru_cache(maxsize=32)

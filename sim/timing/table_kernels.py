@@ -32,12 +32,11 @@ class TableKernels:
 
     Args:
         tables: what was measured.
-        peaks: the GPU's; a table's efficiencies are taken against them.
-        constants: for kernels that were not measured.
+        constants: for kernels that were not measured. A table's efficiencies are taken against
+            its peaks.
     """
 
     tables: KernelTables
-    peaks: Peaks
     constants: ConstantKernels
     _lacking: frozenset[str] = field(init=False)
     _known: dict[tuple[object, ...], Surface] = field(init=False, default_factory=dict)
@@ -45,6 +44,11 @@ class TableKernels:
     def __post_init__(self) -> None:
         lacking = frozenset(name for name in KERNELS if not self.tables.has(name))
         object.__setattr__(self, "_lacking", lacking)
+
+    @property
+    def peaks(self) -> Peaks:
+        """The GPU's."""
+        return self.constants.peaks
 
     @property
     def source(self) -> str:

@@ -288,12 +288,12 @@ def test_schedules_of_two_cases_have_two_names(folder: Path, done: Done) -> None
 
 
 def test_two_runs_at_once_to_one_place_leave_one_result(folder: Path) -> None:
-    run = [sys.executable, "-m", "vsim_app", *COMMANDS["run"], "res"]
+    command = [sys.executable, "-m", "vsim_app", *COMMANDS["run"], "res"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     ended = []
     with (
-        subprocess.Popen(run, **pipes) as one,  # type: ignore[call-overload]  # plain options
-        subprocess.Popen(run, **pipes) as two,  # type: ignore[call-overload]
+        subprocess.Popen(command, **pipes) as one,  # type: ignore[call-overload]  # plain options
+        subprocess.Popen(command, **pipes) as two,  # type: ignore[call-overload]
     ):
         for process in (one, two):
             _, err = process.communicate()

@@ -55,7 +55,7 @@ def test_constants_send_what_each_collective_has_to() -> None:
 
 def test_a_kernel_that_the_tables_lack_is_timed_by_constants_and_named() -> None:
     product = made("products", [[64, 64]], [1, 8], [0], [[[4000.0], [5000.0]]])
-    kernels = TableKernels(tables(product), PEAKS, CONSTANTS)
+    kernels = TableKernels(tables(product), CONSTANTS)
     assert kernels.rough == tuple(name for name in KERNELS if name != "products")
     assert kernels.product_ns("bf16", 8, 64, 64) == pytest.approx(5000)
     asked = "bf16", 4, 1000, HeadShape(8, 1, 128)
