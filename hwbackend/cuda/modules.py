@@ -2,12 +2,13 @@
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from vsim.hwbackend.cuda.calls import call
 from vsim.hwbackend.cuda.streams import Stream
 
-Argument = ctypes._SimpleCData[Any] | ctypes.Array[Any] | ctypes.Structure
+if TYPE_CHECKING:
+    Argument = ctypes._SimpleCData[Any] | ctypes.Array[Any] | ctypes.Structure
 """A kernel's argument as C has it: c_uint64 for an address, c_int, c_float, a structure."""
 Extent = tuple[int, int, int]
 
@@ -75,7 +76,7 @@ class Kernel:
         grid: Extent,
         block: Extent,
         stream: Stream,
-        arguments: Sequence[Argument],
+        arguments: "Sequence[Argument]",
         shared_bytes: int = 0,
         *,
         programmatic: bool = False,
