@@ -42,6 +42,8 @@ KERNELS: Final = (
 )
 PROBES: Final = (
     "read",  # a kernel that only reads
+    "write",  # a kernel that only writes
+    "latency",  # one thread that follows pointers
     "copy",  # a transfer, alone, both ways at once or beside something
     "vmm",  # a virtual-memory call
     "launch",  # an empty kernel, a graph, an event
@@ -49,6 +51,7 @@ PROBES: Final = (
     "prefill_attention",
     "mixed_attention",  # decodes whose pages lie in two tiers
     "products",
+    "experts",
     "power",
     "clock",
 )

@@ -458,7 +458,7 @@ def _gpu_samples(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Ite
     yield from _rows(file, "samples", empty, lambda row: "is empty; write at least one sample")
     odd = _row_of(offsets, ~(np.isfinite(values) & (values >= 0)))
     yield from _rows(file, "samples", odd, lambda row: "holds what is no number of 0 or more")
-    sizes = table.column("sizes").to_pylist()
+    sizes = [str(text) for text in table.column("sizes").to_pylist()]
     wrong = np.array([not _are_sizes(text) for text in sizes], dtype=np.bool_)
     yield from _rows(
         file, "sizes", wrong,
