@@ -44,7 +44,8 @@ PROBES: Final = (
     "read",  # a kernel that only reads
     "write",  # a kernel that only writes
     "latency",  # one thread that follows pointers
-    "copy",  # a transfer, alone, both ways at once or beside something
+    "copy",  # a transfer, alone, in batches or both ways at once
+    "beside",  # a transfer and attention at once
     "vmm",  # a virtual-memory call
     "launch",  # an empty kernel, a graph, an event
     "decode_attention",

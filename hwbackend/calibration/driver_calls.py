@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import Any, Final
 
 from vsim.hwbackend.calibration.bench import HOST, PEER, Bench
-from vsim.hwbackend.calibration.plan import GIB, MIB, VMM_CALLS
+from vsim.hwbackend.calibration.plan import GIB, MIB, VMM_CALLS, Plan
 from vsim.hwbackend.cuda.calls import call
 from vsim.hwbackend.cuda.device import granularity
 from vsim.hwbackend.cuda.places import Place
@@ -15,7 +15,7 @@ from vsim.traces.gpu_samples import Point, Sampled
 _HOST_BYTES_A_POINT: Final = 1 * GIB  # host memory is made at some 5 GB/s: fewer repeats
 
 
-def measure(bench: Bench, points: Sequence[Point], repeats: int) -> Iterator[Sampled]:
+def measure_calls(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterator[Sampled]:
     """Time all calls for each kind of chunks that points ask for. Microseconds a chunk."""
     groups: dict[tuple[str, int, int], dict[str, Point]] = {}
     for point in points:
@@ -28,7 +28,7 @@ def measure(bench: Bench, points: Sequence[Point], repeats: int) -> Iterator[Sam
             raise ValueError(f"chunks of {chunk:,} bytes are no multiple of {least:,} in {where}")
         samples: dict[str, list[float]] = {name: [] for name in VMM_CALLS}
         _once(where, bench.device.place, chunk, chunks)  # warm-up
-        for _ in range(_repeats(place, chunk * chunks, repeats)):
+        for _ in range(_repeats(place, chunk * chunks, plan.repeats)):
             for name, took in _once(where, bench.device.place, chunk, chunks).items():
                 samples[name].append(took)
         for name, point in wanted.items():

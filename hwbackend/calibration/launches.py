@@ -3,16 +3,18 @@
 import ctypes
 import time
 from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Final
 
 from vsim.hwbackend.calibration.bench import HBM, Bench
+from vsim.hwbackend.calibration.plan import Plan
 from vsim.hwbackend.compiling.compiler import architecture, compiled
 from vsim.hwbackend.cuda.buffers import DeviceBuffer
 from vsim.hwbackend.cuda.graphs import capture
 from vsim.hwbackend.cuda.modules import Kernel, Module
 from vsim.hwbackend.cuda.streams import Event, Stream
-from vsim.hwbackend.measuring.samples import call_us, samples_us, stream_us
+from vsim.hwbackend.measuring.samples import Work, call_us, samples_us, stream_us
 from vsim.traces.gpu_samples import Point, Sampled
 
 _SOURCE: Final = Path(__file__).with_name("launching.cu")
@@ -23,12 +25,12 @@ _A, _C = 6364136223846793005, 1442695040888963407  # Knuth's MMIX: 1 more than a
 _MASK: Final = 2**64 - 1
 
 
-def measure_launches(bench: Bench, points: Sequence[Point], repeats: int) -> Iterator[Sampled]:
+def measure_launches(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterator[Sampled]:
     """Time launches, microseconds each: a kernel's, a graph's call, an event's record."""
     with _module(bench) as module:
         kernel = module.kernel("empty")
         for point in points:
-            yield Sampled(point, 0, _launch_us(bench, kernel, point, repeats))
+            yield Sampled(point, 0, _launch_us(bench, kernel, point, plan.repeats))
 
 
 def _launch_us(bench: Bench, kernel: Kernel, point: Point, repeats: int) -> tuple[float, ...]:
@@ -73,7 +75,7 @@ def _launch_us(bench: Bench, kernel: Kernel, point: Point, repeats: int) -> tupl
     return tuple(taken_us[2:])
 
 
-def measure_latencies(bench: Bench, points: Sequence[Point], repeats: int) -> Iterator[Sampled]:
+def measure_latencies(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterator[Sampled]:
     """Time a load that waits for the one before it, microseconds each; no cache holds it."""
     with _module(bench) as module, DeviceBuffer(8) as end:
         make, follow = module.kernel("make_ring"), module.kernel("follow")
@@ -82,18 +84,23 @@ def measure_latencies(bench: Bench, points: Sequence[Point], repeats: int) -> It
             ring = ctypes.c_uint64(bench.memory(point.variant, point["bytes"]))
             words = [ctypes.c_uint64(each & _MASK) for each in (slots, _A, _C)]
             make.launch((512, 1, 1), (256, 1, 1), bench.stream, [ring, *words])
-            starts = iter(range(1, 1 << 30))
-
-            def go(stream: Stream, ring: ctypes.c_uint64 = ring) -> None:
-                # noqa comments would hide it: each replay begins elsewhere, so nothing is cached
-                start = ctypes.c_uint64((next(starts) * 40503) % slots)  # noqa: B023 - called here
-                arguments = [ring, start, ctypes.c_int(_STEPS), ctypes.c_uint64(end.address)]
-                follow.launch(_ONE, _ONE, stream, arguments)
-
-            taken = stream_us(go, bench.stream, repeats).all_us
+            go = _walk(follow, ring, slots, end)
+            taken = stream_us(go, bench.stream, plan.repeats).all_us
             yield Sampled(point, _SLOT_BYTES, tuple(us / _STEPS for us in taken))
             if point.variant != HBM:
                 bench.drop(point.variant)
+
+
+def _walk(follow: Kernel, ring: ctypes.c_uint64, slots: int, end: DeviceBuffer) -> Work:
+    """Go along a ring, from another slot each time, so that no cache holds what comes."""
+    starts = ((turn * 40503) % slots for turn in count(1))
+
+    def work(stream: Stream) -> None:
+        start = ctypes.c_uint64(next(starts))
+        arguments = [ring, start, ctypes.c_int(_STEPS), ctypes.c_uint64(end.address)]
+        follow.launch(_ONE, _ONE, stream, arguments)
+
+    return work
 
 
 def _module(bench: Bench) -> Module:

@@ -71,6 +71,7 @@ def full_plan() -> Plan:
             (2048, 8192, 32768),
         ),
         *_mixes(((16, 8192), (64, 8192), (64, 2048), (4, 32768))),
+        *_besides(),
         *_products((1, 16, 64, 256, 1024, 4096)),
         *_experts((1, 16, 64, 256, 1024, 4096)),
     ]
@@ -88,6 +89,7 @@ def quick_plan() -> Plan:
         *_decodes((LLAMA_3_1_8B,), (1, 16, 64), (2048, 8192)),
         *_prefills((LLAMA_3_1_8B,), (1,), (512, 2048), (8192,)),
         *_mixes(((64, 2048),)),
+        *_besides(),
         *_products((1, 64, 1024)),
         *_experts((64, 1024)),
     ]
@@ -129,14 +131,14 @@ def _reads(sizes: Sequence[int], parts: Sequence[int]) -> Iterator[Point]:
                 yield point("read", place, bytes=size, sixteenths=16)
         for sixteenths in parts:
             yield point("read", place, bytes=256 * MIB, sixteenths=sixteenths)
-        yield point("latency", place, bytes=256 * MIB)
+        yield point("latency", place, bytes=256 * MIB if place == "host" else GIB)
     yield point("write", "hbm", bytes=max(sizes), sixteenths=16)
 
 
 def _copies(
     sizes: Sequence[int], counts: Sequence[int], batched: Sequence[int]
 ) -> Iterator[Point]:
-    """Copies alone, in batches, both ways at once, and beside attention."""
+    """Copies alone, in batches, and both ways at once."""
     for route in ROUTES:
         for size in sizes:
             yield point("copy", f"{route} engine", bytes=size, count=1)
@@ -147,10 +149,17 @@ def _copies(
         for size in sizes:
             if size >= MIB:
                 yield point("copy", f"{route} both ways", bytes=size, count=1)
-        for what in ("copy", "attention", "copy alone", "attention alone"):
-            for share in (0, WHOLE // 16, WHOLE // 4):
-                if share < WHOLE // 4 or route == "peer-hbm":
-                    yield point("copy", f"{route} beside, {what}", bytes=64 * MIB, share=share)
+
+
+def _besides() -> Iterator[Point]:
+    """A copy and attention at once, some of whose pages are where the copy reads; and each alone.
+
+    Of 64 requests of 2,048 tokens. Loads that take turns on a link say how it is shared.
+    """
+    shares = {"host-hbm": (0, WHOLE // 16), "peer-hbm": (0, WHOLE // 4), "hbm-peer": (0,)}
+    for route, parts in shares.items():
+        for share, what in product(parts, ("copy", "attention", "copy alone", "attention alone")):
+            yield point("beside", f"{route} {what}", bytes=64 * MIB, share=share)
 
 
 def _decodes(
