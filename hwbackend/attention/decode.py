@@ -117,7 +117,7 @@ class PagedDecode:
         heads: int,
         *,
         slot_bytes: int | None = None,
-        variant: DecodeVariant = DecodeVariant(),  # noqa: B008 - frozen
+        variant: DecodeVariant = DecodeVariant(),
     ) -> None:
         self.layout = layout
         self.heads = heads

@@ -135,9 +135,7 @@ def _reads(sizes: Sequence[int], parts: Sequence[int]) -> Iterator[Point]:
     yield point("write", "hbm", bytes=max(sizes), sixteenths=16)
 
 
-def _copies(
-    sizes: Sequence[int], counts: Sequence[int], batched: Sequence[int]
-) -> Iterator[Point]:
+def _copies(sizes: Sequence[int], counts: Sequence[int], batched: Sequence[int]) -> Iterator[Point]:
     """Copies alone, in batches, and both ways at once."""
     for route in ROUTES:
         for size in sizes:

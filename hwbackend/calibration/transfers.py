@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
+from vsim.hwbackend.copies.page_copies import PageCopies
 
 from vsim.hwbackend.calibration.bench import PEER, SPARE, Bench
 from vsim.hwbackend.calibration.plan import GIB, Plan
-from vsim.hwbackend.copies.page_copies import PageCopies
 from vsim.hwbackend.cuda.buffers import copy
 from vsim.hwbackend.cuda.streams import Event, Stream
 from vsim.hwbackend.measuring.samples import Work, stream_us
@@ -95,5 +95,3 @@ def together(bench: Bench, one: Work, two: Work) -> Work:
         stream.wait(ends_)
 
     return work
-
-
