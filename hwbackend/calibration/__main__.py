@@ -1,7 +1,7 @@
 """Measure this machine: `python -m vsim.hwbackend.calibration --out FOLDER`.
 
 It writes `samples.arrow` there and prints what was measured. It needs a GPU, numpy, pyarrow and the
-CUDA bindings; `vsim calibrate --from samples:FILE` makes a machine of the samples, there or elsewhere.
+CUDA bindings; `vsim calibrate --from samples:FILE` makes a machine of them, there or elsewhere.
 """
 
 import argparse

@@ -24,8 +24,6 @@ from vsim.hwbackend.measuring.samples import (
 )
 from vsim.traces.gpu_samples import Point, Sampled
 
-POOL_BYTES: Final = 8 * GIB
-"""Of all keys and values in HBM."""
 _SEED: Final = 20261127
 _MOST_SETS: Final = 128
 _GUESSED_BYTES_PER_US: Final = 3e6
@@ -75,7 +73,6 @@ class Decodes:
 
 def measure_decodes(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterator[Sampled]:
     """Time one layer's launch in a graph of several, microseconds; no cache holds its pages."""
-    base = bench.memory(HBM, POOL_BYTES)
     for shape, mine in _by_shape(points).items():
         with ExitStack() as held:
             kernel = held.enter_context(_kernel(bench, shape))
@@ -84,6 +81,7 @@ def measure_decodes(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterat
                 load = Decodes(shape, point["batch"], point["context"])
                 kernel.bind(kernel.plan(load.batch()), bench.stream)
                 sets = copies_beyond(bench.device.l2_bytes, load.bytes, _MOST_SETS)
+                base = bench.memory(HBM, sets * load.bytes)
                 works = [_launch(kernel, vectors, base + at * load.bytes) for at in range(sets)]
                 calls = max(sets, calls_for(load.bytes / _GUESSED_BYTES_PER_US))
                 taken = samples_us(rotating(works), bench.stream, plan.repeats, calls)
@@ -125,7 +123,7 @@ def decode_load(
             batch = load.batch(round(load.pages * share / WHOLE), tiers.slow_first)
             base = tiers.base
         else:
-            base, batch = bench.memory(HBM, POOL_BYTES), load.batch()
+            base, batch = bench.memory(HBM, load.bytes), load.batch()
         kernel.bind(kernel.plan(batch), bench.stream)
         yield _launch(kernel, vectors, base)
         bench.stream.synchronize()

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from vsim.hwbackend.probes.memory import MemoryProbe
 
-from vsim.hwbackend.calibration.bench import HBM, PEER, Bench
+from vsim.hwbackend.calibration.bench import HBM, PEER, SPARE, Bench
 from vsim.hwbackend.calibration.plan import Plan
 from vsim.hwbackend.cuda.streams import Stream
 from vsim.hwbackend.measuring.samples import Work, copies_beyond, rotating, samples_us
@@ -32,13 +32,13 @@ def measure_writes(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterato
     with MemoryProbe(bench.home) as probe:
         for point in points:
             size = point["bytes"]
-            base = bench.memory(point.variant, size)
+            base = bench.memory(SPARE, size)
 
             def work(stream: Stream, base: int = base, size: int = size) -> None:
                 probe.write(stream, base, size)
 
             taken = samples_us(work, bench.stream, plan.repeats, 2)
-            bench.drop(point.variant)
+            bench.drop(SPARE)
             yield Sampled(point, size, taken.all_us)
 
 
