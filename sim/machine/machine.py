@@ -227,7 +227,7 @@ class Attend(_Part):
         return next((each.waits.value for each in self.in_place if each.kind == kind), 0.0)
 
     def read_in_place(self, kind: TierKind) -> float | None:
-        """What one GPU's attention reads of a kind of tier at most; None for no limit of its own."""
+        """What one GPU's attention reads of a kind of tier at most; None for no such limit."""
         rows = (each.read for each in self.in_place if each.kind == kind)
         found = next(rows, None)
         return None if found is None else found.value

@@ -9,9 +9,9 @@ blocks that wait for pages of a slow tier hold their place in a multiprocessor, 
 end behind what HBM was read for. p → ∞ is the slowest part alone. Since no w is below zero, T is at
 least the largest t_i, and bounds that take that stay valid.
 
-Measured on two H200, 2026-11-20, with 0 to 100 % of a decode's pages on the peer: with w of 0.02 for
-HBM and 0.12 for the peer, p → ∞, shares that were left out of the fit are met within 0.9 % rms, at
-worst 1.6 %; the p-norm without w errs by 3.2 and 6.8 % (`vsim.hwbackend.calibration.mixes`).
+Measured on two H200, 2026-11-20, with 0 to 100 % of a decode's pages on the peer: with w of 0.02
+for HBM and 0.12 for the peer, p → ∞, shares that were left out of the fit are met within 0.9 % rms,
+at worst 1.6 %; the p-norm without w errs by 3.2 and 6.8 %.
 """
 
 import math
@@ -60,12 +60,12 @@ def attend_ns(machine: Machine, hbm_ns: float, lower_bytes: Mapping[str, float])
     Raises:
         KeyError: there is no such tier.
     """
-    times, kinds = [hbm_ns], ["hbm"]
+    times = [hbm_ns]
+    waits = [machine.attend.waits_for("hbm")]
     for name, size in lower_bytes.items():
         times.append(1e9 * size / in_place_bytes_per_s(machine, name))
-        kinds.append(machine.tier(name).kind)
+        waits.append(machine.attend.waits_for(machine.tier(name).kind))
     p = machine.attend.exponent.value
-    waits = [machine.attend.waits_for(kind) for kind in kinds]
     return attend_sum(times, math.inf if p is None else p, waits)
 
 
