@@ -71,6 +71,10 @@ class MemoryProbe:
              _address(self._never.address)],
         )  # fmt: skip
 
+    def nothing(self, stream: Stream, blocks: int = 1) -> None:
+        """Launch an empty kernel."""
+        self._run("nothing", stream, blocks)
+
     def close(self) -> None:
         """Give the module back."""
         self._never.close()
