@@ -74,7 +74,7 @@ class Decodes:
 
 def measure_decodes(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterator[Sampled]:
     """Time one layer's launch in a graph of several, microseconds; no cache holds its pages."""
-    for shape, mine in _by_shape(points).items():
+    for shape, mine in by_shape(points).items():
         with ExitStack() as held:
             kernel = held.enter_context(_kernel(bench, shape))
             vectors = held.enter_context(_vectors(bench, shape, max(p["batch"] for p in mine)))
@@ -193,7 +193,8 @@ def _launch(kernel: PagedDecode, vectors: tuple[int, int], base: int) -> Work:
     return work
 
 
-def _by_shape(points: Sequence[Point]) -> dict[Heads, list[Point]]:
+def by_shape(points: Sequence[Point]) -> dict[Heads, list[Point]]:
+    """Points of each head shape."""
     shapes: dict[Heads, list[Point]] = {}
     for point in points:
         shapes.setdefault(_shape(point), []).append(point)

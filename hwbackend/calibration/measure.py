@@ -77,7 +77,8 @@ FAILED: Final = "failed: "
 """How the reason of what is left out begins that should have been measured."""
 _LOST: Final = f"{FAILED}the GPU is lost: "
 _FAILURES: Final = (
-    CudaError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, OSError,
+    CudaError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, ImportError,
+    OSError,
 )  # fmt: skip
 """A fault of one probe, whatever it is, does not cost what the others measure."""
 
