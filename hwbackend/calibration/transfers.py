@@ -56,7 +56,7 @@ def several(bench: Bench, origin: str, target: str, size: int, count: int, way: 
     sources = source + 2 * size * np.arange(count, dtype=np.int64)
     sinks = sink + 2 * size * order.astype(np.int64)
     if way == "kernel":
-        from vsim.hwbackend.copies.page_copies import PageCopies
+        from vsim.hwbackend.copies.pages import PageCopies
 
         copies = PageCopies(bench.home, size)
         return lambda stream: copies.by_kernel(stream, sources, sinks)
