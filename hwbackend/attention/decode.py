@@ -236,7 +236,7 @@ class PagedDecode:
 
     def _boxes_at(self, keys: int) -> Boxes:
         if keys not in self._boxes:
-            self._boxes[keys] = Boxes.of(keys, self.layout)
+            self._boxes[keys] = Boxes.of(keys, self.layout, self.variant.l2_fetch)
         return self._boxes[keys]
 
     def _take(self, size_bytes: int) -> DeviceBuffer:
