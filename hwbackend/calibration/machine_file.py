@@ -74,10 +74,7 @@ def machine_text(fitted: Fitted, name: str, table_file: str | None, table_note: 
     own = []
     if table_file is not None:
         own = [{"stack": "vsim", "file": table_file, "source": "measurement", "note": table_note}]
-    folder = Path(vsim.sim.machine.__file__).parent / "catalogue"
-    machine["kernels"] = own + [
-        each | {"file": str((folder / each["file"]).resolve())} for each in kept
-    ]
+    machine["kernels"] = own + kept
     order = ("name", "description", "gpu", "tiers", "links", "groups", "gpu_link", "vmm", "copies",
              "attend", "launch", "kernels", "power")  # fmt: skip
     text: str = yaml.safe_dump(
@@ -166,11 +163,9 @@ def _flops(written: str) -> float:
 def _tiers(machine: _Part, fitted: Fitted) -> None:
     figures = fitted.figures
     hbm = _one(machine["tiers"], kind="hbm")
-    for field, name, shown in (
-        ("read", "hbm read", _rate), ("write", "hbm write", _rate), ("latency", "hbm latency", _time)
-    ):  # fmt: skip
-        if name in figures:
-            hbm[field] = _quantity(fitted, figures[name], shown(figures[name].value))
+    for field, shown in (("read", _rate), ("write", _rate), ("latency", _time)):
+        if (figure := figures.get(f"hbm {field}")) is not None:
+            hbm[field] = _quantity(fitted, figure, shown(figure.value))
     for tier in machine["tiers"]:
         if tier["kind"] == "peer":
             for field in ("read", "write", "latency"):
@@ -312,15 +307,12 @@ def _fitted_value(value: object, note: str) -> _Part:
 
 def _launch_and_power(machine: _Part, fitted: Fitted) -> None:
     figures = fitted.figures
-    for field, name in (("kernel", "launch kernel"), ("graph", "launch graph"),
-                        ("graph_kernel", "launch graph kernel"), ("event", "launch event")):  # fmt: skip
-        if name in figures:
-            machine["launch"][field] = _quantity(fitted, figures[name], _time(figures[name].value))
-    for field, name in (("idle_w", "power idle"), ("attention_w", "power attention"),
-                        ("products_w", "power products")):  # fmt: skip
-        if name in figures:
-            value = round(figures[name].value, 1)
-            machine["power"][field] = _quantity(fitted, figures[name], value)
+    for field in ("kernel", "graph", "graph_kernel", "event"):
+        if (figure := figures.get(f"launch {field.replace('_', ' ')}")) is not None:
+            machine["launch"][field] = _quantity(fitted, figure, _time(figure.value))
+    for load in ("idle", "attention", "products"):
+        if (figure := figures.get(f"power {load}")) is not None:
+            machine["power"][f"{load}_w"] = _quantity(fitted, figure, round(figure.value, 1))
     limit = fitted.facts.gpus[0].power_limit_w
     if limit is not None:
         machine["power"]["max_w"] = {

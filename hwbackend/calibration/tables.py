@@ -47,8 +47,9 @@ def _curves(
     for row in rows:
         at = shapes.index(shape(row.point)), one.index(first(row.point))
         log_ns[*at, other.index(second(row.point))] = np.log(row.median * 1e3)
-    axes = [np.array(axis, dtype=np.float64) for axis in (one, other)]
-    return curves(kernel, "bf16", variant, np.array(shapes, dtype=np.int64), *axes, log_ns)
+    known = np.array(shapes, dtype=np.int64)
+    along, across = (np.array(axis, dtype=np.float64) for axis in (one, other))
+    return curves(kernel, "bf16", variant, known, along, across, log_ns)
 
 
 def _heads(at: Point) -> Shape:
