@@ -40,6 +40,14 @@ KERNELS: Final = (
     "expert_dispatch",
     "expert_combine",
 )
+GPU_CASE_CLASSES: Final = (
+    "attention",
+    "mixed tiers",
+    "copies",
+    "mapping",
+    "sparse decode",
+    "decode loops",
+)
 ALLOCATION_OPS: Final = ("malloc", "free", "realloc", "memcpy")
 
 TIME_CODES_PER_OCTAVE: Final = 64
@@ -208,6 +216,15 @@ KERNEL_TABLES: Final = (
 )  # fmt: skip
 """Measured times of kernels, one curve a row: a shape, and its times over one axis or two."""
 
+GPU_CASES: Final = (
+    Column("name", pa.string(), "name", "what the case is called, unique in the file"),
+    Column("class", _DICTIONARY, "name", "what its error is told with", words=GPU_CASE_CLASSES),
+    Column("case", pa.string(), "1", "what was done, as JSON (`vsim.sim.fidelity.gpu.cases`)"),
+    Column("repeats_ns", pa.list_(pa.int64()), "ns", "what it took, repeat by repeat", minimum=1,
+           maximum=MOST_NS),
+)  # fmt: skip
+"""Work that was measured on a GPU, to be held against what is predicted for it."""
+
 SCHEMAS: Final[Mapping[str, tuple[Column, ...]]] = MappingProxyType(
     {
         "requests": REQUESTS,
@@ -217,6 +234,7 @@ SCHEMAS: Final[Mapping[str, tuple[Column, ...]]] = MappingProxyType(
         "server_runs": SERVER_RUNS,
         "server_steps": SERVER_STEPS,
         "kernel_tables": KERNEL_TABLES,
+        "gpu_cases": GPU_CASES,
     }
 )
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from vsim.traces.arrow_arrays import elements, flags, integers, lists, null_mask
 from vsim.traces.faults import Fault, repeated, suggestion
 from vsim.traces.id_rows import IdRows
-from vsim.traces.limits import MOST_BLOCK_TOKENS, MOST_TENANTS
+from vsim.traces.limits import MOST_BLOCK_TOKENS, MOST_NS, MOST_TENANTS
 from vsim.traces.prefix_chain import first_broken
 from vsim.traces.request_limits import thought_too_long, tokens_message, too_many_tokens
 from vsim.traces.schema import (
@@ -450,6 +450,27 @@ def _kernel_tables(table: pa.Table, file: str, metadata: Mapping[str, str]) -> I
     yield from _rows(file, "shape", again, lambda row: "has a row before; keep one of the two")
 
 
+def _gpu_cases(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
+    names = table.column("name").to_pylist()
+    first = {name: row for row, name in reversed(list(enumerate(names)))}
+    again = np.array([first[name] != row for row, name in enumerate(names)])
+    yield from _rows(
+        file,
+        "name",
+        again,
+        lambda row: f"is {names[row][:40]!r}, as in row {first[names[row]]}; write unique names",
+    )
+    offsets, flat = lists(table.column("repeats_ns"))
+    empty = np.diff(offsets) == 0
+    yield from _rows(file, "repeats_ns", empty, lambda row: "is empty; write one repeat or more")
+    yield from _rows(
+        file,
+        "repeats_ns",
+        _row_of(offsets, elements(flat) > MOST_NS),
+        lambda row: f"holds more than {MOST_NS} ns, which is 100 years",
+    )
+
+
 _Rule = Callable[[pa.Table, str, Mapping[str, str]], Iterator[Fault]]
 _RULES: Final[dict[str, _Rule]] = {
     "requests": _requests,
@@ -459,4 +480,5 @@ _RULES: Final[dict[str, _Rule]] = {
     "server_runs": _server_runs,
     "server_steps": _server_steps,
     "kernel_tables": _kernel_tables,
+    "gpu_cases": _gpu_cases,
 }
