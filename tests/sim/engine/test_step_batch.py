@@ -4,17 +4,19 @@ The followed run keeps, for each slot, whose tokens were written there and how m
 that along. It never looks at the engine's arrays.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from vsim.sim.engine.backend import Completion, Operation, StepBatch
 from vsim.sim.engine.drivers import drive
-from vsim.sim.engine.run import collect
+from vsim.sim.engine.run import collect, run_engine
 from vsim.sim.engine.simulated import SimulatedBackend
 from vsim.sim.engine.state import State
 from vsim.traces.requests import Requests
+from vsim.traces.validation import faults_in
 
 from .conftest import make_requests, make_state
 from .worlds import World, draw_world
@@ -208,6 +210,36 @@ def test_the_worlds_share_pages_read_below_hbm_and_copy_parts_of_pages() -> None
     assert sum(run.shared for run in runs) > 0
     assert sum(run.below for run in runs) > 0
     assert sum(run.partly for run in runs) > 0
+
+
+@pytest.mark.parametrize("seed", SEEDS[::4])
+def test_the_log_of_all_operations_holds_the_same_batches(seed: int) -> None:
+    world = replace(draw_world(seed), operations="all")
+    state = world.state()
+    backend = KeptBatches(state)
+    drive(state, backend)
+    log = run_engine(world.state()).operations
+    assert log is not None
+    numbered = log.set_column(0, "id", pa.array(np.arange(log.num_rows)))
+    assert list(faults_in(numbered, "operations", "log", {})) == []
+    steps = [row for row in log.to_pylist() if row["kind"] != "copy"]
+    computes = [row for row in steps if row["kind"] == "compute"]
+    assert len(computes) == len(backend.batches)
+    for batch, row in zip(backend.batches, computes, strict=True):
+        assert row["rows"] == batch.rows.tolist()
+        assert row["new_tokens"] == batch.new_tokens.tolist()
+        assert row["context_tokens"] == batch.context_tokens.tolist()
+        attends = [r for r in steps if r["kind"] == "attend" and r["step"] == row["step"]]
+        read: list[list[int]] = [[] for _ in batch.rows]
+        for attend in attends:
+            ends = np.cumsum(attend["row_pages"]).tolist()
+            for i, (first, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+                read[i] += attend["pages"][first:end]
+        wanted = np.split(batch.indices, batch.indptr[1:-1])
+        assert [sorted(pages) for pages in read] == [sorted(pages.tolist()) for pages in wanted]
+    for row in log.to_pylist():
+        assert row["kind"] == "compute" or row["rows"] == []
+        assert row["kind"] == "attend" or row["row_pages"] == []
 
 
 class KeptBatches(SimulatedBackend):
