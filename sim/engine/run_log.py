@@ -194,11 +194,12 @@ def _lists(values: NDArray[np.int64], first: NDArray[Any], count: NDArray[Any]) 
     """Lists of `count[i]` values from `first[i]` on, one a row."""
     offsets = np.concatenate([[0], np.cumsum(count)])
     places = np.arange(offsets[-1]) + np.repeat(first - offsets[:-1], count)
-    return listed(offsets, values[places])
+    made: pa.Array[Any] = listed(offsets, values[places])
+    return made
 
 
 def _batch_columns(log: NDArray[Any], numbers: NDArray[np.int64]) -> dict[str, Any]:
-    """The columns of a step's batch: three go with what it computes, one with what it attends to."""
+    """The columns of a step's batch: three go with its compute, one with its attends."""
     first = log["pages_from"] - log["batch"]
     requests = np.where(log["kind"] == COMPUTE, log["batch"] // 3, 0)
     parts = {
