@@ -75,11 +75,19 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What finished, and when. Copies that arrive at one time are reported together."""
+    """What finished, and when. Copies that arrive at one time are reported together.
+
+    Args:
+        kind: as the operation's.
+        serials: of the operations that finished.
+        at_ns: when; never before what was reported last.
+        began_ns: of a step, when its first kernel began, where the backend can tell; else -1.
+    """
 
     kind: Literal["timer", "copy", "step"]
     serials: tuple[int, ...]
     at_ns: int
+    began_ns: int = -1
 
 
 class Backend(Protocol):
