@@ -3,7 +3,7 @@
 A list column holds one list a row. Field metadata says each column's `unit` and `doc`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -148,7 +148,19 @@ OPERATIONS: Final = (
     Column("start_ns", pa.int64(), "ns", "when it started, not before submit_ns", minimum=0),
     Column("end_ns", pa.int64(), "ns", "when it ended, not before start_ns", minimum=0),
     Column("predicted", pa.bool_(), "flag", "true from a simulation, false if measured"),
+    Column("rows", pa.list_(pa.int64()), "1",
+           "of a compute, the requests of the step's batch, by their row in the trace", minimum=0,
+           optional=True),
+    Column("new_tokens", pa.list_(pa.int64()), "tokens", "that each of `rows` computes", minimum=1,
+           optional=True),
+    Column("context_tokens", pa.list_(pa.int64()), "tokens",
+           "that each of `rows` has after the step", minimum=1, optional=True),
+    Column("row_pages", pa.list_(pa.int64()), "1",
+           "of an attend, how many of `pages` are each request's, in the batch's order", minimum=0,
+           optional=True),
 )  # fmt: skip
+BATCH_COLUMNS: Final = ("rows", "new_tokens", "context_tokens", "row_pages")
+"""The columns of `operations` that hold the batches of steps: all of them or none."""
 
 SERVER_RUNS: Final = (
     Column("repeat", pa.int16(), "1", "which repeat, from 0", minimum=0),
@@ -239,9 +251,10 @@ SCHEMAS: Final[Mapping[str, tuple[Column, ...]]] = MappingProxyType(
 )
 
 
-def schema_of(kind: str) -> pa.Schema:
-    """Make the Arrow schema of one kind, its optional columns left out."""
-    return pa.schema([column.field() for column in SCHEMAS[kind] if not column.optional])
+def schema_of(kind: str, optional: Collection[str] = ()) -> pa.Schema:
+    """Make the Arrow schema of one kind, with those of its optional columns that are named."""
+    columns = (c for c in SCHEMAS[kind] if not c.optional or c.name in optional)
+    return pa.schema([column.field() for column in columns])
 
 
 def metadata_text(schema: pa.Schema) -> dict[str, str]:

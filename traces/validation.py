@@ -20,6 +20,7 @@ from vsim.traces.limits import MOST_BLOCK_TOKENS, MOST_NS, MOST_TENANTS
 from vsim.traces.prefix_chain import first_broken
 from vsim.traces.request_limits import thought_too_long, tokens_message, too_many_tokens
 from vsim.traces.schema import (
+    BATCH_COLUMNS,
     MOST_TIME_CODE,
     SCHEMAS,
     Column,
@@ -364,6 +365,39 @@ def _operations(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iter
             f"holds {needed[offsets[row] : offsets[row + 1]].tolist()}; "
             "an operation waits for earlier ones of the file"
         ),
+    )
+    yield from _batches(table, file)
+
+
+def _batches(table: pa.Table, file: str) -> Iterator[Fault]:
+    """The batches of steps: all of their columns or none, and lists that go together."""
+    lacking = [name for name in BATCH_COLUMNS if name not in table.column_names]
+    if lacking:
+        if len(lacking) < len(BATCH_COLUMNS):
+            message = f"is missing; write all of {', '.join(BATCH_COLUMNS)}, or none"
+            yield Fault(file, message, place=f"column {lacking[0]}")
+        return
+    lengths = {name: np.diff(lists(table.column(name))[0]) for name in BATCH_COLUMNS[:3]}
+    for name in BATCH_COLUMNS[1:3]:
+        found, wanted = lengths[name], lengths["rows"]
+        yield from _rows(
+            file,
+            name,
+            found != wanted,
+            lambda row, found=found, wanted=wanted: (  # type: ignore[misc] # the defaults bind the loop's values
+                f"has {found[row]} numbers; write one for each of {wanted[row]} rows"
+            ),
+        )
+    offsets, flat = lists(table.column("row_pages"))
+    pages = np.diff(lists(table.column("pages"))[0])
+    total = np.concatenate([[0], np.cumsum(elements(flat))])[offsets]
+    counted = np.diff(offsets) > 0
+    wrong = counted & (np.diff(total) != pages)
+    yield from _rows(
+        file,
+        "row_pages",
+        wrong,
+        lambda row: f"adds up to {total[row + 1] - total[row]}, and there are {pages[row]} pages",
     )
 
 
