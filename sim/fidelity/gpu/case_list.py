@@ -195,7 +195,7 @@ def _mapping() -> Iterator[MappingCase]:
 
 
 def _sparse() -> Iterator[SparseCase]:
-    for slow, rate, share in (("host", 50e9, 0.85), ("peer", 340e9, 0.6)):
+    for slow, rate, share in (("host", 50e9, 0.4), ("peer", 340e9, 0.25)):
         for policy in ("static", "lru", "belady-balanced", "lp-rounding"):
             yield SparseCase(
                 f"source_code, 20 % read, {share:.0%} in HBM, {slow}: {policy}",
@@ -212,7 +212,7 @@ def _sparse() -> Iterator[SparseCase]:
             )
     for policy in ("static", "belady-balanced"):
         yield SparseCase(
-            f"dialogue, 10 % read, 70% in HBM, host: {policy}",
+            f"dialogue, 10 % read, 30% in HBM, host: {policy}",
             "dialogue",
             0.9,
             policy,  # type: ignore[arg-type]

@@ -298,10 +298,10 @@ class Stay:
 
 @dataclass(frozen=True, slots=True)
 class LoopCopy:
-    """Pages of all layers that are copied beside one step of a loop, `beside` it and not before.
+    """Pages of all layers that are copied while a loop goes on.
 
     Args:
-        step: the step that it runs beside.
+        step: the step that it may begin with.
         source, target: tiers.
         pages: how many.
     """
@@ -324,7 +324,8 @@ class LoopCopy:
 class LoopCase:
     """The decode loop of a continuous batch: attention of all layers, with copies beside steps.
 
-    A step begins when the attention and the copies of the one before have ended.
+    Steps follow one another and do not wait for copies. Copies of one source and target follow one
+    another; each begins with its step or later. The loop ends when all have ended.
 
     Args:
         name: what it is called.
@@ -371,8 +372,13 @@ class LoopCase:
         )
 
     def copies_of(self, step: int) -> tuple[LoopCopy, ...]:
-        """What is copied beside a step."""
+        """What may begin with a step, in the order in which it was asked for."""
         return tuple(copy for copy in self.copies if copy.step == step)
+
+    @property
+    def page_bytes(self) -> int:
+        """A page of all layers."""
+        return self.layers * self.heads.page_bytes
 
 
 GpuCase = AttentionCase | MixedCase | CopyCase | MappingCase | SparseCase | LoopCase
