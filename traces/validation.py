@@ -5,6 +5,7 @@ named, with the number of further ones.
 """
 
 import itertools
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -505,6 +506,39 @@ def _gpu_cases(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Itera
     )
 
 
+def _gpu_samples(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
+    offsets, flat = lists(table.column("samples"))
+    values = elements(flat)
+    empty = np.diff(offsets) == 0
+    yield from _rows(file, "samples", empty, lambda row: "is empty; write at least one sample")
+    odd = _row_of(offsets, ~(np.isfinite(values) & (values >= 0)))
+    yield from _rows(file, "samples", odd, lambda row: "holds what is no number of 0 or more")
+    sizes = [str(text) for text in table.column("sizes").to_pylist()]
+    wrong = np.array([not _are_sizes(text) for text in sizes], dtype=np.bool_)
+    yield from _rows(
+        file, "sizes", wrong,
+        lambda row: f"holds {sizes[row]!r:.60}; write whole numbers, as {{\"chunks\": 8}}",
+    )  # fmt: skip
+    words = [table.column(name).to_pylist() for name in ("probe", "variant", "unit")]
+    keys = list(zip(*words, sizes, strict=True))
+    first = {key: row for row, key in reversed(list(enumerate(keys)))}
+    again = np.array([first[key] != row for row, key in enumerate(keys)], dtype=np.bool_)
+    yield from _rows(file, "sizes", again, lambda row: "is a point before; keep one of the two")
+
+
+def _are_sizes(text: str) -> bool:
+    """Whether a text is a JSON object of whole numbers of 0 or more, keys sorted."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return (
+        isinstance(found, dict)
+        and list(found) == sorted(found)
+        and all(type(value) is int and 0 <= value <= 2**62 for value in found.values())
+    )
+
+
 _Rule = Callable[[pa.Table, str, Mapping[str, str]], Iterator[Fault]]
 _RULES: Final[dict[str, _Rule]] = {
     "requests": _requests,
@@ -515,4 +549,5 @@ _RULES: Final[dict[str, _Rule]] = {
     "server_steps": _server_steps,
     "kernel_tables": _kernel_tables,
     "gpu_cases": _gpu_cases,
+    "gpu_samples": _gpu_samples,
 }

@@ -217,7 +217,7 @@ def _sparse() -> Iterator[SparseCase]:
             0.9,
             policy,  # type: ignore[arg-type]
             "host",
-            0.7,
+            0.3,
             steps=64,
             replicas=24,
             heads=_COLUMN,
