@@ -44,7 +44,15 @@ class Topology:
 
 def topology(machine: Machine, cost: StepCost, tiers: Sequence[str]) -> Topology:
     """Work out the resources of a server on `machine` that uses `tiers`, HBM first."""
-    links = server_links(machine, cost.gpus)
+    hbm = cost.hbm_read_bytes_per_s, cost.hbm_write_bytes_per_s
+    return topology_of(machine, cost.gpus, hbm, tiers)
+
+
+def topology_of(
+    machine: Machine, gpus: int, hbm_bytes_per_s: tuple[float, float], tiers: Sequence[str]
+) -> Topology:
+    """The same of so many GPUs whose HBM together is read and written at these rates."""
+    links = server_links(machine, gpus)
     names: dict[str, int] = {}
 
     def resource(name: str) -> int:
@@ -64,7 +72,7 @@ def topology(machine: Machine, cost: StepCost, tiers: Sequence[str]) -> Topology
 
     def rate(tier: str, writing: bool) -> float:
         if tier == machine.hbm.name:
-            return cost.hbm_write_bytes_per_s if writing else cost.hbm_read_bytes_per_s
+            return hbm_bytes_per_s[1] if writing else hbm_bytes_per_s[0]
         found = machine.tier(tier)
         return found.write.value if writing else found.read.value
 
