@@ -100,7 +100,8 @@ class _Arguments(ctypes.Structure):
 class PagedDecode:
     """Decode attention for one shape of model. Holds memory of the GPU until `close`.
 
-    Launches of one object must follow each other on one stream: they share room for partial results.
+    Launches of one object must follow each other on one stream: they share room for partial
+    results.
 
     Args:
         context: the GPU.
@@ -117,7 +118,7 @@ class PagedDecode:
         heads: int,
         *,
         slot_bytes: int | None = None,
-        variant: DecodeVariant = DecodeVariant(),  # noqa: B008 - frozen
+        variant: DecodeVariant = DecodeVariant(),
     ) -> None:
         self.layout = layout
         self.heads = heads
