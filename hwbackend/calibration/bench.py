@@ -13,8 +13,10 @@ from vsim.hwbackend.measuring.samples import Work
 
 HBM, PEER, HOST, SPARE = "hbm", "peer", "host", "spare"
 """Places of memory; `spare` is more of HBM, for copies within it."""
+MOST_BYTES: Final = {HBM: 2**33, SPARE: 2**30, PEER: 2**30, HOST: 2**29}
+"""What is taken of each, and of a GPU no more than an eighth."""
 _DRAWN_BYTES: Final = 32 * 2**20
-_COVER_BYTES: Final = 512 * 2**20
+_COVER_BYTES: Final = 256 * 2**20
 _SEED: Final = 20261127
 
 
@@ -63,28 +65,33 @@ class Bench:
         return self.peer
 
     def memory(self, place: str, size_bytes: int) -> int:
-        """Address of at least so many bytes; what an earlier call returned may be gone."""
+        """Address of at least so many bytes; it holds until the place is dropped.
+
+        Raises:
+            AbsentError: the place does not have as many.
+        """
+        most = self._most(place)
+        if size_bytes > most:
+            raise AbsentError(f"{size_bytes:,} bytes of {place}, where there are {most:,}")
         held = self._memory.get(place)
-        if held is not None and held.bytes >= size_bytes:
-            return held.address
         if held is not None:
-            self.drop(place)
+            return held.address
         if place == HOST:
-            made: DeviceBuffer | PinnedBuffer = PinnedBuffer(size_bytes)
+            made: DeviceBuffer | PinnedBuffer = PinnedBuffer(most)
         elif place == PEER:
             self.need_peer().make_current()
             try:
-                made = DeviceBuffer(size_bytes)
+                made = DeviceBuffer(most)
             finally:
                 self.home.make_current()
         else:
-            made = DeviceBuffer(size_bytes)
+            made = DeviceBuffer(most)
         self._memory[place] = made
-        self._draw(made.address, size_bytes)
+        self._draw(made.address, most)
         return made.address
 
     def drop(self, place: str) -> None:
-        """Give a place's memory back, so that others can have it."""
+        """Give a place's memory back: what was drawn there is gone, or others want it."""
         held = self._memory.pop(place, None)
         if held is not None:
             self.home.synchronize()
@@ -98,6 +105,11 @@ class Bench:
             copy(target, source, _COVER_BYTES, stream)
 
         return work
+
+    def _most(self, place: str) -> int:
+        """How much of a place is taken at once, so that no address moves while it is used."""
+        least = MOST_BYTES[place]
+        return least if place == HOST else min(least, self.device.total_bytes // 8)
 
     def _draw(self, address: int, size_bytes: int) -> None:
         """Fill memory: some of it drawn, the rest copies of that."""

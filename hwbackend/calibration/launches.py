@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from vsim.hwbackend.calibration.bench import HBM, Bench
+from vsim.hwbackend.calibration.bench import Bench
 from vsim.hwbackend.calibration.plan import Plan
 from vsim.hwbackend.compiling.compiler import architecture, compiled
 from vsim.hwbackend.cuda.buffers import DeviceBuffer
@@ -87,8 +87,7 @@ def measure_latencies(bench: Bench, points: Sequence[Point], plan: Plan) -> Iter
             go = _walk(follow, ring, slots, end)
             taken = stream_us(go, bench.stream, plan.repeats).all_us
             yield Sampled(point, _SLOT_BYTES, tuple(us / _STEPS for us in taken))
-            if point.variant != HBM:
-                bench.drop(point.variant)
+            bench.drop(point.variant)
 
 
 def _walk(follow: Kernel, ring: ctypes.c_uint64, slots: int, end: DeviceBuffer) -> Work:

@@ -5,14 +5,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from vsim.hwbackend.calibration.attending import measure_decodes, measure_mixes, measure_prefills
-from vsim.hwbackend.calibration.beside import measure_besides
+from vsim.hwbackend.calibration.attending import measure_decodes, measure_mixes
 from vsim.hwbackend.calibration.bench import AbsentError, Bench
+from vsim.hwbackend.calibration.beside import measure_besides
 from vsim.hwbackend.calibration.driver_calls import measure_calls
 from vsim.hwbackend.calibration.launches import measure_latencies, measure_launches
 from vsim.hwbackend.calibration.loads import measure_board
 from vsim.hwbackend.calibration.multiplying import measure_experts, measure_products
 from vsim.hwbackend.calibration.plan import Plan
+from vsim.hwbackend.calibration.prefilling import measure_prefills
 from vsim.hwbackend.calibration.reads import measure_reads, measure_writes
 from vsim.hwbackend.calibration.transfers import measure_copies
 from vsim.hwbackend.cuda.errors import CudaError, DeviceLost
@@ -84,9 +85,7 @@ def _groups(plan: Plan) -> Iterator[Sequence[Point]]:
     yield from groups.values()
 
 
-def _measured(
-    bench: Bench, points: Sequence[Point], plan: Plan, rows: list[Sampled]
-) -> str | None:
+def _measured(bench: Bench, points: Sequence[Point], plan: Plan, rows: list[Sampled]) -> str | None:
     """Append what is measured; and say why it ended early, if it did: what came before stays."""
     try:
         rows.extend(RUNNERS[points[0].probe](bench, points, plan))

@@ -77,7 +77,8 @@ class AttendForm:
         if math.isinf(self.exponent):
             return high
         return np.asarray(
-            high * ((one / high) ** self.exponent + (other / high) ** self.exponent)
+            high
+            * ((one / high) ** self.exponent + (other / high) ** self.exponent)
             ** (1 / self.exponent)
         )
 
@@ -160,9 +161,7 @@ def fit_form(form: str, mixes: Mixes) -> AttendForm:
     assert best is not None
     made = make(best[1])
     if made.exponent >= MOST_EXPONENT * 0.99:
-        return AttendForm(
-            made.form, made.bytes_per_s, math.inf, made.hbm_waits, made.slow_waits
-        )
+        return AttendForm(made.form, made.bytes_per_s, math.inf, made.hbm_waits, made.slow_waits)
     return made
 
 

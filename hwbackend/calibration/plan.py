@@ -132,12 +132,10 @@ def _reads(sizes: Sequence[int], parts: Sequence[int]) -> Iterator[Point]:
         for sixteenths in parts:
             yield point("read", place, bytes=256 * MIB, sixteenths=sixteenths)
         yield point("latency", place, bytes=256 * MIB if place == "host" else GIB)
-    yield point("write", "hbm", bytes=max(sizes), sixteenths=16)
+    yield point("write", "hbm", bytes=min(max(sizes), GIB), sixteenths=16)
 
 
-def _copies(
-    sizes: Sequence[int], counts: Sequence[int], batched: Sequence[int]
-) -> Iterator[Point]:
+def _copies(sizes: Sequence[int], counts: Sequence[int], batched: Sequence[int]) -> Iterator[Point]:
     """Copies alone, in batches, and both ways at once."""
     for route in ROUTES:
         for size in sizes:

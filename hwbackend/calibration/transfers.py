@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
+from vsim.hwbackend.copies.page_copies import PageCopies
 
 from vsim.hwbackend.calibration.bench import PEER, SPARE, Bench
-from vsim.hwbackend.calibration.plan import GIB, Plan
-from vsim.hwbackend.copies.page_copies import PageCopies
+from vsim.hwbackend.calibration.plan import Plan
 from vsim.hwbackend.cuda.buffers import copy
 from vsim.hwbackend.cuda.streams import Event, Stream
 from vsim.hwbackend.measuring.samples import Work, stream_us
@@ -51,8 +51,8 @@ def several(bench: Bench, origin: str, target: str, size: int, count: int, way: 
         way: by copy `engine`, or by a `kernel`.
     """
     span = 2 * size * count
-    source = bench.memory(origin, max(span, GIB // 2))
-    sink = bench.memory(target, max(span, GIB // 2))
+    source = bench.memory(origin, span)
+    sink = bench.memory(target, span)
     order = np.random.Generator(np.random.PCG64(_SEED)).permutation(count)
     sources = source + 2 * size * np.arange(count, dtype=np.int64)
     sinks = sink + 2 * size * order.astype(np.int64)
@@ -70,8 +70,8 @@ def several(bench: Bench, origin: str, target: str, size: int, count: int, way: 
 
 def both_ways(bench: Bench, origin: str, target: str, size: int) -> tuple[Work, Work]:
     """One copy there and one back, of different bytes."""
-    source = bench.memory(origin, max(2 * size, GIB // 2))
-    sink = bench.memory(target, max(2 * size, GIB // 2))
+    source = bench.memory(origin, 2 * size)
+    sink = bench.memory(target, 2 * size)
 
     def there(stream: Stream) -> None:
         copy(sink, source, size, stream)
@@ -95,5 +95,3 @@ def together(bench: Bench, one: Work, two: Work) -> Work:
         stream.wait(ends_)
 
     return work
-
-

@@ -67,9 +67,7 @@ def at_once(
     return overlapping(spans[0], spans[1])
 
 
-def overlapping(
-    one: Sequence[tuple[float, float]], other: Sequence[tuple[float, float]]
-) -> AtOnce:
+def overlapping(one: Sequence[tuple[float, float]], other: Sequence[tuple[float, float]]) -> AtOnce:
     """Keep the calls of each load that ran wholly while the other did.
 
     Args:
@@ -78,9 +76,7 @@ def overlapping(
     """
     begin = max(one[0][0], other[0][0])
     end = min(one[-1][1], other[-1][1])
-    kept = [
-        tuple(b - a for a, b in spans if a >= begin and b <= end) for spans in (one, other)
-    ]
+    kept = [tuple(b - a for a, b in spans if a >= begin and b <= end) for spans in (one, other)]
     if min(map(len, kept)) < _LEAST:
         raise ValueError(f"{len(kept[0])} and {len(kept[1])} calls lay beside each other")
     return AtOnce(kept[0], kept[1])

@@ -20,12 +20,29 @@ _CAUSES = len(CAUSES)
 
 
 @borrowing_inline
-def power_sum(w: World, hbm: float, longest: float) -> float:
-    """(Σ t^p)^(1/p) over the tiers' times, scaled by the longest so that no power underflows."""
-    total = (hbm / longest) ** w.x[0].exponent
-    for tier in range(1, w.c[0].tiers):
+def part_ns(w: World, tier: int, hbm: float, alone: float) -> float:
+    """What a tier's part of an attend takes beside the others; see `vsim.sim.timing.attend`.
+
+    Args:
+        w: the server.
+        tier: which.
+        hbm: what HBM's part takes alone.
+        alone: what all parts take alone, one behind the other.
+    """
+    own = hbm
+    if tier > 0:
         own = 1e9 * w.tc[tier].step_bytes / w.tc[tier].read_bytes_per_s
-        total += (own / longest) ** w.x[0].exponent
+    if own > 0.0 and w.tc[tier].waits > 0.0:
+        own += w.tc[tier].waits * (alone - own)
+    return float(own)
+
+
+@borrowing_inline
+def power_sum(w: World, hbm: float, alone: float, longest: float) -> float:
+    """(Σ t^p)^(1/p) over the tiers' times, scaled by the longest so that no power underflows."""
+    total = (part_ns(w, 0, hbm, alone) / longest) ** w.x[0].exponent
+    for tier in range(1, w.c[0].tiers):
+        total += (part_ns(w, tier, hbm, alone) / longest) ** w.x[0].exponent
     return float(longest * total ** (1.0 / w.x[0].exponent))
 
 
@@ -85,17 +102,20 @@ def step_demand(w: World, now: int) -> float:
     w.x[0].prefill_ns = 0.0
     copied = w.c[0].copied_tokens * (w.x[0].kv_read + w.x[0].kv_write)
     hbm = attention_ns(w) + 1e9 * copied / w.tc[0].read_bytes_per_s
-    longest = hbm
     slowest = 0
     step_bytes(w)
+    alone = hbm
     for tier in range(1, w.c[0].tiers):
-        own = 1e9 * w.tc[tier].step_bytes / w.tc[tier].read_bytes_per_s
+        alone += 1e9 * w.tc[tier].step_bytes / w.tc[tier].read_bytes_per_s
+    longest = part_ns(w, 0, hbm, alone)
+    for tier in range(1, w.c[0].tiers):
+        own = part_ns(w, tier, hbm, alone)
         if own > longest:
             longest = own
             slowest = tier
     attention = longest
     if w.x[0].exponent < math.inf and longest > 0.0:
-        attention = power_sum(w, hbm, longest)
+        attention = power_sum(w, hbm, alone, longest)
     body = products + small + head + attention
     body = max(body, 1e-3)  # so that shares of it have a meaning
     arithmetic += w.x[0].prefill_ns

@@ -28,6 +28,7 @@ class Topology:
         latency_ns: int64[tiers * tiers], of a transfer's first byte; -1 where there is no path.
         read_bytes_per_s: float64[tiers], what a step's kernels read each tier at when alone.
         write_bytes_per_s: float64[tiers].
+        waits: float64[tiers], share of the other tiers' times by which a step's read gets longer.
         links: the server's links.
         crossed: (path row, link, forward) of every link that a path crosses.
         attended: (tier, link, forward) of every link that attending in place crosses.
@@ -37,6 +38,7 @@ class Topology:
     latency_ns: NDArray[np.int64]
     read_bytes_per_s: NDArray[np.float64]
     write_bytes_per_s: NDArray[np.float64]
+    waits: NDArray[np.float64]
     links: tuple[ServerLink, ...]
     crossed: tuple[tuple[int, int, bool], ...]
     attended: tuple[tuple[int, int, bool], ...]
@@ -111,6 +113,7 @@ def topology_of(
                     memory(row, here, writing=True)  # a bounce buffer on the way
                     memory(row, here, writing=False)
             latency[row] = total_ns
+    waits = np.array([machine.attend.waits_for(machine.tier(tier).kind) for tier in tiers])
     for j, tier in enumerate(tiers):
         row = count * count + j
         memory(row, tier, writing=False)
@@ -118,8 +121,12 @@ def topology_of(
         for hop in machine.find_path(tier, tiers[0]) or ():
             read[j] = min(read[j], cross(row, hop.link, hop.forward))
             attended.append((j, hop.link, hop.forward))
+        own = machine.attend.read_in_place(machine.tier(tier).kind)
+        if own is not None:  # of each GPU; nothing else takes of it
+            add(row, f"{tier}.in_place", own * cost.gpus)
+            read[j] = min(read[j], own * cost.gpus)
     use = np.zeros((len(uses), len(names)))
     for row, taken in enumerate(uses):
         for index, seconds in taken.items():
             use[row, index] = seconds
-    return Topology(use, latency, read, write, links, tuple(crossed), tuple(attended))
+    return Topology(use, latency, read, write, waits, links, tuple(crossed), tuple(attended))
