@@ -8,6 +8,7 @@ their latencies once, and the bandwidth of the slowest link or memory on the way
 
 from typing import Literal
 
+from vsim.sim.machine.copies import find_copy_row
 from vsim.sim.machine.machine import Machine
 from vsim.sim.model.parallel import server_links
 
@@ -31,10 +32,9 @@ def copy_ns(
         LookupError: there is no way between the two.
     """
     kinds = machine.tier(source).kind, machine.tier(target).kind
-    for row in getattr(machine, "copies", ()):
-        if (row.origin, row.target, row.way) == (*kinds, way):
-            each_ns = row.each + size_bytes / row.bandwidth * 1e9
-            return float(row.first + count * each_ns)
+    row = find_copy_row(machine.copies, *kinds, way)
+    if row is not None:
+        return float(row.first + count * (row.each + size_bytes / row.bandwidth * 1e9))
     hops = machine.find_path(source, target)
     if hops is None:
         raise LookupError(f"no links lead from {source} to {target}")

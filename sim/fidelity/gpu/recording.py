@@ -1,5 +1,6 @@
 """Recordings of kind `gpu_cases`: cases, what each took again and again, and on what machine."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,8 @@ class CaseRecording:
         measured: in the order in which they were.
         calibration_hash: of the machine file that it was measured for; empty where unknown.
         command: what measured it.
+        failed: cases that failed there, each with the error.
+        skipped: cases that needed what was not there, each with what.
     """
 
     file: str
@@ -68,6 +71,8 @@ class CaseRecording:
     measured: tuple[Measured, ...]
     calibration_hash: str = ""
     command: str = ""
+    failed: tuple[tuple[str, str], ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
 
 
 def read_cases(path: str | Path | TraceFile) -> CaseRecording:
@@ -88,6 +93,13 @@ def read_cases(path: str | Path | TraceFile) -> CaseRecording:
     if not (gpus.isascii() and gpus.isdigit() and 0 < int(gpus[:4]) <= 1024):
         message = f"is {gpus[:20]!r}; write a whole number from 1"
         faults.append(Fault(file, message, place="vsim.gpus"))
+    reasons = {}
+    for key in ("failed", "skipped"):
+        try:
+            reasons[key] = _reasons(about.get(key, "{}"))
+        except ValueError:
+            message = "is no JSON object of texts; record the cases again"
+            faults.append(Fault(file, message, place=f"vsim.{key}"))
     measured: list[Measured] = []
     for row, found in enumerate(table.to_pylist()):
         try:
@@ -112,7 +124,15 @@ def read_cases(path: str | Path | TraceFile) -> CaseRecording:
         tuple(measured),
         about.get("calibration_hash", ""),
         about.get("command", ""),
+        **reasons,
     )
+
+
+def _reasons(text: str) -> tuple[tuple[str, str], ...]:
+    found = json.loads(text)
+    if not isinstance(found, dict) or not all(isinstance(each, str) for each in found.values()):
+        raise ValueError
+    return tuple(found.items())
 
 
 def write_cases(
