@@ -21,7 +21,7 @@ from vsim.hwbackend.cuda.context import Context
 from vsim.hwbackend.cuda.streams import Stream
 
 MOST_ERROR: Final = 5e-3
-_NAN_BYTE: Final = 0xFF  # bf16 0xFFFF is not a number
+NAN_BYTE: Final = 0xFF  # bf16 0xFFFF is not a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +117,9 @@ def error_of(
     Outputs are poisoned before; so are all tokens behind a request's last one.
     """
     layout, (batch, slots) = case.layout, case.batch()
-    random = np.random.default_rng(case.seed + 1)
     layer = layout.layers - 1
-    raw = bf16_of(random.standard_normal(slots * layout.page_bytes // 2, np.float32))
-    pages = raw.view(np.uint8).reshape(slots, layout.page_bytes)
-    for end, length in zip(batch.indptr[1:], batch.last_page_len, strict=True):
-        _poison(pages[batch.indices[end - 1]], layout, int(length))
+    pages = random_pages(case, batch, slots)
+    random = np.random.default_rng(case.seed + 2)
     shape = (batch.requests, case.heads, layout.head_dim)
     q = bf16_of(random.standard_normal(shape, np.float32))
     with (
@@ -136,12 +133,23 @@ def error_of(
         decode.bind(decode.plan(batch), stream)
         found: list[NDArray[np.uint16]] = []
         for _ in range(2):
-            fill(out.address, _NAN_BYTE, out.bytes, stream)
+            fill(out.address, NAN_BYTE, out.bytes, stream)
             decode.launch(stream, queries.address, out.address, held.address, layer)
             found.append(download(np.empty(shape, np.uint16), out.address, stream))
     wanted = wanted_of(pages, batch, layout, floats_of_bf16(q), layer)
     error = relative_error(floats_of_bf16(found[0]), wanted)
     return error, bool(np.array_equal(found[0], found[1]))
+
+
+def random_pages(case: DecodeCase, batch: DecodeBatch, slots: int) -> NDArray[np.uint8]:
+    """Draw pages `[slots][page_bytes]`; what lies behind a request's last token is no number."""
+    layout = case.layout
+    random = np.random.default_rng(case.seed + 1)
+    raw = bf16_of(random.standard_normal(slots * layout.page_bytes // 2, np.float32))
+    pages = raw.view(np.uint8).reshape(slots, layout.page_bytes)
+    for end, length in zip(batch.indptr[1:], batch.last_page_len, strict=True):
+        _poison(pages[batch.indices[end - 1]], layout, int(length))
+    return pages
 
 
 def wanted_of(
@@ -187,7 +195,7 @@ def _poison(page: NDArray[np.uint8], layout: PageLayout, tokens: int) -> None:
     """Make no number of what lies behind the last token of a page."""
     shape: tuple[Any, ...] = (layout.layers, 2, layout.kv_heads, layout.page_tokens, -1)
     if layout.head_major:
-        page.reshape(shape)[:, :, :, tokens:] = _NAN_BYTE
+        page.reshape(shape)[:, :, :, tokens:] = NAN_BYTE
     else:
         shape = (layout.layers, 2, layout.page_tokens, layout.kv_heads, layout.row_bytes)
-        page.reshape(shape)[:, :, tokens:] = _NAN_BYTE
+        page.reshape(shape)[:, :, tokens:] = NAN_BYTE

@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 
 from vsim.hwbackend.attention.checking import cases, check_decode
+from vsim.hwbackend.attention.checking_prefill import check_prefill, prefill_cases
 from vsim.hwbackend.attention.decode import SOURCE, DecodeVariant, PagedDecode
 from vsim.hwbackend.attention.layout import DecodeBatch, PageLayout
 from vsim.hwbackend.compiling.compiler import architecture, compiled
@@ -124,6 +125,16 @@ class Trial:
         us = graph_us(lambda stream, _: self.probe.read(stream, self.base, size), 3, self.stream)
         return size / us[len(us) // 2] / 1e3
 
+    def read_us(self, size: int) -> float:
+        """Microseconds in which a plain kernel reads so many bytes, which L2 does not hold."""
+        turns = self.bytes // size
+
+        def read(stream: Stream, at: int) -> None:
+            self.probe.read(stream, self.base + at % turns * size, size)
+
+        us = graph_us(read, int(min(max(GRAPH_US / (size / 4e6), 6), 200)), self.stream)
+        return us[len(us) // 2]
+
     def gathered(self, run_bytes: int) -> float:
         """GB/s of a plain kernel that reads runs of the pool in random order."""
         runs = min(self.bytes, 4 << 30) // run_bytes
@@ -203,6 +214,9 @@ def time_all(
     print(f"{layout.page_tokens} tokens a page, {order}, {layout.layers} layers, "
           f"{heads}/{layout.kv_heads}x{layout.head_dim}, {slow_share:.1%} slow")  # fmt: skip
     print(" " * 28 + " ".join(f"{shape!s:>9}" for shape in shapes), flush=True)
+    sizes = [shape.kv_bytes(layout) for shape in shapes]
+    plain = (f"{size / trial.read_us(size) / 1e3:9.0f}" for size in sizes)
+    print(f"{'a plain kernel':28}" + " ".join(plain), flush=True)
     for variant in variants:
         row = []
         for shape in shapes:
@@ -252,8 +266,11 @@ def main() -> int:
     with Context(0) as context:
         device = context.device
         print(f"{device.name}, {device.multiprocessors} multiprocessors, L2 {device.l2_bytes:,}")
-        if given.check and not check_decode(context, variants, wanted):
-            return 1
+        if given.check:
+            passed = check_decode(context, variants, wanted)
+            passed &= check_prefill(context, list(prefill_cases())[: given.few])
+            if not passed:
+                return 1
         if given.shapes == "none":
             return 0
         shapes = [Shape(*map(int, text.split("x"))) for text in given.shapes.split(",")]
