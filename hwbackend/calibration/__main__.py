@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from vsim.hwbackend.calibration.measure import measure, tell_on_stderr
+from vsim.hwbackend.calibration.measure import FAILED, measure, tell_on_stderr
 from vsim.hwbackend.calibration.plan import full_plan, quick_plan
 from vsim.hwbackend.calibration.shown import shown
 from vsim.traces.faults import InputError
@@ -32,7 +32,7 @@ def main() -> int:
         return 2
     print("\n".join(shown(samples)))
     print(f"{len(samples.rows)} points in {time.monotonic() - began:.0f} s")
-    return 0
+    return 1 if any(FAILED in why for why in samples.left_out) else 0
 
 
 if __name__ == "__main__":

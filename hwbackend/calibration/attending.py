@@ -10,9 +10,8 @@ import numpy as np
 from vsim.hwbackend.attention.decode import PagedDecode
 from vsim.hwbackend.attention.layout import BF16_BYTES, DecodeBatch, PageLayout
 from vsim.hwbackend.calibration.bench import HBM, HOST, Bench
-from vsim.hwbackend.calibration.plan import GIB, PAGE_TOKENS, WHOLE, Heads, Plan, kv_bytes
-from vsim.hwbackend.calibration.two_tiers import TwoTiers
-from vsim.hwbackend.cuda.buffers import DeviceBuffer, upload
+from vsim.hwbackend.calibration.plan import MIB, PAGE_TOKENS, WHOLE, Heads, Plan, kv_bytes
+from vsim.hwbackend.cuda.buffers import DeviceBuffer, copy, upload
 from vsim.hwbackend.cuda.places import Place
 from vsim.hwbackend.cuda.streams import Stream
 from vsim.hwbackend.measuring.samples import (
@@ -22,10 +21,12 @@ from vsim.hwbackend.measuring.samples import (
     rotating,
     samples_us,
 )
+from vsim.hwbackend.memory.slots import Slots, TierSlots
 from vsim.traces.gpu_samples import Point, Sampled
 
 _SEED: Final = 20261127
 _MOST_SETS: Final = 128
+_CHUNK_BYTES: Final = 32 * MIB
 _GUESSED_BYTES_PER_US: Final = 3e6
 
 
@@ -73,7 +74,7 @@ class Decodes:
 
 def measure_decodes(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterator[Sampled]:
     """Time one layer's launch in a graph of several, microseconds; no cache holds its pages."""
-    for shape, mine in _by_shape(points).items():
+    for shape, mine in by_shape(points).items():
         with ExitStack() as held:
             kernel = held.enter_context(_kernel(bench, shape))
             vectors = held.enter_context(_vectors(bench, shape, max(p["batch"] for p in mine)))
@@ -103,7 +104,7 @@ def measure_mixes(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterator
             work = _launch(kernel, vectors, tiers.base)
             for point in mine:
                 slow = round(load.pages * point["share"] / WHOLE)
-                kernel.bind(kernel.plan(load.batch(slow, tiers.slow_first)), bench.stream)
+                kernel.bind(kernel.plan(load.batch(slow, _slow_first(tiers))), bench.stream)
                 calls = min(8, calls_for(load.bytes / _GUESSED_BYTES_PER_US))
                 taken = samples_us(work, bench.stream, plan.repeats, calls)
                 yield Sampled(point, load.bytes, taken.all_us)
@@ -120,7 +121,7 @@ def decode_load(
         vectors = held.enter_context(_vectors(bench, shape, requests))
         if share and slow != HBM:
             tiers = held.enter_context(_tiers(bench, load, slow, share))
-            batch = load.batch(round(load.pages * share / WHOLE), tiers.slow_first)
+            batch = load.batch(round(load.pages * share / WHOLE), _slow_first(tiers))
             base = tiers.base
         else:
             base, batch = bench.memory(HBM, load.bytes), load.batch()
@@ -134,18 +135,36 @@ def slow_place(bench: Bench, place: str) -> Place:
     return bench.device.host if place == HOST else bench.need_peer().device.place
 
 
-def _tiers(bench: Bench, load: Decodes, place: str, most: int) -> TwoTiers:
-    slow = slow_place(bench, place)
-    size = load.layout.page_bytes
-    slots = max(1, round(load.pages * most / WHOLE))
-    made = TwoTiers(bench.device.place, slow, size, load.pages, slots)
-    drawn = GIB // 4
+def _tiers(bench: Bench, load: Decodes, place: str, most: int) -> Slots:
+    """Slots for all pages in HBM, and for the most that a share asks for in a slower memory."""
+    page_bytes = load.layout.page_bytes
+    slow = TierSlots(place, slow_place(bench, place), max(1, round(load.pages * most / WHOLE)))
+    fast = TierSlots(HBM, bench.device.place, load.pages)
+    made = Slots(page_bytes, [fast, slow], _CHUNK_BYTES, [bench.device])
     try:
-        made.fill(bench.memory(HBM, drawn), drawn, bench.stream)
+        for tier in made.tiers:
+            first = np.array([made.first_slot(tier.name)])
+            _fill(bench, int(made.addresses(first)[0]), tier.slots * page_bytes)
     except BaseException:
         made.close()
         raise
     return made
+
+
+def _fill(bench: Bench, target: int, size: int) -> None:
+    """Fill memory with what was drawn in HBM."""
+    done, most = 0, 256 * MIB
+    source = bench.memory(HBM, most)
+    while done < size:
+        more = min(most, size - done)
+        copy(target + done, source, more, bench.stream)
+        done += more
+    bench.stream.synchronize()
+
+
+def _slow_first(tiers: Slots) -> int:
+    """Of the slower memory's first slot, its distance from the base in slots."""
+    return int(tiers.units(np.array([tiers.first_slot(tiers.tiers[1].name)]))[0])
 
 
 def _kernel(bench: Bench, shape: Heads) -> PagedDecode:
@@ -174,7 +193,8 @@ def _launch(kernel: PagedDecode, vectors: tuple[int, int], base: int) -> Work:
     return work
 
 
-def _by_shape(points: Sequence[Point]) -> dict[Heads, list[Point]]:
+def by_shape(points: Sequence[Point]) -> dict[Heads, list[Point]]:
+    """Points of each head shape."""
     shapes: dict[Heads, list[Point]] = {}
     for point in points:
         shapes.setdefault(_shape(point), []).append(point)

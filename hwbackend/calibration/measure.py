@@ -2,6 +2,7 @@
 
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -72,7 +73,14 @@ def measure(plan: Plan, tell: Tell | None = None) -> GpuSamples:
     return GpuSamples(facts.as_json(), tuple(rows), tuple(left_out))
 
 
-_LOST: Final = "the GPU failed: "
+FAILED: Final = "failed: "
+"""How the reason of what is left out begins that should have been measured."""
+_LOST: Final = f"{FAILED}the GPU is lost: "
+_FAILURES: Final = (
+    CudaError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, ImportError,
+    OSError,
+)  # fmt: skip
+"""A fault of one probe, whatever it is, does not cost what the others measure."""
 
 
 def _groups(plan: Plan) -> Iterator[Sequence[Point]]:
@@ -80,7 +88,9 @@ def _groups(plan: Plan) -> Iterator[Sequence[Point]]:
     groups: dict[tuple[Runner, str], list[Point]] = {}
     for point in plan.points:
         runner = RUNNERS[point.probe]
-        part = "" if runner is measure_board else point.variant.split()[0]
+        part = "" if runner is measure_board else f"{point.variant.split()[0]} {point.get('share')}"
+        if runner is measure_mixes:
+            part = point.variant
         groups.setdefault((runner, part), []).append(point)
     yield from groups.values()
 
@@ -93,8 +103,9 @@ def _measured(bench: Bench, points: Sequence[Point], plan: Plan, rows: list[Samp
         return str(absent)
     except DeviceLost as lost:
         return f"{_LOST}{lost}"
-    except CudaError as error:
-        return str(error)
+    except _FAILURES as error:
+        traceback.print_exc()
+        return f"{FAILED}{type(error).__name__}: {error}"
     return None
 
 

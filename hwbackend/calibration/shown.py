@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from vsim.hwbackend.calibration.plan import WHOLE
 from vsim.traces.gpu_samples import GpuSamples, Sampled
 
 
@@ -10,7 +11,7 @@ def shown(samples: GpuSamples) -> Iterator[str]:
     facts = samples.facts
     names = ", ".join(gpu["name"] for gpu in facts["gpus"])
     yield f"{facts['date']}, {names}, driver {facts['driver']}, CUDA {facts['cuda']}"
-    yield f"{'point':<78}{'median':>12}{'least':>12}{'most':>12}{'GB/s':>9}"
+    yield f"{'point':<58}{'median':>12}{'least':>12}{'most':>12}{'GB/s':>9}"
     for row in samples.rows:
         if row.point.probe != "vmm":
             yield _line(row)
@@ -25,7 +26,22 @@ def _line(row: Sampled) -> str:
         for figure in (row.median, min(row.samples), max(row.samples))
     )
     rate = f"{row.bytes_per_s / 1e9:>9,.1f}" if row.bytes and row.unit == "us" else ""
-    return f"{str(row.point)[:77]:<78}{figures}{rate}"
+    return f"{_name(row)[:57]:<58}{figures}{rate}"
+
+
+def _name(row: Sampled) -> str:
+    """A point in a few words: heads as 32/8×128, sizes in KiB and MiB, shares in percent."""
+    sizes = dict(row.point.sizes)
+    words = [row.point.probe.replace("_attention", ""), row.point.variant]
+    if "heads" in sizes:
+        heads = sizes.pop("heads"), sizes.pop("kv_heads"), sizes.pop("head_dim")
+        words.append("{}/{}×{}".format(*heads))
+    if "share" in sizes:
+        words.append(f"{sizes.pop('share') / WHOLE:.1%}")
+    if "bytes" in sizes:
+        size = sizes.pop("bytes")
+        words.append(f"{size >> 20} MiB" if size >= 1 << 20 else f"{size >> 10} KiB")
+    return " ".join([*words, *(f"{name}={value:,}" for name, value in sizes.items())])
 
 
 def _vmm(samples: GpuSamples) -> Iterator[str]:

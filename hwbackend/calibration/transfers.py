@@ -4,7 +4,6 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
-from vsim.hwbackend.copies.page_copies import PageCopies
 
 from vsim.hwbackend.calibration.bench import PEER, SPARE, Bench
 from vsim.hwbackend.calibration.plan import Plan
@@ -57,6 +56,8 @@ def several(bench: Bench, origin: str, target: str, size: int, count: int, way: 
     sources = source + 2 * size * np.arange(count, dtype=np.int64)
     sinks = sink + 2 * size * order.astype(np.int64)
     if way == "kernel":
+        from vsim.hwbackend.copies.page_copies import PageCopies
+
         copies = PageCopies(bench.home, size)
         return lambda stream: copies.by_kernel(stream, sources, sinks)
     pairs = list(zip(sinks.tolist(), sources.tolist(), strict=True))

@@ -8,7 +8,7 @@ import numpy as np
 
 from vsim.hwbackend.cases.attending import attention_load
 from vsim.hwbackend.cases.bench import CaseBench
-from vsim.hwbackend.copies.page_copies import PageCopies
+from vsim.hwbackend.copies.pages import PageCopies
 from vsim.hwbackend.cuda.buffers import copy
 from vsim.hwbackend.cuda.graphs import capture
 from vsim.hwbackend.cuda.streams import Stream

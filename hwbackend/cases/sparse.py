@@ -17,7 +17,7 @@ from vsim.hwbackend.attention.decode import PagedDecode
 from vsim.hwbackend.attention.layout import DecodeBatch
 from vsim.hwbackend.cases.attending import layout_of, vector_bytes
 from vsim.hwbackend.cases.bench import CaseBench
-from vsim.hwbackend.copies.page_copies import PageCopies
+from vsim.hwbackend.copies.pages import PageCopies
 from vsim.hwbackend.cuda.streams import Event, Stream
 from vsim.hwbackend.measuring.samples import Samples, samples_us
 from vsim.sim.fidelity.gpu.cases import SparseCase
@@ -33,6 +33,7 @@ from vsim.sim.fidelity.gpu.sparse_plan import (
 )
 
 REPEATS: Final = 5
+_COPY_BLOCKS: Final = 64  # fill any link, and leave multiprocessors their room for attention
 Int64s = NDArray[np.int64]
 
 
@@ -68,7 +69,7 @@ def measure_sparse(bench: CaseBench, case: SparseCase, plans: Path) -> Samples:
                     slow = slots.addresses(first_slow + pages * case.replicas)
                     hbm = slots.addresses(taken[pages] * case.replicas)
                     ends = (slow, hbm) if kind == COPY_IN else (hbm, slow)
-                    moves.append(copies.bound(*ends, bench.main))
+                    moves.append(ends)
             launches.append((decode, moves))
         begun, moved = (held.enter_context(Event(timing=False)) for _ in range(2))
 
@@ -77,8 +78,8 @@ def measure_sparse(bench: CaseBench, case: SparseCase, plans: Path) -> Samples:
                 if moves:
                     begun.record(stream)
                     bench.side.wait(begun)
-                    for each in moves:
-                        copies.launch(bench.side, each)
+                    for sources, targets in moves:
+                        copies.by_kernel(bench.side, sources, targets, _COPY_BLOCKS)
                     moved.record(bench.side)
                 decode.launch(stream, q.address, out.address, slots.base)
                 if moves:

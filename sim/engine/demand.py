@@ -20,19 +20,22 @@ _CAUSES = len(CAUSES)
 
 
 @borrowing_inline
-def part_ns(w: World, tier: int, hbm: float, alone: float) -> float:
-    """What a tier's part of an attend takes beside the others; see `vsim.sim.timing.attend`.
+def alone_ns(w: World, tier: int) -> float:
+    """What a lower tier's part of an attend takes alone."""
+    return float(1e9 * w.tc[tier].step_bytes / w.tc[tier].read_bytes_per_s)
+
+
+@borrowing_inline
+def beside_ns(w: World, tier: int, alone: float) -> float:
+    """What a lower tier's part takes beside the others; see `vsim.sim.timing.attend`.
 
     Args:
         w: the server.
         tier: which.
-        hbm: what HBM's part takes alone.
         alone: what all parts take alone, one behind the other.
     """
-    own = hbm
-    if tier > 0:
-        own = 1e9 * w.tc[tier].step_bytes / w.tc[tier].read_bytes_per_s
-    if own > 0.0 and w.tc[tier].waits > 0.0:
+    own = alone_ns(w, tier)
+    if own > 0.0:
         own += w.tc[tier].waits * (alone - own)
     return float(own)
 
@@ -40,9 +43,9 @@ def part_ns(w: World, tier: int, hbm: float, alone: float) -> float:
 @borrowing_inline
 def power_sum(w: World, hbm: float, alone: float, longest: float) -> float:
     """(Σ t^p)^(1/p) over the tiers' times, scaled by the longest so that no power underflows."""
-    total = (part_ns(w, 0, hbm, alone) / longest) ** w.x[0].exponent
+    total = (hbm / longest) ** w.x[0].exponent
     for tier in range(1, w.c[0].tiers):
-        total += (part_ns(w, tier, hbm, alone) / longest) ** w.x[0].exponent
+        total += (beside_ns(w, tier, alone) / longest) ** w.x[0].exponent
     return float(longest * total ** (1.0 / w.x[0].exponent))
 
 
@@ -105,11 +108,15 @@ def step_demand(w: World, now: int) -> float:
     slowest = 0
     step_bytes(w)
     alone = hbm
+    longer = 0.0
     for tier in range(1, w.c[0].tiers):
-        alone += 1e9 * w.tc[tier].step_bytes / w.tc[tier].read_bytes_per_s
-    longest = part_ns(w, 0, hbm, alone)
+        alone += alone_ns(w, tier)
+        longer += w.tc[tier].hbm_waits * alone_ns(w, tier)
+    if hbm > 0.0:
+        hbm += longer
+    longest = hbm
     for tier in range(1, w.c[0].tiers):
-        own = part_ns(w, tier, hbm, alone)
+        own = beside_ns(w, tier, alone)
         if own > longest:
             longest = own
             slowest = tier

@@ -112,7 +112,7 @@ TIER = _record(
     "evicted dropped next_tier wanted allocated attend_tokens bound_ns",
 )
 TIER_COST = _record(
-    "f8", "read_bytes_per_s write_bytes_per_s waits step_bytes step_cap read written"
+    "f8", "read_bytes_per_s write_bytes_per_s waits hbm_waits step_bytes step_cap read written"
 )
 
 REQUEST = _record(

@@ -14,8 +14,8 @@ CopyWay = Literal["engine", "kernel"]
 class CopyRow(BaseModel):
     """Copies of pages on one route: n of them, of b bytes, take first + n · (each + b / bandwidth).
 
-    One GPU's, which nothing else slows. No run reads it yet: the engine's transfers go by the links'
-    bandwidths and latencies. It is for replay on a GPU and for the cases it is judged by.
+    One GPU's, which nothing else slows. No run reads it yet: the engine's transfers go by the
+    bandwidths and latencies of links. It is for replay on a GPU and the cases it is judged by.
     """
 
     model_config = ConfigDict(

@@ -181,15 +181,17 @@ class GpuLink(_Part):
 
 
 class InPlace(_Part):
-    """Attention that reads a kind of tier where it is, beside other tiers."""
+    """Attention that reads a kind of tier where it is, beside HBM and others."""
 
-    kind: TierKind
-    """Of the tier; hbm for the part that is read there."""
+    kind: Literal["peer", "lpddr", "host", "cxl", "nvme", "network"]
+    """Of the tier."""
     read: Quantity[Bandwidth] | None = None
-    """What one GPU's attention reads there at most, whatever the memory and the links to it give;
-    left out: what they give."""
+    """What one GPU's attention reads there, if it reads nothing else: links may give copies less,
+    or more. Left out: what the memory and the links to it give."""
     waits: Quantity[Annotated[float, Field(ge=0, le=1)]]
-    """Share of the time of all other tiers' parts by which its own part gets longer."""
+    """Share of the time of all other parts by which this part of an attend gets longer."""
+    hbm_waits: Quantity[Annotated[float, Field(ge=0, le=1)]]
+    """Share of the time of this part by which HBM's gets longer."""
 
 
 class Attend(_Part):
@@ -213,24 +215,13 @@ class Attend(_Part):
             for index, kind in enumerate(kinds)
             if kinds.index(kind) != index
         ]
-        faults += [
-            (("in_place", index, "read"), "HBM is read as the hbm tier says; leave this out")
-            for index, each in enumerate(self.in_place)
-            if each.kind == "hbm" and each.read is not None
-        ]
         if faults:
             raise FieldsError(faults)
         return self
 
-    def waits_for(self, kind: TierKind) -> float:
-        """Share of the other parts' time by which a kind of tier's part gets longer."""
-        return next((each.waits.value for each in self.in_place if each.kind == kind), 0.0)
-
-    def read_in_place(self, kind: TierKind) -> float | None:
-        """What one GPU's attention reads of a kind of tier at most; None for no limit of its own."""
-        rows = (each.read for each in self.in_place if each.kind == kind)
-        found = next(rows, None)
-        return None if found is None else found.value
+    def beside(self, kind: TierKind) -> InPlace | None:
+        """How a kind of tier is read beside others; None where nothing is known of it."""
+        return next((each for each in self.in_place if each.kind == kind), None)
 
 
 class Launch(_Part):

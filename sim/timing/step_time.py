@@ -6,7 +6,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vsim.sim.timing.attend import attend_sum
+from vsim.sim.timing.attend import LowerPart, attend_sum
 from vsim.sim.timing.step_cost import StepCost
 from vsim.sim.timing.step_curves import StepCurves
 
@@ -67,7 +67,7 @@ def step_time_ns(
     batch: Batch,
     lower_tiers: Sequence[tuple[float, float]] = (),
     worked_ns: float = 0.0,
-    waits: Sequence[float] | None = None,
+    waits: Sequence[tuple[float, float]] = (),
 ) -> float:
     """Time of one step in nanoseconds, unrounded: the reference for the engine's compiled one.
 
@@ -76,16 +76,21 @@ def step_time_ns(
         batch: what is computed; its contexts are those in HBM.
         lower_tiers: bytes attended in place and bandwidth in bytes per second, of each other tier.
         worked_ns: arithmetic that the GPU has done without a pause, see `sustained_ns`.
-        waits: of HBM and of each other tier, see `attend`; left out, 0.
+        waits: b and a of each other tier, see `attend`; left out, 0.
     """
     curves = cost.curves
     fixed = cost.launch_ns + curves.communication.at(batch.tokens)
     dense = curves.products.at(batch.tokens) + curves.small.at(batch.tokens)
     dense += curves.head.at(batch.sampled)
-    times = [attention_ns(cost, curves, batch)]
-    times += [1e9 * count / bandwidth for count, bandwidth in lower_tiers]
+    lower = [
+        LowerPart(1e9 * count / bandwidth, *beside)
+        for (count, bandwidth), beside in zip(
+            lower_tiers, waits or [(0.0, 0.0)] * len(lower_tiers), strict=True
+        )
+    ]
+    attention = attend_sum(attention_ns(cost, curves, batch), lower, cost.attend_exponent)
     later = sustained_ns(cost, curves, batch, worked_ns)
-    return fixed + dense + attend_sum(times, cost.attend_exponent, waits) + later
+    return fixed + dense + attention + later
 
 
 def sustained_ns(cost: StepCost, curves: StepCurves, batch: Batch, worked_ns: float) -> float:
