@@ -486,7 +486,7 @@ def _kernel_tables(table: pa.Table, file: str, metadata: Mapping[str, str]) -> I
 
 
 def _gpu_cases(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
-    names = table.column("name").to_pylist()
+    names = [str(name) for name in table.column("name").to_pylist()]
     first = {name: row for row, name in reversed(list(enumerate(names)))}
     again = np.array([first[name] != row for row, name in enumerate(names)])
     yield from _rows(

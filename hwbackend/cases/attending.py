@@ -84,9 +84,7 @@ def vector_bytes(heads: Heads, requests: int) -> int:
     return requests * heads.heads * heads.head_dim * BF16_BYTES
 
 
-def batch_of(
-    heads: Heads, contexts: Sequence[int], numbers: Int64s, slots: Slots
-) -> DecodeBatch:
+def batch_of(heads: Heads, contexts: Sequence[int], numbers: Int64s, slots: Slots) -> DecodeBatch:
     """Make a batch of requests whose pages are in slots of these numbers, one after another."""
     tokens = np.array(contexts, np.int64)
     pages = -(-tokens // heads.page_tokens)

@@ -37,9 +37,7 @@ def measure_copy(bench: CaseBench, case: CopyCase) -> Samples:
         held.callback(graph.close)
         attend_us = stream_us(graph.launch, bench.main, REPEATS).median_us
         copy_us = stream_us(copying, bench.side, REPEATS).median_us
-        both = at_once(
-            (bench.main, bench.side), (graph.launch, copying), (attend_us, copy_us)
-        )
+        both = at_once((bench.main, bench.side), (graph.launch, copying), (attend_us, copy_us))
         return Samples(both.one if case.timed == "attention" else both.other)
 
 

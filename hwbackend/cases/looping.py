@@ -30,7 +30,8 @@ def measure_loop(bench: CaseBench, case: LoopCase) -> Samples:
     window = max(1, _WINDOW_BYTES // case.page_bytes)
     lower = {tier for each in case.copies for tier in (each.source, each.target)} - {"hbm"}
     with ExitStack() as held:
-        counts = {"hbm": held_most + window, **dict.fromkeys(sorted(lower), window)}
+        counts: dict[str, int] = {"hbm": held_most + window}
+        counts |= dict.fromkeys(sorted(lower), window)
         slots = held.enter_context(bench.slots(case.page_bytes, counts))
         layout = layout_of(case.heads, case.layers)
         most = max(len(step) for step in pages)

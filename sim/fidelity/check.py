@@ -1,7 +1,7 @@
 """check: predict every measured run, and hold each class of them against its tolerance."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vsim.sim.fidelity.classes import (
     Classes,
@@ -117,7 +117,7 @@ class Checked:
 
     classes: tuple[ClassScore, ...]
     others: tuple[tuple[str, str], ...]
-    cases: CasesChecked = CasesChecked()
+    cases: CasesChecked = field(default_factory=CasesChecked)
 
     @property
     def failed(self) -> bool:

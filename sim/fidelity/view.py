@@ -12,6 +12,7 @@ from vsim.sim.fidelity.check import Checked, ClassScore, RunScore
 from vsim.sim.fidelity.classes import FIGURES
 from vsim.sim.fidelity.comparison import Comparison
 from vsim.sim.fidelity.errors import LATENCIES, Errors, Total, points
+from vsim.sim.fidelity.gpu.scoring import CaseClassScore
 from vsim.sim.fidelity.gpu.view import case_blocks, case_words, class_table
 from vsim.traces.faults import one_line
 
@@ -261,7 +262,7 @@ def _words(checked: Checked) -> Iterator[str]:
         if each.missing:
             yield f"FAILED: {each.name}: {each.missing} runs are missing that it was judged by"
     yield from case_words(checked.cases)
-    classes = [*checked.classes, *checked.cases.classes]
+    classes: list[ClassScore | CaseClassScore] = [*checked.classes, *checked.cases.classes]
     scored = [each for each in classes if each.scored]
     good = sum(each.judged and not each.failed for each in scored)
     bad = sum(each.failed for each in classes)

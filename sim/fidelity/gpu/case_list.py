@@ -18,8 +18,11 @@ from vsim.sim.fidelity.gpu.cases import (
     Heads,
     MappingCase,
     MixedCase,
+    Policy,
+    Slow,
     SparseCase,
     Tier,
+    Timed,
 )
 from vsim.sim.fidelity.gpu.recorded_loops import recorded_loops
 
@@ -156,8 +159,9 @@ def _copies() -> Iterator[CopyCase]:
 
 def _copies_beside() -> Iterator[CopyCase]:
     batch = AttentionCase("24 x 6,000", LLAMA_3_1_8B, 8, (6_000,) * 24)
+    both: tuple[Timed, ...] = ("copies", "attention")
     for source, target in _PAIRS:
-        for timed in ("copies", "attention"):
+        for timed in both:
             way = f"{_LEADS[source]} to {_LEADS[target]}"
             what = "copies beside attention" if timed == "copies" else "attention beside copies"
             yield CopyCase(
@@ -167,7 +171,7 @@ def _copies_beside() -> Iterator[CopyCase]:
                 24 * _MIB,
                 16,
                 beside=batch,
-                timed=timed,  # type: ignore[arg-type]  # one of the two words
+                timed=timed,
             )
 
 
@@ -195,14 +199,16 @@ def _mapping() -> Iterator[MappingCase]:
 
 
 def _sparse() -> Iterator[SparseCase]:
-    for slow, rate, share in (("host", 50e9, 0.4), ("peer", 340e9, 0.25)):
-        for policy in ("static", "lru", "belady-balanced", "lp-rounding"):
+    slower: tuple[tuple[Slow, float, float], ...] = (("host", 50e9, 0.4), ("peer", 340e9, 0.25))
+    policies: tuple[Policy, ...] = ("static", "lru", "belady-balanced", "lp-rounding")
+    for slow, rate, share in slower:
+        for policy in policies:
             yield SparseCase(
                 f"source_code, 20 % read, {share:.0%} in HBM, {slow}: {policy}",
                 "source_code",
                 0.8,
-                policy,  # type: ignore[arg-type]  # one of the words
-                slow,  # type: ignore[arg-type]
+                policy,
+                slow,
                 share,
                 steps=48,
                 replicas=12,
@@ -210,12 +216,12 @@ def _sparse() -> Iterator[SparseCase]:
                 planned_hbm_bytes_per_s=4.0e12,
                 planned_slow_bytes_per_s=rate,
             )
-    for policy in ("static", "belady-balanced"):
+    for policy in policies[::2]:
         yield SparseCase(
             f"dialogue, 10 % read, 30% in HBM, host: {policy}",
             "dialogue",
             0.9,
-            policy,  # type: ignore[arg-type]
+            policy,
             "host",
             0.3,
             steps=64,

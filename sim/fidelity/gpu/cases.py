@@ -10,6 +10,7 @@ from typing import ClassVar, Final, Literal, get_args
 
 Tier = Literal["hbm", "peer", "host"]
 TIERS: Final[tuple[str, ...]] = get_args(Tier)
+Slow = Literal["peer", "host"]
 Way = Literal["engine", "kernel"]
 """Who copies: a copy engine, or the multiprocessors."""
 Timed = Literal["copies", "attention"]
@@ -244,7 +245,7 @@ class SparseCase:
     recording: str
     sparsity: float
     policy: Policy
-    slow: Literal["peer", "host"]
+    slow: Slow
     hbm_share: float
     steps: int
     replicas: int

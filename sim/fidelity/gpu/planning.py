@@ -131,8 +131,9 @@ def main() -> None:
             schedule = schedule_of(case, placed)
             plan = plan_of(placed, schedule)
             write_plan(plan, case, plan_path(case, Path(folder)))
-            told = [plan.counts(kind).sum() for kind in range(5)]
-            print(f"{case.name}: {placed.cost(schedule).time_s:.4f} s a replica, {told}", flush=True)
+            told = [int(plan.counts(kind).sum()) for kind in range(5)]
+            seconds = placed.cost(schedule).time_s
+            print(f"{case.name}: {seconds:.4f} s a replica, {told}", flush=True)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from vsim.sim.fidelity.gpu.sparse_plan import (
     plans_folder,
     read_plan,
 )
-from vsim.sim.machine.machine import Machine, Tier
+from vsim.sim.machine.machine import Machine, Stack, Tier
 from vsim.sim.machine.vmm import VmmCall, vmm_cost_ns
 from vsim.sim.schedules.cost import channel_pages
 from vsim.sim.schedules.two_tiers import TwoTiers
@@ -38,7 +39,7 @@ from vsim.sim.timing.copies import copy_ns
 from vsim.sim.timing.head_shapes import HeadShape
 from vsim.sim.timing.kernels import Kernels, kernels_of
 
-STACK = "vsim"
+STACK: Final[Stack] = "vsim"
 """Whose kernels cases are measured with."""
 
 

@@ -157,9 +157,7 @@ def score_cases(
         for of in classes.classes
         if complete and counted.get(of.name, 0) < of.cases
     ]
-    failed = [
-        (recording.file, name, error) for recording in recordings for name, error in recording.failed
-    ]
+    failed = [(each.file, name, error) for each in recordings for name, error in each.failed]
     return CasesChecked(tuple(scores), tuple(missing), tuple(failed))
 
 

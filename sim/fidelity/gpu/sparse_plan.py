@@ -131,23 +131,20 @@ def write_plan(plan: SparsePlan, case: SparseCase, path: Name) -> None:
             add(step + 1, kind, plan.pages[kind][step], 0 if kind == EVICT else size)
     offsets = np.concatenate([[0], np.cumsum([len(each) for each in listing])])
     nothing = np.zeros(len(rows) + 1, np.int64)
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in rows[0]}
     columns["pages"] = listed(offsets, np.concatenate(listing))
     columns["depends_on"] = listed(nothing, np.empty(0, np.int64))
+    for name in ("kind", "source_tier", "target_tier"):
+        columns[name] = pa.array(columns[name], pa.string()).dictionary_encode()
     schema = schema_of("operations")
-    arrays = []
-    for field in schema:
-        values = columns[field.name]
-        if pa.types.is_dictionary(field.type):
-            values = pa.array(values, pa.string()).dictionary_encode()
-        arrays.append((values if isinstance(values, pa.Array) else pa.array(values)).cast(field.type))
+    table = pa.table([pa.array(columns[f.name]).cast(f.type) for f in schema], schema=schema)
     widths = np.bincount(plan.columns).tolist()
     about = Provenance(
         f"placement of {case.recording} by {case.policy}",
         "Apache-2.0",
         extra={"column_pages": ",".join(map(str, widths)), "steps": str(plan.steps)},
     )
-    write_table(pa.Table.from_arrays(arrays, schema=schema), path, "operations", about, zstd_level=19)
+    write_table(table, path, "operations", about, zstd_level=19)
 
 
 def read_plan(path: Path) -> SparsePlan:
@@ -177,7 +174,7 @@ def read_plan(path: Path) -> SparsePlan:
             start = mine
             continue
         names = {"evict": EVICT, "attend": ATTEND_SLOW, "copy": COPY_IN}
-        of = names.get(kind, -1)
+        of = names.get(str(kind), -1)
         if source == "hbm" and of in (ATTEND_SLOW, COPY_IN):
             of = ATTEND_HBM if kind == "attend" else WRITE_THROUGH
         if of < 0 or step[row] > int(steps):
