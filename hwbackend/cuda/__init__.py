@@ -1,0 +1,1 @@
+"""The CUDA driver as typed Python; the only place that imports `cuda.bindings.driver`."""

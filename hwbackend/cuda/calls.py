@@ -1,0 +1,56 @@
+"""call: one function of the driver, its error as an exception and its values as values."""
+
+from typing import Any, Final
+
+from vsim.hwbackend.cuda.errors import NoDriver, error_of
+
+_NOT_READY: Final = "CUDA_ERROR_NOT_READY"
+
+
+def call(name: str, *arguments: Any, detail: str = "") -> Any:
+    """Call a function of the driver.
+
+    Args:
+        name: its name: cuMemCreate.
+        arguments: as `cuda.bindings.driver` takes them.
+        detail: sizes and places concerned, for the message.
+
+    Returns:
+        None, its value, or a tuple of its values.
+
+    Raises:
+        CudaError: with the call, the code and the detail; OutOfMemory and DeviceLost are kinds.
+        NoDriver: there is no libcuda.
+    """
+    code, *values = _outcome(name, arguments)
+    if int(code) != 0:
+        raise error_of(name, int(code), _name_of(code), detail)
+    if not values:
+        return None
+    return values[0] if len(values) == 1 else tuple(values)
+
+
+def is_ready(name: str, *arguments: Any) -> bool:
+    """Call a query, which says that something is not done yet by an error code of its own."""
+    code, *_ = _outcome(name, arguments)
+    if int(code) == 0:
+        return True
+    if _name_of(code) == _NOT_READY:
+        return False
+    raise error_of(name, int(code), _name_of(code), "")
+
+
+def _outcome(name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    from cuda.bindings import driver  # it takes a tenth of a second, and `vsim --help` needs none
+
+    try:
+        outcome: tuple[Any, ...] = getattr(driver, name)(*arguments)
+    except RuntimeError as error:
+        if "libcuda" in str(error) or "NVIDIA driver" in str(error):
+            raise NoDriver("there is no NVIDIA driver here") from None
+        raise
+    return outcome
+
+
+def _name_of(code: Any) -> str:
+    return str(getattr(code, "name", code))
