@@ -1,0 +1,1 @@
+"""Memory by place: physical chunks, address ranges over them, and slots of pages over tiers."""

@@ -1,0 +1,185 @@
+"""AddressRange: consecutive addresses under which chunks of any place can be put, and changed."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any, Final, Self
+
+from vsim.hwbackend.cuda.calls import call
+from vsim.hwbackend.cuda.device import Device
+from vsim.hwbackend.cuda.errors import CudaError
+from vsim.hwbackend.cuda.streams import Event
+from vsim.hwbackend.memory.chunks import Chunk
+
+_READ_WRITE: Final = 3  # CU_MEM_ACCESS_FLAGS_PROT_READWRITE
+
+
+class AddressRange:
+    """A reserved range in steps of one chunk. It holds addresses and mappings, not chunks' memory.
+
+    The driver maps a chunk whole, gives access to a run of mapped chunks in one call, and does not
+    wait for kernels when it unmaps: whoever unmaps says by an event when the last reader is done.
+
+    Args:
+        chunks: how many it has room for.
+        chunk_bytes: of each.
+        readers: GPUs whose kernels and copies may use it.
+    """
+
+    def __init__(self, chunks: int, chunk_bytes: int, readers: Sequence[Device]) -> None:
+        self.chunk_bytes = chunk_bytes
+        self.bytes = chunks * chunk_bytes
+        self._readers = tuple(readers)
+        self._mapped: list[Chunk | None] = [None] * chunks
+        self._end = 0
+        detail = f"{self.bytes:,} bytes"
+        self._base: Any = call("cuMemAddressReserve", self.bytes, 0, 0, 0, detail=detail)
+        self.base = int(self._base)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self._mapped)
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Bytes that have a chunk under them."""
+        return sum(chunk is not None for chunk in self._mapped) * self.chunk_bytes
+
+    def address(self, index: int) -> int:
+        """Where a chunk's addresses begin."""
+        return self.base + index * self.chunk_bytes
+
+    def chunk(self, index: int) -> Chunk | None:
+        """What is under an index."""
+        return self._mapped[index]
+
+    def map(self, at: int, chunks: Sequence[Chunk]) -> None:
+        """Put chunks side by side, wherever each of them is; all of them or, on an error, none.
+
+        Args:
+            at: the index of the first, free like those after it.
+            chunks: of this range's size.
+        """
+        self._must_be_free(at, chunks)
+        done = 0
+        try:
+            for chunk in chunks:
+                self._map_one(at + done, chunk)
+                done += 1
+            self._allow(at, len(chunks))
+        except BaseException:
+            if done:
+                self._unmap_after_error(at, done)
+            raise
+        self._mapped[at : at + len(chunks)] = chunks
+        self._end = max(self._end, at + len(chunks))
+
+    def grow(self, chunks: Sequence[Chunk]) -> int:
+        """Put chunks behind the last one: what is there stays where it is. Returns their index."""
+        at = self._end
+        self.map(at, chunks)
+        return at
+
+    def unmap(self, at: int, count: int, after: Event | None) -> list[Chunk]:
+        """Take chunks from their addresses.
+
+        Args:
+            at: the index of the first.
+            count: how many, all mapped.
+            after: the end of everything that reads or writes them; None where nothing does.
+
+        Returns:
+            The chunks, which nobody has now.
+        """
+        chunks = [chunk for chunk in self._mapped[at : at + count] if chunk is not None]
+        if len(chunks) != count:
+            raise ValueError(f"not all of {count} chunks from index {at} are mapped")
+        if after is not None:
+            after.synchronize()
+        self._unmap(at, count)
+        self._mapped[at : at + count] = [None] * count
+        while self._end and self._mapped[self._end - 1] is None:
+            self._end -= 1
+        return chunks
+
+    def remap(self, index: int, chunk: Chunk, after: Event | None) -> Chunk:
+        """Put another chunk under an address in use; on an error the old one is there again.
+
+        Args:
+            index: which.
+            chunk: with the contents that should be there.
+            after: the end of everything that reads or writes the old one.
+
+        Returns:
+            The old chunk.
+        """
+        old = self.unmap(index, 1, after)[0]
+        try:
+            self.map(index, [chunk])
+        except BaseException:
+            self._put_back(index, old)
+            raise
+        return old
+
+    def close(self) -> list[Chunk]:
+        """Unmap everything and give the addresses back; returns the chunks. Nothing may use it."""
+        chunks: list[Chunk] = []
+        if self._base is None:
+            return chunks
+        for at, count in list(self._runs()):
+            chunks += self.unmap(at, count, None)
+        base, self._base = self._base, None
+        call("cuMemAddressFree", base, self.bytes, detail=f"{self.bytes:,} bytes")
+        return chunks
+
+    def _runs(self) -> Iterator[tuple[int, int]]:
+        start = None
+        for index, chunk in enumerate([*self._mapped, None]):
+            if chunk is not None and start is None:
+                start = index
+            elif chunk is None and start is not None:
+                yield start, index - start
+                start = None
+
+    def _must_be_free(self, at: int, chunks: Sequence[Chunk]) -> None:
+        if at < 0 or at + len(chunks) > len(self._mapped):
+            wanted = f"{len(chunks)} chunks from index {at}"
+            raise ValueError(f"{wanted} are not in a range of {len(self._mapped)}")
+        if any(chunk.bytes != self.chunk_bytes for chunk in chunks):
+            raise ValueError(f"a chunk's size is not the range's {self.chunk_bytes:,} bytes")
+        if any(there is not None for there in self._mapped[at : at + len(chunks)]):
+            raise ValueError(f"some of {len(chunks)} chunks from index {at} are mapped already")
+
+    def _map_one(self, index: int, chunk: Chunk) -> None:
+        detail = f"{chunk.bytes:,} bytes of {chunk.place}"
+        call("cuMemMap", self.address(index), chunk.bytes, 0, chunk.handle, 0, detail=detail)
+
+    def _allow(self, at: int, count: int) -> None:
+        from cuda.bindings import driver
+
+        wanted = []
+        for reader in self._readers:
+            each = driver.CUmemAccessDesc()
+            each.location.type = driver.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
+            each.location.id = reader.ordinal
+            each.flags = driver.CUmemAccess_flags(_READ_WRITE)
+            wanted.append(each)
+        size = count * self.chunk_bytes
+        detail = f"{size:,} bytes for {', '.join(str(each.place) for each in self._readers)}"
+        call("cuMemSetAccess", self.address(at), size, wanted, len(wanted), detail=detail)
+
+    def _unmap(self, at: int, count: int) -> None:
+        size = count * self.chunk_bytes
+        call("cuMemUnmap", self.address(at), size, detail=f"{size:,} bytes")
+
+    def _unmap_after_error(self, at: int, count: int) -> None:
+        with suppress(CudaError):  # the first says more; on a lost device nothing can be unmapped
+            self._unmap(at, count)
+
+    def _put_back(self, index: int, old: Chunk) -> None:
+        with suppress(CudaError):  # likewise; the range then says that nothing is mapped there
+            self.map(index, [old])
