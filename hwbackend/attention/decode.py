@@ -1,0 +1,268 @@
+"""PagedDecode: attention of one new token a request over its pages, in one launch a layer."""
+
+import ctypes
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+
+from vsim.hwbackend.attention.boxes import Boxes
+from vsim.hwbackend.attention.layout import (
+    MOST_HEADS_A_KV_HEAD,
+    SLICE_TOKENS,
+    DecodeBatch,
+    PageLayout,
+    UnsupportedAttentionError,
+)
+from vsim.hwbackend.attention.planner import ITEM_FIELDS, Plan, plan
+from vsim.hwbackend.compiling.compiler import architecture, compiled
+from vsim.hwbackend.cuda.buffers import DeviceBuffer, fill, upload
+from vsim.hwbackend.cuda.context import Context
+from vsim.hwbackend.cuda.modules import Module
+from vsim.hwbackend.cuda.streams import Stream
+
+SOURCE: Final = Path(__file__).parent / "decode.cu"
+_INT_BYTES: Final = 4
+_WEIGHT_BYTES: Final = 64  # of a partial result: 8 maxima and 8 sums
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeVariant:
+    """How the kernel is built; results differ by rounding alone.
+
+    Args:
+        warps: of a block; they take an item's slices in turn.
+        stages: slices that a warp holds in shared memory.
+        blocks: of one multiprocessor at once.
+        boxes: whether slices come as boxes of a tensor map (sm_90 and later), not by cp.async.
+        early: whether a launch may begin while the one before it ends; what it reads before that
+            is its plan alone.
+        keep_hint: whether keys and values are marked to leave the L2 cache first.
+        l2_fetch: bytes that a miss brings into L2 at least: 64, 128 or 256.
+    """
+
+    warps: int = 4
+    stages: int = 3
+    blocks: int = 2
+    boxes: bool = False
+    early: bool = False
+    keep_hint: bool = False
+    l2_fetch: int = 128
+
+    def defines(self, group: int, head_dim: int) -> dict[str, int | str]:
+        """Return what the source is compiled with."""
+        return {
+            "GROUP": group,
+            "HEAD_DIM": head_dim,
+            "WARPS": self.warps,
+            "STAGES": self.stages,
+            "BLOCKS": self.blocks,
+            "BOXES": int(self.boxes),
+            "EARLY": int(self.early),
+            "KEEP_HINT": int(self.keep_hint),
+            "L2_FETCH": f'"{self.l2_fetch}B"',
+        }
+
+    def shared_bytes(self, group: int, head_dim: int) -> int:
+        """Return the dynamic shared memory of a block, as decode.cu lays it out."""
+        stages = self.warps * self.stages * 2 * SLICE_TOKENS * head_dim * 2
+        warp_result = group * (head_dim + 4) + 16
+        quads = group * head_dim // 4
+        crews = max(1, self.warps * 32 // quads)
+        results = max(self.warps * warp_result, crews * quads * 6)
+        return stages + results * 4 + self.warps * self.stages * 8 + 16
+
+
+class _Arguments(ctypes.Structure):
+    _fields_ = (
+        ("q", ctypes.c_uint64),
+        ("out", ctypes.c_uint64),
+        ("keys", ctypes.c_uint64),
+        ("slot_bytes", ctypes.c_int64),
+        ("v_offset", ctypes.c_int64),
+        ("token_stride", ctypes.c_int64),
+        ("head_stride", ctypes.c_int64),
+        ("block_items", ctypes.c_uint64),
+        ("items", ctypes.c_uint64),
+        ("indices", ctypes.c_uint64),
+        ("partials", ctypes.c_uint64),
+        ("weights", ctypes.c_uint64),
+        ("arrivals", ctypes.c_uint64),
+        ("page_slices", ctypes.c_int32),
+        ("kv_heads", ctypes.c_int32),
+        ("scale", ctypes.c_float),
+        ("head_rows", ctypes.c_int32),
+    )
+
+
+class PagedDecode:
+    """Decode attention for one shape of model. Holds memory of the GPU until `close`.
+
+    Launches of one object must follow each other on one stream: they share room for partial results.
+
+    Args:
+        context: the GPU.
+        layout: of a page.
+        heads: query heads, 1 to 8 for each KV head.
+        slot_bytes: from one slot to the next; a page's bytes where not given.
+        variant: how the kernel is built.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        layout: PageLayout,
+        heads: int,
+        *,
+        slot_bytes: int | None = None,
+        variant: DecodeVariant = DecodeVariant(),  # noqa: B008 - frozen
+    ) -> None:
+        self.layout = layout
+        self.heads = heads
+        self.group = group_of(heads, layout)
+        self.slot_bytes = layout.page_bytes if slot_bytes is None else slot_bytes
+        if self.slot_bytes < layout.page_bytes or self.slot_bytes % layout.token_stride:
+            raise UnsupportedAttentionError(
+                f"slots of {self.slot_bytes:,} bytes: they must hold a page of "
+                f"{layout.page_bytes:,} and be a multiple of {layout.token_stride:,}"
+            )
+        self.variant = variant
+        device = context.device
+        self.blocks = device.multiprocessors * variant.blocks
+        self._shared_bytes = variant.shared_bytes(self.group, layout.head_dim)
+        context.make_current()
+        defines = variant.defines(self.group, layout.head_dim)
+        self._held: list[Module | DeviceBuffer] = []
+        self._room: dict[str, DeviceBuffer] = {}
+        self._boxes: dict[int, Boxes] = {}
+        self._plan: Plan | None = None
+        try:
+            module = Module(compiled(SOURCE, architecture(device.capability), defines).code)
+            self._held.append(module)
+            self._kernel = module.kernel("paged_decode")
+            self._kernel.allow_shared(self._shared_bytes)
+            slots = 2 * self.blocks  # a share has at most two pieces of split requests: its ends
+            self._partials = self._take(slots * self.group * layout.head_dim * 4)
+            self._weights = self._take(slots * _WEIGHT_BYTES)
+            self._arrivals = self._take(slots * _INT_BYTES)
+            with Stream() as stream:
+                fill(self._arrivals.address, 0, self._arrivals.bytes, stream)
+                stream.synchronize()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def plan(self, batch: DecodeBatch) -> Plan:
+        """Share a batch out over the blocks that this GPU holds at once."""
+        return plan(batch, self.layout, self.blocks)
+
+    def bind(self, plan: Plan, stream: Stream) -> None:
+        """Upload a plan for the launches that follow.
+
+        Captured launches keep their addresses: where room for a larger plan has to be taken, which
+        waits for the GPU, graphs captured before must not be launched again.
+        """
+        if plan.blocks != self.blocks:
+            raise ValueError(f"a plan for {plan.blocks} blocks, where launches have {self.blocks}")
+        self._put("block_items", plan.block_items, stream)
+        self._put("items", plan.items, stream)
+        self._put("indices", plan.batch.indices, stream)
+        self._plan = plan
+
+    def launch(self, stream: Stream, q: int, out: int, base: int, layer: int = 0) -> None:
+        """Attend, for one layer.
+
+        Args:
+            stream: where it goes.
+            q: address of bf16 `[requests][heads][head_dim]`.
+            out: address for the result, of the same shape.
+            base: address of slot 0.
+            layer: of the page's layers.
+        """
+        if self._plan is None:
+            raise RuntimeError("launch before bind: there is no plan to carry out")
+        if not 0 <= layer < self.layout.layers:
+            raise IndexError(f"layer {layer} of pages with {self.layout.layers}")
+        if self._plan.batch.requests == 0:
+            return
+        arguments = self._arguments(q, out, base + layer * self.layout.layer_stride)
+        given: list[ctypes.Structure | ctypes.Array[ctypes.c_uint64]] = [arguments]
+        if self.variant.boxes:
+            given.append(self._boxes_at(arguments.keys).argument)
+        self._kernel.launch(
+            (self.blocks, 1, 1),
+            (self.variant.warps * 32, 1, 1),
+            stream,
+            given,
+            self._shared_bytes,
+            programmatic=self.variant.early,
+        )
+
+    def close(self) -> None:
+        """Give everything back."""
+        held, self._held = self._held, []
+        for each in [*self._room.values(), *reversed(held)]:
+            each.close()
+        self._room = {}
+
+    def _arguments(self, q: int, out: int, keys: int) -> _Arguments:
+        layout = self.layout
+        return _Arguments(
+            q=q,
+            out=out,
+            keys=keys,
+            slot_bytes=self.slot_bytes,
+            v_offset=layout.v_offset,
+            token_stride=layout.token_stride,
+            head_stride=layout.head_stride,
+            block_items=self._room["block_items"].address,
+            items=self._room["items"].address,
+            indices=self._room["indices"].address,
+            partials=self._partials.address,
+            weights=self._weights.address,
+            arrivals=self._arrivals.address,
+            page_slices=layout.page_tokens // SLICE_TOKENS,
+            kv_heads=layout.kv_heads,
+            scale=1 / (math.log(2) * math.sqrt(layout.head_dim)),
+            head_rows=layout.page_tokens if layout.head_major else 0,
+        )
+
+    def _boxes_at(self, keys: int) -> Boxes:
+        if keys not in self._boxes:
+            self._boxes[keys] = Boxes.of(keys, self.layout)
+        return self._boxes[keys]
+
+    def _take(self, size_bytes: int) -> DeviceBuffer:
+        buffer = DeviceBuffer(size_bytes)
+        self._held.append(buffer)
+        return buffer
+
+    def _put(self, name: str, array: "np.ndarray[tuple[int, ...], np.dtype[np.int32]]",
+             stream: Stream) -> None:  # fmt: skip
+        held = self._room.get(name)
+        if held is None or held.bytes < array.nbytes:
+            if held is not None:
+                stream.synchronize()
+                held.close()
+            least = len(ITEM_FIELDS) * _INT_BYTES
+            self._room[name] = DeviceBuffer(max(least, 2 * array.nbytes))
+        upload(self._room[name].address, array, stream)
+
+
+def group_of(heads: int, layout: PageLayout) -> int:
+    """Return the query heads of one KV head, refusing what the kernels can't do."""
+    group, left = divmod(heads, layout.kv_heads)
+    if left or not 1 <= group <= MOST_HEADS_A_KV_HEAD:
+        raise UnsupportedAttentionError(
+            f"{heads} query heads on {layout.kv_heads} KV heads: the kernels do 1 to "
+            f"{MOST_HEADS_A_KV_HEAD} for each, the same for all"
+        )
+    return group
