@@ -9,7 +9,14 @@ from vsim.sim.engine.backend import Completion, Operation
 
 
 class Ticket(Protocol):
-    """Something under way."""
+    """Something under way.
+
+    Args:
+        host_ns: time that the host spent on it before it began, such as mapping pages, and that is
+            a part of it.
+    """
+
+    host_ns: int
 
     def done(self) -> bool:
         """Whether it has ended; does not wait."""
@@ -79,7 +86,7 @@ class ClockedBackend:
             raise RuntimeError("a step is under way already")
         before = self._clock()
         self._step = serial, self._carrier.start(operation)
-        prepared = self._clock() - before
+        prepared = self._clock() - before - self._step[1].host_ns
         self.prepared_ns += prepared
         self._origin += prepared
 

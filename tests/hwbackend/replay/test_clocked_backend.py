@@ -35,6 +35,7 @@ class Until:
     clock: Clock
     began: int
     end: int
+    host_ns: int = 0
 
     def done(self) -> bool:
         return self.clock.now >= self.end
