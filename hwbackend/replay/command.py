@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -48,21 +48,29 @@ def run_replay(
         nullcontext() if out is None else fresh_folder(out, REPLAY, inputs=inputs, option="--out")
     )
     with folder as fresh:  # begun before the work, so that no run is lost to a wrong name
+        if options.gpu:  # what is not there is said before anything is simulated
+            from vsim.hwbackend.cuda.device import devices
+
+            devices()
         source = read_source(path, options, overrides=overrides, machine=machine, hbm=hbm)
         tiers = shown_tiers(source.plan.tiers, options.stand_ins)
         errors = Console(stderr=True, highlight=False)
         show_needs(slots_needed(source, options), tiers, console=errors)
         unit = "requests" if options.mode == "live" else "steps"
-        with _progress(unit) as progress:
-            outcome = replay(source, options, carriers_for(source, options), progress)
+        with carriers_for(source, options) as carriers, _progress(unit) as progress:
+            outcome = replay(source, options, carriers, progress)
         if fresh is not None:
             _write(outcome, fresh)
     show(outcome, out)
 
 
-def carriers_for(source: Source, options: ReplayOptions) -> Carriers:
-    """Return what carries a replay out. Raises InputError where there is no GPU for it."""
-    return simulated_carriers()
+def carriers_for(source: Source, options: ReplayOptions) -> AbstractContextManager[Carriers]:
+    """What carries a replay out. Raises InputError where there is no GPU for it."""
+    if not options.gpu:
+        return nullcontext(simulated_carriers())
+    from vsim.hwbackend.replay.gpu import gpu_carriers
+
+    return gpu_carriers(source, options)
 
 
 def _write(outcome: Outcome, fresh: FreshFolder) -> None:

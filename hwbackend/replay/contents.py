@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from vsim.hwbackend.cuda.buffers import download
 from vsim.hwbackend.cuda.calls import call
 from vsim.hwbackend.cuda.streams import Stream
-from vsim.hwbackend.replay.page_names import PageNames
+from vsim.hwbackend.replay.page_names import PageNames, own_name
 from vsim.hwbackend.replay.rooms import PageRoom
 from vsim.sim.engine.backend import Operation
 
@@ -25,11 +25,13 @@ class Contents:
     place, is found. A batch may only name pages whose name is that of the request's own page.
 
     Args:
-        names: what a request's pages are called; pages that are shared have one name.
+        names: what a request's pages are called; pages that are shared have one name. None where
+            the trace is not known: a page is then named after who wrote it, and only copies are
+            looked at.
         page_tokens: tokens of a page.
     """
 
-    def __init__(self, names: PageNames, page_tokens: int) -> None:
+    def __init__(self, names: PageNames | None, page_tokens: int) -> None:
         self.checked = 0
         """Pages that were looked at."""
         self._names = names
@@ -45,7 +47,9 @@ class Contents:
             slots = batch.indices[batch.indptr[i] : batch.indptr[i + 1]].tolist()
             first_new = before // self._page_tokens
             for page, slot in enumerate(slots):
-                name = self._names.of(row, page)
+                name = own_name(row, page) if self._names is None else self._names.of(row, page)
+                if self._names is None and page < first_new:
+                    continue
                 if page < first_new and self._held.get(slot) != name:
                     found = self._held.get(slot)
                     raise WrongPageError(

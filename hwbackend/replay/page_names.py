@@ -28,9 +28,14 @@ class PageNames:
     def of(self, row: int, page: int) -> int:
         """The name of a request's page."""
         if not self._caching or page >= self._keys[row]:
-            return _OWN + row * _MOST_PAGES + page
+            return own_name(row, page)
         named = int(self._named[row])
         if page >= named:
             return int(self._fresh[row]) + page - named
         at, place = divmod(page, self._ratio)
         return int(self._ids[int(self._offset[row]) + at]) * self._ratio + place
+
+
+def own_name(row: int, page: int) -> int:
+    """The name of a page that is nobody else's."""
+    return _OWN + row * _MOST_PAGES + page

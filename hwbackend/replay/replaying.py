@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from vsim.hwbackend.replay.carry_out import Progress, carry_out
 from vsim.hwbackend.replay.decisions import Run, compare_decisions
@@ -30,23 +31,18 @@ class Carriers:
         name: in words.
         for_plan: makes a backend for a plan.
         for_live: makes one for an engine's state.
-        facts: of the machine.
+        facts: says, at the end, of the machine and of what it did.
     """
 
     name: str
     for_plan: Callable[[Source], Backend]
-    for_live: Callable[[Source, State], Backend]
-    facts: dict[str, object]
+    for_live: Callable[[State], Backend]
+    facts: Callable[[], dict[str, Any]] = dict
 
 
 def simulated_carriers() -> Carriers:
     """Return what needs no GPU: predicted times again, or the simulated backend."""
-    return Carriers(
-        SIMULATED,
-        lambda source: RecordedTimes(source.plan),
-        lambda _, state: SimulatedBackend(state),
-        {},
-    )
+    return Carriers(SIMULATED, lambda source: RecordedTimes(source.plan), SimulatedBackend)
 
 
 def slots_needed(source: Source, options: ReplayOptions) -> list[Need]:
@@ -91,7 +87,7 @@ def replay(
         idle_s=plan.idle_ns / 1e9,
         decisions=None,
         log=measured_log(plan, runs[0]),
-        facts=dict(carriers.facts),
+        facts=carriers.facts(),
     )
 
 
@@ -103,7 +99,7 @@ def _live(
     progress: Progress | None,
 ) -> Outcome:
     state = live.state()
-    backend = carriers.for_live(source, state)
+    backend = carriers.for_live(state)
     try:
         end = drive(state, backend, progress)
     finally:
@@ -134,5 +130,5 @@ def _live(
         idle_s=plan.idle_ns / 1e9,
         decisions=compare_decisions(Run(plan, live.simulated), Run(measured, result)),
         log=as_measured(result.operations),
-        facts=dict(carriers.facts),
+        facts=carriers.facts(),
     )

@@ -80,6 +80,8 @@ class Source:
         machine: the machine of the prediction, by name.
         model: the model, by name.
         weight_bytes: of the model, as the server holds it.
+        precision: of its weights and of its KV.
+        gpus: over which it is spread.
         movement: how a page changes tier: `paged` or `mapped`.
         plan: the predicted operations.
         live: what a live replay needs; None where nothing is decided by time.
@@ -93,6 +95,8 @@ class Source:
     machine: str
     model: str
     weight_bytes: int
+    precision: tuple[str, str]
+    gpus: int
     movement: str
     plan: Plan
     live: LiveServer | None
@@ -277,6 +281,8 @@ def _source(
         machine=scenario.machine,
         model=scenario.model,
         weight_bytes=server.cost.weight_bytes,
+        precision=(scenario.precision.weights, scenario.precision.kv),
+        gpus=server.cost.gpus,
         movement=scenario.engine.movement,
         plan=plan,
         live=live,
@@ -329,6 +335,8 @@ def _log(path: str, folder: Path, options: ReplayOptions, overrides: Sequence[st
         machine=summary["machine"]["name"],
         model=summary["model"]["name"],
         weight_bytes=summary["model"]["weight_bytes"],
+        precision=(summary["model"]["weight_precision"], summary["model"]["kv_precision"]),
+        gpus=summary["machine"]["gpus"],
         movement=metadata_of(table).get("movement", "paged"),
         plan=plan,
         live=None,
@@ -343,7 +351,9 @@ def _summary(folder: Path) -> Mapping[str, Any]:
         refuse(str(folder), f"has no {SUMMARY}; name a folder that `vsim run --out` wrote")
     try:
         summary = json.loads(read_text(path))
-        _ = summary["scenario"], summary["machine"]["name"], summary["model"]["weight_bytes"]
+        model, machine = summary["model"], summary["machine"]
+        _ = summary["scenario"], machine["name"], machine["gpus"], model["weight_bytes"]
+        _ = model["name"], model["weight_precision"], model["kv_precision"]
         _ = summary["engine"]["page_tokens"], summary["tiers"][0]["page_bytes"]
     except (ValueError, RecursionError, KeyError, IndexError, TypeError):
         refuse(str(path), "is not of `vsim run`; name a folder that --out wrote")

@@ -2,7 +2,10 @@
 
 from typing import Protocol
 
+from vsim.hwbackend.cuda.context import Context
 from vsim.hwbackend.cuda.streams import Stream
+from vsim.hwbackend.replay.rooms import PageRoom
+from vsim.hwbackend.replay.step_limits import Limits
 from vsim.sim.engine.backend import StepBatch
 
 
@@ -19,4 +22,16 @@ class StepWork(Protocol):
 
     def close(self) -> None:
         """Give everything back."""
+        ...
+
+
+class WorkMaker(Protocol):
+    """Makes what steps launch, once the memory for pages is there."""
+
+    def bytes(self, limits: Limits) -> int:
+        """What it takes of the GPU, pages excluded."""
+        ...
+
+    def make(self, context: Context, room: PageRoom, limits: Limits) -> StepWork:
+        """Make it."""
         ...

@@ -18,8 +18,8 @@ def show_needs(found: Sequence[Need], tiers: Sequence[str], *, console: Console)
     """Say what a replay takes on a GPU, before it begins."""
     parts = []
     for need, name in zip(found, tiers, strict=True):
-        weights = f" and {format_bytes(need.weight_bytes)} of weights" if need.weight_bytes else ""
-        parts.append(f"{name} {format_bytes(need.kv_bytes)} of KV{weights}")
+        weights = f" and {_size(need.weight_bytes)} of weights" if need.weight_bytes else ""
+        parts.append(f"{name} {_size(need.kv_bytes)} of KV{weights}")
     console.print("takes on a GPU: " + "; ".join(parts), highlight=False, soft_wrap=True)
 
 
@@ -78,6 +78,14 @@ def _errors(rows: Sequence[ClassErrors]) -> Table:
             *(f"{100 * error:+.1f}%" for error in (row.median, row.p95, row.worst)),
         )
     return table
+
+
+def _size(count: int) -> str:
+    """Four digits, so that 1,022 MiB are no 1.02e+03 MiB."""
+    for exponent, unit in ((3, "GiB"), (2, "MiB")):
+        if count >= 1024**exponent:
+            return f"{count / 1024**exponent:.4g} {unit}"
+    return format_bytes(count)
 
 
 def _time(us: float) -> str:
