@@ -52,6 +52,7 @@ def measured_log(plan: Plan, times: Sequence[Timed]) -> pa.Table:
                 "rows": batch.rows,
                 "new_tokens": batch.new_tokens,
                 "context_tokens": batch.context_tokens,
+                "samples": batch.samples.astype(np.int64),
             }  # fmt: skip
             rows.append(
                 common

@@ -352,7 +352,7 @@ def _batch(log: _Log, row: int, reads: tuple[TierRead, ...], page_tokens: int) -
         rows=log.batches["rows"][row],
         new_tokens=new,
         context_tokens=context,
-        samples=np.ones(len(context), np.bool_),
+        samples=log.batches["samples"][row].astype(np.bool_),
         indptr=indptr.astype(np.int32),
         indices=indices,
         last_page_len=(context - (pages - 1) * page_tokens).astype(np.int32),
@@ -360,19 +360,8 @@ def _batch(log: _Log, row: int, reads: tuple[TierRead, ...], page_tokens: int) -
 
 
 def _numbered(found: Sequence[Planned]) -> list[Planned]:
-    """Give operations their places in the plan as serials, and say whom a step gives a token.
-
-    A request got one if it computes a single token next, or nothing any more.
-    """
-    following: dict[int, int] = {}
-    numbered = []
-    for number, each in reversed(list(enumerate(found))):
-        batch = each.operation.batch
-        if batch is not None:
-            rows, new = batch.rows.tolist(), batch.new_tokens.tolist()
-            samples = np.array([following.get(row, 1) == 1 for row in rows], np.bool_)
-            following.update(zip(rows, new, strict=True))
-            batch = replace(batch, samples=samples)
-        operation = replace(each.operation, serial=number, batch=batch)
-        numbered.append(replace(each, operation=operation))
-    return numbered[::-1]
+    """Give operations their places in the plan as serials."""
+    return [
+        replace(each, operation=replace(each.operation, serial=number))
+        for number, each in enumerate(found)
+    ]
