@@ -74,7 +74,7 @@ class Device:
         """One attribute, by its name in the driver less CU_DEVICE_ATTRIBUTE_."""
         from cuda.bindings import driver
 
-        wanted = driver.CUdevice_attribute[f"CU_DEVICE_ATTRIBUTE_{name}"]
+        wanted = getattr(driver.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}")
         return int(call("cuDeviceGetAttribute", wanted, self.ordinal, detail=name))
 
 

@@ -108,7 +108,7 @@ class Kernel:
     def _attribute(self, name: str) -> int:
         from cuda.bindings import driver
 
-        wanted = driver.CUfunction_attribute[f"CU_FUNC_ATTRIBUTE_{name}"]
+        wanted = getattr(driver.CUfunction_attribute, f"CU_FUNC_ATTRIBUTE_{name}")
         return int(call("cuFuncGetAttribute", wanted, self._made, detail=self.name))
 
 
