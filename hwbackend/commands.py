@@ -56,7 +56,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
     ) -> None:
         """Carry out what a run predicts, and hold predicted times against measured ones."""
-        from vsim.hwbackend.replay.command import run_replay
+        from vsim.hwbackend.replay.command import WrongPageError, run_replay
         from vsim.hwbackend.replay.options import read_options
 
         options = read_options(
@@ -68,4 +68,8 @@ def register(app: typer.Typer) -> None:
             verify=verify,
             hbm=hbm,
         )
-        run_replay(source, options, overrides=set_ or (), machine=machine, hbm=hbm, out=out)
+        try:
+            run_replay(source, options, overrides=set_ or (), machine=machine, hbm=hbm, out=out)
+        except WrongPageError as error:
+            typer.echo(f"--verify: {error}", err=True)
+            raise typer.Exit(1) from None

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from vsim.hwbackend.replay.carry_out import Progress
+from vsim.hwbackend.replay.contents import WrongPageError
 from vsim.hwbackend.replay.options import ReplayOptions, shown_tiers
 from vsim.hwbackend.replay.outcome import Outcome
 from vsim.hwbackend.replay.replaying import Carriers, replay, simulated_carriers, slots_needed
@@ -16,6 +17,8 @@ from vsim.hwbackend.replay.source import Source, read_source
 from vsim.hwbackend.replay.view import show, show_needs
 from vsim.traces.arrow_io import Provenance, put_table
 from vsim.traces.writing import FolderKind, FreshFolder, fresh_folder
+
+__all__ = ("WrongPageError", "carriers_for", "run_replay")
 
 SUMMARY, OPERATIONS = "summary.json", "operations.arrow"
 REPLAY = FolderKind("replay", SUMMARY)
@@ -49,9 +52,9 @@ def run_replay(
     )
     with folder as fresh:  # begun before the work, so that no run is lost to a wrong name
         if options.gpu:  # what is not there is said before anything is simulated
-            from vsim.hwbackend.cuda.device import devices
+            from vsim.hwbackend.replay.gpu import gpus_here
 
-            devices()
+            gpus_here()
         source = read_source(path, options, overrides=overrides, machine=machine, hbm=hbm)
         tiers = shown_tiers(source.plan.tiers, options.stand_ins)
         errors = Console(stderr=True, highlight=False)

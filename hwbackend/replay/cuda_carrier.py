@@ -40,7 +40,7 @@ class _UnderWay:
     def done(self) -> bool:
         """Whether the GPU has passed the second event; what is held then goes."""
         if not self.is_done:
-            if not self._ended.done():
+            if not self._began.done() or not self._ended.done():  # they may be on two streams
                 return False
             self._took_ns = round(1e3 * self._ended.us_since(self._began))
             self.is_done = True

@@ -49,15 +49,15 @@ def gpu_carriers(
 
         maker = ModelWorkMaker(source)
     _refuse(source)
-    found = devices()
+    found = gpus_here()
     state = source.live.state() if source.live is not None else None
     slots = source.plan.slots
     if options.mode == "live":
         assert state is not None
         slots = tuple(state.arrays["t"]["slots"].tolist())
-    tiers = placed_tiers(source, slots, found)
     limits = limits_of(source, options)
     try:
+        tiers = placed_tiers(source, slots, found)
         with ExitStack() as held:
             context = held.enter_context(Context(found[0]))
             for other in _others(tiers, found):
@@ -70,6 +70,14 @@ def gpu_carriers(
             work = maker.make(context, room, limits)
             held.push(closing(work.close))
             yield _carriers(source, options, context, room, work, state)
+    except CudaError as error:
+        refuse("GPU", str(error))
+
+
+def gpus_here() -> tuple[Device, ...]:
+    """The GPUs of this computer. Raises InputError where there is none, or the driver fails."""
+    try:
+        return devices()
     except CudaError as error:
         refuse("GPU", str(error))
 

@@ -242,7 +242,7 @@ def test_without_a_driver_a_gpu_is_refused_before_anything_is_simulated(
     def no_driver() -> None:
         raise NoDriver("there is no NVIDIA driver here")
 
-    monkeypatch.setattr("vsim.hwbackend.cuda.device.devices", no_driver)
+    monkeypatch.setattr("vsim.hwbackend.replay.gpu.devices", no_driver)
     assert run(monkeypatch, "replay", str(small), "--gpu") == 2
     assert capsys.readouterr().err.splitlines() == [
         "GPU: there is no NVIDIA driver here; run it where there is one, or without --gpu"
