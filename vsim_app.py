@@ -64,6 +64,7 @@ def main() -> None:
 def _command_line() -> None:
     import typer
 
+    from vsim.hwbackend import commands as hardware_commands
     from vsim.sim.commands import command_line as sim_commands
     from vsim.traces import commands as trace_commands
     from vsim.traces import record_command
@@ -79,6 +80,7 @@ def _command_line() -> None:
     sim_commands.register(app, show=_show_summary, gpu_calibration=_GpuCalibration())
     trace_commands.register(app)
     record_command.register(app)
+    hardware_commands.register(app)
     app()
 
 

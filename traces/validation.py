@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from vsim.traces.arrow_arrays import elements, flags, integers, lists, null_mask
 from vsim.traces.faults import Fault, repeated, suggestion
 from vsim.traces.id_rows import IdRows
-from vsim.traces.limits import MOST_BLOCK_TOKENS, MOST_TENANTS
+from vsim.traces.limits import MOST_BLOCK_TOKENS, MOST_NS, MOST_TENANTS
 from vsim.traces.prefix_chain import first_broken
 from vsim.traces.request_limits import thought_too_long, tokens_message, too_many_tokens
 from vsim.traces.schema import (
+    BATCH_COLUMNS,
     MOST_TIME_CODE,
     SCHEMAS,
     Column,
@@ -366,6 +367,39 @@ def _operations(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iter
             "an operation waits for earlier ones of the file"
         ),
     )
+    yield from _batches(table, file)
+
+
+def _batches(table: pa.Table, file: str) -> Iterator[Fault]:
+    """The batches of steps: all of their columns or none, and lists that go together."""
+    lacking = [name for name in BATCH_COLUMNS if name not in table.column_names]
+    if lacking:
+        if len(lacking) < len(BATCH_COLUMNS):
+            message = f"is missing; write all of {', '.join(BATCH_COLUMNS)}, or none"
+            yield Fault(file, message, place=f"column {lacking[0]}")
+        return
+    lengths = {name: np.diff(lists(table.column(name))[0]) for name in BATCH_COLUMNS[:4]}
+    for name in BATCH_COLUMNS[1:4]:
+        found, wanted = lengths[name], lengths["rows"]
+        yield from _rows(
+            file,
+            name,
+            found != wanted,
+            lambda row, found=found, wanted=wanted: (  # type: ignore[misc] # the defaults bind the loop's values
+                f"has {found[row]} numbers; write one for each of {wanted[row]} rows"
+            ),
+        )
+    offsets, flat = lists(table.column("row_pages"))
+    pages = np.diff(lists(table.column("pages"))[0])
+    total = np.concatenate([[0], np.cumsum(elements(flat))])[offsets]
+    counted = np.diff(offsets) > 0
+    wrong = counted & (np.diff(total) != pages)
+    yield from _rows(
+        file,
+        "row_pages",
+        wrong,
+        lambda row: f"adds up to {total[row + 1] - total[row]}, and there are {pages[row]} pages",
+    )
 
 
 def _server_runs(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
@@ -451,6 +485,27 @@ def _kernel_tables(table: pa.Table, file: str, metadata: Mapping[str, str]) -> I
     yield from _rows(file, "shape", again, lambda row: "has a row before; keep one of the two")
 
 
+def _gpu_cases(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
+    names = [str(name) for name in table.column("name").to_pylist()]
+    first = {name: row for row, name in reversed(list(enumerate(names)))}
+    again = np.array([first[name] != row for row, name in enumerate(names)])
+    yield from _rows(
+        file,
+        "name",
+        again,
+        lambda row: f"is {names[row][:40]!r}, as in row {first[names[row]]}; write unique names",
+    )
+    offsets, flat = lists(table.column("repeats_ns"))
+    empty = np.diff(offsets) == 0
+    yield from _rows(file, "repeats_ns", empty, lambda row: "is empty; write one repeat or more")
+    yield from _rows(
+        file,
+        "repeats_ns",
+        _row_of(offsets, elements(flat) > MOST_NS),
+        lambda row: f"holds more than {MOST_NS} ns, which is 100 years",
+    )
+
+
 def _gpu_samples(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
     offsets, flat = lists(table.column("samples"))
     values = elements(flat)
@@ -493,5 +548,6 @@ _RULES: Final[dict[str, _Rule]] = {
     "server_runs": _server_runs,
     "server_steps": _server_steps,
     "kernel_tables": _kernel_tables,
+    "gpu_cases": _gpu_cases,
     "gpu_samples": _gpu_samples,
 }

@@ -20,6 +20,8 @@ from vsim.hwbackend.attention.checking import cases, check_decode
 from vsim.hwbackend.attention.checking_prefill import check_prefill, prefill_cases
 from vsim.hwbackend.attention.decode import SOURCE, DecodeVariant, PagedDecode
 from vsim.hwbackend.attention.layout import DecodeBatch, PageLayout
+from vsim.hwbackend.attention.planner import LEAST_SLICES, plan
+from vsim.hwbackend.attention.prefill import PagedPrefill
 from vsim.hwbackend.compiling.compiler import architecture, compiled
 from vsim.hwbackend.cuda.buffers import DeviceBuffer, upload
 from vsim.hwbackend.cuda.context import Context
@@ -91,6 +93,7 @@ class Trial:
         chunk_bytes: of the chunks under the pool.
         slow: another place, with a pool of its own behind the first.
         slow_bytes: of that pool.
+        least_slices: as plans take it.
     """
 
     def __init__(
@@ -100,8 +103,10 @@ class Trial:
         chunk_bytes: int,
         slow: Place | None = None,
         slow_bytes: int = 0,
+        least_slices: int = LEAST_SLICES,
     ) -> None:
         self.context = context
+        self.least_slices = least_slices
         self.bytes = pool_bytes // chunk_bytes * chunk_bytes
         tiers = [TierSlots("fast", context.device.place, self.bytes // chunk_bytes)]
         if slow is not None:
@@ -175,7 +180,8 @@ class Trial:
             PagedDecode(self.context, layout, heads, variant=variant) as decode,
         ):
             self.probe.fill_normal(self.stream, queries.address, q_bytes, seed=7)
-            decode.bind(decode.plan(batch), self.stream)
+            shares = plan(batch, layout, decode.blocks, self.least_slices)
+            decode.bind(shares, self.stream)
 
             def call(stream: Stream, at: int) -> None:
                 base = self.base + (at % turns) * span
@@ -184,6 +190,22 @@ class Trial:
                 )
 
             return graph_us(call, calls, self.stream)
+
+    def prefill_us(self, new: int, context: int, layout: PageLayout, heads: int) -> list[float]:
+        """Times of one chunk at the end of one context in microseconds, sorted."""
+        batch = Shape(1, context).batch(layout.page_tokens)
+        q_bytes = new * heads * layout.row_bytes
+        with (
+            DeviceBuffer(2 * q_bytes) as queries,
+            PagedPrefill(self.context, layout, heads) as prefill,
+        ):
+            self.probe.fill_normal(self.stream, queries.address, q_bytes, seed=7)
+            prefill.bind(prefill.plan(batch, np.array([new], np.int32)), self.stream)
+
+            def call(stream: Stream, at: int) -> None:
+                prefill.launch(stream, queries.address, queries.address + q_bytes, self.base)
+
+            return graph_us(call, 10, self.stream)
 
 
 def variants_of(text: str) -> Iterator[DecodeVariant]:
@@ -225,6 +247,18 @@ def time_all(
         print(f"{short(variant):28}" + " ".join(row), flush=True)
 
 
+def time_prefill(
+    trial: Trial, chunks: Sequence[tuple[int, int]], layout: PageLayout, heads: int
+) -> None:
+    """Print a line a chunk: microseconds, and arithmetic of the pairs that are not masked."""
+    for new, context in chunks:
+        us = trial.prefill_us(new, context, layout, heads)
+        us_once = us[len(us) // 2]
+        pairs = new * context - new * (new - 1) // 2
+        rate = 4 * pairs * heads * layout.head_dim / us_once / 1e6
+        print(f"prefill {new} new of {context}: {us_once:.1f} us, {rate:.0f} TFLOP/s", flush=True)
+
+
 def compile_ahead(
     shapes: Iterable[tuple[int, int]], variants: Sequence[DecodeVariant]
 ) -> None:  # fmt: skip
@@ -251,6 +285,8 @@ def main() -> int:
     parser.add_argument("--layers", type=int, default=1)
     parser.add_argument("--order", choices=("head", "token", "both"), default="head")
     parser.add_argument("--pool-gib", type=float, default=POOL_BYTES / 2**30)
+    parser.add_argument("--least", type=int, default=LEAST_SLICES, help="slices of a share")
+    parser.add_argument("--prefill", default="", help="new tokens x context, as 2048x8192,...")
     parser.add_argument("--chunk-mib", type=int, default=512, help="chunks under the pages")
     parser.add_argument("--slow", default="", help="place and shares, as device:1=0.04,0.07")
     parser.add_argument("--few", type=int, default=1000, help="so many cases to check at most")
@@ -276,7 +312,9 @@ def main() -> int:
         shapes = [Shape(*map(int, text.split("x"))) for text in given.shapes.split(",")]
         slow = place_of(place) if place else None
         chunk_bytes = given.chunk_mib << 20
-        trial = Trial(context, int(given.pool_gib * 2**30), chunk_bytes, slow, SLOW_BYTES)
+        trial = Trial(
+            context, int(given.pool_gib * 2**30), chunk_bytes, slow, SLOW_BYTES, given.least
+        )
         try:
             runs = ", ".join(f"{n} B {trial.gathered(n):.0f}" for n in (256, 4096, 32768))
             print(f"read ceiling {trial.ceiling():.0f} GB/s; runs in random order: {runs}")
@@ -284,6 +322,8 @@ def main() -> int:
                 layout = PageLayout(
                     given.page, int(kv_heads), int(dim), given.layers, order == "head"
                 )
+                chunks = [text.split("x") for text in filter(None, given.prefill.split(","))]
+                time_prefill(trial, [(int(a), int(b)) for a, b in chunks], layout, int(heads))
                 for share in [0.0, *map(float, filter(None, shares.split(",")))]:
                     time_all(trial, shapes, layout, int(heads), variants, share)
         finally:

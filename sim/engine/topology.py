@@ -49,7 +49,15 @@ class Topology:
 
 def topology(machine: Machine, cost: StepCost, tiers: Sequence[str]) -> Topology:
     """Work out the resources of a server on `machine` that uses `tiers`, HBM first."""
-    links = server_links(machine, cost.gpus)
+    hbm = cost.hbm_read_bytes_per_s, cost.hbm_write_bytes_per_s
+    return topology_of(machine, cost.gpus, hbm, tiers)
+
+
+def topology_of(
+    machine: Machine, gpus: int, hbm_bytes_per_s: tuple[float, float], tiers: Sequence[str]
+) -> Topology:
+    """The same of so many GPUs whose HBM together is read and written at these rates."""
+    links = server_links(machine, gpus)
     names: dict[str, int] = {}
 
     def resource(name: str) -> int:
@@ -69,7 +77,7 @@ def topology(machine: Machine, cost: StepCost, tiers: Sequence[str]) -> Topology
 
     def rate(tier: str, writing: bool) -> float:
         if tier == machine.hbm.name:
-            return cost.hbm_write_bytes_per_s if writing else cost.hbm_read_bytes_per_s
+            return hbm_bytes_per_s[1] if writing else hbm_bytes_per_s[0]
         found = machine.tier(tier)
         return found.write.value if writing else found.read.value
 
@@ -118,7 +126,7 @@ def topology(machine: Machine, cost: StepCost, tiers: Sequence[str]) -> Topology
         own = 0.0  # what attention reads there, if that is known
         if beside is not None:
             waits[j], hbm_waits[j] = beside.waits.value, beside.hbm_waits.value
-            own = beside.read.value * cost.gpus if beside.read is not None else 0.0
+            own = beside.read.value * gpus if beside.read is not None else 0.0
         if own > 0.0:
             add(row, f"{tier}.in_place", own)
             read[j] = min(read[j], own)
