@@ -3,11 +3,11 @@
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from vsim.hwbackend.calibration.attending import measure_decodes, measure_mixes
-from vsim.hwbackend.calibration.bench import AbsentError, Bench
+from vsim.hwbackend.calibration.bench import MOST_BYTES, AbsentError, Bench
 from vsim.hwbackend.calibration.beside import measure_besides
 from vsim.hwbackend.calibration.driver_calls import measure_calls
 from vsim.hwbackend.calibration.launches import measure_latencies, measure_launches
@@ -44,12 +44,15 @@ RUNNERS: Final[dict[str, Runner]] = {
 """Who measures each probe's points."""
 
 
-def measure(plan: Plan, tell: Tell | None = None) -> GpuSamples:
+def measure(
+    plan: Plan, tell: Tell | None = None, most_bytes: Mapping[str, int] = MOST_BYTES
+) -> GpuSamples:
     """Measure a plan. A probe that fails leaves its points out, and the others go on.
 
     Args:
         plan: what to measure.
-        tell: is told what is measured now.
+        tell: is told what was measured.
+        most_bytes: memory that is taken of each place.
 
     Raises:
         NoDriver: there is no GPU.
@@ -57,7 +60,7 @@ def measure(plan: Plan, tell: Tell | None = None) -> GpuSamples:
     facts = read_facts()
     rows: list[Sampled] = []
     left_out: list[str] = []
-    with Bench() as bench:
+    with Bench(most_bytes) as bench:
         for points in _groups(plan):
             began = time.monotonic()
             count = len(rows)
