@@ -4,6 +4,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 from vsim.hwbackend.calibration.attending import measure_decodes, measure_mixes
@@ -60,10 +61,10 @@ def measure(
     facts = read_facts()
     rows: list[Sampled] = []
     left_out: list[str] = []
-    with Bench(most_bytes) as bench:
+    bench = Bench(most_bytes)
+    try:
         for points in _groups(plan):
-            began = time.monotonic()
-            count = len(rows)
+            began, count = time.monotonic(), len(rows)
             why = _measured(bench, points, plan, rows)
             about = f"{points[0].probe} {points[0].variant.split()[0]}"
             if why is not None:
@@ -74,7 +75,15 @@ def measure(
             if why is not None and why.startswith(_LOST):
                 left_out.append("all after it: the GPU is lost to this process")
                 break
+    finally:
+        _close(bench)
     return GpuSamples(facts.as_json(), tuple(rows), tuple(left_out))
+
+
+def _close(bench: Bench) -> None:
+    """Give everything back; of a lost GPU nothing can be, and what was measured is worth more."""
+    with suppress(DeviceLost):
+        bench.close()
 
 
 FAILED: Final = "failed: "

@@ -95,6 +95,6 @@ def test_a_lost_gpu_ends_the_measurement_and_what_was_measured_stays(fake: Fake)
     fake.lose_device_at(nth=calls + 40)
     asked = plan(point("launch", "event"), *POINTS[5:])
     samples = measure(asked, most_bytes=SMALL)
-    fake.heal()
+    fake.reset()  # what a lost GPU held nobody can give back
     assert samples.rows[0].point.probe == "launch"
     assert samples.left_out[-1] == "all after it: the GPU is lost to this process"
