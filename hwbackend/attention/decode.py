@@ -13,7 +13,7 @@ from vsim.hwbackend.attention.layout import (
     PageLayout,
     UnsupportedAttentionError,
 )
-from vsim.hwbackend.attention.planner import Plan, plan
+from vsim.hwbackend.attention.planner import ITEM_FIELDS, Plan, plan
 from vsim.hwbackend.attention.room import Room
 from vsim.hwbackend.compiling.compiler import architecture, compiled
 from vsim.hwbackend.cuda.buffers import DeviceBuffer, fill
@@ -181,11 +181,21 @@ class PagedDecode:
         """Share a batch out over the blocks that this GPU holds at once."""
         return plan(batch, self.layout, self.blocks)
 
+    def reserve(self, requests: int, indices: int) -> None:
+        """Take room, before the first plan, for all plans of at most so many requests and indices.
+
+        Then captured launches stay right whatever is bound later; larger plans are refused.
+        """
+        items = requests * self.layout.kv_heads + self.blocks
+        self._room.reserve("block_items", (self.blocks + 1) * _INT_BYTES)
+        self._room.reserve("items", items * len(ITEM_FIELDS) * _INT_BYTES)
+        self._room.reserve("indices", indices * _INT_BYTES)
+
     def bind(self, plan: Plan, stream: Stream) -> None:
         """Upload a plan for the launches that follow.
 
-        Captured launches keep their addresses: where room for a larger plan has to be taken, which
-        waits for the GPU, graphs captured before must not be launched again.
+        Captured launches keep their addresses. Where nothing was reserved and a larger plan takes
+        new room, which waits for the stream, graphs captured before must not be launched again.
         """
         if plan.blocks != self.blocks:
             raise ValueError(f"a plan for {plan.blocks} blocks, where launches have {self.blocks}")
