@@ -97,7 +97,7 @@ def variant_for(group: int, layout: PageLayout, shared_bytes: int) -> DecodeVari
     The first ones are what was fastest on an H200; the others are for smaller ones.
     """
     narrow = layout.head_dim == 64
-    best = DecodeVariant(warps=6, stages=4) if narrow else DecodeVariant(together=11)
+    best = DecodeVariant(warps=6, stages=4, together=16) if narrow else DecodeVariant(together=11)
     if group > 4 and not narrow:
         best = DecodeVariant(warps=8, blocks=1, together=9)
     for variant in (best, DecodeVariant(blocks=1), DecodeVariant(blocks=1, stages=2)):
