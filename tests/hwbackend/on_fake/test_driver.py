@@ -4,6 +4,7 @@ import ctypes
 
 import numpy as np
 import pytest
+from cuda.bindings import nvrtc
 from tests.hwbackend.fake.control import Fake
 
 from vsim.hwbackend.cuda.buffers import DeviceBuffer, PinnedBuffer, copy, download, fill, upload
@@ -223,3 +224,36 @@ def test_an_error_of_a_block_comes_out_even_if_closing_fails_too(fake: Fake) -> 
         assert caught.value.__notes__ == [second]
         buffer.close()
         buffer.close()
+
+
+def test_what_is_compiled_beside_it_is_loaded_with_what_its_code_says(
+    fake: Fake, stream: Stream
+) -> None:
+    source = b"""
+    extern "C" __global__ void scale(float* at, int n, unsigned long long by) {
+        __shared__ float part[64];
+        part[threadIdx.x] = at[n];
+        __syncthreads();
+        at[n] = part[n & 63] * by;
+    }
+    struct Many { long long values[5]; };
+    extern "C" __global__ void pick(const __grid_constant__ Many many, int* at) {
+        *at = many.values[2];
+    }"""
+    code, program = nvrtc.nvrtcCreateProgram(source, b"scale.cu", 0, [], [])
+    assert int(code) == 0
+    assert int(nvrtc.nvrtcCompileProgram(program, 1, [b"-arch=sm_90a"])[0]) == 0
+    cubin = b" " * nvrtc.nvrtcGetCUBINSize(program)[1]
+    nvrtc.nvrtcGetCUBIN(program, cubin)
+    nvrtc.nvrtcDestroyProgram(program)
+    with Module(cubin) as module:
+        scale, pick = module.kernel("scale"), module.kernel("pick")
+        assert 0 < scale.registers < 64
+        assert scale.shared_bytes >= 256
+        values = [ctypes.c_uint64(16), ctypes.c_int(7), ctypes.c_uint64(9)]
+        scale.launch((1, 1, 1), (64, 1, 1), stream, values)
+        pick.launch((1, 1, 1), (1, 1, 1), stream, [(ctypes.c_int64 * 5)(1, 2, 3), values[0]])
+        stream.synchronize()
+        first, second = fake.launches()
+        assert first.arguments == tuple(bytes(value) for value in values)
+        assert [len(argument) for argument in second.arguments] == [40, 8]
