@@ -21,7 +21,7 @@ class Boxes:
     argument: "ctypes.Array[ctypes.c_uint64]"
 
     @classmethod
-    def of(cls, keys: int, layout: PageLayout) -> Self:
+    def of(cls, keys: int, layout: PageLayout, l2_fetch: int) -> Self:
         """Make the map of all tokens from an address on, one `token_stride` behind another."""
         from cuda.bindings import driver
 
@@ -39,7 +39,7 @@ class Boxes:
             [narrow(1)] * 4,
             driver.CUtensorMapInterleave.CU_TENSOR_MAP_INTERLEAVE_NONE,
             driver.CUtensorMapSwizzle.CU_TENSOR_MAP_SWIZZLE_128B,
-            driver.CUtensorMapL2promotion.CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+            getattr(driver.CUtensorMapL2promotion, f"CU_TENSOR_MAP_L2_PROMOTION_L2_{l2_fetch}B"),
             driver.CUtensorMapFloatOOBfill.CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
             detail=f"pages at {keys:#x}",
         )

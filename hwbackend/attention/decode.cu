@@ -40,7 +40,10 @@ static constexpr int CREWS = QUADS >= THREADS ? 1 : THREADS / QUADS;
 static constexpr int CREW_RESULT = 6;                        // floats: out of a quad, maximum, sum
 static constexpr int RESULTS = WARPS * WARP_RESULT > CREWS * QUADS * CREW_RESULT
     ? WARPS * WARP_RESULT : CREWS * QUADS * CREW_RESULT;     // floats
-static constexpr int TOGETHER = 8;                           // partial results read at once
+#ifndef TOGETHER_
+#define TOGETHER_ 8
+#endif
+static constexpr int TOGETHER = TOGETHER_;                           // partial results read at once
 
 // Dynamic shared memory, in this order: stages, results, a barrier a stage, whether it came last.
 // `shared_bytes` of decode.py counts the same.

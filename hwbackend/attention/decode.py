@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-import numpy as np
-
 from vsim.hwbackend.attention.boxes import Boxes
 from vsim.hwbackend.attention.layout import (
     MOST_HEADS_A_KV_HEAD,
@@ -16,9 +14,10 @@ from vsim.hwbackend.attention.layout import (
     PageLayout,
     UnsupportedAttentionError,
 )
-from vsim.hwbackend.attention.planner import ITEM_FIELDS, Plan, plan
+from vsim.hwbackend.attention.planner import Plan, plan
+from vsim.hwbackend.attention.room import Room
 from vsim.hwbackend.compiling.compiler import architecture, compiled
-from vsim.hwbackend.cuda.buffers import DeviceBuffer, fill, upload
+from vsim.hwbackend.cuda.buffers import DeviceBuffer, fill
 from vsim.hwbackend.cuda.context import Context
 from vsim.hwbackend.cuda.modules import Module
 from vsim.hwbackend.cuda.streams import Stream
@@ -100,7 +99,8 @@ class _Arguments(ctypes.Structure):
 class PagedDecode:
     """Decode attention for one shape of model. Holds memory of the GPU until `close`.
 
-    Launches of one object must follow each other on one stream: they share room for partial results.
+    Launches of one object must follow each other on one stream: they share room for partial
+    results.
 
     Args:
         context: the GPU.
@@ -117,7 +117,7 @@ class PagedDecode:
         heads: int,
         *,
         slot_bytes: int | None = None,
-        variant: DecodeVariant = DecodeVariant(),  # noqa: B008 - frozen
+        variant: DecodeVariant = DecodeVariant(),
     ) -> None:
         self.layout = layout
         self.heads = heads
@@ -135,7 +135,7 @@ class PagedDecode:
         context.make_current()
         defines = variant.defines(self.group, layout.head_dim)
         self._held: list[Module | DeviceBuffer] = []
-        self._room: dict[str, DeviceBuffer] = {}
+        self._room = Room()
         self._boxes: dict[int, Boxes] = {}
         self._plan: Plan | None = None
         try:
@@ -172,9 +172,9 @@ class PagedDecode:
         """
         if plan.blocks != self.blocks:
             raise ValueError(f"a plan for {plan.blocks} blocks, where launches have {self.blocks}")
-        self._put("block_items", plan.block_items, stream)
-        self._put("items", plan.items, stream)
-        self._put("indices", plan.batch.indices, stream)
+        self._room.put("block_items", plan.block_items, stream)
+        self._room.put("items", plan.items, stream)
+        self._room.put("indices", plan.batch.indices, stream)
         self._plan = plan
 
     def launch(self, stream: Stream, q: int, out: int, base: int, layer: int = 0) -> None:
@@ -209,9 +209,8 @@ class PagedDecode:
     def close(self) -> None:
         """Give everything back."""
         held, self._held = self._held, []
-        for each in [*self._room.values(), *reversed(held)]:
+        for each in [self._room, *reversed(held)]:
             each.close()
-        self._room = {}
 
     def _arguments(self, q: int, out: int, keys: int) -> _Arguments:
         layout = self.layout
@@ -223,9 +222,9 @@ class PagedDecode:
             v_offset=layout.v_offset,
             token_stride=layout.token_stride,
             head_stride=layout.head_stride,
-            block_items=self._room["block_items"].address,
-            items=self._room["items"].address,
-            indices=self._room["indices"].address,
+            block_items=self._room.address("block_items"),
+            items=self._room.address("items"),
+            indices=self._room.address("indices"),
             partials=self._partials.address,
             weights=self._weights.address,
             arrivals=self._arrivals.address,
@@ -237,24 +236,13 @@ class PagedDecode:
 
     def _boxes_at(self, keys: int) -> Boxes:
         if keys not in self._boxes:
-            self._boxes[keys] = Boxes.of(keys, self.layout)
+            self._boxes[keys] = Boxes.of(keys, self.layout, self.variant.l2_fetch)
         return self._boxes[keys]
 
     def _take(self, size_bytes: int) -> DeviceBuffer:
         buffer = DeviceBuffer(size_bytes)
         self._held.append(buffer)
         return buffer
-
-    def _put(self, name: str, array: "np.ndarray[tuple[int, ...], np.dtype[np.int32]]",
-             stream: Stream) -> None:  # fmt: skip
-        held = self._room.get(name)
-        if held is None or held.bytes < array.nbytes:
-            if held is not None:
-                stream.synchronize()
-                held.close()
-            least = len(ITEM_FIELDS) * _INT_BYTES
-            self._room[name] = DeviceBuffer(max(least, 2 * array.nbytes))
-        upload(self._room[name].address, array, stream)
 
 
 def group_of(heads: int, layout: PageLayout) -> int:

@@ -118,13 +118,15 @@ class DecodeBatch:
             )
         if int(self.indptr[-1]) != len(self.indices):
             raise ValueError(f"indptr ends at {self.indptr[-1]} of {len(self.indices)} indices")
-        pages = np.diff(self.indptr.astype(np.int64))
+        starts = self.indptr.astype(np.int64)
+        pages = starts[1:] - starts[:-1]
         _refuse(pages < 1, "attends to no page; leave it out of the batch")
         last = self.last_page_len.astype(np.int64)
         _refuse((last < 1) | (last > page_tokens), f"has a last page not of 1 to {page_tokens}")
         if len(self.indices) and int(self.indices.min()) < 0:
             raise ValueError(f"slot {int(self.indices.min())} among the indices")
-        return (pages - 1) * page_tokens + last
+        found: NDArray[np.int64] = (pages - 1) * page_tokens + last
+        return found
 
 
 def _refuse(wrong: NDArray[np.bool_], why: str) -> None:

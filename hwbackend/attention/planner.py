@@ -60,7 +60,7 @@ def plan(
 ) -> Plan:
     """Share a batch out over `blocks`; none is cut into less than `least_slices` of 16 tokens.
 
-    Deterministic: depends on its arguments alone. Raises ValueError for a batch that makes no sense.
+    It depends on these arguments alone. Raises ValueError for a batch that makes no sense.
     """
     if blocks < 1:
         raise ValueError(f"{blocks} blocks: a launch has at least one")

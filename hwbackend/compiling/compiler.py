@@ -137,7 +137,7 @@ def _text(nvrtc: Any, program: Any, what: str) -> bytes:
     """Read the log or the cubin of a compiled program."""
     code, size = getattr(nvrtc, f"nvrtcGet{what}Size")(program)
     _check(nvrtc, code, f"nvrtcGet{what}Size")
-    text = b" " * size
+    text: bytes = b" " * size
     (code,) = getattr(nvrtc, f"nvrtcGet{what}")(program, text)
     _check(nvrtc, code, f"nvrtcGet{what}")
     return text

@@ -1,0 +1,44 @@
+"""Room: arrays on the GPU that are written anew each step and keep their addresses."""
+
+from typing import Any, Final, Self
+
+from numpy.typing import NDArray
+
+from vsim.hwbackend.cuda.buffers import DeviceBuffer, upload
+from vsim.hwbackend.cuda.streams import Stream
+
+_LEAST_BYTES: Final = 256
+
+
+class Room:
+    """Arrays by name. Each gets twice the bytes that it needs first; holds memory until `close`."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, DeviceBuffer] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def put(self, name: str, array: NDArray[Any], stream: Stream) -> None:
+        """Write an array, in a stream's order; where it has outgrown its place it gets another."""
+        held = self._held.get(name)
+        if held is None or held.bytes < array.nbytes:
+            if held is not None:
+                stream.synchronize()
+                del self._held[name]
+                held.close()
+            self._held[name] = DeviceBuffer(max(_LEAST_BYTES, 2 * array.nbytes))
+        upload(self._held[name].address, array, stream)
+
+    def address(self, name: str) -> int:
+        """Where an array is."""
+        return self._held[name].address
+
+    def close(self) -> None:
+        """Give all of it back."""
+        held, self._held = self._held, {}
+        for buffer in held.values():
+            buffer.close()
