@@ -111,7 +111,7 @@ def test_no_more_memory_is_taken_than_was_said(source: Source, fake: Fake) -> No
 def test_too_little_memory_is_refused_before_any_is_taken(source: Source, fake: Fake) -> None:
     fake.limit("device:0", 512 << 20)
     assert said(source) == (
-        "GPU: device:0: takes 1.02e+03 MiB, and 512 MiB are free; write a smaller capacity"
+        "GPU: device:0: takes 1 GiB, and 512 MiB are free; write a smaller capacity"
     )
     assert fake.calls_by_name()["cuMemCreate"] == 0
 
