@@ -30,6 +30,8 @@ tolerances: $(STAMP)
 	@mkdir -p build
 	$(BIN)/python -m vsim.sim.fidelity.tighten > build/tolerances.yaml
 	mv build/tolerances.yaml sim/fidelity/tolerances.yaml
+	$(BIN)/python -m vsim.sim.fidelity.gpu.tighten > build/tolerances.yaml
+	mv build/tolerances.yaml sim/fidelity/gpu/tolerances.yaml
 
 # Benchmarks are no tests: they do large work, and their figures want a quiet machine.
 bench: $(STAMP)

@@ -5,6 +5,7 @@ named, with the number of further ones.
 """
 
 import itertools
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from vsim.traces.arrow_arrays import elements, flags, integers, lists, null_mask
 from vsim.traces.faults import Fault, repeated, suggestion
 from vsim.traces.id_rows import IdRows
-from vsim.traces.limits import MOST_BLOCK_TOKENS, MOST_TENANTS
+from vsim.traces.limits import MOST_BLOCK_TOKENS, MOST_NS, MOST_TENANTS
 from vsim.traces.prefix_chain import first_broken
 from vsim.traces.request_limits import thought_too_long, tokens_message, too_many_tokens
 from vsim.traces.schema import (
@@ -484,6 +485,60 @@ def _kernel_tables(table: pa.Table, file: str, metadata: Mapping[str, str]) -> I
     yield from _rows(file, "shape", again, lambda row: "has a row before; keep one of the two")
 
 
+def _gpu_cases(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
+    names = [str(name) for name in table.column("name").to_pylist()]
+    first = {name: row for row, name in reversed(list(enumerate(names)))}
+    again = np.array([first[name] != row for row, name in enumerate(names)])
+    yield from _rows(
+        file,
+        "name",
+        again,
+        lambda row: f"is {names[row][:40]!r}, as in row {first[names[row]]}; write unique names",
+    )
+    offsets, flat = lists(table.column("repeats_ns"))
+    empty = np.diff(offsets) == 0
+    yield from _rows(file, "repeats_ns", empty, lambda row: "is empty; write one repeat or more")
+    yield from _rows(
+        file,
+        "repeats_ns",
+        _row_of(offsets, elements(flat) > MOST_NS),
+        lambda row: f"holds more than {MOST_NS} ns, which is 100 years",
+    )
+
+
+def _gpu_samples(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
+    offsets, flat = lists(table.column("samples"))
+    values = elements(flat)
+    empty = np.diff(offsets) == 0
+    yield from _rows(file, "samples", empty, lambda row: "is empty; write at least one sample")
+    odd = _row_of(offsets, ~(np.isfinite(values) & (values >= 0)))
+    yield from _rows(file, "samples", odd, lambda row: "holds what is no number of 0 or more")
+    sizes = [str(text) for text in table.column("sizes").to_pylist()]
+    wrong = np.array([not _are_sizes(text) for text in sizes], dtype=np.bool_)
+    yield from _rows(
+        file, "sizes", wrong,
+        lambda row: f"holds {sizes[row]!r:.60}; write whole numbers, as {{\"chunks\": 8}}",
+    )  # fmt: skip
+    words = [table.column(name).to_pylist() for name in ("probe", "variant", "unit")]
+    keys = list(zip(*words, sizes, strict=True))
+    first = {key: row for row, key in reversed(list(enumerate(keys)))}
+    again = np.array([first[key] != row for row, key in enumerate(keys)], dtype=np.bool_)
+    yield from _rows(file, "sizes", again, lambda row: "is a point before; keep one of the two")
+
+
+def _are_sizes(text: str) -> bool:
+    """Whether a text is a JSON object of whole numbers of 0 or more, keys sorted."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return (
+        isinstance(found, dict)
+        and list(found) == sorted(found)
+        and all(type(value) is int and 0 <= value <= 2**62 for value in found.values())
+    )
+
+
 _Rule = Callable[[pa.Table, str, Mapping[str, str]], Iterator[Fault]]
 _RULES: Final[dict[str, _Rule]] = {
     "requests": _requests,
@@ -493,4 +548,6 @@ _RULES: Final[dict[str, _Rule]] = {
     "server_runs": _server_runs,
     "server_steps": _server_steps,
     "kernel_tables": _kernel_tables,
+    "gpu_cases": _gpu_cases,
+    "gpu_samples": _gpu_samples,
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from vsim.sim.fidelity.check import Checked, Progress, check
 from vsim.sim.fidelity.classes import load_classes
 from vsim.sim.fidelity.finding import find, find_all
+from vsim.sim.fidelity.gpu.classes import load_case_classes
 from vsim.sim.fidelity.junit import MARK, junit_text
 from vsim.sim.fidelity.scenario_for import Pacing
 from vsim.sim.fidelity.view import show_check
@@ -42,6 +43,7 @@ def run_check(path: str | None, *, junit: str | None, pacing: str = "arrivals") 
             checked = check(
                 found,
                 classes,
+                load_case_classes(),
                 complete=path is None,
                 pacing=known[pacing],
                 progress=progress,
@@ -58,10 +60,17 @@ def _refuse_nothing(checked: Checked, path: str) -> None:
     """Refuse to call it a success where nothing could be predicted."""
     if any(each.scored for each in checked.classes):
         return
+    if any(each.scored for each in checked.cases.classes):
+        return
     faults = [
         Fault(path, f"{name} can't be predicted: {reason}")
         for each in checked.classes
         for name, reason in each.reasons
+    ]
+    faults += [
+        Fault(path, f"{each.name} can't be predicted: {each.reason}")
+        for of in checked.cases.classes
+        for each in of.unscored
     ]
     raise InputError(faults or [Fault(path, "holds no measured run")])
 

@@ -67,7 +67,7 @@ def register(app: typer.Typer, show: Show | None = None) -> None:
             ),
         ] = "arrivals",
     ) -> None:
-        """Predict recorded runs of real servers, and fail where errors leave their tolerance."""
+        """Predict what servers and GPUs took, and fail where errors leave their tolerance."""
         from vsim.sim.commands.check import run_check
 
         if not run_check(path, junit=junit, pacing=pacing):

@@ -111,7 +111,9 @@ TIER = _record(
     "hit_tokens inserted "
     "evicted dropped next_tier wanted allocated attend_tokens bound_ns",
 )
-TIER_COST = _record("f8", "read_bytes_per_s write_bytes_per_s step_bytes step_cap read written")
+TIER_COST = _record(
+    "f8", "read_bytes_per_s write_bytes_per_s waits hbm_waits step_bytes step_cap read written"
+)
 
 REQUEST = _record(
     "i8",
