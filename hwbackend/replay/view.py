@@ -14,13 +14,14 @@ from vsim.traces.units import format_bytes
 WIDTH = 110
 
 
-def show_needs(found: Sequence[Need], tiers: Sequence[str], *, console: Console) -> None:
+def show_needs(found: Sequence[Need], tiers: Sequence[str]) -> None:
     """Say what a replay takes on a GPU, before it begins."""
     parts = []
     for need, name in zip(found, tiers, strict=True):
         weights = f" and {_size(need.weight_bytes)} of weights" if need.weight_bytes else ""
         parts.append(f"{name} {_size(need.kv_bytes)} of KV{weights}")
-    console.print("takes on a GPU: " + "; ".join(parts), highlight=False, soft_wrap=True)
+    console = Console(width=WIDTH, highlight=False)
+    console.print("takes on a GPU: " + "; ".join(parts), soft_wrap=True)
 
 
 def show(outcome: Outcome, out: str | None) -> None:
