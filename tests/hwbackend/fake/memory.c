@@ -1,0 +1,468 @@
+/* Memory: chunks and the addresses they are mapped at, plain buffers, pinned host memory.
+
+   A place's physical memory is one sparse file in memory, a chunk a piece of it, a mapping a shared
+   mapping of that piece. So what is written at one address is read at every other of the same chunk,
+   and addresses to which no access was given, or that were given back, can't be touched. */
+#define _GNU_SOURCE
+#include "fake.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define BUFFER_STEP ((size_t)4096)
+#define NO_ADDRESS ((Address)(uintptr_t)MAP_FAILED)
+enum { ON_DEVICE = 1, ON_HOST_NODE = 3 }; /* CUmemLocationType */
+enum { PINNED_KIND = 1 };                 /* CUmemAllocationType */
+enum { READ_WRITE = 3 };                  /* CUmemAccess_flags */
+
+struct location {
+    int type, id;
+};
+struct allocation_prop {
+    int type, handle_types;
+    struct location location;
+    void *unused;
+    unsigned char flags[8];
+};
+struct access_desc {
+    struct location location;
+    int flags;
+};
+
+struct place {
+    size_t total, used;
+    int file; /* plus one, so that 0 is none yet */
+    off_t end;
+};
+struct chunk {
+    struct place *place;
+    size_t bytes, mappings;
+    off_t offset;
+};
+struct mapping {
+    struct chunk *chunk;
+    Address at;
+    bool readers[DEVICES];
+};
+struct range {
+    struct range *next;
+    Address at;
+    size_t bytes;
+    bool given_back;
+    struct mapping **steps; /* what is mapped at each step of the granularity */
+};
+struct buffer {
+    struct buffer *next;
+    Address at;
+    size_t bytes;
+    int device; /* that it is counted on, or -1: pinned host memory */
+    bool given_back;
+};
+
+static const size_t DEVICE_BYTES = (size_t)64 << 30, HOST_BYTES = (size_t)64 << 30;
+static struct place devices[DEVICES], hosts[HOSTS];
+static struct range *ranges;
+static struct buffer *buffers;
+static size_t ranges_alive, mappings_alive, buffers_alive, pinned_alive;
+
+static struct place *place_of(int type, int id)
+{
+    bool host = type == ON_HOST_NODE;
+    if ((type != ON_DEVICE && !host) || id < 0 || id >= (host ? HOSTS : DEVICES))
+        return NULL;
+    struct place *place = host ? &hosts[id] : &devices[id];
+    if (place->total == 0)
+        place->total = host ? HOST_BYTES : DEVICE_BYTES;
+    return place;
+}
+
+static size_t rounded(size_t bytes, size_t step) { return (bytes + step - 1) / step * step; }
+static void *pointer(Address at) { return (void *)(uintptr_t)at; }
+
+/* Addresses that nothing can touch, aligned to the granularity; NO_ADDRESS if there are none. */
+static Address reserve(size_t bytes)
+{
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    void *found = mmap(NULL, bytes + GRANULARITY, PROT_NONE, flags, -1, 0);
+    if (found == MAP_FAILED)
+        return NO_ADDRESS;
+    Address at = (Address)(uintptr_t)found, aligned = rounded(at, GRANULARITY);
+    if (aligned > at)
+        munmap(found, aligned - at);
+    if (at + GRANULARITY > aligned)
+        munmap(pointer(aligned + bytes), at + GRANULARITY - aligned);
+    return aligned;
+}
+
+/* Let nothing be there, but let nobody else have the addresses: their use stays a fault. */
+static void forbid(Address at, size_t bytes)
+{
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED;
+    mmap(pointer(at), bytes, PROT_NONE, flags, -1, 0);
+}
+
+size_t ranges_held(void) { return ranges_alive; }
+size_t mappings_held(void) { return mappings_alive; }
+size_t buffers_held(bool pinned) { return pinned ? pinned_alive : buffers_alive; }
+
+size_t place_total(bool host, int number)
+{
+    return place_of(host ? ON_HOST_NODE : ON_DEVICE, number)->total;
+}
+
+size_t place_used(bool host, int number)
+{
+    return place_of(host ? ON_HOST_NODE : ON_DEVICE, number)->used;
+}
+
+/* Give a place so many bytes; less than what is taken leaves nothing free. */
+EXPORT void fake_limit(int host, int number, size_t bytes)
+{
+    struct place *place = place_of(host ? ON_HOST_NODE : ON_DEVICE, number);
+    if (place != NULL)
+        place->total = bytes;
+}
+
+EXPORT size_t fake_used(int host, int number)
+{
+    struct place *place = place_of(host ? ON_HOST_NODE : ON_DEVICE, number);
+    return place == NULL ? 0 : place->used;
+}
+
+static bool take(struct place *place, size_t bytes)
+{
+    if (bytes > place->total || place->used > place->total - bytes)
+        return false;
+    place->used += bytes;
+    return true;
+}
+
+static struct range *range_at(Address at)
+{
+    for (struct range *range = ranges; range != NULL; range = range->next)
+        if (at >= range->at && at - range->at < range->bytes)
+            return range;
+    return NULL;
+}
+
+static struct buffer *buffer_at(Address at)
+{
+    for (struct buffer *buffer = buffers; buffer != NULL; buffer = buffer->next)
+        if (at >= buffer->at && at - buffer->at < rounded(buffer->bytes, BUFFER_STEP))
+            return buffer;
+    return NULL;
+}
+
+bool can_touch(Address at, size_t bytes, int device)
+{
+    struct range *range = range_at(at);
+    if (range != NULL) {
+        if (range->given_back || bytes > range->bytes - (at - range->at))
+            return false;
+        size_t first = (at - range->at) / GRANULARITY;
+        size_t last = (at - range->at + (bytes ? bytes - 1 : 0)) / GRANULARITY;
+        for (size_t step = first; step <= last; step++)
+            if (range->steps[step] == NULL || !range->steps[step]->readers[device])
+                return false;
+        return true;
+    }
+    struct buffer *buffer = buffer_at(at);
+    if (buffer != NULL)
+        return !buffer->given_back && bytes <= buffer->bytes - (at - buffer->at);
+    return at != 0; /* memory of the host that CUDA does not know */
+}
+
+/* Chunks */
+
+EXPORT CUresult cuMemGetAllocationGranularity(size_t *bytes, const struct allocation_prop *prop,
+                                              int recommended)
+{
+    ENTER();
+    (void)recommended;
+    *bytes = GRANULARITY;
+    return place_of(prop->location.type, prop->location.id) == NULL ? INVALID_DEVICE : OK;
+}
+
+EXPORT CUresult cuMemCreate(Handle *made, size_t bytes, const struct allocation_prop *prop,
+                            unsigned long long flags)
+{
+    ENTER();
+    struct place *place = place_of(prop->location.type, prop->location.id);
+    if (place == NULL)
+        return INVALID_DEVICE;
+    if (bytes == 0 || bytes % GRANULARITY != 0 || prop->type != PINNED_KIND || flags != 0)
+        return INVALID_VALUE;
+    if (!take(place, bytes))
+        return OUT_OF_MEMORY;
+    if (place->file == 0)
+        place->file = 1 + memfd_create("fake memory", MFD_CLOEXEC);
+    struct chunk *chunk = calloc(1, sizeof *chunk);
+    *chunk = (struct chunk){.place = place, .bytes = bytes, .offset = place->end};
+    place->end += (off_t)bytes;
+    if (ftruncate(place->file - 1, place->end) != 0)
+        return OUT_OF_MEMORY;
+    *made = keep(CHUNK, chunk);
+    return OK;
+}
+
+static void forget_unless_held(struct chunk *chunk, bool has_handle)
+{
+    if (has_handle || chunk->mappings > 0)
+        return;
+    int punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    if (fallocate(chunk->place->file - 1, punch, chunk->offset, (off_t)chunk->bytes) == 0)
+        chunk->place->used -= chunk->bytes;
+}
+
+static bool has_handle(const struct chunk *wanted)
+{
+    size_t position = 0;
+    for (struct chunk *chunk; (chunk = each(CHUNK, &position)) != NULL;)
+        if (chunk == wanted)
+            return true;
+    return false;
+}
+
+EXPORT CUresult cuMemRelease(Handle handle)
+{
+    ENTER();
+    struct chunk *chunk = find(CHUNK, handle);
+    if (chunk == NULL)
+        return INVALID_VALUE;
+    drop(handle);
+    forget_unless_held(chunk, false); /* while it is mapped, its memory stays */
+    return OK;
+}
+
+/* Addresses */
+
+EXPORT CUresult cuMemAddressReserve(Address *made, size_t bytes, size_t alignment, Address wanted,
+                                    unsigned long long flags)
+{
+    ENTER();
+    (void)wanted; /* a wish */
+    if (bytes == 0 || bytes % GRANULARITY != 0 || alignment > GRANULARITY || flags != 0)
+        return INVALID_VALUE;
+    Address at = reserve(bytes);
+    if (at == NO_ADDRESS)
+        return OUT_OF_MEMORY;
+    struct range *range = calloc(1, sizeof *range);
+    *range = (struct range){.next = ranges, .at = at, .bytes = bytes};
+    range->steps = calloc(bytes / GRANULARITY, sizeof *range->steps);
+    ranges = range;
+    ranges_alive++;
+    *made = at;
+    return OK;
+}
+
+/* The range that holds these addresses, from one step of the granularity to another. */
+static struct range *range_of_steps(Address at, size_t bytes)
+{
+    struct range *range = range_at(at);
+    bool inside = range != NULL && !range->given_back && bytes > 0 && bytes % GRANULARITY == 0 &&
+                  (at - range->at) % GRANULARITY == 0 && bytes <= range->bytes - (at - range->at);
+    return inside ? range : NULL;
+}
+
+EXPORT CUresult cuMemAddressFree(Address at, size_t bytes)
+{
+    ENTER();
+    struct range *range = range_of_steps(at, bytes);
+    if (range == NULL || range->at != at || range->bytes != bytes)
+        return INVALID_VALUE;
+    for (size_t step = 0; step < bytes / GRANULARITY; step++)
+        if (range->steps[step] != NULL)
+            return INVALID_VALUE;
+    note_hazards(at, bytes);
+    range->given_back = true;
+    ranges_alive--;
+    return OK;
+}
+
+EXPORT CUresult cuMemMap(Address at, size_t bytes, size_t offset, Handle handle,
+                         unsigned long long flags)
+{
+    ENTER();
+    struct range *range = range_of_steps(at, bytes);
+    struct chunk *chunk = find(CHUNK, handle);
+    if (range == NULL || chunk == NULL || chunk->bytes != bytes || offset != 0 || flags != 0)
+        return INVALID_VALUE;
+    size_t first = (at - range->at) / GRANULARITY;
+    for (size_t step = first; step < first + bytes / GRANULARITY; step++)
+        if (range->steps[step] != NULL)
+            return INVALID_VALUE;
+    int flags_there = MAP_SHARED | MAP_FIXED;
+    if (mmap(pointer(at), bytes, PROT_NONE, flags_there, chunk->place->file - 1, chunk->offset) ==
+        MAP_FAILED)
+        return OUT_OF_MEMORY;
+    struct mapping *mapping = calloc(1, sizeof *mapping);
+    mapping->chunk = chunk;
+    mapping->at = at;
+    for (size_t step = first; step < first + bytes / GRANULARITY; step++)
+        range->steps[step] = mapping;
+    chunk->mappings++;
+    mappings_alive++;
+    return OK;
+}
+
+/* Whether these addresses are mapped from the first to the last, and hold no mapping in part. */
+static bool holds_whole_mappings(const struct range *range, Address at, size_t bytes)
+{
+    for (Address here = at; here < at + bytes;) {
+        struct mapping *mapping = range->steps[(here - range->at) / GRANULARITY];
+        if (mapping == NULL || mapping->at != here || here + mapping->chunk->bytes > at + bytes)
+            return false;
+        here += mapping->chunk->bytes;
+    }
+    return true;
+}
+
+EXPORT CUresult cuMemSetAccess(Address at, size_t bytes, const struct access_desc *wanted,
+                               size_t count)
+{
+    ENTER();
+    struct range *range = range_of_steps(at, bytes);
+    if (range == NULL || count == 0 || !holds_whole_mappings(range, at, bytes))
+        return INVALID_VALUE;
+    for (size_t i = 0; i < count; i++)
+        if (place_of(wanted[i].location.type, wanted[i].location.id) == NULL)
+            return INVALID_DEVICE;
+    for (size_t step = 0; step < bytes / GRANULARITY; step++)
+        for (size_t i = 0; i < count; i++)
+            if (wanted[i].location.type == ON_DEVICE)
+                range->steps[(at - range->at) / GRANULARITY + step]->readers[wanted[i].location.id] =
+                    wanted[i].flags == READ_WRITE;
+    mprotect(pointer(at), bytes, PROT_READ | PROT_WRITE);
+    return OK;
+}
+
+EXPORT CUresult cuMemUnmap(Address at, size_t bytes)
+{
+    ENTER();
+    struct range *range = range_of_steps(at, bytes);
+    if (range == NULL || !holds_whole_mappings(range, at, bytes))
+        return INVALID_VALUE;
+    note_hazards(at, bytes); /* it waits for nothing */
+    for (Address here = at; here < at + bytes;) {
+        size_t step = (here - range->at) / GRANULARITY;
+        struct chunk *chunk = range->steps[step]->chunk;
+        for (size_t i = 0; i < chunk->bytes / GRANULARITY; i++)
+            range->steps[step + i] = NULL;
+        chunk->mappings--;
+        mappings_alive--;
+        here += chunk->bytes;
+        forget_unless_held(chunk, has_handle(chunk));
+    }
+    forbid(at, bytes);
+    return OK;
+}
+
+/* Plain memory */
+
+static CUresult make_buffer(Address *made, size_t bytes, int device)
+{
+    if (bytes == 0)
+        return INVALID_VALUE;
+    if (device >= 0 && !take(place_of(ON_DEVICE, device), rounded(bytes, GRANULARITY)))
+        return OUT_OF_MEMORY;
+    Address at = reserve(rounded(bytes, GRANULARITY));
+    if (at == NO_ADDRESS)
+        return OUT_OF_MEMORY;
+    mprotect(pointer(at), rounded(bytes, BUFFER_STEP), PROT_READ | PROT_WRITE);
+    struct buffer *buffer = calloc(1, sizeof *buffer);
+    *buffer = (struct buffer){.next = buffers, .at = at, .bytes = bytes, .device = device};
+    buffers = buffer;
+    if (device >= 0)
+        buffers_alive++;
+    else
+        pinned_alive++;
+    *made = at;
+    return OK;
+}
+
+static CUresult free_buffer(Address at, bool pinned)
+{
+    struct buffer *buffer = buffer_at(at);
+    bool is_one = buffer != NULL && buffer->at == at && !buffer->given_back;
+    if (!is_one || (buffer->device < 0) != pinned)
+        return INVALID_VALUE;
+    CUresult finished = finish_everything(); /* both wait for whatever may use it */
+    forbid(at, rounded(buffer->bytes, GRANULARITY));
+    buffer->given_back = true;
+    if (pinned) {
+        pinned_alive--;
+    } else {
+        buffers_alive--;
+        devices[buffer->device].used -= rounded(buffer->bytes, GRANULARITY);
+    }
+    return finished;
+}
+
+EXPORT CUresult cuMemGetInfo(size_t *available, size_t *total)
+{
+    ENTER_ON(device);
+    struct place *place = place_of(ON_DEVICE, device);
+    *total = place->total;
+    *available = place->total > place->used ? place->total - place->used : 0;
+    return OK;
+}
+
+EXPORT CUresult cuMemAlloc(Address *made, size_t bytes)
+{
+    ENTER_ON(device);
+    return make_buffer(made, bytes, device);
+}
+
+EXPORT CUresult cuMemFree(Address at)
+{
+    ENTER_ON(device);
+    return at == 0 ? OK : free_buffer(at, false);
+}
+
+EXPORT CUresult cuMemHostAlloc(Address *made, size_t bytes, unsigned flags)
+{
+    ENTER_ON(device);
+    return flags > 7 ? INVALID_VALUE : make_buffer(made, bytes, -1);
+}
+
+EXPORT CUresult cuMemFreeHost(Address at)
+{
+    ENTER_ON(device);
+    return free_buffer(at, true);
+}
+
+EXPORT CUresult cuMemHostGetDevicePointer(Address *found, Address at, unsigned flags)
+{
+    ENTER_ON(device);
+    struct buffer *buffer = buffer_at(at);
+    *found = at;
+    bool pinned = buffer != NULL && !buffer->given_back && buffer->device < 0;
+    return pinned && flags == 0 ? OK : INVALID_VALUE;
+}
+
+void reset_memory(void)
+{
+    for (struct range *range = ranges, *next; range != NULL; range = next) {
+        next = range->next;
+        munmap(pointer(range->at), range->bytes);
+        free(range->steps);
+        free(range);
+    }
+    for (struct buffer *buffer = buffers, *next; buffer != NULL; buffer = next) {
+        next = buffer->next;
+        munmap(pointer(buffer->at), rounded(buffer->bytes, GRANULARITY));
+        free(buffer);
+    }
+    ranges = NULL;
+    buffers = NULL;
+    ranges_alive = mappings_alive = buffers_alive = pinned_alive = 0;
+    for (int i = 0; i < DEVICES + HOSTS; i++) {
+        struct place *place = i < DEVICES ? &devices[i] : &hosts[i - DEVICES];
+        if (place->file != 0)
+            close(place->file - 1);
+        *place = (struct place){0};
+    }
+}

@@ -1,0 +1,40 @@
+"""Tests that run on the fake driver, in a process of their own (tests/hwbackend/fake/README.md)."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from tests.hwbackend.fake.control import Fake
+
+from vsim.hwbackend.cuda.context import Context
+from vsim.hwbackend.cuda.streams import Stream
+
+LIBRARY = os.environ.get("VSIM_FAKE_DRIVER")
+# Everywhere else there is no driver, or a real one; tests/hwbackend/test_on_fake.py runs them.
+collect_ignore_glob = [] if LIBRARY else ["test_*.py"]
+
+
+@pytest.fixture
+def fake() -> Iterator[Fake]:
+    """The driver, as new. After the test nothing may be left of what the test took."""
+    assert LIBRARY is not None
+    control = Fake(LIBRARY)
+    control.reset()
+    yield control
+    left = control.live()
+    hazards = control.hazards()
+    control.reset()
+    assert left == {}, "not given back"
+    assert hazards == 0, "memory was taken away from work that still wanted it"
+
+
+@pytest.fixture
+def context(fake: Fake) -> Iterator[Context]:
+    with Context(0) as made:
+        yield made
+
+
+@pytest.fixture
+def stream(context: Context) -> Iterator[Stream]:
+    with Stream() as made:
+        yield made

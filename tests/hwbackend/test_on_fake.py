@@ -1,0 +1,37 @@
+"""Runs the tests in `on_fake/`, whose driver is the fake one, each file in a process of its own.
+
+A process that has loaded a libcuda keeps it, and other tests claim what happens where there is
+none; so the fake must never get into the suite's own processes, which live long and take any test.
+A file a process, not one for all, so that two workers share them and a failure names its file.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.hwbackend.fake.building import build, environment
+
+FOLDER = Path(__file__).parent / "on_fake"
+REPOSITORY = FOLDER.parents[2]
+FILES = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob("test_*.py"))
+
+
+@pytest.fixture(scope="session")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("fake_driver"))
+
+
+def run(driver: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *command], cwd=REPOSITORY, env=environment(driver),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_on_the_fake_driver(driver: Path, file: str) -> None:
+    plain = ("-p", "no:xdist", "-p", "no:cacheprovider", "-p", "no:benchmark")
+    done = run(driver, "-m", "pytest", *plain, str(FOLDER / file))
+    print(done.stdout + done.stderr)
+    assert done.returncode == 0, "see the output of the inner run"  # 5: it collected nothing
