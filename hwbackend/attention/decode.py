@@ -13,7 +13,7 @@ from vsim.hwbackend.attention.layout import (
     PageLayout,
     UnsupportedAttentionError,
 )
-from vsim.hwbackend.attention.planner import Plan, plan
+from vsim.hwbackend.attention.planner import ITEM_FIELDS, Plan, plan
 from vsim.hwbackend.attention.room import Room
 from vsim.hwbackend.compiling.compiler import architecture, compiled
 from vsim.hwbackend.cuda.buffers import DeviceBuffer, fill
@@ -53,7 +53,7 @@ class DecodeVariant:
 
     Args:
         warps: of a block; they take an item's slices in turn.
-        stages: slices that a warp holds in shared memory.
+        stages: slices that a warp holds in shared memory, at least 2.
         blocks: of one multiprocessor at once.
         early: whether a launch may begin while the one before it ends; what it reads before that
             is its plan alone.
@@ -92,19 +92,21 @@ class DecodeVariant:
 
 
 def variant_for(group: int, layout: PageLayout, shared_bytes: int) -> DecodeVariant:
-    """Choose a variant that fits a GPU whose blocks may take so much shared memory."""
-    deep = 3 * 128 // layout.head_dim  # so that equally many bytes are on their way
-    for variant in (
-        DecodeVariant(stages=deep),
-        DecodeVariant(stages=deep, blocks=1),
-        DecodeVariant(stages=deep * 2 // 3, blocks=1),
-    ):
+    """Choose a variant that fits a GPU whose blocks may take so much shared memory.
+
+    The first ones are what was fastest on an H200; the others are for smaller ones.
+    """
+    narrow = layout.head_dim == 64
+    best = DecodeVariant(warps=6, stages=4, together=16) if narrow else DecodeVariant(together=11)
+    if group > 4 and not narrow:
+        best = DecodeVariant(warps=8, blocks=1, together=9)
+    for variant in (best, DecodeVariant(blocks=1), DecodeVariant(blocks=1, stages=2)):
         needed = variant.shared_bytes(group, layout.head_dim) + _RESERVED_BYTES
         if variant.blocks * needed <= shared_bytes + _RESERVED_BYTES:
             return variant
     raise UnsupportedAttentionError(
         f"a GPU whose blocks have {shared_bytes:,} bytes of shared memory: the decode kernel takes "
-        f"{needed:,}"
+        f"{needed - _RESERVED_BYTES:,}"
     )
 
 
@@ -179,11 +181,21 @@ class PagedDecode:
         """Share a batch out over the blocks that this GPU holds at once."""
         return plan(batch, self.layout, self.blocks)
 
+    def reserve(self, requests: int, indices: int) -> None:
+        """Take room, before the first plan, for all plans of at most so many requests and indices.
+
+        Then captured launches stay right whatever is bound later; larger plans are refused.
+        """
+        items = requests * self.layout.kv_heads + self.blocks
+        self._room.reserve("block_items", (self.blocks + 1) * _INT_BYTES)
+        self._room.reserve("items", items * len(ITEM_FIELDS) * _INT_BYTES)
+        self._room.reserve("indices", indices * _INT_BYTES)
+
     def bind(self, plan: Plan, stream: Stream) -> None:
         """Upload a plan for the launches that follow.
 
-        Captured launches keep their addresses: where room for a larger plan has to be taken, which
-        waits for the GPU, graphs captured before must not be launched again.
+        Captured launches keep their addresses. Where nothing was reserved and a larger plan takes
+        new room, which waits for the stream, graphs captured before must not be launched again.
         """
         if plan.blocks != self.blocks:
             raise ValueError(f"a plan for {plan.blocks} blocks, where launches have {self.blocks}")

@@ -101,8 +101,9 @@ class PageCopies:
         for first in range(0, len(sources), PAGES_A_LAUNCH):
             some = slice(first, first + PAGES_A_LAUNCH)
             given = _Pages(words=self.page_bytes // _WORD_BYTES, pages=len(sources[some]))
-            given.source[: given.pages] = sources[some].tolist()
-            given.target[: given.pages] = targets[some].tolist()
+            for into, addresses in ((given.source, sources[some]), (given.target, targets[some])):
+                whole = np.ascontiguousarray(addresses, np.int64)
+                ctypes.memmove(into, whole.ctypes.data, whole.nbytes)
             self._kernel.launch(grid, (_THREADS, 1, 1), stream, [given])
             launches += 1
         return launches
