@@ -172,11 +172,14 @@ OPERATIONS: Final = (
            optional=True),
     Column("context_tokens", pa.list_(pa.int64()), "tokens",
            "that each of `rows` has after the step", minimum=1, optional=True),
+    Column("samples", pa.list_(pa.int64()), "flag",
+           "1 for each of `rows` that the step gives an output token, else 0", minimum=0,
+           maximum=1, optional=True),
     Column("row_pages", pa.list_(pa.int64()), "1",
            "of an attend, how many of `pages` are each request's, in the batch's order", minimum=0,
            optional=True),
 )  # fmt: skip
-BATCH_COLUMNS: Final = ("rows", "new_tokens", "context_tokens", "row_pages")
+BATCH_COLUMNS: Final = ("rows", "new_tokens", "context_tokens", "samples", "row_pages")
 """The columns of `operations` that hold the batches of steps: all of them or none."""
 
 SERVER_RUNS: Final = (

@@ -378,8 +378,8 @@ def _batches(table: pa.Table, file: str) -> Iterator[Fault]:
             message = f"is missing; write all of {', '.join(BATCH_COLUMNS)}, or none"
             yield Fault(file, message, place=f"column {lacking[0]}")
         return
-    lengths = {name: np.diff(lists(table.column(name))[0]) for name in BATCH_COLUMNS[:3]}
-    for name in BATCH_COLUMNS[1:3]:
+    lengths = {name: np.diff(lists(table.column(name))[0]) for name in BATCH_COLUMNS[:4]}
+    for name in BATCH_COLUMNS[1:4]:
         found, wanted = lengths[name], lengths["rows"]
         yield from _rows(
             file,

@@ -12,7 +12,14 @@
 #define HEAD_DIM 128
 #endif
 
-static constexpr int WARPS = 8, THREADS = WARPS * 32, ROWS = WARPS * 16, STAGES = 3;
+#ifndef WARPS
+#define WARPS 8
+#endif
+#ifndef PAGE_SLICES
+#define PAGE_SLICES 1  // slices of 16 tokens in a page
+#endif
+
+static constexpr int THREADS = WARPS * 32, ROWS = WARPS * 16, STAGES = 3;
 static constexpr int SLICE = 16, TILE = 64, SLICES = TILE / SLICE;
 static constexpr int SLICE_BYTES = SLICE * HEAD_DIM * 2, TILE_BYTES = SLICES * SLICE_BYTES;
 static constexpr int STEPS = HEAD_DIM / 16, CHUNKS = HEAD_DIM / 8;
@@ -29,16 +36,21 @@ struct Arguments {
     long long slot_bytes, v_offset, token_stride, head_stride;
     const Item* items;
     const int* indices;
-    int page_slices, kv_heads;
+    int kv_heads;
     float scale;
 };
+
+#ifdef ARGUMENT_BYTES
+static_assert(sizeof(Arguments) == ARGUMENT_BYTES, "prefill.py counts other arguments");
+static_assert(STAGES * 2 * TILE_BYTES == SHARED_BYTES, "prefill.py counts other shared memory");
+#endif
 
 __device__ __forceinline__ u32 in_tile(int row, int chunk) {
     return row / SLICE * SLICE_BYTES + (chunk >> 3) * (SLICE * 128) + row % SLICE * 128
         + (((chunk & 7) ^ (row & 7)) << 4);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 1) paged_prefill(
+extern "C" __global__ void __launch_bounds__(THREADS, 8 / WARPS) paged_prefill(
     const __grid_constant__ Arguments a
 ) {
     extern __shared__ __align__(1024) unsigned char shared[];
@@ -72,7 +84,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) paged_prefill(
         for (int i = 0; i < COPIES; i++) {
             const int token = tile * TILE + i * AT_ONCE + row_in;
             pages[i] = token < item.context
-                ? __ldg(a.indices + item.pages_at + token / SLICE / a.page_slices) : 0;
+                ? __ldg(a.indices + item.pages_at + token / SLICE / PAGE_SLICES) : 0;
         }
     };
     auto copy_tile = [&](int tile) {
@@ -81,12 +93,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) paged_prefill(
             #pragma unroll
             for (int i = 0; i < COPIES; i++) {
                 const int row = i * AT_ONCE + row_in, token = tile * TILE + row;
-                const int in_page = token / SLICE % a.page_slices * SLICE + token % SLICE;
+                const int in_page = token / SLICE % PAGE_SLICES * SLICE + token % SLICE;
                 const char* from = a.keys + pages[i] * a.slot_bytes + item.head * a.head_stride
                     + in_page * a.token_stride + chunk * 16;
-                copy_16(to + in_tile(row, chunk), from, token < item.context, 0);
+                copy_16(to + in_tile(row, chunk), from, token < item.context);
                 copy_16(to + TILE_BYTES + in_tile(row, chunk), from + a.v_offset,
-                        token < item.context, 0);
+                        token < item.context);
             }
             fetch(tile + 1);
         }

@@ -1,6 +1,6 @@
 """Check and time the decode kernel on the GPU that is here.
 
-`python -m vsim.hwbackend.attention.trial --check --variants "boxes=1;warps=8,blocks=1"`
+`python -m vsim.hwbackend.attention.trial --check --variants "early=0;warps=8,blocks=1"`
 
 Every time is a CUDA graph of many calls that rotate over more pages than L2 holds, the median of
 repeats; the read ceiling, a plain kernel's, is measured in the same run.
@@ -11,7 +11,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -20,6 +22,9 @@ from vsim.hwbackend.attention.checking import cases, check_decode
 from vsim.hwbackend.attention.checking_prefill import check_prefill, prefill_cases
 from vsim.hwbackend.attention.decode import SOURCE, DecodeVariant, PagedDecode
 from vsim.hwbackend.attention.layout import DecodeBatch, PageLayout
+from vsim.hwbackend.attention.planner import LEAST_SLICES, plan
+from vsim.hwbackend.attention.prefill import SOURCE as PREFILL_SOURCE
+from vsim.hwbackend.attention.prefill import PagedPrefill, prefill_defines
 from vsim.hwbackend.compiling.compiler import architecture, compiled
 from vsim.hwbackend.cuda.buffers import DeviceBuffer, upload
 from vsim.hwbackend.cuda.context import Context
@@ -35,6 +40,7 @@ GRAPH_US: Final = 6_000.0  # a graph holds calls for about so long
 REPEATS: Final = 7
 POOL_BYTES: Final = 8 << 30
 SLOW_BYTES: Final = 2 << 30
+Job = tuple[Path, dict[str, int | str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,7 @@ class Trial:
         chunk_bytes: of the chunks under the pool.
         slow: another place, with a pool of its own behind the first.
         slow_bytes: of that pool.
+        least_slices: as plans take it.
     """
 
     def __init__(
@@ -100,8 +107,10 @@ class Trial:
         chunk_bytes: int,
         slow: Place | None = None,
         slow_bytes: int = 0,
+        least_slices: int = LEAST_SLICES,
     ) -> None:
         self.context = context
+        self.least_slices = least_slices
         self.bytes = pool_bytes // chunk_bytes * chunk_bytes
         tiers = [TierSlots("fast", context.device.place, self.bytes // chunk_bytes)]
         if slow is not None:
@@ -175,7 +184,8 @@ class Trial:
             PagedDecode(self.context, layout, heads, variant=variant) as decode,
         ):
             self.probe.fill_normal(self.stream, queries.address, q_bytes, seed=7)
-            decode.bind(decode.plan(batch), self.stream)
+            shares = plan(batch, layout, decode.blocks, self.least_slices)
+            decode.bind(shares, self.stream)
 
             def call(stream: Stream, at: int) -> None:
                 base = self.base + (at % turns) * span
@@ -185,9 +195,25 @@ class Trial:
 
             return graph_us(call, calls, self.stream)
 
+    def prefill_us(self, new: int, context: int, layout: PageLayout, heads: int) -> list[float]:
+        """Times of one chunk at the end of one context in microseconds, sorted."""
+        batch = Shape(1, context).batch(layout.page_tokens)
+        q_bytes = new * heads * layout.row_bytes
+        with (
+            DeviceBuffer(2 * q_bytes) as queries,
+            PagedPrefill(self.context, layout, heads) as prefill,
+        ):
+            self.probe.fill_normal(self.stream, queries.address, q_bytes, seed=7)
+            prefill.bind(prefill.plan(batch, np.array([new], np.int32)), self.stream)
+
+            def call(stream: Stream, at: int) -> None:
+                prefill.launch(stream, queries.address, queries.address + q_bytes, self.base)
+
+            return graph_us(call, 10, self.stream)
+
 
 def variants_of(text: str) -> Iterator[DecodeVariant]:
-    """Read variants as `warps=8,blocks=1;boxes=1,early=1`; an empty one is the default."""
+    """Read variants as `warps=8,blocks=1;early=0`; an empty one is the default."""
     kinds = {field.name: field.type for field in fields(DecodeVariant)}
     for one in text.split(";"):
         pairs = dict(pair.split("=") for pair in one.split(",") if pair)
@@ -200,9 +226,8 @@ def variants_of(text: str) -> Iterator[DecodeVariant]:
 
 def short(variant: DecodeVariant) -> str:
     """Name a variant in a few letters."""
-    marks = [("box", variant.boxes), ("early", variant.early), ("hint", variant.keep_hint)]
-    shape = f"w{variant.warps}s{variant.stages}b{variant.blocks}f{variant.l2_fetch}"
-    return "+".join([shape, *(name for name, is_on in marks if is_on)])
+    shape = f"w{variant.warps}s{variant.stages}b{variant.blocks}t{variant.together}"
+    return shape + "+early" * variant.early
 
 
 def time_all(
@@ -225,19 +250,37 @@ def time_all(
         print(f"{short(variant):28}" + " ".join(row), flush=True)
 
 
+def time_prefill(
+    trial: Trial, chunks: Sequence[tuple[int, int]], layout: PageLayout, heads: int
+) -> None:
+    """Print a line a chunk: microseconds, and arithmetic of the pairs that are not masked."""
+    for new, context in chunks:
+        us = trial.prefill_us(new, context, layout, heads)
+        us_once = us[len(us) // 2]
+        pairs = new * context - new * (new - 1) // 2
+        rate = 4 * pairs * heads * layout.head_dim / us_once / 1e6
+        print(f"prefill {new} new of {context}: {us_once:.1f} us, {rate:.0f} TFLOP/s", flush=True)
+
+
 def compile_ahead(
-    shapes: Iterable[tuple[int, int]], variants: Sequence[DecodeVariant]
-) -> None:  # fmt: skip
+    shapes: Iterable[tuple[int, PageLayout]], variants: Sequence[DecodeVariant]
+) -> None:
     """Compile all that is wanted into the cache, on all cores: the GPU need not wait for it."""
     arch = architecture(Device(0).capability) if devices() else ""
-    todo = [variant.defines(*shape) for shape in sorted(shapes) for variant in variants]
+    todo = {str(job): job for shape in shapes for job in _jobs(*shape, variants)}
     # A process that has talked to the driver must not fork.
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        list(pool.map(_compile, [(arch, defines) for defines in todo]))
+        list(pool.map(partial(_compile, arch), todo.values()))
 
 
-def _compile(job: tuple[str, dict[str, int | str]]) -> None:
-    compiled(SOURCE, *job)
+def _jobs(group: int, layout: PageLayout, variants: Sequence[DecodeVariant]) -> Iterator[Job]:
+    yield PREFILL_SOURCE, prefill_defines(group, layout)
+    for variant in variants:
+        yield SOURCE, variant.defines(group, layout)
+
+
+def _compile(arch: str, job: Job) -> None:
+    compiled(job[0], arch, job[1])
 
 
 def main() -> int:
@@ -245,12 +288,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare with float64 first")
     parser.add_argument("--shapes", default=SHAPES, help="requests x context, or none")
-    parser.add_argument("--variants", default="", help="as warps=8,blocks=1;boxes=1")
+    parser.add_argument("--variants", default="", help="as warps=8,blocks=1;early=0")
     parser.add_argument("--heads", default="32/8x128", help="query heads/KV heads x head size")
     parser.add_argument("--page", type=int, default=16)
     parser.add_argument("--layers", type=int, default=1)
     parser.add_argument("--order", choices=("head", "token", "both"), default="head")
     parser.add_argument("--pool-gib", type=float, default=POOL_BYTES / 2**30)
+    parser.add_argument("--least", type=int, default=LEAST_SLICES, help="slices of a share")
+    parser.add_argument("--prefill", default="", help="new tokens x context, as 2048x8192,...")
     parser.add_argument("--chunk-mib", type=int, default=512, help="chunks under the pages")
     parser.add_argument("--slow", default="", help="place and shares, as device:1=0.04,0.07")
     parser.add_argument("--few", type=int, default=1000, help="so many cases to check at most")
@@ -261,8 +306,8 @@ def main() -> int:
     kv_heads, _, dim = rest.partition("x")
     wanted = list(cases())[: given.few] if given.check else []
     shape = PageLayout(given.page, int(kv_heads), int(dim))
-    compile_ahead({(case.heads // case.layout.kv_heads, case.layout.head_dim) for case in wanted}
-                  | {(int(heads) // shape.kv_heads, shape.head_dim)}, variants)  # fmt: skip
+    ahead = [(case.heads // case.layout.kv_heads, case.layout) for case in wanted]
+    compile_ahead([*ahead, (int(heads) // shape.kv_heads, shape)], variants)
     with Context(0) as context:
         device = context.device
         print(f"{device.name}, {device.multiprocessors} multiprocessors, L2 {device.l2_bytes:,}")
@@ -276,7 +321,9 @@ def main() -> int:
         shapes = [Shape(*map(int, text.split("x"))) for text in given.shapes.split(",")]
         slow = place_of(place) if place else None
         chunk_bytes = given.chunk_mib << 20
-        trial = Trial(context, int(given.pool_gib * 2**30), chunk_bytes, slow, SLOW_BYTES)
+        trial = Trial(
+            context, int(given.pool_gib * 2**30), chunk_bytes, slow, SLOW_BYTES, given.least
+        )
         try:
             runs = ", ".join(f"{n} B {trial.gathered(n):.0f}" for n in (256, 4096, 32768))
             print(f"read ceiling {trial.ceiling():.0f} GB/s; runs in random order: {runs}")
@@ -284,6 +331,8 @@ def main() -> int:
                 layout = PageLayout(
                     given.page, int(kv_heads), int(dim), given.layers, order == "head"
                 )
+                chunks = [text.split("x") for text in filter(None, given.prefill.split(","))]
+                time_prefill(trial, [(int(a), int(b)) for a, b in chunks], layout, int(heads))
                 for share in [0.0, *map(float, filter(None, shares.split(",")))]:
                     time_all(trial, shapes, layout, int(heads), variants, share)
         finally:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from vsim.hwbackend.calibration.attending import decode_load
 from vsim.hwbackend.calibration.bench import PEER, Bench
 from vsim.hwbackend.calibration.plan import LLAMA_3_1_8B, Plan, kv_bytes
-from vsim.hwbackend.calibration.transfers import ends, several
+from vsim.hwbackend.calibration.transfers import by_engine, ends, pieces
 from vsim.hwbackend.measuring.at_once import at_once
 from vsim.hwbackend.measuring.samples import stream_us
 from vsim.traces.gpu_samples import Point, Sampled
@@ -23,7 +23,7 @@ def measure_besides(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterat
         origin, target = ends(route)
         if PEER in (origin, target):
             bench.need_peer()
-        copying = several(bench, origin, target, size, 1, "engine")
+        copying = by_engine(pieces(bench, origin, target, size, 1), size)
         slow = PEER if PEER in (origin, target) else origin
         with decode_load(bench, LLAMA_3_1_8B, REQUESTS, CONTEXT, slow, share) as attending:
             copy_us = stream_us(copying, bench.other, plan.repeats)

@@ -19,6 +19,7 @@ from vsim.hwbackend.calibration.reads import measure_reads, measure_writes
 from vsim.hwbackend.calibration.transfers import measure_copies
 from vsim.hwbackend.cuda.errors import CudaError, DeviceLost
 from vsim.hwbackend.measuring.facts import read_facts
+from vsim.traces.faults import InputError
 from vsim.traces.gpu_samples import GpuSamples, Point, Sampled
 
 Runner = Callable[[Bench, Sequence[Point], Plan], Iterator[Sampled]]
@@ -101,6 +102,8 @@ def _measured(bench: Bench, points: Sequence[Point], plan: Plan, rows: list[Samp
         rows.extend(RUNNERS[points[0].probe](bench, points, plan))
     except AbsentError as absent:
         return str(absent)
+    except InputError as error:  # a library that a probe needs is not installed
+        return "; ".join(map(str, error.faults))
     except DeviceLost as lost:
         return f"{_LOST}{lost}"
     except _FAILURES as error:

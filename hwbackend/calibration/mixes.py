@@ -13,13 +13,14 @@ hold their place in a multiprocessor, and the last of them end behind what HBM w
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
+from scipy.optimize import least_squares, minimize_scalar
 
 Floats = NDArray[np.float64]
 MOST_EXPONENT: Final = 100.0
@@ -92,89 +93,81 @@ class FormScore:
     """A form, and its errors on shares that it was not fitted to.
 
     Args:
-        fitted: to all mixes.
-        errors: signed, of each mix of each share left out.
-        numbers: how many were fitted.
+        form: its name.
+        fitted: by slow place, to all mixes; one exponent for all.
+        errors: by slow place, signed, of each mix of each share left out.
+        numbers: how many were fitted for each place.
     """
 
-    fitted: AttendForm
-    errors: tuple[float, ...]
+    form: str
+    fitted: Mapping[str, AttendForm]
+    errors: Mapping[str, tuple[float, ...]]
     numbers: int
 
     @property
     def rms(self) -> float:
-        """Root of the mean square error."""
-        return float(np.sqrt(np.mean(np.square(self.errors))))
+        """Root of the mean square error, each place counting the same."""
+        return float(np.sqrt(np.mean([np.mean(np.square(each)) for each in self.errors.values()])))
 
     @property
     def worst(self) -> float:
         """Largest error."""
-        return float(np.max(np.abs(self.errors)))
+        return max(max(map(abs, each)) for each in self.errors.values())
 
 
-def _slowest(x: Floats) -> AttendForm:
-    return AttendForm("slowest", 1e9 * float(x[0]))
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """Which numbers a form has beside the rate."""
+
+    waits: bool
+    exponent: bool
 
 
-def _norm(x: Floats) -> AttendForm:
-    return AttendForm("p-norm", 1e9 * float(x[0]), float(x[1]))
+FORMS: Final[Mapping[str, _Form]] = MappingProxyType(
+    {
+        "slowest": _Form(False, False),
+        "p-norm": _Form(False, True),
+        "waiting": _Form(True, False),
+        "both": _Form(True, True),
+    }
+)
+_EXPONENTS: Final = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 18.0, 30.0, 60.0, MOST_EXPONENT)
 
 
-def _waiting(x: Floats) -> AttendForm:
-    return AttendForm("waiting", 1e9 * float(x[0]), math.inf, float(x[1]), float(x[2]))
+def fit_form(form: str, places: Mapping[str, Mixes]) -> dict[str, AttendForm]:
+    """Fit one form to the mixes of each slow place: least squares of the logarithm of the error.
+
+    A machine has one exponent, so it is the same for all places.
+    """
+    if not FORMS[form].exponent:
+        return _with_exponent(form, places, math.inf)[1]
+    costs = [_with_exponent(form, places, p)[0] for p in _EXPONENTS]
+    best = int(np.argmin(costs))
+    if best == len(_EXPONENTS) - 1:
+        return _with_exponent(form, places, math.inf)[1]
+    around = _EXPONENTS[max(best - 1, 0)], _EXPONENTS[best + 1]
+    found = minimize_scalar(
+        lambda x: _with_exponent(form, places, math.exp(x))[0],
+        bounds=(math.log(around[0]), math.log(around[1])),
+        method="bounded",
+        options={"xatol": 1e-3},
+    )
+    return _with_exponent(form, places, math.exp(float(found.x)))[1]
 
 
-def _both(x: Floats) -> AttendForm:
-    return AttendForm("both", 1e9 * float(x[0]), float(x[3]), float(x[1]), float(x[2]))
-
-
-_Make = Callable[[Floats], AttendForm]
-_P: Final = (1.0, MOST_EXPONENT)
-_WAIT: Final = (0.0, 1.0)
-FORMS: Final[Mapping[str, tuple[_Make, tuple[tuple[float, float], ...]]]] = {
-    "slowest": (_slowest, ()),
-    "p-norm": (_norm, (_P,)),
-    "waiting": (_waiting, (_WAIT, _WAIT)),
-    "both": (_both, (_WAIT, _WAIT, _P)),
-}
-"""What makes a form of its numbers, the first of which is the rate in GB/s; the others' ranges."""
-_STARTS: Final = {_P: (6.0, 30.0), _WAIT: (0.02, 0.2)}
-
-
-def fit_form(form: str, mixes: Mixes) -> AttendForm:
-    """Fit one form to mixes: least squares of the logarithm of predicted over measured."""
-    make, ranges = FORMS[form]
-    guess = float(np.max(mixes.slow_bytes / mixes.taken_us)) * 1e-3  # GB/s
-    low = np.array([guess * 0.3, *(each[0] for each in ranges)])
-    high = np.array([guess * 3.0, *(each[1] for each in ranges)])
-
-    def off(x: Floats) -> Floats:
-        return np.log(make(x).us(mixes) / mixes.taken_us)
-
-    best: tuple[float, Floats] | None = None
-    for rate in (1.0, 1.15):
-        for turn in (0, 1):
-            start = np.array([guess * rate, *(_STARTS[each][turn] for each in ranges)])
-            found = least_squares(off, start, bounds=(low, high), x_scale=np.maximum(start, 0.05))
-            if best is None or found.cost < best[0] - 1e-12:
-                best = float(found.cost), found.x
-    assert best is not None
-    made = make(best[1])
-    if made.exponent >= MOST_EXPONENT * 0.99:
-        return AttendForm(made.form, made.bytes_per_s, math.inf, made.hbm_waits, made.slow_waits)
-    return made
-
-
-def score_forms(mixes: Mixes) -> list[FormScore]:
+def score_forms(places: Mapping[str, Mixes]) -> list[FormScore]:
     """Fit every form, and judge it by each share left out in turn; HBM alone is never left out."""
     scores = []
-    for form, (_, ranges) in FORMS.items():
-        errors = [
-            error
-            for kept, left in _left_out(mixes)
-            for error in fit_form(form, kept).errors(left).tolist()
-        ]
-        scores.append(FormScore(fit_form(form, mixes), tuple(errors), 1 + len(ranges)))
+    for form, about in FORMS.items():
+        errors: dict[str, tuple[float, ...]] = {}
+        for place, mixes in places.items():
+            off: list[float] = []
+            for kept, left in _left_out(mixes):
+                fitted = fit_form(form, {**places, place: kept})[place]
+                off += fitted.errors(left).tolist()
+            errors[place] = tuple(off)
+        numbers = 1 + 2 * about.waits + about.exponent
+        scores.append(FormScore(form, fit_form(form, places), errors, numbers))
     return scores
 
 
@@ -184,6 +177,36 @@ def choose_form(scores: Sequence[FormScore]) -> FormScore:
     return min(
         (score for score in scores if score.rms <= least * _FAIR), key=lambda each: each.numbers
     )
+
+
+def _with_exponent(
+    form: str, places: Mapping[str, Mixes], exponent: float
+) -> tuple[float, dict[str, AttendForm]]:
+    """The cost of the best fit with an exponent, and that fit."""
+    found = {place: _fit_one(form, mixes, exponent) for place, mixes in places.items()}
+    return sum(cost for cost, _ in found.values()), {p: made for p, (_, made) in found.items()}
+
+
+def _fit_one(form: str, mixes: Mixes, exponent: float) -> tuple[float, AttendForm]:
+    guess = float(np.max(mixes.slow_bytes / mixes.taken_us)) * 1e-3  # GB/s
+    extra = 2 if FORMS[form].waits else 0
+
+    def made(x: Floats) -> AttendForm:
+        waits = x[1:].tolist() if extra else (0.0, 0.0)
+        return AttendForm(form, 1e9 * float(x[0]), exponent, *waits)
+
+    def off(x: Floats) -> Floats:
+        return np.log(made(x).us(mixes) / mixes.taken_us)
+
+    low, high = np.array([guess * 0.3] + [0.0] * extra), np.array([guess * 3.0] + [1.0] * extra)
+    best: tuple[float, Floats] | None = None
+    for rate, wait in ((1.0, 0.02), (1.15, 0.2)):
+        start = np.array([guess * rate] + [wait] * extra)
+        found = least_squares(off, start, bounds=(low, high), x_scale=np.maximum(start, 0.05))
+        if best is None or found.cost < best[0] - 1e-12:
+            best = float(found.cost), found.x
+    assert best is not None
+    return best[0], made(best[1])
 
 
 def _left_out(mixes: Mixes) -> Iterator[tuple[Mixes, Mixes]]:

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 
 from vsim.hwbackend.attention.layout import BF16_BYTES, PageLayout
+from vsim.hwbackend.attention.prefill import PagedPrefill
 from vsim.hwbackend.calibration.attending import Decodes, by_shape
 from vsim.hwbackend.calibration.bench import HBM, SPARE, Bench
 from vsim.hwbackend.calibration.plan import PAGE_TOKENS, Plan, kv_bytes
@@ -24,8 +25,6 @@ def measure_prefills(bench: Bench, points: Sequence[Point], plan: Plan) -> Itera
     Prompts of equal length from nothing, or chunks behind a prefix; pages in random order. Keys and
     values may lie in the cache: a step has just written them.
     """
-    from vsim.hwbackend.attention.prefill import PagedPrefill
-
     for shape, mine in by_shape(points).items():
         heads, kv_heads, head_dim = shape
         most = max(point["prompts"] * point["tokens"] for point in mine)

@@ -1,12 +1,15 @@
 """Copies between memories: alone by size, many at once, and both ways at once."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vsim.hwbackend.calibration.bench import PEER, SPARE, Bench
 from vsim.hwbackend.calibration.plan import Plan
+from vsim.hwbackend.copies.pages import PageCopies
 from vsim.hwbackend.cuda.buffers import copy
 from vsim.hwbackend.cuda.streams import Event, Stream
 from vsim.hwbackend.measuring.samples import Work, stream_us
@@ -23,12 +26,16 @@ def measure_copies(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterato
         size, count = point["bytes"], point["count"]
         if PEER in (origin, target):
             bench.need_peer()
-        if way == "both ways":
-            there, back = both_ways(bench, origin, target, size)
-            work, moved = together(bench, there, back), 2 * size
-        else:
-            work, moved = several(bench, origin, target, size, count, way), size * count
-        taken = stream_us(work, bench.stream, plan.repeats, cover=bench.cover())
+        with ExitStack() as held:
+            moved = size * count
+            if way == "both ways":
+                work, moved = held.enter_context(both_ways(bench, origin, target, size)), 2 * size
+            elif way == "kernel":
+                copies = held.enter_context(PageCopies(bench.home, size))
+                work = by_kernel(copies, pieces(bench, origin, target, size, count))
+            else:
+                work = by_engine(pieces(bench, origin, target, size, count), size)
+            taken = stream_us(work, bench.stream, plan.repeats, cover=bench.cover())
         yield Sampled(point, moved, taken.all_us)
 
 
@@ -38,61 +45,52 @@ def ends(route: str) -> tuple[str, str]:
     return origin, SPARE if origin == target else target
 
 
-def several(bench: Bench, origin: str, target: str, size: int, count: int, way: str) -> Work:
-    """Copy so many pieces, none beside another, to places in another order.
+Pieces = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Addresses read and written."""
 
-    Args:
-        bench: whose memory.
-        origin: memory read.
-        target: memory written.
-        size: of each piece, bytes.
-        count: pieces.
-        way: by copy `engine`, or by a `kernel`.
-    """
+
+def pieces(bench: Bench, origin: str, target: str, size: int, count: int) -> Pieces:
+    """So many pieces of a size, none beside another, to places in another order."""
     span = 2 * size * count
-    source = bench.memory(origin, span)
-    sink = bench.memory(target, span)
+    source, sink = bench.memory(origin, span), bench.memory(target, span)
     order = np.random.Generator(np.random.PCG64(_SEED)).permutation(count)
-    sources = source + 2 * size * np.arange(count, dtype=np.int64)
-    sinks = sink + 2 * size * order.astype(np.int64)
-    if way == "kernel":
-        from vsim.hwbackend.copies.page_copies import PageCopies
+    steps = 2 * size * np.arange(count, dtype=np.int64)
+    return source + steps, sink + steps[order]
 
-        copies = PageCopies(bench.home, size)
-        return lambda stream: copies.by_kernel(stream, sources, sinks)
-    pairs = list(zip(sinks.tolist(), sources.tolist(), strict=True))
+
+def by_engine(of: Pieces, size: int) -> Work:
+    """Copy each piece by a call."""
+    pairs = list(zip(*(each.tolist() for each in of), strict=True))
 
     def work(stream: Stream) -> None:
-        for to, of in pairs:
-            copy(to, of, size, stream)
+        for source, sink in pairs:
+            copy(sink, source, size, stream)
 
     return work
 
 
-def both_ways(bench: Bench, origin: str, target: str, size: int) -> tuple[Work, Work]:
-    """One copy there and one back, of different bytes."""
-    source = bench.memory(origin, 2 * size)
-    sink = bench.memory(target, 2 * size)
-
-    def there(stream: Stream) -> None:
-        copy(sink, source, size, stream)
-
-    def back(stream: Stream) -> None:
-        copy(source + size, sink + size, size, stream)
-
-    return there, back
-
-
-def together(bench: Bench, one: Work, two: Work) -> Work:
-    """Two pieces of work at once, the second on another stream, until both are done."""
-    begins, ends_ = Event(), Event()
+def by_kernel(copies: PageCopies, of: Pieces) -> Work:
+    """Copy all pieces by multiprocessors."""
 
     def work(stream: Stream) -> None:
-        begins.record(stream)
-        bench.other.wait(begins)
-        two(bench.other)
-        one(stream)
-        ends_.record(bench.other)
-        stream.wait(ends_)
+        copies.by_kernel(stream, *of)
 
     return work
+
+
+@contextmanager
+def both_ways(bench: Bench, origin: str, target: str, size: int) -> Iterator[Work]:
+    """One copy there and one back at once, of different bytes, until both are done."""
+    source, sink = bench.memory(origin, 2 * size), bench.memory(target, 2 * size)
+    with Event() as begun, Event() as ended:
+
+        def work(stream: Stream) -> None:
+            begun.record(stream)
+            bench.other.wait(begun)
+            copy(source + size, sink + size, size, bench.other)
+            copy(sink, source, size, stream)
+            ended.record(bench.other)
+            stream.wait(ended)
+
+        yield work
+        bench.stream.synchronize()

@@ -30,6 +30,9 @@ class _Pages(ctypes.Structure):
     )
 
 
+DEFINES: Final = {"ARGUMENT_BYTES": ctypes.sizeof(_Pages)}
+
+
 class PageCopies:
     """Copies of pages of one size between addresses. Holds a module until `close`.
 
@@ -46,7 +49,7 @@ class PageCopies:
             raise ValueError(f"pages of {page_bytes:,} bytes: copies move multiples of 16")
         self.page_bytes = page_bytes
         context.make_current()
-        code = compiled(SOURCE, architecture(context.device.capability)).code
+        code = compiled(SOURCE, architecture(context.device.capability), DEFINES).code
         self._all_blocks = context.device.multiprocessors * _BLOCKS_A_MULTIPROCESSOR
         self._module = Module(code)
         try:

@@ -1,19 +1,20 @@
 """Plain memory: buffers on the GPU, pinned ones on the host, and copies between any addresses."""
 
 import ctypes
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vsim.hwbackend.cuda.calls import call
+from vsim.hwbackend.cuda.held import Held
 from vsim.hwbackend.cuda.streams import Stream
 
 _PORTABLE_MAPPED: Final = 3  # CU_MEMHOSTALLOC_PORTABLE | CU_MEMHOSTALLOC_DEVICEMAP
 Number = TypeVar("Number", bound=np.generic)
 
 
-class DeviceBuffer:
+class DeviceBuffer(Held):
     """Memory of the GPU whose context is current. It holds memory until `close`."""
 
     def __init__(self, size_bytes: int) -> None:
@@ -21,32 +22,20 @@ class DeviceBuffer:
         self._made: Any = call("cuMemAlloc", size_bytes, detail=f"{size_bytes:,} bytes")
         self.address = int(self._made)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """Give it back; waits for work that uses it."""
         if self._made is not None:
-            made, self._made = self._made, None
-            call("cuMemFree", made, detail=f"{self.bytes:,} bytes")
+            call("cuMemFree", self._made, detail=f"{self.bytes:,} bytes")
+            self._made = None
 
 
-class PinnedBuffer:
+class PinnedBuffer(Held):
     """Host memory that the GPU can reach and the system does not move. Held until `close`."""
 
     def __init__(self, size_bytes: int) -> None:
         self.bytes = size_bytes
         detail = f"{size_bytes:,} bytes of pinned host memory"
         self.address = int(call("cuMemHostAlloc", size_bytes, _PORTABLE_MAPPED, detail=detail))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def array(self, dtype: type[Number]) -> NDArray[Number]:
         """View it as numbers; the view must not outlive the buffer."""
@@ -57,8 +46,8 @@ class PinnedBuffer:
     def close(self) -> None:
         """Give it back."""
         if self.address:
-            address, self.address = self.address, 0
-            call("cuMemFreeHost", address)
+            call("cuMemFreeHost", self.address, detail=f"{self.bytes:,} bytes")
+            self.address = 0
 
 
 def copy(target: int, source: int, size_bytes: int, stream: Stream) -> None:

@@ -1,12 +1,17 @@
 """Context: the right to use a GPU, taken and given back."""
 
-from typing import Any, Self
+from contextlib import suppress
+from typing import Any, Final
 
 from vsim.hwbackend.cuda.calls import call
 from vsim.hwbackend.cuda.device import Device, devices
+from vsim.hwbackend.cuda.errors import CudaError
+from vsim.hwbackend.cuda.held import Held, close_after
+
+_ALREADY_ENABLED: Final = 704  # CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED
 
 
-class Context:
+class Context(Held):
     """A GPU's primary context, current in the thread that made it. It is held until `close`.
 
     Args:
@@ -19,18 +24,13 @@ class Context:
         if not 0 <= ordinal < len(found):
             raise IndexError(f"there is no GPU {ordinal}: this machine has {len(found)}")
         self.device = found[ordinal]
+        self._before: Any = call("cuCtxGetCurrent")
         self._handle: Any = call("cuDevicePrimaryCtxRetain", ordinal, detail=str(self.device.place))
         try:
             self.make_current()
-        except BaseException:
-            self.close()
+        except BaseException as error:
+            close_after(error, self.close)
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def handle(self) -> Any:
@@ -55,10 +55,19 @@ class Context:
     def enable_peer(self, other: "Context") -> None:
         """Let kernels here reach plain buffers of another GPU; mapped ranges need it not."""
         self.make_current()
-        call("cuCtxEnablePeerAccess", other.handle, 0, detail=f"{self.device} to {other.device}")
+        detail = f"{self.device.place} to {other.device.place}"
+        try:
+            call("cuCtxEnablePeerAccess", other.handle, 0, detail=detail)
+        except CudaError as error:
+            if error.code != _ALREADY_ENABLED:
+                raise
 
     def close(self) -> None:
-        """Give the context back. A second time does nothing."""
-        if self._handle is not None:
-            self._handle = None
-            call("cuDevicePrimaryCtxRelease", self.device.ordinal)
+        """Give the context back. If it is current here, what was before it becomes so again."""
+        if self._handle is None:
+            return
+        call("cuDevicePrimaryCtxRelease", self.device.ordinal, detail=str(self.device.place))
+        handle, self._handle = self._handle, None
+        with suppress(CudaError):  # nothing is held any more; and what was before may be gone
+            if int(call("cuCtxGetCurrent")) == int(handle):
+                call("cuCtxSetCurrent", self._before)

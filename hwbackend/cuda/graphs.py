@@ -1,25 +1,21 @@
 """capture: work put on a stream becomes a Graph, which is launched as one."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Self
+from contextlib import contextmanager, suppress
+from typing import Any
 
 from vsim.hwbackend.cuda.calls import call
+from vsim.hwbackend.cuda.errors import CudaError
+from vsim.hwbackend.cuda.held import Held, close_after
 from vsim.hwbackend.cuda.streams import Stream
 
 
-class Graph:
+class Graph(Held):
     """Captured work. Empty until its capture ends; held until `close`."""
 
     def __init__(self) -> None:
         self._graph: Any = None
         self._made: Any = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def launch(self, stream: Stream) -> None:
         """Put all of it on a stream."""
@@ -28,11 +24,11 @@ class Graph:
     def close(self) -> None:
         """Give it back."""
         if self._made is not None:
-            made, self._made = self._made, None
-            call("cuGraphExecDestroy", made)
+            call("cuGraphExecDestroy", self._made)
+            self._made = None
         if self._graph is not None:
-            graph, self._graph = self._graph, None
-            call("cuGraphDestroy", graph)
+            call("cuGraphDestroy", self._graph)
+            self._graph = None
 
     def _take(self, graph: Any) -> None:
         self._graph = graph
@@ -52,22 +48,14 @@ def capture(stream: Stream) -> Iterator[Graph]:
     call("cuStreamBeginCapture", stream.driver_handle, relaxed)
     try:
         yield graph
-    except BaseException:
-        _abandon(stream)
-        raise
-    try:
         graph._take(call("cuStreamEndCapture", stream.driver_handle))
-    except BaseException:
-        graph.close()
+    except BaseException as error:
+        _abandon(stream)
+        close_after(error, graph.close)
         raise
 
 
 def _abandon(stream: Stream) -> None:
-    """End a capture whose block failed, so that the stream can be used again."""
-    from vsim.hwbackend.cuda.errors import CudaError
-
-    try:
-        found = call("cuStreamEndCapture", stream.driver_handle)
-    except CudaError:
-        return  # what failed had ended it
-    call("cuGraphDestroy", found)
+    """End a capture that failed, if it has not ended, so that the stream can be used again."""
+    with suppress(CudaError):  # one that a wait has broken, or that has ended, has no graph
+        call("cuGraphDestroy", call("cuStreamEndCapture", stream.driver_handle))

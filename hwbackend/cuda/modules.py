@@ -2,9 +2,10 @@
 
 import ctypes
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from vsim.hwbackend.cuda.calls import call
+from vsim.hwbackend.cuda.held import Held
 from vsim.hwbackend.cuda.streams import Stream
 
 if TYPE_CHECKING:
@@ -13,17 +14,11 @@ if TYPE_CHECKING:
 Extent = tuple[int, int, int]
 
 
-class Module:
+class Module(Held):
     """A cubin, loaded into the context that is current; held until `close`."""
 
     def __init__(self, cubin: bytes) -> None:
         self._made: Any = call("cuModuleLoadData", cubin, detail=f"{len(cubin):,} bytes of code")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def kernel(self, name: str) -> "Kernel":
         """Return one of its kernels, an `extern "C"` function."""
@@ -32,8 +27,8 @@ class Module:
     def close(self) -> None:
         """Unload it."""
         if self._made is not None:
-            made, self._made = self._made, None
-            call("cuModuleUnload", made)
+            call("cuModuleUnload", self._made)
+            self._made = None
 
 
 class Kernel:

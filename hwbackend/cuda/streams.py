@@ -1,25 +1,20 @@
 """Stream and Event: order on a GPU, and points in it."""
 
-from typing import Any, Self
+from typing import Any
 
 from vsim.hwbackend.cuda.calls import call, is_ready
+from vsim.hwbackend.cuda.held import Held
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: it does not wait for the default stream
 _DEFAULT, _NO_TIMING = 0, 2  # CU_EVENT_DEFAULT, CU_EVENT_DISABLE_TIMING
 
 
-class Stream:
+class Stream(Held):
     """Work of one GPU in the order in which it was put there. Of the context that is current."""
 
     def __init__(self) -> None:
         self._made: Any = call("cuStreamCreate", _NON_BLOCKING)
         self.handle = int(self._made)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def driver_handle(self) -> Any:
@@ -41,11 +36,11 @@ class Stream:
     def close(self) -> None:
         """Give the stream back; what is on it still runs to its end."""
         if self._made is not None:
-            made, self._made = self._made, None
-            call("cuStreamDestroy", made)
+            call("cuStreamDestroy", self._made)
+            self._made = None
 
 
-class Event:
+class Event(Held):
     """A point in the order of a stream.
 
     Args:
@@ -54,12 +49,6 @@ class Event:
 
     def __init__(self, timing: bool = False) -> None:
         self._made: Any = call("cuEventCreate", _DEFAULT if timing else _NO_TIMING)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def driver_handle(self) -> Any:
@@ -85,5 +74,5 @@ class Event:
     def close(self) -> None:
         """Give it back."""
         if self._made is not None:
-            made, self._made = self._made, None
-            call("cuEventDestroy", made)
+            call("cuEventDestroy", self._made)
+            self._made = None

@@ -1,9 +1,11 @@
 """Chunk and ChunkPool: physical allocations of one place and one size, kept for the next taker."""
 
 from dataclasses import dataclass
-from typing import Any, Self
+from functools import partial
+from typing import Any
 
 from vsim.hwbackend.cuda.calls import call
+from vsim.hwbackend.cuda.held import Held, do_all
 from vsim.hwbackend.cuda.places import Place
 
 
@@ -22,8 +24,8 @@ class Chunk:
     bytes: int
 
 
-class ChunkPool:
-    """Chunks of one place and one size. Holds those that nobody has, until `drain` or `close`.
+class ChunkPool(Held):
+    """Chunks of one place and one size; owns all that it made, until `drain` or `close`.
 
     Creating a chunk of host memory takes from 0.1 ms to 0.4 s, one of a GPU's 10 to 200 us.
 
@@ -36,13 +38,8 @@ class ChunkPool:
         self.place = place
         self.chunk_bytes = chunk_bytes
         self._free: list[Chunk] = []
-        self._taken = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        self._taken: set[Chunk] = set()
+        self._closed = False
 
     @property
     def free_bytes(self) -> int:
@@ -52,11 +49,11 @@ class ChunkPool:
     @property
     def taken_bytes(self) -> int:
         """What takers have."""
-        return self._taken * self.chunk_bytes
+        return len(self._taken) * self.chunk_bytes
 
     def __str__(self) -> str:
         size = self.chunk_bytes
-        held = f"{self._taken} taken and {len(self._free)} free chunks of {size:,} bytes"
+        held = f"{len(self._taken)} taken and {len(self._free)} free chunks of {size:,} bytes"
         return f"{self.place}: {held}"
 
     def take(self) -> Chunk:
@@ -66,7 +63,7 @@ class ChunkPool:
             OutOfMemory: there is no room for one more.
         """
         chunk = self._free.pop() if self._free else self._create()
-        self._taken += 1
+        self._taken.add(chunk)
         return chunk
 
     def take_all(self, count: int) -> list[Chunk]:
@@ -82,33 +79,55 @@ class ChunkPool:
         return taken
 
     def prepare(self, count: int) -> None:
-        """Create chunks until so many are free."""
+        """Create chunks until so many are free; those made before an error are free too."""
         while len(self._free) < count:
             self._free.append(self._create())
 
     def give(self, chunk: Chunk) -> None:
-        """Take a chunk back; it must be mapped nowhere."""
-        if chunk.place != self.place or chunk.bytes != self.chunk_bytes:
-            raise ValueError(f"a chunk of {chunk.bytes:,} bytes of {chunk.place} is not of {self}")
-        self._taken -= 1
+        """Take a chunk back; it must be mapped nowhere. One of a closed pool is gone already."""
+        if self._closed:
+            return
+        if chunk not in self._taken:
+            raise ValueError(f"a chunk of {chunk.place} was not taken here: {self}")
+        self._taken.remove(chunk)
         self._free.append(chunk)
 
     def drain(self) -> int:
-        """Release what nobody has; returns its bytes."""
-        drained = 0
-        while self._free:
-            chunk = self._free.pop()
-            call("cuMemRelease", chunk.handle, detail=f"{chunk.bytes:,} bytes of {chunk.place}")
-            drained += chunk.bytes
-        return drained
+        """Release what nobody has; returns its bytes. What can't be released stays."""
+        stay: list[Chunk] = []
+        before = len(self._free)
+        try:
+            do_all([partial(self._release_free, stay)] * before)
+        finally:
+            self._free += stay
+        return before * self.chunk_bytes
 
     def close(self) -> None:
-        """Release what nobody has. What was taken must have been given back."""
-        self.drain()
+        """Release everything. Of what takers still have mapped, the memory goes when they unmap."""
+        self._closed = True
+        taken = [partial(self._release_taken, chunk) for chunk in self._taken]
+        do_all([self.drain, *taken])
 
     def _create(self) -> Chunk:
+        if self._closed:
+            raise ValueError(f"the pool of {self.place} is closed")
         size = self.chunk_bytes
         detail = f"{size:,} bytes of {self.place}"
-        return Chunk(
-            call("cuMemCreate", size, self.place.properties(), 0, detail=detail), self.place, size
-        )
+        made = call("cuMemCreate", size, self.place.properties(), 0, detail=detail)
+        return Chunk(made, self.place, size)
+
+    def _release_free(self, stay: list[Chunk]) -> None:
+        chunk = self._free.pop()
+        try:
+            _release(chunk)
+        except BaseException:
+            stay.append(chunk)
+            raise
+
+    def _release_taken(self, chunk: Chunk) -> None:
+        _release(chunk)
+        self._taken.remove(chunk)
+
+
+def _release(chunk: Chunk) -> None:
+    call("cuMemRelease", chunk.handle, detail=f"{chunk.bytes:,} bytes of {chunk.place}")

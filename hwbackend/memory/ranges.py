@@ -1,19 +1,20 @@
 """AddressRange: consecutive addresses under which chunks of any place can be put, and changed."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from typing import Any, Final, Self
+from functools import partial
+from typing import Any, Final
 
 from vsim.hwbackend.cuda.calls import call
 from vsim.hwbackend.cuda.device import Device
 from vsim.hwbackend.cuda.errors import CudaError
+from vsim.hwbackend.cuda.held import Held, close_after, do_all
 from vsim.hwbackend.cuda.streams import Event
 from vsim.hwbackend.memory.chunks import Chunk
 
 _READ_WRITE: Final = 3  # CU_MEM_ACCESS_FLAGS_PROT_READWRITE
 
 
-class AddressRange:
+class AddressRange(Held):
     """A reserved range in steps of one chunk. It holds addresses and mappings, not chunks' memory.
 
     The driver maps a chunk whole, gives access to a run of mapped chunks in one call, and does not
@@ -31,15 +32,11 @@ class AddressRange:
         self._readers = tuple(readers)
         self._mapped: list[Chunk | None] = [None] * chunks
         self._end = 0
+        self._left: set[int] = set()
+        """Where an error left a chunk mapped that the range does not have any more."""
         detail = f"{self.bytes:,} bytes"
         self._base: Any = call("cuMemAddressReserve", self.bytes, 0, 0, 0, detail=detail)
         self.base = int(self._base)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __len__(self) -> int:
         return len(self._mapped)
@@ -65,15 +62,17 @@ class AddressRange:
             chunks: of this range's size.
         """
         self._must_be_free(at, chunks)
+        if not chunks:
+            return
         done = 0
         try:
             for chunk in chunks:
                 self._map_one(at + done, chunk)
                 done += 1
             self._allow(at, len(chunks))
-        except BaseException:
-            if done:
-                self._unmap_after_error(at, done)
+        except BaseException as error:
+            self._left.update(range(at, at + done))
+            close_after(error, self._unmap_left)
             raise
         self._mapped[at : at + len(chunks)] = chunks
         self._end = max(self._end, at + len(chunks))
@@ -95,19 +94,20 @@ class AddressRange:
         Returns:
             The chunks, which nobody has now.
         """
-        chunks = [chunk for chunk in self._mapped[at : at + count] if chunk is not None]
-        if len(chunks) != count:
+        chunks = [chunk for chunk in self._mapped[max(at, 0) : at + count] if chunk is not None]
+        if len(chunks) != count or count < 0:
             raise ValueError(f"not all of {count} chunks from index {at} are mapped")
         if after is not None:
             after.synchronize()
-        self._unmap(at, count)
-        self._mapped[at : at + count] = [None] * count
-        while self._end and self._mapped[self._end - 1] is None:
-            self._end -= 1
+        if count:
+            self._unmap(at, count)
+            self._forget(at, count)
         return chunks
 
     def remap(self, index: int, chunk: Chunk, after: Event | None) -> Chunk:
         """Put another chunk under an address in use; on an error the old one is there again.
+
+        If that fails too, nothing is there, and the error says so.
 
         Args:
             index: which.
@@ -120,20 +120,17 @@ class AddressRange:
         old = self.unmap(index, 1, after)[0]
         try:
             self.map(index, [chunk])
-        except BaseException:
-            self._put_back(index, old)
+        except BaseException as error:
+            close_after(error, lambda: self.map(index, [old]))
             raise
         return old
 
     def close(self) -> list[Chunk]:
         """Unmap everything and give the addresses back; returns the chunks. Nothing may use it."""
-        chunks: list[Chunk] = []
-        if self._base is None:
-            return chunks
-        for at, count in list(self._runs()):
-            chunks += self.unmap(at, count, None)
-        base, self._base = self._base, None
-        call("cuMemAddressFree", base, self.bytes, detail=f"{self.bytes:,} bytes")
+        chunks = [chunk for chunk in self._mapped if chunk is not None]
+        if self._base is not None:
+            runs = [partial(self._unmap_run, at, count) for at, count in self._runs()]
+            do_all([*runs, self._unmap_left, self._free_addresses])
         return chunks
 
     def _runs(self) -> Iterator[tuple[int, int]]:
@@ -147,11 +144,12 @@ class AddressRange:
 
     def _must_be_free(self, at: int, chunks: Sequence[Chunk]) -> None:
         if at < 0 or at + len(chunks) > len(self._mapped):
-            wanted = f"{len(chunks)} chunks from index {at}"
-            raise ValueError(f"{wanted} are not in a range of {len(self._mapped)}")
+            asked = f"{len(chunks)} chunks from index {at}"
+            raise ValueError(f"{asked} are not in a range of {len(self._mapped)}")
         if any(chunk.bytes != self.chunk_bytes for chunk in chunks):
             raise ValueError(f"a chunk's size is not the range's {self.chunk_bytes:,} bytes")
-        if any(there is not None for there in self._mapped[at : at + len(chunks)]):
+        wanted = range(at, at + len(chunks))
+        if any(self._mapped[index] is not None or index in self._left for index in wanted):
             raise ValueError(f"some of {len(chunks)} chunks from index {at} are mapped already")
 
     def _map_one(self, index: int, chunk: Chunk) -> None:
@@ -176,10 +174,30 @@ class AddressRange:
         size = count * self.chunk_bytes
         call("cuMemUnmap", self.address(at), size, detail=f"{size:,} bytes")
 
-    def _unmap_after_error(self, at: int, count: int) -> None:
-        with suppress(CudaError):  # the first says more; on a lost device nothing can be unmapped
-            self._unmap(at, count)
+    def _unmap_run(self, at: int, count: int) -> None:
+        """Unmap a run; if that fails, each of its chunks."""
+        try:
+            self.unmap(at, count, None)
+        except CudaError as error:
+            if count > 1:
+                each = [partial(self.unmap, index, 1, None) for index in range(at, at + count)]
+                close_after(error, lambda: do_all(each))
+            raise
 
-    def _put_back(self, index: int, old: Chunk) -> None:
-        with suppress(CudaError):  # likewise; the range then says that nothing is mapped there
-            self.map(index, [old])
+    def _unmap_left(self) -> None:
+        do_all([partial(self._unmap_one_left, index) for index in sorted(self._left)])
+
+    def _unmap_one_left(self, index: int) -> None:
+        self._unmap(index, 1)
+        self._left.remove(index)
+
+    def _free_addresses(self) -> None:
+        if self.mapped_bytes or self._left:
+            return  # the driver would refuse; what failed before has been said
+        call("cuMemAddressFree", self._base, self.bytes, detail=f"{self.bytes:,} bytes")
+        self._base = None
+
+    def _forget(self, at: int, count: int) -> None:
+        self._mapped[at : at + count] = [None] * count
+        while self._end and self._mapped[self._end - 1] is None:
+            self._end -= 1

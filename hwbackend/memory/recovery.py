@@ -1,9 +1,11 @@
 """retry_after_draining: what is done when memory runs out before anybody is told."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TypeVar
 
-from vsim.hwbackend.cuda.errors import OutOfMemory
+from vsim.hwbackend.cuda.errors import CudaError, OutOfMemory
+from vsim.hwbackend.cuda.held import do_all
 from vsim.hwbackend.memory.chunks import ChunkPool
 
 Result = TypeVar("Result")
@@ -30,7 +32,10 @@ def retry_after_draining(
     except OutOfMemory:
         if finish is not None:
             finish()
-        drained = sum(pool.drain() for pool in pools)
+    free = sum(pool.free_bytes for pool in pools)
+    with suppress(CudaError):  # what it could give back may be enough; else the next try says more
+        do_all([pool.drain for pool in pools])
+    drained = free - sum(pool.free_bytes for pool in pools)
     try:
         return action()
     except OutOfMemory as error:

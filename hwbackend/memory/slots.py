@@ -4,12 +4,12 @@ import math
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vsim.hwbackend.cuda.device import Device
+from vsim.hwbackend.cuda.held import Held, do_all
 from vsim.hwbackend.cuda.places import Place
 from vsim.hwbackend.cuda.streams import Event
 from vsim.hwbackend.memory.chunks import Chunk, ChunkPool
@@ -41,7 +41,7 @@ def bytes_needed(slot_bytes: int, tiers: Sequence[TierSlots], chunk_bytes: int) 
     return needed
 
 
-class Slots:
+class Slots(Held):
     """Page slots in one range: where a page is follows from its slot's number. Holds the memory.
 
     A tier begins at a multiple of both the chunk and the slot, so that kernels reach every page by
@@ -79,17 +79,11 @@ class Slots:
             self._range = AddressRange(
                 max(begin_bytes[-1], chunk_bytes) // chunk_bytes, chunk_bytes, readers
             )
-            undo.callback(self.close)
+            undo.push(self)
             for tier, begin in zip(self.tiers, begin_bytes, strict=False):
                 self._fill(tier, begin // chunk_bytes)
             undo.pop_all()
         self.base = self._range.base
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __len__(self) -> int:
         return int(self._first_slot[-1])
@@ -100,7 +94,14 @@ class Slots:
         return int(self._first_slot[names.index(tier)])
 
     def tier_of(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The tier of each slot, by its number in `tiers`."""
+        """The tier of each slot, by its number in `tiers`.
+
+        Raises:
+            IndexError: there is no such slot; no kernel would notice.
+        """
+        if slots.size and not (slots.min() >= 0 and slots.max() < len(self)):
+            found = f"{int(slots.min())} to {int(slots.max())}"
+            raise IndexError(f"slots {found} are not all among the {len(self)} there are")
         return np.searchsorted(self._first_slot, slots, side="right") - 1
 
     def units(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -139,10 +140,7 @@ class Slots:
 
     def close(self) -> None:
         """Give everything back. Nothing may use it any more."""
-        for chunk in self._range.close():
-            self._pools[chunk.place].give(chunk)
-        for pool in self._pools.values():
-            pool.close()
+        do_all([self._range.close, *(pool.close for pool in self._pools.values())])
 
     def _fill(self, tier: TierSlots, at: int) -> None:
         """Put chunks under a tier's slots."""

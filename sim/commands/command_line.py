@@ -1,20 +1,26 @@
 """The `vsim run`, `vsim bound`, `vsim calibrate` and `vsim schema` commands."""
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from vsim.sim.commands.calibrate import GpuCalibration
 
 Show = Callable[[Mapping[str, Any], str | None], None]
 """Prints a summary, and the folder it was written to if there is one."""
 
 
-def register(app: typer.Typer, show: Show | None = None) -> None:
+def register(
+    app: typer.Typer, show: Show | None = None, gpu_calibration: "GpuCalibration | None" = None
+) -> None:
     """Add the simulator's commands to the application.
 
     Args:
         app: the application.
         show: how a summary is printed; left out, as JSON.
+        gpu_calibration: what measures GPUs; left out, `calibrate --gpu` is refused.
     """
 
     @app.command()
@@ -199,20 +205,30 @@ def register(app: typer.Typer, show: Show | None = None) -> None:
 
     @app.command()
     def calibrate(
-        from_: Annotated[
-            str,
-            typer.Option("--from", metavar="SOURCE", help="aiconfigurator:GPU, as h100_sxm."),
-        ],
         out: Annotated[
             str,
             typer.Option(help="Machine file (YAML) to write; tables go beside it (Arrow)."),
         ],
+        from_: Annotated[
+            str | None,
+            typer.Option(
+                "--from",
+                metavar="SOURCE",
+                help="aiconfigurator:GPU, as h100_sxm, or samples:FILE of an earlier --gpu.",
+            ),
+        ] = None,
+        gpu: Annotated[
+            bool, typer.Option("--gpu", help="Measure the GPU that is here; minutes.")
+        ] = False,
+        quick: Annotated[
+            bool, typer.Option("--quick", help="With --gpu: a few points of each kind only.")
+        ] = False,
         stack: Annotated[
             list[str] | None,
-            typer.Option(help="vllm, sglang or trtllm; may be repeated [vllm]."),
+            typer.Option(help="Of aiconfigurator: vllm, sglang or trtllm; may be repeated [vllm]."),
         ] = None,
     ) -> None:
         """Write a machine file from measured times of kernels, and say how good they are."""
-        from vsim.sim.commands.calibrate import calibrate as run_calibrate
+        from vsim.sim.commands.calibrate import calibrate_from
 
-        run_calibrate(from_, out, stack or ("vllm",))
+        calibrate_from(from_, out, stack, on_gpu=gpu, quick=quick, gpu=gpu_calibration)

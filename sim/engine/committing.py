@@ -88,7 +88,10 @@ def logged_tokens(w: World, i: int) -> tuple[int, int]:
 
 @borrowing_kernel
 def log_batch(w: World) -> None:
-    """Note the batch with the operation logged last: its requests, new tokens and contexts."""
+    """Note the batch with the operation logged last.
+
+    Its requests, their new tokens, their contexts, and who gets an output token.
+    """
     at = w.c[0].operation_pages
     n = wide(0)
     for i in range(w.c[0].running):
@@ -100,10 +103,11 @@ def log_batch(w: World) -> None:
             w.op_pages[at + k] = w.run[i]
             w.op_pages[at + n + k] = tokens
             w.op_pages[at + 2 * n + k] = context
+            w.op_pages[at + 3 * n + k] = w.c[0].static or context == w.r[w.run[i]].tokens
             k += 1
-    w.op[w.c[0].operations - 1].batch = 3 * n
-    w.op[w.c[0].operations - 1].pages_from = at + 3 * n
-    w.c[0].operation_pages = at + 3 * n
+    w.op[w.c[0].operations - 1].batch = 4 * n
+    w.op[w.c[0].operations - 1].pages_from = at + 4 * n
+    w.c[0].operation_pages = at + 4 * n
 
 
 @borrowing_kernel
@@ -115,7 +119,7 @@ def log_step_operations(w: World, now: int) -> None:
     weights = w.tc[0].step_bytes * w.x[0].weight_share
     log_operation(w, wide(COMPUTE), hbm(), int(weights), now)
     log_batch(w)
-    n = w.op[w.c[0].operations - 1].batch // 3
+    n = w.op[w.c[0].operations - 1].batch // 4
     for tier in range(w.c[0].tiers):
         size = w.tc[tier].step_bytes
         if tier == 0:

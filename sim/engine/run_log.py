@@ -199,12 +199,12 @@ def _lists(values: NDArray[np.int64], first: NDArray[Any], count: NDArray[Any]) 
 
 
 def _batch_columns(log: NDArray[Any], numbers: NDArray[np.int64]) -> dict[str, Any]:
-    """The columns of a step's batch: three go with its compute, one with its attends."""
+    """The columns of a step's batch: four go with its compute, one with its attends."""
     first = log["pages_from"] - log["batch"]
-    requests = np.where(log["kind"] == COMPUTE, log["batch"] // 3, 0)
+    requests = np.where(log["kind"] == COMPUTE, log["batch"] // 4, 0)
     parts = {
         name: _lists(numbers, first + i * requests, requests)
-        for i, name in enumerate(BATCH_COLUMNS[:3])
+        for i, name in enumerate(BATCH_COLUMNS[:4])
     }
     counts = np.where(log["kind"] == ATTEND, log["batch"], 0)
-    return {**parts, BATCH_COLUMNS[3]: _lists(numbers, first, counts)}
+    return {**parts, BATCH_COLUMNS[4]: _lists(numbers, first, counts)}

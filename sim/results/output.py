@@ -62,7 +62,10 @@ class RunTables:
                 schema_of(
                     "operations", BATCH_COLUMNS if scenario.output.operations == "all" else ()
                 ),
-                file_metadata("operations", Provenance(source=source)),
+                file_metadata(
+                    "operations",
+                    Provenance(source=source, extra={"movement": scenario.engine.movement}),
+                ),
                 None if folder is None else folder / OPERATIONS,
             ),
         )

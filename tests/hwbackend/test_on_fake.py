@@ -14,7 +14,7 @@ from tests.hwbackend.fake.building import build, environment
 
 FOLDER = Path(__file__).parent / "on_fake"
 REPOSITORY = FOLDER.parents[2]
-FILES = sorted(path.name for path in FOLDER.glob("test_*.py"))
+FILES = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob("test_*.py"))
 
 
 @pytest.fixture(scope="session")

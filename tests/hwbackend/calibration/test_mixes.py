@@ -48,7 +48,7 @@ TRUTHS = [
 
 @pytest.mark.parametrize("truth", TRUTHS, ids=lambda truth: truth.form)
 def test_a_form_s_numbers_are_found_again(truth: AttendForm) -> None:
-    found = fit_form(truth.form, synthetic(truth))
+    found = fit_form(truth.form, {"peer": synthetic(truth)})["peer"]
     assert found.bytes_per_s == pytest.approx(truth.bytes_per_s, rel=1e-3)
     assert found.hbm_waits == pytest.approx(truth.hbm_waits, abs=0.01)
     assert found.slow_waits == pytest.approx(truth.slow_waits, abs=0.01)
@@ -58,7 +58,7 @@ def test_a_form_s_numbers_are_found_again(truth: AttendForm) -> None:
 
 @pytest.mark.parametrize("truth", TRUTHS[:3], ids=lambda truth: truth.form)
 def test_noise_of_one_percent_moves_the_numbers_little(truth: AttendForm) -> None:
-    found = fit_form(truth.form, synthetic(truth, noise=0.01))
+    found = fit_form(truth.form, {"peer": synthetic(truth, noise=0.01)})["peer"]
     assert found.bytes_per_s == pytest.approx(truth.bytes_per_s, rel=0.01)
     assert found.slow_waits == pytest.approx(truth.slow_waits, abs=0.03)
     if truth.form == "p-norm":
@@ -67,20 +67,36 @@ def test_noise_of_one_percent_moves_the_numbers_little(truth: AttendForm) -> Non
 
 @pytest.mark.parametrize("truth", TRUTHS[:3], ids=lambda truth: truth.form)
 def test_the_form_that_made_the_mixes_is_chosen(truth: AttendForm) -> None:
-    assert choose_form(score_forms(synthetic(truth, noise=0.003))).fitted.form == truth.form
+    assert choose_form(score_forms({"peer": synthetic(truth, 0.003)})).form == truth.form
 
 
 def test_mixes_of_two_h200_are_predicted_within_two_percent_and_not_by_the_norm() -> None:
-    scores = {score.fitted.form: score for score in score_forms(measured(PEER))}
+    scores = {score.form: score for score in score_forms({"peer": measured(PEER)})}
     assert set(scores) == set(FORMS)
     chosen = choose_form(list(scores.values()))
-    assert chosen.fitted.form == "waiting"
+    assert chosen.form == "waiting"
     assert chosen.rms < 0.02
     assert chosen.rms < 0.5 * scores["p-norm"].rms
-    assert chosen.fitted.bytes_per_s == pytest.approx(373 * GB, rel=0.02)
+    assert chosen.fitted["peer"].bytes_per_s == pytest.approx(373 * GB, rel=0.02)
 
 
 def test_one_tier_alone_takes_its_own_time() -> None:
     form = AttendForm("both", 373 * GB, 8.0, 0.03, 0.15)
     alone = Mixes(np.array([0.0, 1.0]), np.array([100.0, 0.0]), np.array([0.0, BYTES]), np.ones(2))
     assert form.us(alone).tolist() == [100.0, BYTES / 373e9 * 1e6]
+
+
+def test_all_slow_places_have_one_exponent() -> None:
+    truth = AttendForm("p-norm", 354 * GB, 5.0)
+    other = AttendForm("p-norm", 50 * GB, 5.0)
+    found = fit_form("p-norm", {"peer": synthetic(truth), "host": synthetic(other)})
+    assert found["peer"].exponent == found["host"].exponent == pytest.approx(5.0, rel=0.02)
+    assert found["host"].bytes_per_s == pytest.approx(50 * GB, rel=1e-2)
+
+
+def test_the_form_is_chosen_by_the_errors_of_all_places() -> None:
+    scores = score_forms({"peer": measured(PEER), "host": measured(HOST)})
+    chosen = choose_form(scores)
+    assert set(chosen.fitted) == set(chosen.errors) == {"peer", "host"}
+    assert chosen.rms <= 1.1 * min(score.rms for score in scores)
+    assert chosen.rms < 0.03

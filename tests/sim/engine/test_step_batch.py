@@ -229,6 +229,7 @@ def test_the_log_of_all_operations_holds_the_same_batches(seed: int) -> None:
         assert row["rows"] == batch.rows.tolist()
         assert row["new_tokens"] == batch.new_tokens.tolist()
         assert row["context_tokens"] == batch.context_tokens.tolist()
+        assert row["samples"] == batch.samples.astype(int).tolist()
         attends = [r for r in steps if r["kind"] == "attend" and r["step"] == row["step"]]
         read: list[list[int]] = [[] for _ in batch.rows]
         for attend in attends:
