@@ -14,7 +14,7 @@ from vsim.sim.fidelity.junit import MARK, junit_text
 from vsim.sim.fidelity.scenario_for import Pacing
 from vsim.sim.fidelity.view import show_check
 from vsim.traces.faults import Fault, InputError, refuse, suggestion
-from vsim.traces.writing import check_apart, fresh_file, json_text, marked
+from vsim.traces.writing import check_apart, file_target, fresh_file, json_text, marked
 
 
 def run_check(
@@ -36,6 +36,8 @@ def run_check(
     known: Mapping[str, Pacing] = {"arrivals": "arrivals", "think_times": "think_times"}
     if pacing not in known:
         refuse("--pacing", f"'{pacing}' is unknown{suggestion(pacing, known)}")
+    if junit is not None and json is not None:
+        check_apart([file_target(junit, MARK, "--junit"), file_target(json, OUTCOME, "--json")])
     with ExitStack() as stack:
         inputs = [] if path is None else [path]
         file = document = None
@@ -45,8 +47,6 @@ def run_check(
             document = stack.enter_context(
                 fresh_file(json, OUTCOME, inputs=inputs, option="--json")
             )
-        if file is not None and document is not None:
-            check_apart([file.target, document.target])
         classes = load_classes()
         found = find_all() if path is None else find(Path(path))
         with _progress() as progress:
