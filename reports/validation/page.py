@@ -77,8 +77,10 @@ def _figure(of: ClassErrors, name: str) -> str:
     reached = of.figures.get(name)
     if reached is None:
         return "–"
-    granted = "" if of.tolerance is None else f" / {of.tolerance[name]:g}"
-    return f"{reached:.1f}{granted}{' **failed**' if of.failed else ''}"
+    if of.tolerance is None:
+        return f"{reached:.1f}"
+    granted = of.tolerance[name]
+    return f"{reached:.1f} / {granted:g}{' **failed**' if reached > granted else ''}"
 
 
 def _worst(outcome: GpuOutcome, notes: Mapping[str, str]) -> Iterator[str]:
