@@ -1,6 +1,7 @@
 """Cases are judged by class: a bad prediction fails its class, and nothing is lost on the way."""
 
 import io
+import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -226,3 +227,22 @@ def test_two_cases_of_one_name_are_refused(tmp_path: Path) -> None:
     write_table(table, path, "gpu_cases", Provenance("a test", machine=MACHINE, extra=ABOUT))
     with pytest.raises(InputError, match="row 1, column name: is 'm', as in row 0"):
         read_cases(path)
+
+
+def test_the_outcome_as_json_holds_every_case(good: Path, tmp_path: Path) -> None:
+    out = tmp_path / "outcome.json"
+    run_check(str(good), junit=None, json=str(out))
+    found = json.loads(out.read_text())
+    assert found["vsim"] == {"kind": "check_outcome"}
+    cases = [case for of in found["gpu"]["classes"] for case in of["cases"]]
+    assert len(cases) == len(read_cases(good).measured)
+    assert all(abs(case["error_percent"]) < 2.2 for case in cases)
+    before = out.read_bytes()
+    run_check(str(good), junit=None, json=str(out))
+    assert out.read_bytes() == before
+
+
+def test_outcomes_of_two_kinds_go_to_two_places(good: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "outcome")
+    with pytest.raises(InputError, match="name two places apart"):
+        run_check(str(good), junit=out, json=out)
