@@ -9,6 +9,7 @@ from vsim.hwbackend.cuda.calls import call
 from vsim.hwbackend.cuda.context import Context
 from vsim.hwbackend.cuda.device import Device, devices, granularity
 from vsim.hwbackend.cuda.errors import CudaError
+from vsim.hwbackend.cuda.held import close_after
 from vsim.hwbackend.cuda.places import Place
 from vsim.hwbackend.cuda.streams import Stream
 from vsim.hwbackend.memory.slots import TierSlots, bytes_needed
@@ -82,17 +83,16 @@ def gpus_here() -> tuple[Device, ...]:
         refuse("GPU", str(error))
 
 
-def closing(close: Callable[[], None]) -> Callable[..., None]:
+def closing(close: Callable[[], object]) -> Callable[..., None]:
     """Close at the end of a block; an error in that hides none that ended the block."""
 
     def ended(
         kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        try:
+        if error is None:
             close()
-        except CudaError:
-            if error is None:
-                raise
+        else:
+            close_after(error, close)
 
     return ended
 

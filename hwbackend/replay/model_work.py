@@ -12,7 +12,7 @@ from vsim.hwbackend.attention.prefill import PagedPrefill
 from vsim.hwbackend.cuda.context import Context
 from vsim.hwbackend.cuda.streams import Stream
 from vsim.hwbackend.dense.gpu import DenseGpu
-from vsim.hwbackend.dense.model_step import ModelStep, StepLimits
+from vsim.hwbackend.dense.model_step import MOST_TOKENS, ModelStep, StepLimits
 from vsim.hwbackend.dense.routing import Routing
 from vsim.hwbackend.dense.shape import BF16_BYTES, DenseShape
 from vsim.hwbackend.dense.small_kernels import KvTarget
@@ -44,6 +44,9 @@ class ModelWorkMaker:
     def bytes(self, limits: Limits) -> int:
         """See WorkMaker."""
         shape = self._shape
+        if limits.tokens > MOST_TOKENS:
+            message = f"{limits.tokens:,} tokens in a step; a GPU replays {MOST_TOKENS:,} at most"
+            refuse("GPU", f"{message}: write a smaller engine.token_budget")
         weights = shape.layers * shape.layer_bytes + shape.other_bytes
         width = 3 * shape.hidden + shape.qkv.n + 2 * shape.query_width
         width += shape.gate_up.n + shape.down.k
