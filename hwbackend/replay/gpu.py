@@ -5,13 +5,14 @@ from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any
 
-from vsim.hwbackend.cuda.calls import call
 from vsim.hwbackend.cuda.context import Context
 from vsim.hwbackend.cuda.device import Device, devices, granularity
 from vsim.hwbackend.cuda.errors import CudaError
 from vsim.hwbackend.cuda.held import close_after
 from vsim.hwbackend.cuda.places import Place
 from vsim.hwbackend.cuda.streams import Stream
+from vsim.hwbackend.measuring.board import Board
+from vsim.hwbackend.measuring.facts import bus_id, read_facts
 from vsim.hwbackend.memory.slots import TierSlots, bytes_needed
 from vsim.hwbackend.replay.clocked_backend import ClockedBackend
 from vsim.hwbackend.replay.contents import Contents
@@ -70,7 +71,8 @@ def gpu_carriers(
             held.push(closing(room.close))
             work = maker.make(context, room, limits)
             held.push(closing(work.close))
-            yield _carriers(source, options, context, room, work, state)
+            board = held.enter_context(Board(bus_id(found[0])))
+            yield _carriers(source, options, context, room, work, state, board)
     except CudaError as error:
         refuse("GPU", str(error))
 
@@ -159,6 +161,7 @@ def _carriers(
     room: PageRoom,
     work: StepWork,
     state: State | None,
+    board: Board,
 ) -> Carriers:
     backends: list[ClockedBackend] = []
     looked: list[Contents] = []
@@ -180,9 +183,14 @@ def _carriers(
         if looked:
             with Stream() as stream:
                 looked[-1].look_at_all(room, stream)
+        here, load = read_facts(), board.load()
         return {
             "device": context.device.name,
-            "driver": int(call("cuDriverGetVersion")),
+            "date": here.date,
+            "driver": here.driver,
+            "cuda": here.cuda,
+            "sm_mhz": load.sm_mhz,
+            "watts": load.watts,
             "skipped_s": sum(each.skipped_ns for each in backends) / 1e9,
             "host_prepared_s": sum(each.prepared_ns for each in backends) / 1e9,
             "pages_mapped": room.mapped,
