@@ -23,8 +23,14 @@
 #ifndef BLOCKS
 #define BLOCKS 2  // of one multiprocessor at once
 #endif
-#ifndef BOXES
-#define BOXES 0  // 1: slices come as boxes of a tensor map, from sm_90 on; 0: by cp.async
+#ifndef PAGE_SLICES
+#define PAGE_SLICES 1  // slices of 16 tokens in a page
+#endif
+#ifndef TOGETHER
+#define TOGETHER 8  // partial results that a thread reads at once when it merges
+#endif
+#ifndef EARLY
+#define EARLY 0  // 1: it may begin while the launch before it ends
 #endif
 
 static constexpr int THREADS = WARPS * 32;
@@ -40,12 +46,8 @@ static constexpr int CREWS = QUADS >= THREADS ? 1 : THREADS / QUADS;
 static constexpr int CREW_RESULT = 6;                        // floats: out of a quad, maximum, sum
 static constexpr int RESULTS = WARPS * WARP_RESULT > CREWS * QUADS * CREW_RESULT
     ? WARPS * WARP_RESULT : CREWS * QUADS * CREW_RESULT;     // floats
-#ifndef TOGETHER_
-#define TOGETHER_ 8
-#endif
-static constexpr int TOGETHER = TOGETHER_;                           // partial results read at once
 
-// Dynamic shared memory, in this order: stages, results, a barrier a stage, whether it came last.
+// Dynamic shared memory, in this order: stages, results, whether the block came last.
 // `shared_bytes` of decode.py counts the same.
 
 struct Item {
@@ -63,14 +65,15 @@ struct Arguments {
     float* partials;         // [slot][GROUP][HEAD_DIM]
     float* weights;          // [slot][maximum, sum][8]
     unsigned* arrivals;      // [slot], zero between launches
-    int page_slices, kv_heads;
+    int kv_heads;
     float scale;             // log2(e) / sqrt(HEAD_DIM)
-    int head_rows;           // boxes: rows of token_stride from head to head; 0: heads are an axis
 };
 
-struct alignas(64) TensorMap {
-    u64 words[16];
-};
+#ifdef ARGUMENT_BYTES
+static_assert(sizeof(Arguments) == ARGUMENT_BYTES, "decode.py counts other arguments");
+static_assert(WARPS * STAGES * STAGE_BYTES + RESULTS * 4 + 16 == SHARED_BYTES,
+              "decode.py counts other shared memory");
+#endif
 
 // Where one warp reads in its block's items; `turn` counts its own slices of the item.
 struct Cursor {
@@ -96,7 +99,7 @@ struct Cursor {
 };
 
 __device__ __forceinline__ u32 in_tile(int row, int chunk) {
-    // [half][token][8 chunks of 16 bytes], chunks swizzled as a tensor map's 128-byte swizzle does
+    // [half][token][8 chunks of 16 bytes]; chunks swizzled, so that 8 tokens lie in all banks
     return (chunk >> 3) * (TOKENS * 128) + row * 128 + (((chunk & 7) ^ (row & 7)) << 4);
 }
 
@@ -119,9 +122,6 @@ __device__ __forceinline__ void write_out(u16* out, float4 o, float sum) {
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) paged_decode(
     const __grid_constant__ Arguments a
-#if BOXES
-    , const __grid_constant__ TensorMap map
-#endif
 ) {
     extern __shared__ __align__(1024) unsigned char shared[];
     const int warp = threadIdx.x >> 5, lane = threadIdx.x & 31;
@@ -129,26 +129,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) paged_decode(
     if (begin >= end) return;
     const u32 stages = shared_address(shared) + warp * STAGES * STAGE_BYTES;
     float* const results = (float*)(shared + WARPS * STAGES * STAGE_BYTES);
-    u64* const barriers = (u64*)(results + RESULTS) + warp * STAGES;
-    int& is_last = *(int*)((u64*)(results + RESULTS) + WARPS * STAGES);
-    u64 policy = 0;
-#if KEEP_HINT
-    policy = read_once_policy();
-#endif
-#if BOXES
-    if (lane == 0) {
-        for (int i = 0; i < STAGES; i++) init_barrier(shared_address(barriers + i), 1);
-        fence_barrier_init();
-    }
-    __syncwarp();
-#endif
+    int& is_last = *(int*)(results + RESULTS);
+    const u64 policy = read_once_policy();
 
     // `load` is where the next copy goes; `next` the 32 turns after those whose pages are in `page`.
     Cursor load, next;
     int page = 0, next_page = 0, issued = 0;
     auto fetch = [&](const Cursor& c) {
         const int turn = c.turn + lane;
-        return turn < c.turns ? __ldg(a.indices + c.pages_at + c.slice(turn, warp) / a.page_slices)
+        return turn < c.turns ? __ldg(a.indices + c.pages_at + c.slice(turn, warp) / PAGE_SLICES)
                               : 0;
     };
     auto step_next = [&]() {
@@ -159,20 +148,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) paged_decode(
     auto copy_slice = [&]() {
         if (load.at < end) {
             const int slot = __shfl_sync(~0u, page, load.turn & 31);
-            const int slice = load.slice(load.turn, warp), row = slice % a.page_slices * TOKENS;
+            const int slice = load.slice(load.turn, warp), row = slice % PAGE_SLICES * TOKENS;
             const u32 to = stages + issued % STAGES * STAGE_BYTES;
-#if BOXES
-            if (lane == 0) {
-                const u32 barrier = shared_address(barriers + issued % STAGES);
-                const long long at = (long long)slot * a.slot_bytes / a.token_stride + row;
-                const int y = (int)(at + load.head * a.head_rows);
-                const int head = a.head_rows ? 0 : load.head;
-                expect_bytes(barrier, STAGE_BYTES);
-                load_box(to, &map, 0, y, 0, head, barrier, policy);
-                load_box(to + TILE_BYTES, &map, 0, y + (int)(a.v_offset / a.token_stride), 0, head,
-                         barrier, policy);
-            }
-#else
             constexpr int CHUNKS = HEAD_DIM / 8, ROWS = 32 / CHUNKS;
             const int chunk = lane % CHUNKS, left = load.last - slice * TOKENS;
             const char* from = a.keys + slot * a.slot_bytes + load.head * a.head_stride
@@ -189,16 +166,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) paged_decode(
                 copy_16(to + TILE_BYTES + in_tile(r, chunk), from + i * ROWS * a.token_stride,
                         r < left, policy);
             }
-#endif
             issued++;
             if (++load.turn == load.turns || (load.turn & 31) == 0) {
                 load = next, page = next_page;
                 if (load.at < end) step_next();
             }
         }
-#if !BOXES
         commit_copies();
-#endif
     };
 
     load.at = begin;
@@ -238,25 +212,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) paged_decode(
 
         for (int turn = 0; turn < turns; turn++, done++) {
             const int left = last - first - (warp + turn * WARPS) * TOKENS;  // tokens from here on
-#if BOXES
-            copy_slice();
-            wait_barrier(shared_address(barriers + done % STAGES), done / STAGES & 1);
-#else
             wait_copies<STAGES - 2>();
             __syncwarp();
             copy_slice();
-#endif
             const u32 keys = stages + done % STAGES * STAGE_BYTES, values = keys + TILE_BYTES;
-#if BOXES
-            if (left < TOKENS) {  // what lies behind the last token may be no number: 0 · NaN
-                for (int i = lane; i < TILE_BYTES / 16; i += 32)
-                    if (i / 8 % TOKENS >= left)
-                        asm volatile("st.shared.v4.u32 [%0], {%1, %1, %1, %1};"
-                                     ::"r"(values + i * 16), "r"(0) : "memory");
-                fence_async_proxy();
-                __syncwarp();
-            }
-#endif
             float s[4] = {0.f, 0.f, 0.f, 0.f}, t[4] = {0.f, 0.f, 0.f, 0.f};
             #pragma unroll
             for (int k = 0; k < STEPS; k++) {
@@ -331,12 +290,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) paged_decode(
             }
         }
         if (slots > 1) {
-            __threadfence();
             __syncthreads();
-            if (threadIdx.x == 0) is_last = atomicInc(a.arrivals + y.z, slots - 1) == slots - 1;
+            if (threadIdx.x == 0) {  // its fences order what all threads of the block wrote and read
+                __threadfence();
+                is_last = atomicInc(a.arrivals + y.z, slots - 1) == slots - 1;
+                __threadfence();
+            }
             __syncthreads();
             if (is_last) {
-                __threadfence();
                 const int crew = threadIdx.x / QUADS;  // crews share the slots where threads are many
                 for (int i = threadIdx.x % QUADS; i < QUADS && crew < CREWS; i += THREADS) {
                     const int head = i / (HEAD_DIM / 4);

@@ -2,11 +2,10 @@
 
 import ctypes
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
-from vsim.hwbackend.attention.boxes import Boxes
 from vsim.hwbackend.attention.layout import (
     MOST_HEADS_A_KV_HEAD,
     SLICE_TOKENS,
@@ -14,7 +13,7 @@ from vsim.hwbackend.attention.layout import (
     PageLayout,
     UnsupportedAttentionError,
 )
-from vsim.hwbackend.attention.planner import Plan, plan
+from vsim.hwbackend.attention.planner import ITEM_FIELDS, Plan, plan
 from vsim.hwbackend.attention.room import Room
 from vsim.hwbackend.compiling.compiler import architecture, compiled
 from vsim.hwbackend.cuda.buffers import DeviceBuffer, fill
@@ -24,54 +23,8 @@ from vsim.hwbackend.cuda.streams import Stream
 
 SOURCE: Final = Path(__file__).parent / "decode.cu"
 _INT_BYTES: Final = 4
+_RESERVED_BYTES: Final = 1024  # shared memory that the system takes of each block
 _WEIGHT_BYTES: Final = 64  # of a partial result: 8 maxima and 8 sums
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeVariant:
-    """How the kernel is built; results differ by rounding alone.
-
-    Args:
-        warps: of a block; they take an item's slices in turn.
-        stages: slices that a warp holds in shared memory.
-        blocks: of one multiprocessor at once.
-        boxes: whether slices come as boxes of a tensor map (sm_90 and later), not by cp.async.
-        early: whether a launch may begin while the one before it ends; what it reads before that
-            is its plan alone.
-        keep_hint: whether keys and values are marked to leave the L2 cache first.
-        l2_fetch: bytes that a miss brings into L2 at least: 64, 128 or 256.
-    """
-
-    warps: int = 4
-    stages: int = 3
-    blocks: int = 2
-    boxes: bool = False
-    early: bool = False
-    keep_hint: bool = False
-    l2_fetch: int = 128
-
-    def defines(self, group: int, head_dim: int) -> dict[str, int | str]:
-        """Return what the source is compiled with."""
-        return {
-            "GROUP": group,
-            "HEAD_DIM": head_dim,
-            "WARPS": self.warps,
-            "STAGES": self.stages,
-            "BLOCKS": self.blocks,
-            "BOXES": int(self.boxes),
-            "EARLY": int(self.early),
-            "KEEP_HINT": int(self.keep_hint),
-            "L2_FETCH": f'"{self.l2_fetch}B"',
-        }
-
-    def shared_bytes(self, group: int, head_dim: int) -> int:
-        """Return the dynamic shared memory of a block, as decode.cu lays it out."""
-        stages = self.warps * self.stages * 2 * SLICE_TOKENS * head_dim * 2
-        warp_result = group * (head_dim + 4) + 16
-        quads = group * head_dim // 4
-        crews = max(1, self.warps * 32 // quads)
-        results = max(self.warps * warp_result, crews * quads * 6)
-        return stages + results * 4 + self.warps * self.stages * 8 + 16
 
 
 class _Arguments(ctypes.Structure):
@@ -89,10 +42,71 @@ class _Arguments(ctypes.Structure):
         ("partials", ctypes.c_uint64),
         ("weights", ctypes.c_uint64),
         ("arrivals", ctypes.c_uint64),
-        ("page_slices", ctypes.c_int32),
         ("kv_heads", ctypes.c_int32),
         ("scale", ctypes.c_float),
-        ("head_rows", ctypes.c_int32),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeVariant:
+    """How the kernel is built; results differ by rounding alone.
+
+    Args:
+        warps: of a block; they take an item's slices in turn.
+        stages: slices that a warp holds in shared memory, at least 2.
+        blocks: of one multiprocessor at once.
+        early: whether a launch may begin while the one before it ends; what it reads before that
+            is its plan alone.
+        together: partial results that a thread reads at once when it merges.
+    """
+
+    warps: int = 4
+    stages: int = 3
+    blocks: int = 2
+    early: bool = True
+    together: int = 8
+
+    def defines(self, group: int, layout: PageLayout) -> dict[str, int | str]:
+        """Return what the source is compiled with."""
+        return {
+            "GROUP": group,
+            "HEAD_DIM": layout.head_dim,
+            "PAGE_SLICES": layout.page_tokens // SLICE_TOKENS,
+            "WARPS": self.warps,
+            "STAGES": self.stages,
+            "BLOCKS": self.blocks,
+            "EARLY": int(self.early),
+            "TOGETHER": self.together,
+            "ARGUMENT_BYTES": ctypes.sizeof(_Arguments),
+            "SHARED_BYTES": self.shared_bytes(group, layout.head_dim),
+        }
+
+    def shared_bytes(self, group: int, head_dim: int) -> int:
+        """Return the dynamic shared memory of a block, as decode.cu lays it out."""
+        stages = self.warps * self.stages * 2 * SLICE_TOKENS * head_dim * 2
+        warp_result = group * (head_dim + 4) + 16
+        quads = group * head_dim // 4
+        crews = max(1, self.warps * 32 // quads)
+        results = max(self.warps * warp_result, crews * quads * 6)
+        return stages + results * 4 + 16
+
+
+def variant_for(group: int, layout: PageLayout, shared_bytes: int) -> DecodeVariant:
+    """Choose a variant that fits a GPU whose blocks may take so much shared memory.
+
+    The first ones are what was fastest on an H200; the others are for smaller ones.
+    """
+    narrow = layout.head_dim == 64
+    best = DecodeVariant(warps=6, stages=4, together=16) if narrow else DecodeVariant(together=11)
+    if group > 4 and not narrow:
+        best = DecodeVariant(warps=8, blocks=1, together=9)
+    for variant in (best, DecodeVariant(blocks=1), DecodeVariant(blocks=1, stages=2)):
+        needed = variant.shared_bytes(group, layout.head_dim) + _RESERVED_BYTES
+        if variant.blocks * needed <= shared_bytes + _RESERVED_BYTES:
+            return variant
+    raise UnsupportedAttentionError(
+        f"a GPU whose blocks have {shared_bytes:,} bytes of shared memory: the decode kernel takes "
+        f"{needed - _RESERVED_BYTES:,}"
     )
 
 
@@ -107,7 +121,7 @@ class PagedDecode:
         layout: of a page.
         heads: query heads, 1 to 8 for each KV head.
         slot_bytes: from one slot to the next; a page's bytes where not given.
-        variant: how the kernel is built.
+        variant: how the kernel is built; as measured best where not given.
     """
 
     def __init__(
@@ -117,7 +131,7 @@ class PagedDecode:
         heads: int,
         *,
         slot_bytes: int | None = None,
-        variant: DecodeVariant = DecodeVariant(),
+        variant: DecodeVariant | None = None,
     ) -> None:
         self.layout = layout
         self.heads = heads
@@ -128,15 +142,18 @@ class PagedDecode:
                 f"slots of {self.slot_bytes:,} bytes: they must hold a page of "
                 f"{layout.page_bytes:,} and be a multiple of {layout.token_stride:,}"
             )
-        self.variant = variant
         device = context.device
+        if variant is None:
+            variant = variant_for(self.group, layout, device.shared_bytes)
+        if device.capability < (9, 0):
+            variant = replace(variant, early=False)  # no such launches before Hopper
+        self.variant = variant
         self.blocks = device.multiprocessors * variant.blocks
         self._shared_bytes = variant.shared_bytes(self.group, layout.head_dim)
         context.make_current()
-        defines = variant.defines(self.group, layout.head_dim)
+        defines = variant.defines(self.group, layout)
         self._held: list[Module | DeviceBuffer] = []
         self._room = Room()
-        self._boxes: dict[int, Boxes] = {}
         self._plan: Plan | None = None
         try:
             module = Module(compiled(SOURCE, architecture(device.capability), defines).code)
@@ -164,11 +181,21 @@ class PagedDecode:
         """Share a batch out over the blocks that this GPU holds at once."""
         return plan(batch, self.layout, self.blocks)
 
+    def reserve(self, requests: int, indices: int) -> None:
+        """Take room, before the first plan, for all plans of at most so many requests and indices.
+
+        Then captured launches stay right whatever is bound later; larger plans are refused.
+        """
+        items = requests * self.layout.kv_heads + self.blocks
+        self._room.reserve("block_items", (self.blocks + 1) * _INT_BYTES)
+        self._room.reserve("items", items * len(ITEM_FIELDS) * _INT_BYTES)
+        self._room.reserve("indices", indices * _INT_BYTES)
+
     def bind(self, plan: Plan, stream: Stream) -> None:
         """Upload a plan for the launches that follow.
 
-        Captured launches keep their addresses: where room for a larger plan has to be taken, which
-        waits for the GPU, graphs captured before must not be launched again.
+        Captured launches keep their addresses. Where nothing was reserved and a larger plan takes
+        new room, which waits for the stream, graphs captured before must not be launched again.
         """
         if plan.blocks != self.blocks:
             raise ValueError(f"a plan for {plan.blocks} blocks, where launches have {self.blocks}")
@@ -194,14 +221,11 @@ class PagedDecode:
         if self._plan.batch.requests == 0:
             return
         arguments = self._arguments(q, out, base + layer * self.layout.layer_stride)
-        given: list[ctypes.Structure | ctypes.Array[ctypes.c_uint64]] = [arguments]
-        if self.variant.boxes:
-            given.append(self._boxes_at(arguments.keys).argument)
         self._kernel.launch(
             (self.blocks, 1, 1),
             (self.variant.warps * 32, 1, 1),
             stream,
-            given,
+            [arguments],
             self._shared_bytes,
             programmatic=self.variant.early,
         )
@@ -228,16 +252,9 @@ class PagedDecode:
             partials=self._partials.address,
             weights=self._weights.address,
             arrivals=self._arrivals.address,
-            page_slices=layout.page_tokens // SLICE_TOKENS,
             kv_heads=layout.kv_heads,
             scale=1 / (math.log(2) * math.sqrt(layout.head_dim)),
-            head_rows=layout.page_tokens if layout.head_major else 0,
         )
-
-    def _boxes_at(self, keys: int) -> Boxes:
-        if keys not in self._boxes:
-            self._boxes[keys] = Boxes.of(keys, self.layout, self.variant.l2_fetch)
-        return self._boxes[keys]
 
     def _take(self, size_bytes: int) -> DeviceBuffer:
         buffer = DeviceBuffer(size_bytes)

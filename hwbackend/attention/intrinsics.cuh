@@ -11,29 +11,25 @@ __device__ __forceinline__ u32 shared_address(const void* p) {
     return (u32)__cvta_generic_to_shared(p);
 }
 
-#ifndef L2_FETCH
-#define L2_FETCH "128B"  // what DRAM brings into L2 at least, for each copy
-#endif
-
-#if KEEP_HINT
 // Keys and values are read once a step: they should leave L2 first.
 __device__ __forceinline__ u64 read_once_policy() {
     u64 policy;
     asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
     return policy;
 }
-#endif
 
 // 16 bytes from global to shared memory, zeros where not `there`.
 __device__ __forceinline__ void copy_16(u32 to, const void* from, bool there, u64 policy) {
     int bytes = there ? 16 : 0;
-#if KEEP_HINT
-    asm volatile("cp.async.cg.shared.global.L2::cache_hint.L2::" L2_FETCH " [%0], [%1], 16, %2, %3;"
+    asm volatile("cp.async.cg.shared.global.L2::cache_hint.L2::64B [%0], [%1], 16, %2, %3;"
                  ::"r"(to), "l"(from), "r"(bytes), "l"(policy) : "memory");
-#else
-    asm volatile("cp.async.cg.shared.global.L2::" L2_FETCH " [%0], [%1], 16, %2;"
+}
+
+// The same, of what others will read again.
+__device__ __forceinline__ void copy_16(u32 to, const void* from, bool there) {
+    int bytes = there ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;"
                  ::"r"(to), "l"(from), "r"(bytes) : "memory");
-#endif
 }
 
 __device__ __forceinline__ void commit_copies() {
@@ -93,40 +89,6 @@ __device__ __forceinline__ void wait_for_earlier_kernel() {
 }
 __device__ __forceinline__ void let_next_kernel_begin() {
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-}
-
-__device__ __forceinline__ void init_barrier(u32 barrier, u32 arrivals) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
-}
-__device__ __forceinline__ void fence_barrier_init() {
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-}
-__device__ __forceinline__ void fence_async_proxy() {
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-}
-__device__ __forceinline__ void expect_bytes(u32 barrier, u32 bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;"
-                 ::"r"(barrier), "r"(bytes) : "memory");
-}
-__device__ __forceinline__ void wait_barrier(u32 barrier, u32 parity) {
-    asm volatile("{\n.reg .pred done;\n"
-                 "again: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-                 "@!done bra again;\n}" ::"r"(barrier), "r"(parity) : "memory");
-}
-// A box of a tensor map to shared memory, counted at a barrier.
-__device__ __forceinline__ void load_box(
-    u32 to, const void* map, int x, int y, int z, int u, u32 barrier, u64 policy
-) {
-#if KEEP_HINT
-    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes"
-                 ".L2::cache_hint [%0], [%1, {%2, %3, %4, %5}], [%6], %7;"
-                 ::"r"(to), "l"(map), "r"(x), "r"(y), "r"(z), "r"(u), "r"(barrier), "l"(policy)
-                 : "memory");
-#else
-    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.mbarrier::complete_tx::bytes"
-                 " [%0], [%1, {%2, %3, %4, %5}], [%6];"
-                 ::"r"(to), "l"(map), "r"(x), "r"(y), "r"(z), "r"(u), "r"(barrier) : "memory");
-#endif
 }
 #else
 __device__ __forceinline__ void wait_for_earlier_kernel() {}

@@ -23,8 +23,8 @@ from vsim.hwbackend.cuda.modules import Module
 from vsim.hwbackend.cuda.streams import Stream
 
 SOURCE: Final = Path(__file__).parent / "prefill.cu"
-ROWS: Final = 128  # of a block: tokens times the query heads of a KV head
-_THREADS: Final = 256
+_WARPS: Final = 8
+ROWS: Final = 16 * _WARPS  # of a block: tokens times the query heads of a KV head
 _TILE_TOKENS: Final = 64
 _STAGES: Final = 3
 
@@ -77,6 +77,24 @@ def plan_prefill(
     return PrefillPlan(batch, new.astype(np.int32), items.reshape(-1, 8))
 
 
+def prefill_defines(group: int, layout: PageLayout) -> dict[str, int | str]:
+    """Return what the source is compiled with."""
+    page_slices = layout.page_tokens // SLICE_TOKENS
+    return {
+        "GROUP": group,
+        "HEAD_DIM": layout.head_dim,
+        "PAGE_SLICES": page_slices,
+        "WARPS": _WARPS,
+        "ARGUMENT_BYTES": ctypes.sizeof(_Arguments),
+        "SHARED_BYTES": shared_bytes(layout),
+    }
+
+
+def shared_bytes(layout: PageLayout) -> int:
+    """Return the shared memory of a block: tiles of keys and values."""
+    return _STAGES * 2 * _TILE_TOKENS * layout.row_bytes
+
+
 class _Arguments(ctypes.Structure):
     _fields_ = (
         ("q", ctypes.c_uint64),
@@ -88,7 +106,6 @@ class _Arguments(ctypes.Structure):
         ("head_stride", ctypes.c_int64),
         ("items", ctypes.c_uint64),
         ("indices", ctypes.c_uint64),
-        ("page_slices", ctypes.c_int32),
         ("kv_heads", ctypes.c_int32),
         ("scale", ctypes.c_float),
     )
@@ -118,10 +135,10 @@ class PagedPrefill:
                 f"slots of {self.slot_bytes:,} bytes: they must hold a page of "
                 f"{layout.page_bytes:,} and be a multiple of 16"
             )
-        self._shared_bytes = _STAGES * 2 * _TILE_TOKENS * layout.row_bytes
+        self._shared_bytes = shared_bytes(layout)
         self._plan: PrefillPlan | None = None
         context.make_current()
-        defines = {"GROUP": self.group, "HEAD_DIM": layout.head_dim}
+        defines = prefill_defines(self.group, layout)
         code = compiled(SOURCE, architecture(context.device.capability), defines).code
         self._room = Room()
         self._module = Module(code)
@@ -175,12 +192,11 @@ class PagedPrefill:
             head_stride=layout.head_stride,
             items=self._room.address("items"),
             indices=self._room.address("indices"),
-            page_slices=layout.page_tokens // SLICE_TOKENS,
             kv_heads=layout.kv_heads,
             scale=1 / (math.log(2) * math.sqrt(layout.head_dim)),
         )
         grid = (len(self._plan.items), 1, 1)
-        self._kernel.launch(grid, (_THREADS, 1, 1), stream, [arguments], self._shared_bytes)
+        self._kernel.launch(grid, (32 * _WARPS, 1, 1), stream, [arguments], self._shared_bytes)
 
     def close(self) -> None:
         """Give everything back."""

@@ -15,6 +15,7 @@ class Room:
 
     def __init__(self) -> None:
         self._held: dict[str, DeviceBuffer] = {}
+        self._fixed: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -22,11 +23,22 @@ class Room:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def reserve(self, name: str, size_bytes: int) -> None:
+        """Take room for an array that must never move; a larger one is refused from now on."""
+        if name in self._held:
+            raise ValueError(f"{name} has a place already: reserve before anything is put there")
+        self._held[name] = DeviceBuffer(max(_LEAST_BYTES, size_bytes))
+        self._fixed.add(name)
+
     def put(self, name: str, array: NDArray[Any], stream: Stream) -> None:
         """Write an array, in a stream's order; where it has outgrown its place it gets another."""
         held = self._held.get(name)
         if held is None or held.bytes < array.nbytes:
             if held is not None:
+                if name in self._fixed:
+                    raise ValueError(
+                        f"{array.nbytes:,} bytes of {name}, where {held.bytes:,} were reserved"
+                    )
                 stream.synchronize()
                 del self._held[name]
                 held.close()

@@ -1,6 +1,6 @@
 """Check and time the decode kernel on the GPU that is here.
 
-`python -m vsim.hwbackend.attention.trial --check --variants "boxes=1;warps=8,blocks=1"`
+`python -m vsim.hwbackend.attention.trial --check --variants "early=0;warps=8,blocks=1"`
 
 Every time is a CUDA graph of many calls that rotate over more pages than L2 holds, the median of
 repeats; the read ceiling, a plain kernel's, is measured in the same run.
@@ -10,8 +10,11 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -21,7 +24,8 @@ from vsim.hwbackend.attention.checking_prefill import check_prefill, prefill_cas
 from vsim.hwbackend.attention.decode import SOURCE, DecodeVariant, PagedDecode
 from vsim.hwbackend.attention.layout import DecodeBatch, PageLayout
 from vsim.hwbackend.attention.planner import LEAST_SLICES, plan
-from vsim.hwbackend.attention.prefill import PagedPrefill
+from vsim.hwbackend.attention.prefill import SOURCE as PREFILL_SOURCE
+from vsim.hwbackend.attention.prefill import PagedPrefill, prefill_defines
 from vsim.hwbackend.compiling.compiler import architecture, compiled
 from vsim.hwbackend.cuda.buffers import DeviceBuffer, upload
 from vsim.hwbackend.cuda.context import Context
@@ -37,6 +41,7 @@ GRAPH_US: Final = 6_000.0  # a graph holds calls for about so long
 REPEATS: Final = 7
 POOL_BYTES: Final = 8 << 30
 SLOW_BYTES: Final = 2 << 30
+Job = tuple[Path, dict[str, int | str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +214,7 @@ class Trial:
 
 
 def variants_of(text: str) -> Iterator[DecodeVariant]:
-    """Read variants as `warps=8,blocks=1;boxes=1,early=1`; an empty one is the default."""
+    """Read variants as `warps=8,blocks=1;early=0`; an empty one is the default."""
     kinds = {field.name: field.type for field in fields(DecodeVariant)}
     for one in text.split(";"):
         pairs = dict(pair.split("=") for pair in one.split(",") if pair)
@@ -222,9 +227,8 @@ def variants_of(text: str) -> Iterator[DecodeVariant]:
 
 def short(variant: DecodeVariant) -> str:
     """Name a variant in a few letters."""
-    marks = [("box", variant.boxes), ("early", variant.early), ("hint", variant.keep_hint)]
-    shape = f"w{variant.warps}s{variant.stages}b{variant.blocks}f{variant.l2_fetch}"
-    return "+".join([shape, *(name for name, is_on in marks if is_on)])
+    shape = f"w{variant.warps}s{variant.stages}b{variant.blocks}t{variant.together}"
+    return shape + "+early" * variant.early
 
 
 def time_all(
@@ -260,18 +264,24 @@ def time_prefill(
 
 
 def compile_ahead(
-    shapes: Iterable[tuple[int, int]], variants: Sequence[DecodeVariant]
-) -> None:  # fmt: skip
+    shapes: Iterable[tuple[int, PageLayout]], variants: Sequence[DecodeVariant]
+) -> None:
     """Compile all that is wanted into the cache, on all cores: the GPU need not wait for it."""
     arch = architecture(Device(0).capability) if devices() else ""
-    todo = [variant.defines(*shape) for shape in sorted(shapes) for variant in variants]
+    todo = {str(job): job for shape in shapes for job in _jobs(*shape, variants)}
     # A process that has talked to the driver must not fork.
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        list(pool.map(_compile, [(arch, defines) for defines in todo]))
+        list(pool.map(partial(_compile, arch), todo.values()))
 
 
-def _compile(job: tuple[str, dict[str, int | str]]) -> None:
-    compiled(SOURCE, *job)
+def _jobs(group: int, layout: PageLayout, variants: Sequence[DecodeVariant]) -> Iterator[Job]:
+    yield PREFILL_SOURCE, prefill_defines(group, layout)
+    for variant in variants:
+        yield SOURCE, variant.defines(group, layout)
+
+
+def _compile(arch: str, job: Job) -> None:
+    compiled(job[0], arch, job[1])
 
 
 def main() -> int:
@@ -279,7 +289,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare with float64 first")
     parser.add_argument("--shapes", default=SHAPES, help="requests x context, or none")
-    parser.add_argument("--variants", default="", help="as warps=8,blocks=1;boxes=1")
+    parser.add_argument("--variants", default="", help="as warps=8,blocks=1;early=0")
     parser.add_argument("--heads", default="32/8x128", help="query heads/KV heads x head size")
     parser.add_argument("--page", type=int, default=16)
     parser.add_argument("--layers", type=int, default=1)
@@ -297,9 +307,13 @@ def main() -> int:
     kv_heads, _, dim = rest.partition("x")
     wanted = list(cases())[: given.few] if given.check else []
     shape = PageLayout(given.page, int(kv_heads), int(dim))
-    compile_ahead({(case.heads // case.layout.kv_heads, case.layout.head_dim) for case in wanted}
-                  | {(int(heads) // shape.kv_heads, shape.head_dim)}, variants)  # fmt: skip
-    with Context(0) as context:
+    ahead = [(case.heads // case.layout.kv_heads, case.layout) for case in wanted]
+    compile_ahead([*ahead, (int(heads) // shape.kv_heads, shape)], variants)
+    slow = place_of(place) if place else None
+    with ExitStack() as held:
+        if slow is not None and slow.kind == "device":
+            held.enter_context(Context(slow.number))  # its memory is there once it has one
+        context = held.enter_context(Context(0))
         device = context.device
         print(f"{device.name}, {device.multiprocessors} multiprocessors, L2 {device.l2_bytes:,}")
         if given.check:
@@ -310,7 +324,6 @@ def main() -> int:
         if given.shapes == "none":
             return 0
         shapes = [Shape(*map(int, text.split("x"))) for text in given.shapes.split(",")]
-        slow = place_of(place) if place else None
         chunk_bytes = given.chunk_mib << 20
         trial = Trial(
             context, int(given.pool_gib * 2**30), chunk_bytes, slow, SLOW_BYTES, given.least

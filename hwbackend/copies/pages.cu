@@ -11,6 +11,10 @@ struct Pages {
     int pages;
 };
 
+#ifdef ARGUMENT_BYTES
+static_assert(sizeof(Pages) == ARGUMENT_BYTES, "pages.py counts other arguments");
+#endif
+
 __device__ __forceinline__ uint4 load_once(const uint4* from) {
     uint4 r;
     asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"

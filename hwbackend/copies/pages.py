@@ -30,6 +30,9 @@ class _Pages(ctypes.Structure):
     )
 
 
+DEFINES: Final = {"ARGUMENT_BYTES": ctypes.sizeof(_Pages)}
+
+
 class PageCopies:
     """Copies of pages of one size between addresses. Holds a module until `close`.
 
@@ -46,7 +49,7 @@ class PageCopies:
             raise ValueError(f"pages of {page_bytes:,} bytes: copies move multiples of 16")
         self.page_bytes = page_bytes
         context.make_current()
-        code = compiled(SOURCE, architecture(context.device.capability)).code
+        code = compiled(SOURCE, architecture(context.device.capability), DEFINES).code
         self._all_blocks = context.device.multiprocessors * _BLOCKS_A_MULTIPROCESSOR
         self._module = Module(code)
         try:
@@ -98,8 +101,9 @@ class PageCopies:
         for first in range(0, len(sources), PAGES_A_LAUNCH):
             some = slice(first, first + PAGES_A_LAUNCH)
             given = _Pages(words=self.page_bytes // _WORD_BYTES, pages=len(sources[some]))
-            given.source[: given.pages] = sources[some].tolist()
-            given.target[: given.pages] = targets[some].tolist()
+            for into, addresses in ((given.source, sources[some]), (given.target, targets[some])):
+                whole = np.ascontiguousarray(addresses, np.int64)
+                ctypes.memmove(into, whole.ctypes.data, whole.nbytes)
             self._kernel.launch(grid, (_THREADS, 1, 1), stream, [given])
             launches += 1
         return launches
