@@ -47,10 +47,8 @@ def gpu_carriers(
         InputError: there is no GPU for it, too little memory, or the driver fails.
     """
     if maker is None:
-        from vsim.hwbackend.replay.model_work import ModelWorkMaker
-
-        maker = ModelWorkMaker(source)
-    _refuse(source)
+        maker = _maker(source)
+    _refuse(source, options)
     found = gpus_here()
     state = source.live.state() if source.live is not None else None
     slots = source.plan.slots
@@ -77,6 +75,16 @@ def gpu_carriers(
         refuse("GPU", str(error))
 
 
+def _maker(source: Source) -> WorkMaker:
+    if source.selected is not None:
+        from vsim.hwbackend.replay.selected_work import SelectedWorkMaker
+
+        return SelectedWorkMaker(source, source.selected)
+    from vsim.hwbackend.replay.model_work import ModelWorkMaker
+
+    return ModelWorkMaker(source)
+
+
 def gpus_here() -> tuple[Device, ...]:
     """The GPUs of this computer. Raises InputError where there is none, or the driver fails."""
     try:
@@ -99,14 +107,17 @@ def closing(close: Callable[[], object]) -> Callable[..., None]:
     return ended
 
 
-def _refuse(source: Source) -> None:
+def _refuse(source: Source, options: ReplayOptions) -> None:
     """Refuse by name what these kernels can't replay."""
     if not source.plan.has_batches:
         refuse(
             source.file,
-            "does not say which request reads which pages; a GPU replays requests, and logs of "
-            "them with output.operations: all",
+            "does not say which request reads which pages: name the scenario that it was made of, "
+            "or a log of requests with output.operations: all",
         )
+    if source.selected is not None and (source.movement == "mapped" or options.verify):
+        what = "--verify" if options.verify else "engine.movement: mapped"
+        refuse("GPU", f"{what} is for pages of requests; remove it for recorded attention")
     if source.gpus > 1:
         message = f"the model is spread over {source.gpus} GPUs; a replay computes on one"
         refuse("GPU", f"{message}: write parallel: {{tensor: 1}}")

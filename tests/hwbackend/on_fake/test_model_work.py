@@ -3,26 +3,37 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.hwbackend.fake.control import Fake
 
 from vsim.hwbackend.attention.layout import PageLayout
+from vsim.hwbackend.compiling.compiler import compiled
+from vsim.hwbackend.compiling.cubin import Cubin
 from vsim.hwbackend.cuda.context import Context
 from vsim.hwbackend.cuda.device import devices
 from vsim.hwbackend.cuda.graphs import capture
 from vsim.hwbackend.cuda.places import place_of
 from vsim.hwbackend.cuda.streams import Stream
+from vsim.hwbackend.dense.memory import Memory
 from vsim.hwbackend.dense.model_step import StepLimits
 from vsim.hwbackend.dense.shape import DenseShape
 from vsim.hwbackend.dense.small_kernels import KvTarget
 from vsim.hwbackend.memory.slots import TierSlots
-from vsim.hwbackend.replay import model_work
+from vsim.hwbackend.replay import model_work, selected_work
+from vsim.hwbackend.replay.gpu import gpu_carriers
 from vsim.hwbackend.replay.model_work import ModelWork, decodes_first
+from vsim.hwbackend.replay.options import ReplayOptions
+from vsim.hwbackend.replay.replaying import replay
 from vsim.hwbackend.replay.rooms import PagedRoom
+from vsim.hwbackend.replay.selected_work import by_layer
+from vsim.hwbackend.replay.source import Source, read_source
 from vsim.hwbackend.replay.step_limits import Limits
 from vsim.sim.engine.backend import StepBatch
+from vsim.traces.faults import InputError
 
 SHAPE = DenseShape("tiny", layers=2, hidden=256, heads=4, kv_heads=2, head_dim=64, ffn_hidden=512,
                    vocabulary=1000)  # fmt: skip
@@ -30,26 +41,34 @@ LAYOUT = PageLayout(16, 2, 64, 2)
 
 
 COMPILE = """
-from vsim.hwbackend.attention import decode, prefill
+import sys
 from vsim.hwbackend.compiling.compiler import compiled
-compiled(decode.SOURCE, "sm_90a", decode.DecodeVariant().defines(2, 64))
-compiled(prefill.SOURCE, "sm_90a", {"GROUP": 2, "HEAD_DIM": 64})
+compiled(*eval(sys.argv[1]))
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _kernels() -> None:
-    """Compile them where no driver is loaded: NVRTC looks for one, and takes none for the fake."""
-    outside = {
-        k: v for k, v in os.environ.items() if k not in ("LD_LIBRARY_PATH", "VSIM_FAKE_DRIVER")
-    }
-    subprocess.run([sys.executable, "-c", COMPILE], env=outside, check=True)
+@pytest.fixture(autouse=True)
+def _kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compile where no driver is loaded: NVRTC looks for one, and does not take the fake."""
+    done: set[str] = set()
+    outside = {k: v for k, v in os.environ.items() if k != "LD_LIBRARY_PATH"}
+
+    def apart(source: Path, arch: str, defines: dict[str, int | str]) -> Cubin:
+        given = repr((str(source), arch, defines))
+        if given not in done:
+            done.add(given)
+            subprocess.run([sys.executable, "-c", COMPILE, given], env=outside, check=True)
+        return compiled(source, arch, defines)
+
+    monkeypatch.setattr("vsim.hwbackend.attention.decode.compiled", apart)
+    monkeypatch.setattr("vsim.hwbackend.attention.prefill.compiled", apart)
 
 
 class Step:
     """In place of the dense parts: keeps what it is told, and calls for attention."""
 
-    layers, queries, attended = 2, 0x1000, 0x2000
+    queries, attended = 0x1000, 0x2000
+    layers = 2
 
     def __init__(self) -> None:
         self.loaded: tuple[np.ndarray, ...] = ()
@@ -71,12 +90,14 @@ class Dense:
 
     def __init__(self, context: Context, shape: DenseShape) -> None:
         Dense.step = Step()
+        Dense.step.layers = shape.layers
+        self.memory = Memory(context)
 
     def __enter__(self) -> "Dense":
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        self.memory.close()
 
     def model_step(self, stream: Stream, limits: StepLimits) -> Step:
         return self.step
@@ -141,3 +162,51 @@ def test_each_new_token_goes_to_its_place_and_attention_reads_the_batch_s_pages(
     finally:
         work.close()
         room.close()
+
+
+def recorded(tmp_path: Path) -> Source:
+    trace = Path(__file__).parents[3] / "traces" / "recorded" / "standard.arrow"
+    settings = ("workload.steps=3", "tiers.0.capacity=24MiB")
+    return read_source(str(trace), ReplayOptions(gpu=True), overrides=settings)
+
+
+def test_recorded_attention_reads_the_pages_that_each_layer_and_head_selected(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every page of the log's attends is read once, by the layer and head that it is of."""
+    monkeypatch.setattr(selected_work, "DenseGpu", Dense)
+    source = recorded(tmp_path)
+    selected, plan = source.selected, source.plan
+    assert selected is not None
+    assert (selected.layers, selected.requests, selected.heads) == (30, 1, 3)
+    with gpu_carriers(source, ReplayOptions(gpu=True)) as carriers:
+        outcome = replay(source, ReplayOptions(gpu=True), carriers)
+    assert outcome.compared == len(plan.operations)
+    names = [launch.name for launch in fake.launches()]
+    assert names.count("paged_decode") == 30 * (plan.steps + 1)  # once more to load the kernels
+    for each in plan.operations:
+        if each.kind != "step":
+            continue
+        batch = each.operation.batch
+        assert batch is not None
+        layers = by_layer(batch, selected)
+        assert len(layers) == 30
+        assert all(layer.requests <= 3 for layer in layers)
+        read = np.concatenate([layer.indices for layer in layers])
+        logged = np.concatenate([part.pages for part in each.reads])
+        assert sorted(read.tolist()) == sorted(logged.tolist())
+
+
+def test_recorded_attention_is_refused_where_it_can_t_be_replayed(
+    fake: Fake, tmp_path: Path
+) -> None:
+    source = recorded(tmp_path)
+    for change, options, why in (
+        ({"movement": "mapped"}, ReplayOptions(gpu=True), "engine.movement: mapped is for pages"),
+        ({}, ReplayOptions(gpu=True, verify=True), "--verify is for pages of requests"),
+    ):
+        with (
+            pytest.raises(InputError, match=why),
+            gpu_carriers(replace(source, **change), options),
+        ):
+            pass
