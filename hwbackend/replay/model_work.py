@@ -12,7 +12,7 @@ from vsim.hwbackend.attention.prefill import PagedPrefill
 from vsim.hwbackend.cuda.context import Context
 from vsim.hwbackend.cuda.streams import Stream
 from vsim.hwbackend.dense.gpu import DenseGpu
-from vsim.hwbackend.dense.model_step import ModelStep, StepLimits
+from vsim.hwbackend.dense.model_step import MOST_TOKENS, ModelStep, StepLimits
 from vsim.hwbackend.dense.routing import Routing
 from vsim.hwbackend.dense.shape import BF16_BYTES, DenseShape
 from vsim.hwbackend.dense.small_kernels import KvTarget
@@ -43,21 +43,26 @@ class ModelWorkMaker:
 
     def bytes(self, limits: Limits) -> int:
         """See WorkMaker."""
-        shape = self._shape
-        weights = shape.layers * shape.layer_bytes + shape.other_bytes
-        width = 3 * shape.hidden + shape.qkv.n + 2 * shape.query_width
-        width += shape.gate_up.n + shape.down.k
-        if shape.routed is not None:
-            width *= shape.routed.per_token
-        rows = BF16_BYTES * (
-            limits.tokens * width + limits.requests * (shape.hidden + shape.head.n)
-        )
-        angles = 4 * (limits.context + 1) * shape.head_dim
-        return weights + rows + angles + _WORKSPACES_BYTES
+        return dense_bytes(self._shape, limits)
 
     def make(self, context: Context, room: PageRoom, limits: Limits) -> "ModelWork":
         """See WorkMaker."""
         return ModelWork(context, room, limits, self._shape, self._layout)
+
+
+def dense_bytes(shape: DenseShape, limits: Limits) -> int:
+    """What weights and buffers of a model's steps take. Raises InputError for too many tokens."""
+    if limits.tokens > MOST_TOKENS:
+        message = f"{limits.tokens:,} tokens in a step; a GPU replays {MOST_TOKENS:,} at most"
+        refuse("GPU", f"{message}: write a smaller engine.token_budget")
+    weights = shape.layers * shape.layer_bytes + shape.other_bytes
+    width = 3 * shape.hidden + shape.qkv.n + 2 * shape.query_width
+    width += shape.gate_up.n + shape.down.k
+    if shape.routed is not None:
+        width *= shape.routed.per_token
+    rows = limits.tokens * width + limits.requests * (shape.hidden + shape.head.n)
+    angles = 4 * (limits.context + 1) * shape.head_dim
+    return weights + BF16_BYTES * rows + angles + _WORKSPACES_BYTES
 
 
 def _page_layout(model: Model, source: Source) -> PageLayout:

@@ -248,3 +248,18 @@ def test_without_a_driver_a_gpu_is_refused_before_anything_is_simulated(
     assert capsys.readouterr().err.splitlines() == [
         "GPU: there is no NVIDIA driver here; run it where there is one, or without --gpu"
     ]
+
+
+@pytest.mark.parametrize("name", ["host", "peer", "mapped"])
+def test_the_scenarios_for_a_gpu_move_pages_and_are_small(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenario = Path(__file__).parents[3] / "scenarios" / "replay" / f"{name}.yaml"
+    assert run(monkeypatch, "replay", str(scenario)) == 0
+    found = printed(capsys)
+    tier = {"host": "host", "peer": "peer", "mapped": "host"}[name]
+    assert f"copy hbm → {tier}" in found
+    assert f"copy {tier} → hbm" in found or f"reads {tier}" in found
+    assert ("mapped · on" in found) == (name == "mapped")
+    steps = int(found.split(" steps, ")[0].split("\n")[-1].replace(",", ""))
+    assert 100 < steps < 3000
