@@ -65,6 +65,9 @@ def register(
         junit: Annotated[
             str | None, typer.Option(metavar="FILE", help="Write the outcome as JUnit XML.")
         ] = None,
+        json: Annotated[
+            str | None, typer.Option(metavar="FILE", help="Write the outcome as JSON.")
+        ] = None,
         pacing: Annotated[
             str,
             typer.Option(
@@ -76,7 +79,7 @@ def register(
         """Predict what servers and GPUs took, and fail where errors leave their tolerance."""
         from vsim.sim.commands.check import run_check
 
-        if not run_check(path, junit=junit, pacing=pacing):
+        if not run_check(path, junit=junit, json=json, pacing=pacing):
             raise typer.Exit(1)
 
     measured = typer.Typer(help="Import runs of real servers.", no_args_is_help=True)

@@ -15,7 +15,7 @@ from vsim.sim.fidelity.classes import (
 )
 from vsim.sim.fidelity.errors import Errors
 from vsim.sim.fidelity.finding import Found
-from vsim.sim.fidelity.gpu.classes import CaseClasses
+from vsim.sim.fidelity.gpu.classes import CaseClasses, load_case_classes
 from vsim.sim.fidelity.gpu.scoring import CasesChecked, score_cases
 from vsim.sim.fidelity.measured import MeasuredRun, MeasuredThroughput
 from vsim.sim.fidelity.prediction import predict, predict_throughput
@@ -131,7 +131,7 @@ Progress = Callable[[str], None]
 def check(
     found: Found,
     classes: Classes,
-    case_classes: CaseClasses,
+    case_classes: CaseClasses | None = None,
     *,
     complete: bool = False,
     pacing: Pacing = "arrivals",
@@ -142,7 +142,7 @@ def check(
     Args:
         found: measured runs.
         classes: classes of runs and their tolerances.
-        case_classes: classes of cases and theirs.
+        case_classes: classes of cases and theirs; left out: those of the repository.
         complete: whether every recording of the repository should be among them.
         pacing: when a turn arrives that waited for the last one's answer, see `predict`.
         progress: is told the name of each run before it is predicted.
@@ -163,9 +163,10 @@ def check(
         score = _class_score(of, runs.get(name, ()), throughputs.get(name, ()), complete)
         if score.runs or score.throughputs or score.missing:
             scores.append(score)
+    known = load_case_classes() if case_classes is None else case_classes
     for recording in found.recordings:
         tell(recording.file)
-    cases = score_cases(found.recordings, case_classes, complete=complete)
+    cases = score_cases(found.recordings, known, complete=complete)
     return Checked(tuple(scores), found.others, cases)
 
 

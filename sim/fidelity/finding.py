@@ -158,7 +158,9 @@ def _read(
             return read_recording(file, origin)
         if kind == "gpu_cases":
             return read_cases(file)
-        return () if kind == "server_steps" else f"an Arrow file of {kind or 'no kind of ours'}"
+        if kind in ("server_steps", "operations"):  # belong to a run, or to a plan of cases
+            return ()
+        return f"an Arrow file of {kind or 'no kind of ours'}"
     if not file.is_parquet and file.head.lstrip()[:1] in (b"{", b"["):
         return "JSON, such as a model's; `vsim import vllm` makes a run of a benchmark's result"
     try:

@@ -191,7 +191,7 @@ def _mapping() -> Iterator[MappingCase]:
         yield MappingCase(name, "burst", tier, mib * _MIB, count, count)
     yield MappingCase("growth by 1 of 60 x 4 MiB, HBM", "growth", "hbm", 4 * _MIB, 60, 1)
     yield MappingCase("growth by 12 of 96 x 2 MiB, HBM", "growth", "hbm", 2 * _MIB, 96, 12)
-    yield MappingCase("growth by 2 of 20 x 128 MiB, HBM", "growth", "hbm", 128 * _MIB, 20, 2)
+    yield MappingCase("growth by 2 of 20 x 96 MiB, HBM", "growth", "hbm", 96 * _MIB, 20, 2)
     yield MappingCase("remap of 1 x 4 MiB, HBM", "remap", "hbm", 4 * _MIB, 1, 1)
     yield MappingCase("remap of 100 x 2 MiB, HBM", "remap", "hbm", 2 * _MIB, 100, 100)
     yield MappingCase("remap of 24 x 64 MiB, HBM", "remap", "hbm", 64 * _MIB, 24, 24)

@@ -60,7 +60,8 @@ def main() -> None:
     classes = load_case_classes()
     folder = recorded_folder("gpu")
     try:
-        recordings = [] if folder is None else find(folder, "recorded").recordings
+        some = folder is not None and any(folder.glob("*.arrow"))
+        recordings = find(folder, "recorded").recordings if folder and some else ()
         print(tightened_cases(score_cases(recordings, classes), classes), end="")
     except InputError as error:
         sys.exit("\n".join(map(str, error.faults)))

@@ -83,7 +83,7 @@ def duration(ns: float) -> str:
     for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
         if ns >= size:
             value = ns / size
-            digits = max(0, 3 - len(str(int(value))))
+            digits = max(0, 4 - len(str(int(value))))
             return f"{value:.{digits}f} {unit}"
     return f"{ns:.0f} ns"
 

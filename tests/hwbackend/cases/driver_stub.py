@@ -4,6 +4,7 @@ It stands in for `cuda.bindings.driver` below `vsim.hwbackend.cuda.calls`. Time 
 event. Work that is captured is checked when its graph is made, like any other.
 """
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +26,9 @@ class StubDriver:
         fails: what a call is to end with instead, by its name and how often it was called before.
     """
 
-    def __init__(self, gpus: int = 2, fails: Callable[[str, int], str | None] | None = None) -> None:
+    def __init__(
+        self, gpus: int = 2, fails: Callable[[str, int], str | None] | None = None
+    ) -> None:
         self.gpus = gpus
         self.log: list[str] = []
         self.copies: list[tuple[int, int, int]] = []
@@ -50,12 +53,12 @@ class StubDriver:
         """Carry out a call."""
         from cuda.bindings import driver
 
-        before = self.log.count(name) if self._fails else 0
+        before = self.log.count(name) if self._fails is not None else 0
         self.log.append(name)
         failure = self._fails(name, before) if self._fails else None
         if failure is not None:
             return (getattr(driver.CUresult, failure),)
-        found = getattr(self, f"_{name}", None)
+        found = getattr(self, "_" + _snake(name.removeprefix("cu")), None)
         made = () if found is None else found(*arguments)
         values = made if isinstance(made, tuple) else (made,)
         return (driver.CUresult.CUDA_SUCCESS, *values)
@@ -82,137 +85,142 @@ class StubDriver:
         at, self._next = self._next, self._next + -(-size // (2 << 20)) * (2 << 20) + (2 << 20)
         return at
 
-    def _cuDeviceGetCount(self) -> int:
+    def _device_get_count(self) -> int:
         return self.gpus
 
-    def _cuDriverGetVersion(self) -> int:
+    def _driver_get_version(self) -> int:
         return 13000
 
-    def _cuDeviceGetName(self, size: int, ordinal: int) -> bytes:
+    def _device_get_name(self, size: int, ordinal: int) -> bytes:
         return b"NVIDIA H200\0"
 
-    def _cuDeviceGetPCIBusId(self, size: int, ordinal: int) -> bytes:
+    def _device_get_pcibus_id(self, size: int, ordinal: int) -> bytes:
         return b"0000:01:00.0\0"
 
-    def _cuDeviceTotalMem(self, ordinal: int) -> int:
+    def _device_total_mem(self, ordinal: int) -> int:
         return 141 << 30
 
-    def _cuDeviceGetAttribute(self, attribute: Any, ordinal: int) -> int:
+    def _device_get_attribute(self, attribute: Any, ordinal: int) -> int:
         return _ATTRIBUTES[attribute.name.removeprefix("CU_DEVICE_ATTRIBUTE_")]
 
-    def _cuDeviceCanAccessPeer(self, reader: int, owner: int) -> int:
+    def _device_can_access_peer(self, reader: int, owner: int) -> int:
         return 1
 
-    def _cuDevicePrimaryCtxRetain(self, ordinal: int) -> int:
+    def _device_primary_ctx_retain(self, ordinal: int) -> int:
         return ordinal + 1
 
-    def _cuMemGetInfo(self) -> tuple[int, int]:
+    def _mem_get_info(self) -> tuple[int, int]:
         return 140 << 30, 141 << 30
 
-    def _cuMemGetAllocationGranularity(self, *_: Any) -> int:
+    def _mem_get_allocation_granularity(self, *_: Any) -> int:
         return 2 << 20
 
-    def _cuMemAlloc(self, size: int) -> int:
+    def _mem_alloc(self, size: int) -> int:
         at = self._room(size)
         self._memory[at] = size
         return at
 
-    def _cuMemFree(self, at: Any) -> None:
+    def _mem_free(self, at: Any) -> None:
         del self._memory[int(at)]
 
-    def _cuMemCreate(self, size: int, *_: Any) -> int:
+    def _mem_create(self, size: int, *_: Any) -> int:
         self._serial += 1
         self._chunks[self._serial] = size
         return self._serial
 
-    def _cuMemRelease(self, handle: int) -> None:
+    def _mem_release(self, handle: int) -> None:
         del self._chunks[handle]
 
-    def _cuMemAddressReserve(self, size: int, *_: Any) -> int:
+    def _mem_address_reserve(self, size: int, *_: Any) -> int:
         at = self._room(size)
         self._reserved[at] = size
         return at
 
-    def _cuMemAddressFree(self, at: Any, size: int) -> None:
+    def _mem_address_free(self, at: Any, size: int) -> None:
         assert self._reserved.pop(int(at)) == size
 
-    def _cuMemMap(self, at: int, size: int, offset: int, handle: int, flags: int) -> None:
+    def _mem_map(self, at: int, size: int, offset: int, handle: int, flags: int) -> None:
         assert self._chunks[handle] == size
         assert at not in self._mapped
         self._mapped[at] = (size, handle)
 
-    def _cuMemSetAccess(self, at: int, size: int, *_: Any) -> None:
+    def _mem_set_access(self, at: int, size: int, *_: Any) -> None:
         end = at + size
         while at < end:
             here = self._mapped[at][0]
             self._memory[at] = here
             at += here
 
-    def _cuMemUnmap(self, at: int, size: int) -> None:
+    def _mem_unmap(self, at: int, size: int) -> None:
         end = at + size
         while at < end:
             here, _ = self._mapped.pop(at)
             del self._memory[at]
             at += here
 
-    def _cuMemcpyAsync(self, target: int, source: int, size: int, stream: Any) -> None:
+    def _memcpy_async(self, target: int, source: int, size: int, stream: Any) -> None:
         for address in (target, source):
             assert address > 1 << 46 or self.reachable(address, size), f"{address:#x} + {size:,}"
         self.copies.append((target, source, size))
 
-    def _cuMemsetD8Async(self, at: int, byte: int, size: int, stream: Any) -> None:
+    def _memset_d8_async(self, at: int, byte: int, size: int, stream: Any) -> None:
         assert self.reachable(at, size)
 
-    def _cuStreamCreate(self, *_: Any) -> int:
+    def _stream_create(self, *_: Any) -> int:
         return self._take()
 
-    def _cuStreamDestroy(self, stream: int) -> None:
+    def _stream_destroy(self, stream: int) -> None:
         self._held.remove(int(stream))
 
-    def _cuStreamEndCapture(self, stream: int) -> int:
+    def _stream_end_capture(self, stream: int) -> int:
         return self._take()
 
-    def _cuGraphDestroy(self, graph: int) -> None:
+    def _graph_destroy(self, graph: int) -> None:
         self._held.remove(graph)
 
-    def _cuGraphInstantiate(self, graph: int, *_: Any) -> int:
+    def _graph_instantiate(self, graph: int, *_: Any) -> int:
         return self._take()
 
-    def _cuGraphExecDestroy(self, graph: int) -> None:
+    def _graph_exec_destroy(self, graph: int) -> None:
         self._held.remove(graph)
 
-    def _cuEventCreate(self, *_: Any) -> int:
+    def _event_create(self, *_: Any) -> int:
         return self._take()
 
-    def _cuEventDestroy(self, event: int) -> None:
+    def _event_destroy(self, event: int) -> None:
         self._held.remove(int(event))
 
-    def _cuEventRecord(self, event: int, stream: Any) -> None:
+    def _event_record(self, event: int, stream: Any) -> None:
         self._now_us += TICK_US
         self._times[int(event)] = self._now_us
 
-    def _cuEventElapsedTime(self, earlier: int, later: int) -> float:
+    def _event_elapsed_time(self, earlier: int, later: int) -> float:
         return 1e-3 * (self._times[int(later)] - self._times[int(earlier)])
 
-    def _cuModuleLoadData(self, code: bytes) -> int:
+    def _module_load_data(self, code: bytes) -> int:
         return self._take()
 
-    def _cuModuleUnload(self, module: int) -> None:
+    def _module_unload(self, module: int) -> None:
         self._held.remove(module)
 
-    def _cuModuleGetFunction(self, module: int, name: bytes) -> int:
+    def _module_get_function(self, module: int, name: bytes) -> int:
         return 1
 
-    def _cuFuncGetAttribute(self, *_: Any) -> int:
+    def _func_get_attribute(self, *_: Any) -> int:
         return 64
 
-    def _cuOccupancyMaxActiveBlocksPerMultiprocessor(self, *_: Any) -> int:  # noqa: N802
+    def _occupancy_max_active_blocks_per_multiprocessor(self, *_: Any) -> int:
         return 2
 
-    def _cuLaunchKernel(self, *_: Any) -> None:
+    def _launch_kernel(self, *_: Any) -> None:
         self.launches += 1
 
-    _cuLaunchKernelEx = _cuLaunchKernel
+    _launch_kernel_ex = _launch_kernel
+
+
+def _snake(name: str) -> str:
+    """MemAlloc as mem_alloc."""
+    return re.sub("(?<=[a-z0-9])[A-Z]", lambda found: "_" + found[0], name).lower()
 
 
 def stand_in(monkeypatch: Any, driver: StubDriver) -> StubDriver:
