@@ -121,24 +121,27 @@ def fit_attends(samples: GpuSamples) -> tuple[FormScore, ...]:
 
 
 def fit_copies(rows: Sequence[Sampled]) -> CopyFit | None:
-    """Fit a route's copies: least squares of relative errors, no number below zero.
+    """Fit a route's copies. None where fewer than three points were measured.
 
-    None where fewer than three points were measured.
+    The bandwidth is that of the piece that is largest, less what the smallest takes alone; what
+    comes once and what each piece takes then follow by least squares of relative errors.
     """
     if len(rows) < 3:
         return None
     count = np.array([row.point["count"] for row in rows], dtype=np.float64)
     size = np.array([row.point["bytes"] for row in rows], dtype=np.float64)
     taken = np.array([row.median for row in rows])
-    columns = np.stack([np.ones(len(rows)), count, count * size], axis=1) / taken[:, None]
-    scale = columns.max(axis=0)
-    found, _ = nnls(columns / scale, np.ones(len(rows)))
-    first, each, byte = (found / scale).tolist()
-    if byte <= 0:
+    moved = size * count
+    large, small = int(np.lexsort((-count, size))[-1]), int(np.argmin(moved))
+    if moved[large] <= moved[small] or taken[large] <= taken[small]:
         return None
-    errors = np.abs(columns @ np.array([first, each, byte]) - 1)
+    byte = float((taken[large] - taken[small]) / (moved[large] - moved[small]))
+    columns = np.stack([np.ones(len(rows)), count], axis=1) / taken[:, None]
+    left = np.maximum(taken - moved * byte, 0.0) / taken
+    (first, each), _ = nnls(columns, left)
+    errors = np.abs((first + count * each + moved * byte) / taken - 1)
     samples = sum(len(row.samples) for row in rows)
-    return CopyFit(1e6 / byte, first, each, float(errors.max()), len(rows), samples)
+    return CopyFit(1e6 / byte, float(first), float(each), float(errors.max()), len(rows), samples)
 
 
 def fit_vmm(rows: Sequence[Sampled]) -> dict[tuple[str, int, int], VmmFit]:
