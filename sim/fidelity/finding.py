@@ -43,10 +43,20 @@ class Found:
     recordings: tuple[CaseRecording, ...] = ()
 
 
-def recorded_folder(of: str = "servers") -> Path | None:
-    """Return the repository's recordings of servers, or of `gpu`; None in an installed package."""
+def recorded_folder() -> Path | None:
+    """Return the repository's recordings of servers; None in an installed package."""
+    return _folder("servers")
+
+
+def gpu_folder() -> Path | None:
+    """Return the repository's recordings of cases on GPUs; None where there are none."""
+    folder = _folder("gpu")
+    return folder if folder is not None and any(folder.glob("*.arrow")) else None
+
+
+def _folder(name: str) -> Path | None:
     for root in vsim.traces.__path__:
-        folder = Path(root) / "recorded" / of
+        folder = Path(root) / "recorded" / name
         if folder.is_dir():
             return folder
     return None
@@ -66,8 +76,8 @@ def find_all() -> Found:
             "such as traces/recorded/servers of its repository",
         )
     found = find(folder, "recorded")
-    gpu = recorded_folder("gpu")
-    if gpu is not None and any(gpu.glob("*.arrow")):
+    gpu = gpu_folder()
+    if gpu is not None:
         found = replace(found, recordings=find(gpu, "recorded").recordings)
     public = os.environ.get(VARIABLE)
     if not public:
