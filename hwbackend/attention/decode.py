@@ -4,7 +4,7 @@ import ctypes
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from vsim.hwbackend.attention.layout import (
     MOST_HEADS_A_KV_HEAD,
@@ -13,11 +13,12 @@ from vsim.hwbackend.attention.layout import (
     PageLayout,
     UnsupportedAttentionError,
 )
-from vsim.hwbackend.attention.planner import Plan, plan
+from vsim.hwbackend.attention.planner import ITEM_FIELDS, Plan, plan
 from vsim.hwbackend.attention.room import Room
 from vsim.hwbackend.compiling.compiler import architecture, compiled
 from vsim.hwbackend.cuda.buffers import DeviceBuffer, fill
 from vsim.hwbackend.cuda.context import Context
+from vsim.hwbackend.cuda.held import Held, close_after, do_all
 from vsim.hwbackend.cuda.modules import Module
 from vsim.hwbackend.cuda.streams import Stream
 
@@ -53,7 +54,7 @@ class DecodeVariant:
 
     Args:
         warps: of a block; they take an item's slices in turn.
-        stages: slices that a warp holds in shared memory.
+        stages: slices that a warp holds in shared memory, at least 2.
         blocks: of one multiprocessor at once.
         early: whether a launch may begin while the one before it ends; what it reads before that
             is its plan alone.
@@ -92,23 +93,25 @@ class DecodeVariant:
 
 
 def variant_for(group: int, layout: PageLayout, shared_bytes: int) -> DecodeVariant:
-    """Choose a variant that fits a GPU whose blocks may take so much shared memory."""
-    deep = 3 * 128 // layout.head_dim  # so that equally many bytes are on their way
-    for variant in (
-        DecodeVariant(stages=deep),
-        DecodeVariant(stages=deep, blocks=1),
-        DecodeVariant(stages=deep * 2 // 3, blocks=1),
-    ):
+    """Choose a variant that fits a GPU whose blocks may take so much shared memory.
+
+    The first ones are what was fastest on an H200; the others are for smaller ones.
+    """
+    narrow = layout.head_dim == 64
+    best = DecodeVariant(warps=6, stages=4, together=16) if narrow else DecodeVariant(together=11)
+    if group > 4 and not narrow:
+        best = DecodeVariant(warps=8, blocks=1, together=9)
+    for variant in (best, DecodeVariant(blocks=1), DecodeVariant(blocks=1, stages=2)):
         needed = variant.shared_bytes(group, layout.head_dim) + _RESERVED_BYTES
         if variant.blocks * needed <= shared_bytes + _RESERVED_BYTES:
             return variant
     raise UnsupportedAttentionError(
         f"a GPU whose blocks have {shared_bytes:,} bytes of shared memory: the decode kernel takes "
-        f"{needed:,}"
+        f"{needed - _RESERVED_BYTES:,}"
     )
 
 
-class PagedDecode:
+class PagedDecode(Held):
     """Decode attention for one shape of model. Holds memory of the GPU until `close`.
 
     Launches of one object must follow each other on one stream: they share room for partial
@@ -150,8 +153,8 @@ class PagedDecode:
         self._shared_bytes = variant.shared_bytes(self.group, layout.head_dim)
         context.make_current()
         defines = variant.defines(self.group, layout)
-        self._held: list[Module | DeviceBuffer] = []
         self._room = Room()
+        self._held: list[Held] = [self._room]
         self._plan: Plan | None = None
         try:
             module = Module(compiled(SOURCE, architecture(device.capability), defines).code)
@@ -162,28 +165,34 @@ class PagedDecode:
             self._partials = self._take(slots * self.group * layout.head_dim * 4)
             self._weights = self._take(slots * _WEIGHT_BYTES)
             self._arrivals = self._take(slots * _INT_BYTES)
-            with Stream() as stream:
-                fill(self._arrivals.address, 0, self._arrivals.bytes, stream)
-                stream.synchronize()
-        except BaseException:
-            self.close()
+            stream = Stream()
+            self._held.append(stream)
+            fill(self._arrivals.address, 0, self._arrivals.bytes, stream)
+            stream.synchronize()
+            stream.close()
+        except BaseException as error:
+            close_after(error, self.close)
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def plan(self, batch: DecodeBatch) -> Plan:
         """Share a batch out over the blocks that this GPU holds at once."""
         return plan(batch, self.layout, self.blocks)
 
+    def reserve(self, requests: int, indices: int) -> None:
+        """Take room, before the first plan, for all plans of at most so many requests and indices.
+
+        Then captured launches stay right whatever is bound later; larger plans are refused.
+        """
+        items = requests * self.layout.kv_heads + self.blocks
+        self._room.reserve("block_items", (self.blocks + 1) * _INT_BYTES)
+        self._room.reserve("items", items * len(ITEM_FIELDS) * _INT_BYTES)
+        self._room.reserve("indices", indices * _INT_BYTES)
+
     def bind(self, plan: Plan, stream: Stream) -> None:
         """Upload a plan for the launches that follow.
 
-        Captured launches keep their addresses: where room for a larger plan has to be taken, which
-        waits for the GPU, graphs captured before must not be launched again.
+        Captured launches keep their addresses. Where nothing was reserved and a larger plan takes
+        new room, which waits for the stream, graphs captured before must not be launched again.
         """
         if plan.blocks != self.blocks:
             raise ValueError(f"a plan for {plan.blocks} blocks, where launches have {self.blocks}")
@@ -220,9 +229,7 @@ class PagedDecode:
 
     def close(self) -> None:
         """Give everything back."""
-        held, self._held = self._held, []
-        for each in [self._room, *reversed(held)]:
-            each.close()
+        do_all([each.close for each in reversed(self._held)])
 
     def _arguments(self, q: int, out: int, keys: int) -> _Arguments:
         layout = self.layout

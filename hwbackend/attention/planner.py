@@ -108,5 +108,4 @@ def _snapped(
     pair = np.searchsorted(ends, cuts, side="right")
     after, before = cuts - begins[pair], ends[pair] - cuts
     near_begin = (after < SNAP_SLICES) & (after <= before)
-    moved = np.where(near_begin, begins[pair], np.where(before < SNAP_SLICES, ends[pair], cuts))
-    return np.where(ends[pair] - begins[pair] < 2 * SNAP_SLICES, cuts, moved)
+    return np.where(near_begin, begins[pair], np.where(before < SNAP_SLICES, ends[pair], cuts))

@@ -119,19 +119,25 @@ extern "C" __global__ void __launch_bounds__(THREADS, 8 / WARPS) paged_prefill(
         __syncthreads();
         copy_tile(tile + 2);
         const u32 keys = stages + tile % STAGES * 2 * TILE_BYTES, values = keys + TILE_BYTES;
+        // Fragments of the next step are loaded while the products of this one run.
+        u32 b[2][SLICES][4];
+        auto load_keys = [&](int k) {
+            #pragma unroll
+            for (int n = 0; n < SLICES; n++)
+                load_matrices(b[k & 1][n], keys + in_tile(n * SLICE + (lane & 7) + (lane & 16 ? 8 : 0),
+                                                          k * 2 + (lane >> 3 & 1)));
+        };
         float s[2 * SLICES][4];
         #pragma unroll
-        for (int n = 0; n < SLICES; n++) {
-            float* left = s[2 * n];
-            float* right = s[2 * n + 1];
-            left[0] = left[1] = left[2] = left[3] = right[0] = right[1] = right[2] = right[3] = 0.f;
+        for (int n = 0; n < 2 * SLICES; n++) s[n][0] = s[n][1] = s[n][2] = s[n][3] = 0.f;
+        load_keys(0);
+        #pragma unroll
+        for (int k = 0; k < STEPS; k++) {
+            if (k + 1 < STEPS) load_keys(k + 1);
             #pragma unroll
-            for (int k = 0; k < STEPS; k++) {
-                u32 b[4];
-                load_matrices(b, keys + in_tile(n * SLICE + (lane & 7) + (lane & 16 ? 8 : 0),
-                                                k * 2 + (lane >> 3 & 1)));
-                multiply_add(left, q[k], b);
-                multiply_add(right, q[k], b + 2);
+            for (int n = 0; n < SLICES; n++) {
+                multiply_add(s[2 * n], q[k], b[k & 1][n]);
+                multiply_add(s[2 * n + 1], q[k], b[k & 1][n] + 2);
             }
         }
         const int first = tile * TILE;
@@ -172,16 +178,25 @@ extern "C" __global__ void __launch_bounds__(THREADS, 8 / WARPS) paged_prefill(
         }
         #pragma unroll
         for (int i = 0; i < 2 * STEPS; i++) o[i][0] *= c0, o[i][1] *= c0, o[i][2] *= c1, o[i][3] *= c1;
-        #pragma unroll
-        for (int n = 0; n < SLICES; n++) {
+        // Steps of 16 tokens and 64 elements of the output.
+        constexpr int GROUPS = STEPS / 4;
+        auto load_values = [&](int step) {
             #pragma unroll
-            for (int d = 0; d < STEPS; d++) {
-                u32 b[4];
+            for (int i = 0; i < 4; i++)
                 load_matrices_transposed(
-                    b, values + in_tile(n * SLICE + (lane & 15), d * 2 + (lane >> 4))
+                    b[step & 1][i], values + in_tile(step / GROUPS * SLICE + (lane & 15),
+                                                     (step % GROUPS * 4 + i) * 2 + (lane >> 4))
                 );
-                multiply_add(o[2 * d], p[n], b);
-                multiply_add(o[2 * d + 1], p[n], b + 2);
+        };
+        load_values(0);
+        #pragma unroll
+        for (int step = 0; step < SLICES * GROUPS; step++) {
+            if (step + 1 < SLICES * GROUPS) load_values(step + 1);
+            #pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const int d = step % GROUPS * 4 + i;
+                multiply_add(o[2 * d], p[step / GROUPS], b[step & 1][i]);
+                multiply_add(o[2 * d + 1], p[step / GROUPS], b[step & 1][i] + 2);
             }
         }
     }

@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from multiprocessing import get_context
@@ -308,7 +309,11 @@ def main() -> int:
     shape = PageLayout(given.page, int(kv_heads), int(dim))
     ahead = [(case.heads // case.layout.kv_heads, case.layout) for case in wanted]
     compile_ahead([*ahead, (int(heads) // shape.kv_heads, shape)], variants)
-    with Context(0) as context:
+    slow = place_of(place) if place else None
+    with ExitStack() as held:
+        if slow is not None and slow.kind == "device":
+            held.enter_context(Context(slow.number))  # its memory is there once it has one
+        context = held.enter_context(Context(0))
         device = context.device
         print(f"{device.name}, {device.multiprocessors} multiprocessors, L2 {device.l2_bytes:,}")
         if given.check:
@@ -319,7 +324,6 @@ def main() -> int:
         if given.shapes == "none":
             return 0
         shapes = [Shape(*map(int, text.split("x"))) for text in given.shapes.split(",")]
-        slow = place_of(place) if place else None
         chunk_bytes = given.chunk_mib << 20
         trial = Trial(
             context, int(given.pool_gib * 2**30), chunk_bytes, slow, SLOW_BYTES, given.least

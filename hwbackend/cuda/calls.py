@@ -20,7 +20,7 @@ def call(name: str, *arguments: Any, detail: str = "") -> Any:
 
     Raises:
         CudaError: with the call, the code and the detail; OutOfMemory and DeviceLost are kinds.
-        NoDriver: there is no libcuda.
+        NoDriver: there is no libcuda, or no cuda-python.
     """
     code, *values = _outcome(name, arguments)
     if int(code) != 0:
@@ -41,8 +41,10 @@ def is_ready(name: str, *arguments: Any) -> bool:
 
 
 def _outcome(name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    from cuda.bindings import driver  # it takes a tenth of a second, and `vsim --help` needs none
-
+    try:
+        from cuda.bindings import driver  # it takes a tenth of a second; `vsim --help` needs none
+    except ImportError:
+        raise NoDriver("cuda-python is not installed here") from None
     try:
         outcome: tuple[Any, ...] = getattr(driver, name)(*arguments)
     except RuntimeError as error:

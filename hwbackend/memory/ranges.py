@@ -12,6 +12,7 @@ from vsim.hwbackend.cuda.streams import Event
 from vsim.hwbackend.memory.chunks import Chunk
 
 _READ_WRITE: Final = 3  # CU_MEM_ACCESS_FLAGS_PROT_READWRITE
+_NO_CONTEXT: Final = (201, 709)  # CUDA_ERROR_INVALID_CONTEXT, CUDA_ERROR_CONTEXT_IS_DESTROYED
 
 
 class AddressRange(Held):
@@ -121,16 +122,22 @@ class AddressRange(Held):
         try:
             self.map(index, [chunk])
         except BaseException as error:
-            close_after(error, lambda: self.map(index, [old]))
+            close_after(error, lambda: self._put_back(index, old))
             raise
         return old
 
     def close(self) -> list[Chunk]:
-        """Unmap everything and give the addresses back; returns the chunks. Nothing may use it."""
+        """Wait for the current GPU, unmap everything and give the addresses back.
+
+        An exception may have left work behind that reads what goes; another GPU's must have ended.
+
+        Returns:
+            The chunks.
+        """
         chunks = [chunk for chunk in self._mapped if chunk is not None]
         if self._base is not None:
             runs = [partial(self._unmap_run, at, count) for at, count in self._runs()]
-            do_all([*runs, self._unmap_left, self._free_addresses])
+            do_all([_wait_for_work, *runs, self._unmap_left, self._free_addresses])
         return chunks
 
     def _runs(self) -> Iterator[tuple[int, int]]:
@@ -184,6 +191,10 @@ class AddressRange(Held):
                 close_after(error, lambda: do_all(each))
             raise
 
+    def _put_back(self, index: int, old: Chunk) -> None:
+        self._unmap_left()  # the new chunk, if it could not be taken away when it failed
+        self.map(index, [old])
+
     def _unmap_left(self) -> None:
         do_all([partial(self._unmap_one_left, index) for index in sorted(self._left)])
 
@@ -201,3 +212,11 @@ class AddressRange(Held):
         self._mapped[at : at + count] = [None] * count
         while self._end and self._mapped[self._end - 1] is None:
             self._end -= 1
+
+
+def _wait_for_work() -> None:
+    try:
+        call("cuCtxSynchronize")
+    except CudaError as error:
+        if error.code not in _NO_CONTEXT:  # then this thread has started no work
+            raise

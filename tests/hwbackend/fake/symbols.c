@@ -30,3 +30,11 @@ EXPORT CUresult cuGetProcAddress(const char *name, void **function, int version,
 {
     return cuGetProcAddress_v2(name, function, version, flags, NULL);
 }
+
+/* NVRTC asks a driver that is there for tables that are documented nowhere, and can do without. */
+EXPORT CUresult cuGetExportTable(const void **table, const void *uuid)
+{
+    (void)uuid;
+    *table = NULL;
+    return NOT_FOUND;
+}

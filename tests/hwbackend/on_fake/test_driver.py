@@ -4,12 +4,14 @@ import ctypes
 
 import numpy as np
 import pytest
+from cuda.bindings import nvrtc
 from tests.hwbackend.fake.control import Fake
 
 from vsim.hwbackend.cuda.buffers import DeviceBuffer, PinnedBuffer, copy, download, fill, upload
+from vsim.hwbackend.cuda.calls import call
 from vsim.hwbackend.cuda.context import Context
 from vsim.hwbackend.cuda.device import can_access, devices, granularity
-from vsim.hwbackend.cuda.errors import CudaError, DeviceLost, OutOfMemory
+from vsim.hwbackend.cuda.errors import CudaError, DeviceLost, NoDriver, OutOfMemory
 from vsim.hwbackend.cuda.graphs import capture
 from vsim.hwbackend.cuda.modules import Module
 from vsim.hwbackend.cuda.places import device_place, host_place
@@ -157,3 +159,101 @@ def test_work_on_memory_that_is_gone_loses_the_device(fake: Fake, context: Conte
     with pytest.raises(CudaError, match="INVALID_VALUE"):
         fill(buffer.address, 1, 64, stream)
     stream.close()
+
+
+def test_a_driver_that_knows_no_gpu_is_no_driver(fake: Fake) -> None:
+    fake.fail("cuInit", code=100)
+    with pytest.raises(NoDriver, match="knows of no GPU; run it where there is one"):
+        devices()
+
+
+def test_what_was_current_before_a_context_is_current_after_it(fake: Fake) -> None:
+    with Context(0) as first:
+        with Context(1) as second, Context(0):
+            assert int(call("cuCtxGetCurrent")) == int(first.handle)
+            second.make_current()
+        assert int(call("cuCtxGetCurrent")) == int(first.handle)
+        first.synchronize()
+    assert int(call("cuCtxGetCurrent")) == 0
+
+
+def test_peer_access_that_somebody_else_has_enabled_is_fine(fake: Fake) -> None:
+    with Context(0) as first, Context(1) as second:
+        first.enable_peer(second)
+        first.enable_peer(second)
+
+
+def test_a_stream_that_is_captured_by_way_of_an_event_has_to_come_back(
+    fake: Fake, stream: Stream
+) -> None:
+    with Stream() as other, Event() as fork, Event() as join, DeviceBuffer(4) as buffer:
+        with capture(stream) as graph:
+            fork.record(stream)
+            other.wait(fork)
+            fill(buffer.address, 4, 4, other)
+            join.record(other)
+            stream.wait(join)
+        graph.launch(stream)
+        assert (download(np.zeros(4, np.uint8), buffer.address, stream) == 4).all()
+        graph.close()
+
+        def forget_to_join() -> None:
+            with capture(stream):
+                fork.record(stream)
+                other.wait(fork)
+                fill(buffer.address, 5, 4, other)
+
+        with pytest.raises(CudaError, match="STREAM_CAPTURE_UNJOINED"):
+            forget_to_join()
+        stream.synchronize()
+        other.synchronize()
+
+
+def test_an_error_of_a_block_comes_out_even_if_closing_fails_too(fake: Fake) -> None:
+    with Context(0):
+        buffer = DeviceBuffer(64)
+
+        def work() -> None:
+            with buffer:
+                fake.fail("cuMemFree")
+                raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError) as caught:
+            work()
+        second = "and then cuMemFree of 64 bytes failed: CUDA_ERROR_UNKNOWN (999)"
+        assert caught.value.__notes__ == [second]
+        buffer.close()
+        buffer.close()
+
+
+def test_what_is_compiled_beside_it_is_loaded_with_what_its_code_says(
+    fake: Fake, stream: Stream
+) -> None:
+    source = b"""
+    extern "C" __global__ void scale(float* at, int n, unsigned long long by) {
+        __shared__ float part[64];
+        part[threadIdx.x] = at[n];
+        __syncthreads();
+        at[n] = part[n & 63] * by;
+    }
+    struct Many { long long values[5]; };
+    extern "C" __global__ void pick(const __grid_constant__ Many many, int* at) {
+        *at = many.values[2];
+    }"""
+    code, program = nvrtc.nvrtcCreateProgram(source, b"scale.cu", 0, [], [])
+    assert int(code) == 0
+    assert int(nvrtc.nvrtcCompileProgram(program, 1, [b"-arch=sm_90a"])[0]) == 0
+    cubin = b" " * nvrtc.nvrtcGetCUBINSize(program)[1]
+    nvrtc.nvrtcGetCUBIN(program, cubin)
+    nvrtc.nvrtcDestroyProgram(program)
+    with Module(cubin) as module:
+        scale, pick = module.kernel("scale"), module.kernel("pick")
+        assert 0 < scale.registers < 64
+        assert scale.shared_bytes >= 256
+        values = [ctypes.c_uint64(16), ctypes.c_int(7), ctypes.c_uint64(9)]
+        scale.launch((1, 1, 1), (64, 1, 1), stream, values)
+        pick.launch((1, 1, 1), (1, 1, 1), stream, [(ctypes.c_int64 * 5)(1, 2, 3), values[0]])
+        stream.synchronize()
+        first, second = fake.launches()
+        assert first.arguments == tuple(bytes(value) for value in values)
+        assert [len(argument) for argument in second.arguments] == [40, 8]
