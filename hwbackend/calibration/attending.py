@@ -153,7 +153,7 @@ def _tiers(bench: Bench, load: Decodes, place: str, most: int) -> Slots:
 
 def _fill(bench: Bench, target: int, size: int) -> None:
     """Fill memory with what was drawn in HBM."""
-    done, most = 0, 256 * MIB
+    done, most = 0, min(256 * MIB, bench.most(HBM))
     source = bench.memory(HBM, most)
     while done < size:
         more = min(most, size - done)

@@ -1,6 +1,8 @@
 """Bench: the GPUs, streams and memory that a calibration measures with."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack
+from types import MappingProxyType
 from typing import Final, Self
 
 import numpy as np
@@ -13,10 +15,11 @@ from vsim.hwbackend.measuring.samples import Work
 
 HBM, PEER, HOST, SPARE = "hbm", "peer", "host", "spare"
 """Places of memory; `spare` is more of HBM, for copies within it."""
-MOST_BYTES: Final = {HBM: 2**33, SPARE: 2**30, PEER: 2**30, HOST: 2**29}
-"""What is taken of each, and of a GPU no more than an eighth."""
+MOST_BYTES: Final = MappingProxyType({HBM: 2**33, SPARE: 2**30, PEER: 2**30, HOST: 2**29})
+"""What is taken of each."""
 _DRAWN_BYTES: Final = 32 * 2**20
 _COVER_BYTES: Final = 256 * 2**20
+_COVER_COPIES: Final = 3
 _SEED: Final = 20261127
 
 
@@ -28,9 +31,13 @@ class Bench:
     """What measurements share. It holds GPUs and memory until `close`.
 
     Memory holds bf16 numbers drawn from N(0, 1): zeros would be faster than data is.
+
+    Args:
+        most_bytes: what is taken of each place, and of a GPU no more than an eighth.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: Mapping[str, int] = MOST_BYTES) -> None:
+        self._most_bytes = most_bytes
         self._held = ExitStack()
         self._memory: dict[str, DeviceBuffer | PinnedBuffer] = {}
         found = devices()
@@ -70,7 +77,7 @@ class Bench:
         Raises:
             AbsentError: the place does not have as many.
         """
-        most = self._most(place)
+        most = self.most(place)
         if size_bytes > most:
             raise AbsentError(f"{size_bytes:,} bytes of {place}, where there are {most:,}")
         held = self._memory.get(place)
@@ -98,18 +105,20 @@ class Bench:
             held.close()
 
     def cover(self) -> Work:
-        """Work of about a quarter of a millisecond: a copy within HBM."""
-        source, target = self.memory(HBM, _COVER_BYTES), self.memory(SPARE, _COVER_BYTES)
+        """Work of about 0.4 ms, in which the host puts a hundred copies on a stream."""
+        size = min(_COVER_BYTES, self.most(HBM), self.most(SPARE))
+        source, target = self.memory(HBM, size), self.memory(SPARE, size)
 
         def work(stream: Stream) -> None:
-            copy(target, source, _COVER_BYTES, stream)
+            for _ in range(_COVER_COPIES):
+                copy(target, source, size, stream)
 
         return work
 
-    def _most(self, place: str) -> int:
+    def most(self, place: str) -> int:
         """How much of a place is taken at once, so that no address moves while it is used."""
-        least = MOST_BYTES[place]
-        return least if place == HOST else min(least, self.device.total_bytes // 8)
+        most = self._most_bytes[place]
+        return most if place == HOST else min(most, self.device.total_bytes // 8)
 
     def _draw(self, address: int, size_bytes: int) -> None:
         """Fill memory: some of it drawn, the rest copies of that."""

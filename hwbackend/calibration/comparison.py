@@ -10,13 +10,16 @@ import yaml
 import vsim.sim.machine
 from vsim.hwbackend.calibration.fit import Fitted
 from vsim.hwbackend.calibration.machine_file import base_of, scalars
-from vsim.sim.machine.kernel_tables import Curves
+from vsim.sim.inputs.yaml_input import parse_yaml
+from vsim.sim.machine.kernel_tables import Curves, kernel_tables
 from vsim.sim.machine.loading import load_machine
-from vsim.sim.machine.machine import Stack
+from vsim.sim.machine.machine import Machine, Stack
+from vsim.sim.timing.constant_kernels import constant_kernels
 from vsim.sim.timing.experts import ExpertShape
 from vsim.sim.timing.head_shapes import HeadShape
 from vsim.sim.timing.kernels import Kernels, kernels_of
 from vsim.sim.timing.prefill_attention import causal_pairs
+from vsim.sim.timing.table_kernels import TableKernels
 from vsim.traces.gpu_samples import GpuSamples
 
 
@@ -42,7 +45,9 @@ def comparison(
         yield f"{'against ' + kernels.source:<70}{'measured':>12}{'published':>12}{'ratio':>8}"
         for each in found:
             yield from _against_table(kernels, each)
-    yield from _chunks(kernels_of(machine, stacks[0]), samples)
+    own = kernel_tables("samples", {"device": "this GPU", "versions": "vsim"}, found)
+    made = parse_yaml(text, "machine", Machine)
+    yield from _chunks(TableKernels(own, constant_kernels(made)), samples)
 
 
 def _against_scalars(base: str, text: str) -> Iterator[str]:
@@ -112,7 +117,7 @@ def _published_ns(
 
 
 def _chunks(kernels: Kernels, samples: GpuSamples) -> Iterator[str]:
-    """Chunks behind prefixes, which tables do not hold: measured against what is predicted."""
+    """Chunks behind prefixes, which tables do not hold: as measured, and by the new tables."""
     rows = [row for row in samples.of("prefill_attention") if row.point["prefix"]]
     if not rows:
         return

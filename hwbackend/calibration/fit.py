@@ -238,7 +238,9 @@ def _rest(samples: GpuSamples) -> dict[str, Figure]:
         if row.point.get("kernels", 1) in (1, 256) and not (
             row.point.variant == "graph" and row.point["kernels"] != 1
         ):
-            found[f"launch {row.point.variant}"] = _figure(row, row.median, "an empty kernel")
+            found[f"launch {row.point.variant}"] = _figure(
+                row, row.median, "an empty kernel, called from Python"
+            )
     for probe in ("power", "clock"):
         for row in samples.of(probe):
             how = f"looks at the board, {row.point.variant}"

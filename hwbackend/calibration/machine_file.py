@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -36,8 +37,8 @@ def base_of(fitted: Fitted) -> str:
         InputError: the catalogue has no machine of this GPU.
     """
     gpus = fitted.facts.gpus
-    words = gpus[0].name.split()
     name = gpus[0].name
+    words = re.split(r"[^A-Za-z0-9]+", name)
     for count in (len(gpus), 1):
         for word, has, base in BASES:
             if has == count and (word in words or (" " in word and word in name)):
@@ -249,7 +250,8 @@ def _vmm_order(item: tuple[tuple[str, int, int], VmmFit]) -> tuple[int, int, int
 
 def _vmm_row(fitted: Fitted, place: str, chunk: int, chunks: int, made: VmmFit) -> _Part:
     size = f"{chunk >> 30}GiB" if chunk >= 1 << 30 else f"{chunk >> 20}MiB"
-    note = f"{fitted.facts.note}; {made.samples} samples, spread {made.spread:.0%}"
+    note = f"{fitted.facts.note}, called from Python; {made.samples} samples"
+    note += f", spread {made.spread:.0%}"
     row: _Part = {"kind": place, "chunk": size, "chunks": chunks, "source": "measurement"}
     row |= {"note": note}
     return row | {call: _time(us) for call, us in made.us.items()}

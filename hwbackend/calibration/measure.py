@@ -3,11 +3,12 @@
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 from vsim.hwbackend.calibration.attending import measure_decodes, measure_mixes
-from vsim.hwbackend.calibration.bench import AbsentError, Bench
+from vsim.hwbackend.calibration.bench import MOST_BYTES, AbsentError, Bench
 from vsim.hwbackend.calibration.beside import measure_besides
 from vsim.hwbackend.calibration.driver_calls import measure_calls
 from vsim.hwbackend.calibration.launches import measure_latencies, measure_launches
@@ -44,12 +45,15 @@ RUNNERS: Final[dict[str, Runner]] = {
 """Who measures each probe's points."""
 
 
-def measure(plan: Plan, tell: Tell | None = None) -> GpuSamples:
+def measure(
+    plan: Plan, tell: Tell | None = None, most_bytes: Mapping[str, int] = MOST_BYTES
+) -> GpuSamples:
     """Measure a plan. A probe that fails leaves its points out, and the others go on.
 
     Args:
         plan: what to measure.
-        tell: is told what is measured now.
+        tell: is told what was measured.
+        most_bytes: memory that is taken of each place.
 
     Raises:
         NoDriver: there is no GPU.
@@ -57,10 +61,10 @@ def measure(plan: Plan, tell: Tell | None = None) -> GpuSamples:
     facts = read_facts()
     rows: list[Sampled] = []
     left_out: list[str] = []
-    with Bench() as bench:
+    bench = Bench(most_bytes)
+    try:
         for points in _groups(plan):
-            began = time.monotonic()
-            count = len(rows)
+            began, count = time.monotonic(), len(rows)
             why = _measured(bench, points, plan, rows)
             about = f"{points[0].probe} {points[0].variant.split()[0]}"
             if why is not None:
@@ -71,7 +75,15 @@ def measure(plan: Plan, tell: Tell | None = None) -> GpuSamples:
             if why is not None and why.startswith(_LOST):
                 left_out.append("all after it: the GPU is lost to this process")
                 break
+    finally:
+        _close(bench)
     return GpuSamples(facts.as_json(), tuple(rows), tuple(left_out))
+
+
+def _close(bench: Bench) -> None:
+    """Give everything back; of a lost GPU nothing can be, and what was measured is worth more."""
+    with suppress(DeviceLost):
+        bench.close()
 
 
 FAILED: Final = "failed: "

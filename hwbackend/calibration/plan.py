@@ -75,7 +75,7 @@ def full_plan() -> Plan:
         *_products((1, 16, 64, 256, 1024, 4096)),
         *_experts((1, 16, 64, 256, 1024, 4096)),
     ]
-    return Plan(tuple(points), 9, 1.0)
+    return Plan(tuple(points), 9, 1.5)
 
 
 def quick_plan() -> Plan:
@@ -84,7 +84,7 @@ def quick_plan() -> Plan:
         *_power(),
         *_launches(),
         *(each for each in _vmm() if each["chunk"] * each["chunks"] <= 64 * MIB),
-        *_reads((256 * MIB,), (1,)),
+        *_reads((256 * MIB, 2 * GIB), (1,)),
         *_copies((64 * KIB, 4 * MIB, 256 * MIB), (16,), (64 * KIB, 1 * MIB)),
         *_decodes((LLAMA_3_1_8B,), (1, 16, 64), (2048, 8192)),
         *_prefills((LLAMA_3_1_8B,), (1,), (512, 2048), (8192,)),
