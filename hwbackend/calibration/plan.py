@@ -58,11 +58,11 @@ def full_plan() -> Plan:
         *_launches(),
         *_vmm(),
         *_reads((16 * MIB, 256 * MIB, 2 * GIB), (1, 2, 4)),
-        *_copies(sizes, (16, 64), sizes[:4]),
+        *_copies(sizes, (16, 64, 256), sizes[:4]),
         *_decodes(
             (LLAMA_3_1_8B, LLAMA_2_70B, LLAMA_2_7B, SMOLLM2_135M),
-            (1, 4, 16, 64, 256),
-            (512, 2048, 8192, 32768, 131072),
+            (1, 2, 4, 8, 16, 32, 64, 128, 256),
+            (128, 512, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 524288),
         ),
         *_prefills(
             (LLAMA_3_1_8B, LLAMA_2_70B, LLAMA_2_7B, SMOLLM2_135M),
@@ -141,6 +141,8 @@ def _copies(sizes: Sequence[int], counts: Sequence[int], batched: Sequence[int])
         for size in sizes:
             yield point("copy", f"{route} engine", bytes=size, count=1)
         for size, count in product(batched, counts):
+            if size * count > 256 * MIB:
+                continue
             yield point("copy", f"{route} engine", bytes=size, count=count)
             yield point("copy", f"{route} kernel", bytes=size, count=count)
     for route in BOTH_WAYS:
