@@ -23,7 +23,9 @@ from vsim.traces.trace_file import TraceFile, open_trace
 VARIABLE: Final = "VSIM_REAL_RUNS"
 _SHOWN: Final = 8  # column names in a reason
 _LONGEST_NAME: Final = 30
-_NO_RUNS: Final = (".md", ".txt", ".py", ".png")
+_NO_RUNS: Final = (".md", ".txt", ".py", ".png", ".yaml")
+_BESIDE: Final = ("server_steps", "operations", "gpu_samples", "kernel_tables")
+"""Kinds that belong to a run, to a plan of cases, or to a machine file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,7 @@ def _read(
             return read_recording(file, origin)
         if kind == "gpu_cases":
             return read_cases(file)
-        if kind in ("server_steps", "operations"):  # belong to a run, or to a plan of cases
+        if kind in _BESIDE:
             return ()
         return f"an Arrow file of {kind or 'no kind of ours'}"
     if not file.is_parquet and file.head.lstrip()[:1] in (b"{", b"["):
