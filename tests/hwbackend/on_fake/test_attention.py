@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tests.hwbackend.attention.emulated import Emulated
 from tests.hwbackend.fake.control import UNKNOWN, Fake
 
+from vsim.hwbackend.attention import trial
 from vsim.hwbackend.attention.checking import DecodeCase, error_of
 from vsim.hwbackend.attention.decode import DecodeVariant, PagedDecode, _Arguments
 from vsim.hwbackend.attention.layout import DecodeBatch, PageLayout, UnsupportedAttentionError
@@ -163,3 +164,12 @@ def test_misuse_is_refused_before_anything_is_launched(
     with pytest.raises(UnsupportedAttentionError, match="slots of 64 bytes: they must hold a page"):
         PagedDecode(context, LLAMA, 32, slot_bytes=64)
     assert fake.launches() == []
+
+
+def test_the_trial_comes_to_its_end(fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
+    words = "--shapes 2x64 --pool-gib 0.0625 --chunk-mib 2 --prefill 16x64 --slow host:0=0.5"
+    assert trial.main(words.split()) == 0
+    assert trial.main(["--check", "--few", "1", "--shapes", "none"]) == 1  # no kernel has run
+    out = capsys.readouterr().out
+    assert "a plain kernel" in out
+    assert "off by inf" in out
