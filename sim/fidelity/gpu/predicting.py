@@ -288,7 +288,8 @@ class _Ways:
 
     def attend(self, bytes_per_s: float) -> Flow:
         """An attend over HBM: no faster than alone, with its weight against copies."""
-        weight = self.by.machine.attend.copy_weight.value
+        attend = self.by.machine.attend
+        weight = (attend.hbm_weight or attend.copy_weight).value
         return Flow(self._taken(len(self.tiers) ** 2), weight, bytes_per_s)
 
     def copy(self, copy: CopyCase | LoopCopy, bytes_per_s: float) -> Flow:
