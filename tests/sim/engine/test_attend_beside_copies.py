@@ -123,8 +123,10 @@ def test_the_weight_of_hbm_is_that_of_a_steps_read_of_it_alone() -> None:
 
 
 def test_a_copy_whose_bytes_cost_hbm_five_times_slows_a_step_as_much() -> None:
-    row = {"origin": "host", "target": "hbm", "way": "engine", "bandwidth": "10GB/s",
-           "first": 0, "each": 0, "hbm_cost": 5.0, "source": "assumption", "note": "round"}  # fmt: skip
+    row = {
+        "origin": "host", "target": "hbm", "way": "engine", "bandwidth": "10GB/s",
+        "first": 0, "each": 0, "hbm_cost": 5.0, "source": "assumption", "note": "round",
+    }  # fmt: skip
     machine = round_machine(copies=[row])
     # as above, but for 5 times its 10 of HBM's 1,000 GB/s
     found = ends(server(machine), Copy(10**6), step=Step(hbm=10**9))
