@@ -148,18 +148,26 @@ def _elements(table: pa.Table, column: Column, file: str) -> Iterator[Fault]:
     elif column.minimum is not None:
         numbers = elements(flat)
         low = numbers < column.minimum
-        if not low.any():
-            return
-        bad = _row_of(offsets, low)
-        yield from _rows(
-            file,
-            column.name,
-            bad,
-            lambda row: (
-                f"holds {numbers[offsets[row] : offsets[row + 1]].min()}; "
-                f"write {column.minimum} or more"
-            ),
-        )
+        if low.any():
+            yield from _rows(
+                file,
+                column.name,
+                _row_of(offsets, low),
+                lambda row: (
+                    f"holds {numbers[offsets[row] : offsets[row + 1]].min()}; "
+                    f"write {column.minimum} or more"
+                ),
+            )
+        if column.maximum is not None and (high := numbers > column.maximum).any():
+            yield from _rows(
+                file,
+                column.name,
+                _row_of(offsets, high),
+                lambda row: (
+                    f"holds {numbers[offsets[row] : offsets[row + 1]].max()}; "
+                    f"write at most {column.maximum}"
+                ),
+            )
 
 
 def _falls(numbers: NDArray[np.int64], *, strictly: bool) -> Mask:

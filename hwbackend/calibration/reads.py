@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from vsim.hwbackend.probes.memory import MemoryProbe
-
 from vsim.hwbackend.calibration.bench import HBM, PEER, SPARE, Bench
 from vsim.hwbackend.calibration.plan import Plan
 from vsim.hwbackend.cuda.streams import Stream
 from vsim.hwbackend.measuring.samples import Work, copies_beyond, rotating, samples_us
+from vsim.hwbackend.probes.memory import MemoryProbe
 from vsim.traces.gpu_samples import Point, Sampled
 
 

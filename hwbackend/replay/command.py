@@ -57,8 +57,7 @@ def run_replay(
             gpus_here()
         source = read_source(path, options, overrides=overrides, machine=machine, hbm=hbm)
         tiers = shown_tiers(source.plan.tiers, options.stand_ins)
-        errors = Console(stderr=True, highlight=False)
-        show_needs(slots_needed(source, options), tiers, console=errors)
+        show_needs(slots_needed(source, options), tiers)
         unit = "requests" if options.mode == "live" else "steps"
         with carriers_for(source, options) as carriers, _progress(unit) as progress:
             outcome = replay(source, options, carriers, progress)

@@ -1,12 +1,10 @@
 """CudaCarrier: copies on copy streams and steps as graphs, timed by events."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
+from vsim.hwbackend.copies.pages import runs
 from vsim.hwbackend.cuda.buffers import copy
 from vsim.hwbackend.cuda.context import Context
 from vsim.hwbackend.cuda.errors import CudaError
@@ -17,8 +15,6 @@ from vsim.hwbackend.replay.contents import Contents
 from vsim.hwbackend.replay.rooms import PageRoom
 from vsim.hwbackend.replay.step_work import StepWork
 from vsim.sim.engine.backend import Operation
-
-Int64s = NDArray[np.int64]
 
 
 class _UnderWay:
@@ -119,8 +115,9 @@ class CudaCarrier:
         with ExitStack() as undo:
             began, ended = (undo.enter_context(Event(timing=True)) for _ in range(2))
             began.record(self._marks)  # nothing else is there, so that it passes at once
-            for source, target, count in runs(sources, targets, self._room.slot_bytes):
-                copy(target, source, count * self._room.slot_bytes, stream)
+            size = self._room.slot_bytes
+            for at, pages in runs(sources, targets, size):
+                copy(int(targets[at]), int(sources[at]), pages * size, stream)
             ended.record(stream)
             undo.pop_all()
         return _UnderWay(began, ended, lambda: self._copied(operation))
@@ -151,12 +148,3 @@ class CudaCarrier:
     def _stepped(self, operation: Operation) -> None:
         if self._contents is not None:
             self._contents.stepped(operation, self._room, self._compute)
-
-
-def runs(sources: Int64s, targets: Int64s, page_bytes: int) -> Iterator[tuple[int, int, int]]:
-    """Pages that lie side by side on both sides, as (source, target, pages): one copy each."""
-    together = (np.diff(sources) == page_bytes) & (np.diff(targets) == page_bytes)
-    first = np.flatnonzero(np.concatenate([[True], ~together]))
-    counts = np.diff(np.append(first, len(sources)))
-    for at, count in zip(first.tolist(), counts.tolist(), strict=True):
-        yield int(sources[at]), int(targets[at]), count

@@ -52,7 +52,7 @@ def class_of(planned: Planned, tiers: Sequence[str], page_bytes: int) -> str:
     below = sorted({tiers[read.tier] for read in planned.reads if read.tier > 0})
     where = f", reads {' and '.join(below)}" if below else ""
     batch = operation.batch
-    if batch is None:
+    if batch is None or planned.compute_bytes < 0:  # recorded attention
         return f"step{where}"
     requests = "request" if len(batch) == 1 else "requests"
     chunks = int(batch.new_tokens[batch.new_tokens > 1].sum())

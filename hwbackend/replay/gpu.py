@@ -5,12 +5,14 @@ from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any
 
-from vsim.hwbackend.cuda.calls import call
 from vsim.hwbackend.cuda.context import Context
 from vsim.hwbackend.cuda.device import Device, devices, granularity
 from vsim.hwbackend.cuda.errors import CudaError
+from vsim.hwbackend.cuda.held import close_after
 from vsim.hwbackend.cuda.places import Place
 from vsim.hwbackend.cuda.streams import Stream
+from vsim.hwbackend.measuring.board import Board
+from vsim.hwbackend.measuring.facts import bus_id, read_facts
 from vsim.hwbackend.memory.slots import TierSlots, bytes_needed
 from vsim.hwbackend.replay.clocked_backend import ClockedBackend
 from vsim.hwbackend.replay.contents import Contents
@@ -45,10 +47,8 @@ def gpu_carriers(
         InputError: there is no GPU for it, too little memory, or the driver fails.
     """
     if maker is None:
-        from vsim.hwbackend.replay.model_work import ModelWorkMaker
-
-        maker = ModelWorkMaker(source)
-    _refuse(source)
+        maker = _maker(source)
+    _refuse(source, options)
     found = gpus_here()
     state = source.live.state() if source.live is not None else None
     slots = source.plan.slots
@@ -69,9 +69,20 @@ def gpu_carriers(
             held.push(closing(room.close))
             work = maker.make(context, room, limits)
             held.push(closing(work.close))
-            yield _carriers(source, options, context, room, work, state)
+            board = held.enter_context(Board(bus_id(found[0])))
+            yield _carriers(source, options, context, room, work, state, board)
     except CudaError as error:
         refuse("GPU", str(error))
+
+
+def _maker(source: Source) -> WorkMaker:
+    if source.selected is not None:
+        from vsim.hwbackend.replay.selected_work import SelectedWorkMaker
+
+        return SelectedWorkMaker(source, source.selected)
+    from vsim.hwbackend.replay.model_work import ModelWorkMaker
+
+    return ModelWorkMaker(source)
 
 
 def gpus_here() -> tuple[Device, ...]:
@@ -82,29 +93,31 @@ def gpus_here() -> tuple[Device, ...]:
         refuse("GPU", str(error))
 
 
-def closing(close: Callable[[], None]) -> Callable[..., None]:
+def closing(close: Callable[[], object]) -> Callable[..., None]:
     """Close at the end of a block; an error in that hides none that ended the block."""
 
     def ended(
         kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        try:
+        if error is None:
             close()
-        except CudaError:
-            if error is None:
-                raise
+        else:
+            close_after(error, close)
 
     return ended
 
 
-def _refuse(source: Source) -> None:
+def _refuse(source: Source, options: ReplayOptions) -> None:
     """Refuse by name what these kernels can't replay."""
     if not source.plan.has_batches:
         refuse(
             source.file,
-            "does not say which request reads which pages; a GPU replays requests, and logs of "
-            "them with output.operations: all",
+            "does not say which request reads which pages: name the scenario that it was made of, "
+            "or a log of requests with output.operations: all",
         )
+    if source.selected is not None and (source.movement == "mapped" or options.verify):
+        what = "--verify" if options.verify else "engine.movement: mapped"
+        refuse("GPU", f"{what} is for pages of requests; remove it for recorded attention")
     if source.gpus > 1:
         message = f"the model is spread over {source.gpus} GPUs; a replay computes on one"
         refuse("GPU", f"{message}: write parallel: {{tensor: 1}}")
@@ -159,6 +172,7 @@ def _carriers(
     room: PageRoom,
     work: StepWork,
     state: State | None,
+    board: Board,
 ) -> Carriers:
     backends: list[ClockedBackend] = []
     looked: list[Contents] = []
@@ -180,9 +194,14 @@ def _carriers(
         if looked:
             with Stream() as stream:
                 looked[-1].look_at_all(room, stream)
+        here, load = read_facts(), board.load()
         return {
             "device": context.device.name,
-            "driver": int(call("cuDriverGetVersion")),
+            "date": here.date,
+            "driver": here.driver,
+            "cuda": here.cuda,
+            "sm_mhz": load.sm_mhz,
+            "watts": load.watts,
             "skipped_s": sum(each.skipped_ns for each in backends) / 1e9,
             "host_prepared_s": sum(each.prepared_ns for each in backends) / 1e9,
             "pages_mapped": room.mapped,

@@ -166,6 +166,7 @@ def plan_of(
     page_bytes: int,
     file: str,
     until_ns: int | None = None,
+    columns: Int64s | None = None,
 ) -> Plan:
     """Make a plan of a log in the operations schema.
 
@@ -176,6 +177,8 @@ def plan_of(
         page_bytes: bytes of a page.
         file: what the log is called, for faults.
         until_ns: only operations that had ended so long after the first was submitted.
+        columns: int64[pages], of recorded attention: the layer, request and head that each page
+            belongs to, as one number.
 
     Raises:
         InputError: the log lacks what a step attends to, or names a tier or a kind that can't be
@@ -188,7 +191,8 @@ def plan_of(
     order = {name: i for i, name in enumerate(tiers)}
     _refuse(log, rows, order)
     numbers, slots = _renumbered(log, rows, order)
-    found = [*_copies(log, rows, order, numbers), *_steps(log, rows, order, numbers, page_tokens)]
+    steps = _steps(log, rows, order, numbers, page_tokens, columns)
+    found = [*_copies(log, rows, order, numbers), *steps]
     if not any(each.kind == "step" for each in found):
         within = "" if until_ns is None else " in the window"
         refuse(file, f"holds no step{within}; write output.operations: all, or a longer --window")
@@ -291,6 +295,7 @@ def _steps(
     order: Mapping[str, int],
     numbers: list[tuple[Int64s, int]],
     page_tokens: int,
+    columns: Int64s | None,
 ) -> Iterator[Planned]:
     """One for each step that computes or attends; its rows may stand anywhere in the log."""
     rows_of: dict[int, list[int]] = {}
@@ -316,6 +321,10 @@ def _steps(
         batch = None
         if computes and log.batches and len(log.batches["rows"][computes[0]]):
             batch = _batch(log, computes[0], reads, page_tokens)
+        elif columns is not None:
+            pages = np.concatenate([log.pages[row] for row in attends])
+            slots = np.concatenate([read.pages for read in reads])
+            batch = _selected(columns[pages], pages, slots, page_tokens)
         yield Planned(
             Operation("step", min(own), batch=batch),
             step,
@@ -356,6 +365,26 @@ def _batch(log: _Log, row: int, reads: tuple[TierRead, ...], page_tokens: int) -
         indptr=indptr.astype(np.int32),
         indices=indices,
         last_page_len=(context - (pages - 1) * page_tokens).astype(np.int32),
+    )
+
+
+def _selected(column: Int64s, page: Int64s, slot: Int64s, page_tokens: int) -> StepBatch:
+    """A step of recorded attention: each layer, request and head reads the pages it selected.
+
+    Rows are columns, ascending; those that read no page are left out. A page that is partly filled
+    is read whole.
+    """
+    order = np.lexsort((page, column))
+    rows, counts = np.unique(column, return_counts=True)
+    ones = np.ones(len(rows), np.int64)
+    return StepBatch(
+        rows=rows,
+        new_tokens=ones,
+        context_tokens=counts * page_tokens,
+        samples=np.ones(len(rows), np.bool_),
+        indptr=np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
+        indices=slot[order].astype(np.int32),
+        last_page_len=np.full(len(rows), page_tokens, np.int32),
     )
 
 

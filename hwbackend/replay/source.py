@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,24 @@ class LiveServer:
     state: Callable[[], State]
 
 
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """How pages of recorded attention are numbered: column = (layer · requests + request) · heads
+    + head, where `heads` is 1 if a page holds those of all KV heads.
+
+    Args:
+        layers: of the model.
+        requests: that decode side by side.
+        heads: columns of a layer and request.
+        longest: tokens of the longest context.
+    """
+
+    layers: int
+    requests: int
+    heads: int
+    longest: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Source:
     """What is to be replayed.
@@ -86,6 +104,7 @@ class Source:
         plan: the predicted operations.
         live: what a live replay needs; None where nothing is decided by time.
         server: scenario, machine and model; None for a log.
+        selected: of recorded attention.
         notes: what was left out or assumed, a line each.
     """
 
@@ -102,6 +121,7 @@ class Source:
     live: LiveServer | None
     server: Server | None
     notes: tuple[str, ...]
+    selected: Selected | None = None
 
 
 def read_source(
@@ -249,6 +269,7 @@ def _requests(
 
 def _attention(server: Server, path: str, options: ReplayOptions, notes: list[str]) -> Source:
     """Simulate a run of recorded attention."""
+    from vsim.sim.attention_run.batch import load_batch
     from vsim.sim.attention_run.run import run_attention
 
     if options.mode == "live":
@@ -257,17 +278,28 @@ def _attention(server: Server, path: str, options: ReplayOptions, notes: list[st
     scenario = server.scenario
     result = run_attention(scenario, server.machine, server.model, server.cost, server.base)
     assert result.operations is not None
-    tiers = result.summary["tiers"]
+    batch = load_batch(scenario.workload, server.model, scenario.precision.kv, server.base)
+    reads = batch.reads
+    layer, head = (np.unique(x, return_inverse=True)[1] for x in (reads.layer, reads.kv_head))
+    selected = Selected(
+        layers=int(layer.max()) + 1,
+        requests=len(batch),
+        heads=int(head.max()) + 1,
+        longest=int(batch.prompt_tokens.max()) + batch.steps,
+    )
+    columns = (layer * selected.requests + reads.request) * selected.heads + head
     plan = plan_of(
         result.operations,
         tuple(tier.tier for tier in scenario.tiers),
-        page_tokens=result.summary["engine"]["page_tokens"],
-        page_bytes=tiers[0]["page_bytes"],
+        page_tokens=reads.page_tokens,
+        page_bytes=reads.page_bytes,
         file=path,
         until_ns=options.window_ns,
+        columns=columns.astype(np.int64),
     )
     _note_window(plan, result.operations, options, notes)
-    return _source(server, path, "attention", plan, None, notes)
+    found = _source(server, path, "attention", plan, None, notes)
+    return replace(found, selected=selected)
 
 
 def _source(

@@ -36,6 +36,9 @@ def limits_of(source: Source, options: ReplayOptions) -> Limits:
             tokens = max(tokens, longest * engine.max_running_requests)
         rows = min(engine.max_running_requests, len(requests))
         return Limits(tokens, rows, longest, -(-longest // page_tokens) + 1)
+    if source.selected is not None:
+        n, longest = source.selected.requests, source.selected.longest
+        return Limits(n, n, longest, -(-longest // page_tokens))
     batches = [
         each.operation.batch for each in source.plan.operations if each.operation.batch is not None
     ]

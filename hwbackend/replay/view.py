@@ -1,6 +1,7 @@
 """A replay as it is printed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -14,13 +15,14 @@ from vsim.traces.units import format_bytes
 WIDTH = 110
 
 
-def show_needs(found: Sequence[Need], tiers: Sequence[str], *, console: Console) -> None:
+def show_needs(found: Sequence[Need], tiers: Sequence[str]) -> None:
     """Say what a replay takes on a GPU, before it begins."""
     parts = []
     for need, name in zip(found, tiers, strict=True):
         weights = f" and {_size(need.weight_bytes)} of weights" if need.weight_bytes else ""
         parts.append(f"{name} {_size(need.kv_bytes)} of KV{weights}")
-    console.print("takes on a GPU: " + "; ".join(parts), highlight=False, soft_wrap=True)
+    console = Console(width=WIDTH, highlight=False)
+    console.print("takes on a GPU: " + "; ".join(parts), soft_wrap=True)
 
 
 def show(outcome: Outcome, out: str | None) -> None:
@@ -58,8 +60,24 @@ def show(outcome: Outcome, out: str | None) -> None:
             "Nothing was measured: this checks that a replay carries out what was predicted.",
             soft_wrap=True,
         )
+    if outcome.facts:
+        console.print(_measured(outcome.facts), soft_wrap=True)
     if out is not None:
         console.print(f"Wrote {out}", markup=False, soft_wrap=True)
+
+
+def _measured(facts: Mapping[str, Any]) -> str:
+    """What measured, and what of its time is in no operation."""
+    said = f"{facts['date']}, {facts['device']}, driver {facts['driver']}, CUDA {facts['cuda']}"
+    if facts["sm_mhz"]:
+        said += f", {facts['sm_mhz']:,} MHz and {facts['watts']:.0f} W on the way"
+    said += f"; the host prepared steps for {facts['host_prepared_s']:.3f} s, which do not count"
+    if facts["pages_mapped"]:
+        mapping = f"{facts['pages_mapped']:,} pages came under an address"
+        said += f"; {mapping} in {facts['mapping_s']:.3f} s"
+    if facts["pages_verified"]:
+        said += f"; {facts['pages_verified']:,} times a page was looked at, and none was wrong"
+    return said
 
 
 def _errors(rows: Sequence[ClassErrors]) -> Table:

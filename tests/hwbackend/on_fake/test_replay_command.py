@@ -25,6 +25,7 @@ from vsim.hwbackend.replay.replaying import replay
 from vsim.hwbackend.replay.rooms import PagedRoom, PageRoom
 from vsim.hwbackend.replay.source import Source, read_source
 from vsim.hwbackend.replay.step_limits import Limits
+from vsim.hwbackend.replay.view import show
 from vsim.sim.engine.backend import Operation, StepBatch
 from vsim.traces.faults import InputError
 
@@ -96,6 +97,17 @@ def test_a_live_replay_serves_every_request_on_the_clock(source: Source, fake: F
     assert outcome.log.num_rows > 0
 
 
+def test_what_measured_is_said(
+    source: Source, fake: Fake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(replayed(source, replace(PLAN, verify=True)), None)
+    found = capsys.readouterr().out
+    assert "on Fake H200\n" in found
+    assert "Fake H200, driver unknown, CUDA 13.0; the host prepared steps for" in found
+    assert "times a page was looked at, and none was wrong" in found
+    assert "Nothing was measured" not in found
+
+
 def test_no_more_memory_is_taken_than_was_said(source: Source, fake: Fake) -> None:
     most = 0
 
@@ -111,7 +123,7 @@ def test_no_more_memory_is_taken_than_was_said(source: Source, fake: Fake) -> No
 def test_too_little_memory_is_refused_before_any_is_taken(source: Source, fake: Fake) -> None:
     fake.limit("device:0", 512 << 20)
     assert said(source) == (
-        "GPU: device:0: takes 1.02e+03 MiB, and 512 MiB are free; write a smaller capacity"
+        "GPU: device:0: takes 1 GiB, and 512 MiB are free; write a smaller capacity"
     )
     assert fake.calls_by_name()["cuMemCreate"] == 0
 
