@@ -10,6 +10,7 @@ import numpy as np
 from vsim.hwbackend.cuda.buffers import DeviceBuffer, copy, upload
 from vsim.hwbackend.cuda.context import Context
 from vsim.hwbackend.cuda.device import Device, can_access, devices
+from vsim.hwbackend.cuda.held import Held
 from vsim.hwbackend.cuda.places import Place
 from vsim.hwbackend.cuda.streams import Stream
 from vsim.hwbackend.measuring.samples import Work
@@ -31,7 +32,7 @@ class AbsentError(Exception):
     """Something that a point needs is not on this machine; says what."""
 
 
-class MappedMemory:
+class MappedMemory(Held):
     """Chunks of a place under one range of addresses, as replay has them. Held until `close`.
 
     Args:

@@ -28,7 +28,15 @@ SMOLLM2_135M: Final[Heads] = (9, 3, 64)
 ROUTES: Final = ("hbm-hbm", "host-hbm", "hbm-host", "peer-hbm", "hbm-peer")
 """Where a copy reads and where it writes."""
 BOTH_WAYS: Final = ("host-hbm", "peer-hbm")
-VMM_CALLS: Final = ("reserve", "create", "map", "set_access", "unmap", "release")
+VMM_CALLS: Final = (
+    "reserve",
+    "create",
+    "map",
+    "set_access",
+    "set_access_again",
+    "unmap",
+    "release",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +164,8 @@ def _besides() -> Iterator[Point]:
 
     Of 64 requests of 2,048 tokens. Loads that take turns on a link say how it is shared.
     """
-    shares = {"host-hbm": (0, WHOLE // 16), "peer-hbm": (0, WHOLE // 4), "hbm-peer": (0,)}
+    slow = {"host-hbm": WHOLE // 16, "peer-hbm": WHOLE // 4}
+    shares = {route: (0, slow[route]) if route in slow else (0,) for route in ROUTES[1:]}
     for route, parts in shares.items():
         for share, what in product(parts, ("copy", "attention", "copy alone", "attention alone")):
             yield point("beside", f"{route} {what}", bytes=64 * MIB, share=share)
