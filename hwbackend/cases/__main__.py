@@ -1,7 +1,8 @@
 """Measure the validation cases on this machine: `python -m vsim.hwbackend.cases --out FILE.arrow`.
 
 It needs a GPU, numpy, pyarrow, PyYAML and the CUDA bindings. `vsim check FILE.arrow` then says,
-there or elsewhere, how far predictions are off. Exit codes: 0 done, 1 a case failed, 2 the input is wrong.
+there or elsewhere, how far predictions are off. Exit codes: 0 done, 1 a case failed, 2 the input
+is wrong.
 """
 
 import argparse
