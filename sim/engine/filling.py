@@ -129,6 +129,7 @@ def fill_cost(
         "window_share": cost.window_share,
         "exponent": cost.attend_exponent,
         "attend_weight": machine.attend.copy_weight.value,
+        "hbm_weight": (machine.attend.hbm_weight or machine.attend.copy_weight).value,
         "speed": 1.0,
         "at_tokens": -1.0,
         "at_sampled": -1.0,

@@ -14,9 +14,9 @@ CopyWay = Literal["engine", "kernel"]
 class CopyRow(BaseModel):
     """Copies of pages on one route: n of them, of b bytes, take first + n · (each + b / bandwidth).
 
-    One GPU's, which nothing else slows. Runs read `hbm_cost` of copies by engine alone: their
-    transfers go by the bandwidths and latencies of links. The rest is for replay on a GPU and the
-    cases it is judged by.
+    One GPU's, which nothing else slows. No run reads `bandwidth`, `first` and `each` yet: the
+    engine's transfers go by the bandwidths and latencies of links. They are for replay on a GPU and
+    the cases it is judged by.
     """
 
     model_config = ConfigDict(
