@@ -73,10 +73,11 @@ def vmm_cost_ns(
 ) -> float:
     """Time of one call over `chunks` equal chunks side by side, in nanoseconds.
 
-    The cost a chunk is c(bytes) · r(chunks). c goes through the rows of one chunk, as a power law
-    between them (a straight line in logarithms); below the smallest chunk it stays, above the
-    largest it grows with the bytes. r is what a chunk costs among several against alone, likewise
-    interpolated, and constant beyond the largest number tabulated. A reserve is paid once a range.
+    The cost a chunk is interpolated over its size and over the number of chunks, as a power law
+    between rows (a straight line in logarithms): over the number for each size, constant beyond the
+    largest number tabulated; then over the sizes. Below the smallest size it stays, above the
+    largest it grows with the bytes. A size that has a row for one chunk alone takes the ratio
+    among several to alone of the nearest size that has more. A reserve is paid once a range.
 
     Args:
         rows: a machine's table.
@@ -92,21 +93,41 @@ def vmm_cost_ns(
     alone = {row.chunk: float(row.cost_ns(call)) for row in mine if row.chunks == 1}
     if not alone:
         raise KeyError(kind)
-    cost = _power_law(alone, chunk_bytes)
-    largest = max(alone)
-    if chunk_bytes > largest:
-        cost *= chunk_bytes / largest
     if call == "reserve":
-        return cost
-    several = [row for row in mine if row.chunks > 1 and row.chunk in alone]
-    if several and chunks > 1:
-        nearest = min((row.chunk for row in several), key=lambda b: abs(math.log(b / chunk_bytes)))
-        ratios = {1: 1.0}
-        for row in several:
-            if row.chunk == nearest and alone[nearest] > 0:
-                ratios[row.chunks] = row.cost_ns(call) / alone[nearest]
-        cost *= _power_law(ratios, chunks)
-    return cost * chunks
+        return _grown(alone, alone, chunk_bytes)
+    several = {
+        size: {row.chunks: float(row.cost_ns(call)) for row in mine if row.chunk == size}
+        for size in alone
+        if any(row.chunk == size and row.chunks > 1 for row in mine) and alone[size] > 0
+    }
+    if chunks == 1 or not several:
+        return _grown(alone, alone, chunk_bytes) * chunks
+    among = {
+        size: _power_law(several[size], chunks)
+        if size in several
+        else cost * _ratio(several, alone, size, chunks)
+        for size, cost in alone.items()
+    }
+    if len(several) == 1:  # one ratio for all sizes
+        return (
+            _grown(alone, alone, chunk_bytes) * _ratio(several, alone, chunk_bytes, chunks) * chunks
+        )
+    return _grown(among, alone, chunk_bytes) * chunks
+
+
+def _ratio(
+    several: dict[int, dict[int, float]], alone: dict[int, float], size: int, chunks: int
+) -> float:
+    """What a chunk costs among so many against alone, by the nearest size that says so."""
+    nearest = min(several, key=lambda each: abs(math.log(each / size)))
+    costs = several[nearest] | {1: alone[nearest]}
+    return _power_law({count: cost / alone[nearest] for count, cost in costs.items()}, chunks)
+
+
+def _grown(costs: dict[int, float], sizes: dict[int, float], chunk_bytes: int) -> float:
+    """A chunk's cost by its size: a power law, and beyond the largest one as the bytes."""
+    cost, largest = _power_law(costs, chunk_bytes), max(sizes)
+    return cost * chunk_bytes / largest if chunk_bytes > largest else cost
 
 
 def _power_law(table: dict[int, float], at: int) -> float:
