@@ -11,7 +11,7 @@ from vsim.sim.inputs.words import Text
 from vsim.sim.inputs.yaml_input import Bytes, DurationNs
 from vsim.traces.faults import suggestion
 
-VmmCall = Literal["reserve", "create", "map", "set_access", "unmap", "release"]
+VmmCall = Literal["reserve", "create", "map", "set_access", "set_access_again", "unmap", "release"]
 VMM_CALLS: tuple[VmmCall, ...] = ("reserve", "create", "map", "set_access", "unmap", "release")
 
 
@@ -43,6 +43,9 @@ class VmmRow(BaseModel):
     """Putting it under an address."""
     set_access: DurationNs
     """Allowing the GPU to use it."""
+    set_access_again: DurationNs | None = None
+    """The same where the addresses were mapped before, so that their page tables are there; left
+    out: as `set_access`."""
     unmap: DurationNs
     """Taking it from its address."""
     release: DurationNs
@@ -61,8 +64,8 @@ class VmmRow(BaseModel):
 
     def cost_ns(self, call: VmmCall) -> int:
         """The cost of one call, a chunk."""
-        cost: int = getattr(self, call)
-        return cost
+        cost: int | None = getattr(self, call)
+        return self.set_access if cost is None else cost
 
 
 def vmm_cost_ns(
