@@ -40,7 +40,7 @@ class ChunkPool(Held):
     def __init__(self, place: Place, chunk_bytes: int) -> None:
         self.place = place
         self.chunk_bytes = chunk_bytes
-        self._wanted: Any = place.properties()
+        self._properties: Any = place.properties()
         self._detail = f"{chunk_bytes:,} bytes of {place}"
         self._free: list[Chunk] = []
         self._taken: set[Chunk] = set()
@@ -116,7 +116,7 @@ class ChunkPool(Held):
     def _create(self) -> Chunk:
         if self._closed:
             raise ValueError(f"the pool of {self.place} is closed")
-        made = call("cuMemCreate", self.chunk_bytes, self._wanted, 0, detail=self._detail)
+        made = call("cuMemCreate", self.chunk_bytes, self._properties, 0, detail=self._detail)
         return Chunk(made, self.place, self.chunk_bytes)
 
     def _release_free(self, stay: list[Chunk]) -> None:

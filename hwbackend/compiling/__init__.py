@@ -1,0 +1,1 @@
+"""CUDA C++ to machine code by NVRTC, which needs no GPU."""

@@ -1,0 +1,1 @@
+"""Pages from slot to slot, by copy engine or by multiprocessors."""

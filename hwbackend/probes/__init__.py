@@ -1,0 +1,1 @@
+"""Plain kernels that say what a memory can do: reads, writes, copies, gathers."""
