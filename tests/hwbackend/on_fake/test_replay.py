@@ -90,6 +90,9 @@ class Delayed:
     ) -> None:
         self.carrier, self.clock, self.took, self.body = carrier, clock, took, body
 
+    def prepare(self, operation: Operation) -> None:
+        self.carrier.prepare(operation)
+
     def start(self, operation: Operation) -> Ticket:
         end = self.clock.now + self.took[operation.serial]
         self.clock.ends.append(end)
