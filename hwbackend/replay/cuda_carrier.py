@@ -68,11 +68,21 @@ class CudaCarrier:
         room: page slots, numbered as the engine numbers them.
         work: launches steps.
         contents: what each page holds, where that is looked at.
+        verify: whether what steps compute is looked at.
     """
 
     def __init__(
-        self, context: Context, room: PageRoom, work: StepWork, contents: Contents | None = None
+        self,
+        context: Context,
+        room: PageRoom,
+        work: StepWork,
+        contents: Contents | None = None,
+        *,
+        verify: bool = False,
     ) -> None:
+        self.verified = 0
+        """Outputs of attention that were held against a reference."""
+        self._verify = verify
         self._context, self._room, self._work, self._contents = context, room, work, contents
         self._ways: dict[tuple[int, int], Stream] = {}
         self._prepared: tuple[Graph, int] | None = None
@@ -162,5 +172,7 @@ class CudaCarrier:
             self._contents.copied(operation, self._room, self._compute)
 
     def _stepped(self, operation: Operation) -> None:
+        if self._verify:
+            self.verified += self._work.verify(self._compute)
         if self._contents is not None:
             self._contents.stepped(operation, self._room, self._compute)

@@ -57,6 +57,9 @@ class ReadingWork:
     def launch(self, stream: Stream) -> None:
         self.launched += 1
 
+    def verify(self, stream: Stream) -> int:
+        return 0
+
     def close(self) -> None:
         self.closed += 1
 
