@@ -110,7 +110,7 @@ def cases(seed: int = 0) -> Iterator[DecodeCase]:
 
 
 def error_of(
-    context: Context, case: DecodeCase, variant: DecodeVariant, stream: Stream
+    context: Context, case: DecodeCase, variant: DecodeVariant | None, stream: Stream
 ) -> tuple[float, bool]:
     """Return a case's relative error, and whether a second launch gave the same bits.
 
@@ -169,7 +169,7 @@ def wanted_of(
 
 
 def check_decode(
-    context: Context, variants: Sequence[DecodeVariant], chosen: Sequence[DecodeCase]
+    context: Context, variants: Sequence[DecodeVariant | None], chosen: Sequence[DecodeCase]
 ) -> bool:
     """Check every variant on every case, print the worst of each, and say whether all passed."""
     passed = True
@@ -185,7 +185,7 @@ def check_decode(
             passed &= worst[0] < MOST_ERROR and not unlike
             print(
                 f"{len(chosen)} cases: worst error {worst[0]:.2e} ({worst[1]}), "
-                f"{unlike} unlike when repeated: {variant}",
+                f"{unlike} unlike when repeated: {variant or 'best variants'}",
                 flush=True,
             )
     return passed

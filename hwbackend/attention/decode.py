@@ -4,7 +4,7 @@ import ctypes
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from vsim.hwbackend.attention.layout import (
     MOST_HEADS_A_KV_HEAD,
@@ -18,6 +18,7 @@ from vsim.hwbackend.attention.room import Room
 from vsim.hwbackend.compiling.compiler import architecture, compiled
 from vsim.hwbackend.cuda.buffers import DeviceBuffer, fill
 from vsim.hwbackend.cuda.context import Context
+from vsim.hwbackend.cuda.held import Held, close_after, do_all
 from vsim.hwbackend.cuda.modules import Module
 from vsim.hwbackend.cuda.streams import Stream
 
@@ -110,7 +111,7 @@ def variant_for(group: int, layout: PageLayout, shared_bytes: int) -> DecodeVari
     )
 
 
-class PagedDecode:
+class PagedDecode(Held):
     """Decode attention for one shape of model. Holds memory of the GPU until `close`.
 
     Launches of one object must follow each other on one stream: they share room for partial
@@ -152,8 +153,8 @@ class PagedDecode:
         self._shared_bytes = variant.shared_bytes(self.group, layout.head_dim)
         context.make_current()
         defines = variant.defines(self.group, layout)
-        self._held: list[Module | DeviceBuffer] = []
         self._room = Room()
+        self._held: list[Held] = [self._room]
         self._plan: Plan | None = None
         try:
             module = Module(compiled(SOURCE, architecture(device.capability), defines).code)
@@ -164,18 +165,14 @@ class PagedDecode:
             self._partials = self._take(slots * self.group * layout.head_dim * 4)
             self._weights = self._take(slots * _WEIGHT_BYTES)
             self._arrivals = self._take(slots * _INT_BYTES)
-            with Stream() as stream:
-                fill(self._arrivals.address, 0, self._arrivals.bytes, stream)
-                stream.synchronize()
-        except BaseException:
-            self.close()
+            stream = Stream()
+            self._held.append(stream)
+            fill(self._arrivals.address, 0, self._arrivals.bytes, stream)
+            stream.synchronize()
+            stream.close()
+        except BaseException as error:
+            close_after(error, self.close)
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def plan(self, batch: DecodeBatch) -> Plan:
         """Share a batch out over the blocks that this GPU holds at once."""
@@ -232,9 +229,7 @@ class PagedDecode:
 
     def close(self) -> None:
         """Give everything back."""
-        held, self._held = self._held, []
-        for each in [self._room, *reversed(held)]:
-            each.close()
+        do_all([each.close for each in reversed(self._held)])
 
     def _arguments(self, q: int, out: int, keys: int) -> _Arguments:
         layout = self.layout

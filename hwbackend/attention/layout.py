@@ -6,14 +6,19 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vsim.traces.faults import Fault, InputError
+
 BF16_BYTES: Final = 2
 SLICE_TOKENS: Final = 16  # kernels read whole slices, which lie within one page
 HEAD_DIMS: Final = (64, 128)
 MOST_HEADS_A_KV_HEAD: Final = 8
 
 
-class UnsupportedAttentionError(ValueError):
+class UnsupportedAttentionError(InputError):
     """These kernels can't do what was asked for; the message names it and what they can do."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__([Fault("attention", found)])
 
 
 @dataclass(frozen=True, slots=True)

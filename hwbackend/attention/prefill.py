@@ -4,7 +4,7 @@ import ctypes
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from vsim.hwbackend.attention.layout import (
 from vsim.hwbackend.attention.room import Room
 from vsim.hwbackend.compiling.compiler import architecture, compiled
 from vsim.hwbackend.cuda.context import Context
+from vsim.hwbackend.cuda.held import Held, close_after, do_all
 from vsim.hwbackend.cuda.modules import Module
 from vsim.hwbackend.cuda.streams import Stream
 
@@ -111,7 +112,7 @@ class _Arguments(ctypes.Structure):
     )
 
 
-class PagedPrefill:
+class PagedPrefill(Held):
     """Prefill attention for one shape of model. Holds memory of the GPU until `close`.
 
     A block walks a whole context: a short chunk on a long context leaves multiprocessors idle.
@@ -145,15 +146,9 @@ class PagedPrefill:
         try:
             self._kernel = self._module.kernel("paged_prefill")
             self._kernel.allow_shared(self._shared_bytes)
-        except BaseException:
-            self.close()
+        except BaseException as error:
+            close_after(error, self.close)
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def plan(self, batch: DecodeBatch, new_tokens: NDArray[np.int32]) -> PrefillPlan:
         """Cut the new tokens of a batch into tiles."""
@@ -200,5 +195,4 @@ class PagedPrefill:
 
     def close(self) -> None:
         """Give everything back."""
-        self._room.close()
-        self._module.close()
+        do_all([self._room.close, self._module.close])

@@ -1,27 +1,22 @@
 """Room: arrays on the GPU that are written anew each step and keep their addresses."""
 
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from numpy.typing import NDArray
 
 from vsim.hwbackend.cuda.buffers import DeviceBuffer, upload
+from vsim.hwbackend.cuda.held import Held, do_all
 from vsim.hwbackend.cuda.streams import Stream
 
 _LEAST_BYTES: Final = 256
 
 
-class Room:
+class Room(Held):
     """Arrays by name. Each gets twice the bytes that it needs first; holds memory until `close`."""
 
     def __init__(self) -> None:
         self._held: dict[str, DeviceBuffer] = {}
         self._fixed: set[str] = set()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def reserve(self, name: str, size_bytes: int) -> None:
         """Take room for an array that must never move; a larger one is refused from now on."""
@@ -40,8 +35,8 @@ class Room:
                         f"{array.nbytes:,} bytes of {name}, where {held.bytes:,} were reserved"
                     )
                 stream.synchronize()
-                del self._held[name]
                 held.close()
+                del self._held[name]
             self._held[name] = DeviceBuffer(max(_LEAST_BYTES, 2 * array.nbytes))
         upload(self._held[name].address, array, stream)
 
@@ -51,6 +46,4 @@ class Room:
 
     def close(self) -> None:
         """Give all of it back."""
-        held, self._held = self._held, {}
-        for buffer in held.values():
-            buffer.close()
+        do_all([buffer.close for buffer in self._held.values()])

@@ -7,11 +7,15 @@ from typing import Final, Self
 
 import numpy as np
 
-from vsim.hwbackend.cuda.buffers import DeviceBuffer, PinnedBuffer, copy, upload
+from vsim.hwbackend.cuda.buffers import DeviceBuffer, copy, upload
 from vsim.hwbackend.cuda.context import Context
 from vsim.hwbackend.cuda.device import Device, can_access, devices
+from vsim.hwbackend.cuda.held import Held
+from vsim.hwbackend.cuda.places import Place
 from vsim.hwbackend.cuda.streams import Stream
 from vsim.hwbackend.measuring.samples import Work
+from vsim.hwbackend.memory.chunks import ChunkPool
+from vsim.hwbackend.memory.ranges import AddressRange
 
 HBM, PEER, HOST, SPARE = "hbm", "peer", "host", "spare"
 """Places of memory; `spare` is more of HBM, for copies within it."""
@@ -19,12 +23,44 @@ MOST_BYTES: Final = MappingProxyType({HBM: 2**33, SPARE: 2**30, PEER: 2**30, HOS
 """What is taken of each."""
 _DRAWN_BYTES: Final = 32 * 2**20
 _COVER_BYTES: Final = 256 * 2**20
-_COVER_COPIES: Final = 3
+_COVERED_CALLS: Final = 24  # by one such copy of 125 us; a call takes some 4 us from Python
+_CHUNK_BYTES: Final = 32 * 2**20
 _SEED: Final = 20261127
 
 
 class AbsentError(Exception):
     """Something that a point needs is not on this machine; says what."""
+
+
+class MappedMemory(Held):
+    """Chunks of a place under one range of addresses, as replay has them. Held until `close`.
+
+    Args:
+        place: where.
+        size_bytes: a multiple of a chunk's.
+        chunk_bytes: of each chunk.
+        reader: the GPU that reads and writes it.
+    """
+
+    def __init__(self, place: Place, size_bytes: int, chunk_bytes: int, reader: Device) -> None:
+        self.bytes = size_bytes
+        count = size_bytes // chunk_bytes
+        with ExitStack() as held:
+            pool = held.enter_context(ChunkPool(place, chunk_bytes))
+            mapped = AddressRange(count, chunk_bytes, [reader])
+            held.callback(_give_back, mapped, pool)
+            mapped.map(0, pool.take_all(count))
+            self.address = mapped.base
+            self._held = held.pop_all()
+
+    def close(self) -> None:
+        """Give it back; nothing may use it any more."""
+        self._held.close()
+
+
+def _give_back(mapped: AddressRange, pool: ChunkPool) -> None:
+    for chunk in mapped.close():
+        pool.give(chunk)
 
 
 class Bench:
@@ -39,7 +75,7 @@ class Bench:
     def __init__(self, most_bytes: Mapping[str, int] = MOST_BYTES) -> None:
         self._most_bytes = most_bytes
         self._held = ExitStack()
-        self._memory: dict[str, DeviceBuffer | PinnedBuffer] = {}
+        self._memory: dict[str, DeviceBuffer | MappedMemory] = {}
         found = devices()
         self.device: Device = found[0]
         try:
@@ -83,18 +119,17 @@ class Bench:
         held = self._memory.get(place)
         if held is not None:
             return held.address
-        if place == HOST:
-            made: DeviceBuffer | PinnedBuffer = PinnedBuffer(most)
-        elif place == PEER:
-            self.need_peer().make_current()
-            try:
-                made = DeviceBuffer(most)
-            finally:
-                self.home.make_current()
+        made: DeviceBuffer | MappedMemory
+        if place in (HOST, PEER):
+            where = self.device.host if place == HOST else self.need_peer().device.place
+            drawn = self.memory(HBM, 1), min(self.most(HBM), most)
+            made = MappedMemory(where, most, min(_CHUNK_BYTES, most), self.device)
+            self._memory[place] = made
+            self._copy_over(made.address, most, *drawn)
         else:
             made = DeviceBuffer(most)
-        self._memory[place] = made
-        self._draw(made.address, most)
+            self._memory[place] = made
+            self._draw(made.address, most)
         return made.address
 
     def drop(self, place: str) -> None:
@@ -104,13 +139,14 @@ class Bench:
             self.home.synchronize()
             held.close()
 
-    def cover(self) -> Work:
-        """Work of about 0.4 ms, in which the host puts a hundred copies on a stream."""
+    def cover(self, calls: int) -> Work:
+        """Work within HBM that lasts while the host puts so many calls on a stream, uncounted."""
+        copies = 1 + -(-calls // _COVERED_CALLS)
         size = min(_COVER_BYTES, self.most(HBM), self.most(SPARE))
         source, target = self.memory(HBM, size), self.memory(SPARE, size)
 
         def work(stream: Stream) -> None:
-            for _ in range(_COVER_COPIES):
+            for _ in range(copies):
                 copy(target, source, size, stream)
 
         return work
@@ -133,6 +169,12 @@ class Bench:
             more = min(done, size_bytes - done)
             copy(address + done, address, more, self.stream)
             done += more
+        self.stream.synchronize()
+
+    def _copy_over(self, target: int, size_bytes: int, source: int, source_bytes: int) -> None:
+        """Fill memory with what was drawn elsewhere."""
+        for done in range(0, size_bytes, source_bytes):
+            copy(target + done, source, min(source_bytes, size_bytes - done), self.stream)
         self.stream.synchronize()
 
     def _find_peer(self, found: tuple[Device, ...]) -> Context | None:

@@ -1,6 +1,6 @@
 """Fit: samples to the numbers of a machine. Pure: the same samples give the same numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -81,6 +81,8 @@ class Fitted:
         figures: by name: `hbm read`, `host-hbm copy`, … ; bytes/s, µs, W, MHz or shares.
         copies: by route and way.
         vmm: by place, chunk and number of chunks.
+        hbm_costs: of copies by engine, by route: HBM's time that a byte takes beside attention,
+            over what a byte that attention reads takes; 1 at least.
         attends: forms of an attend over HBM and slow places, and how each predicts shares left
             out; the first is the one chosen. None where no mixes were measured.
     """
@@ -89,6 +91,7 @@ class Fitted:
     figures: Mapping[str, Figure] = field(default_factory=dict)
     copies: Mapping[tuple[str, str], CopyFit] = field(default_factory=dict)
     vmm: Mapping[tuple[str, int, int], VmmFit] = field(default_factory=dict)
+    hbm_costs: Mapping[str, float] = field(default_factory=dict)
     attends: tuple[FormScore, ...] = ()
 
 
@@ -101,9 +104,16 @@ def fit(samples: GpuSamples) -> Fitted:
     }
     return Fitted(
         MachineFacts.from_json(samples.facts),
-        {**_memory(samples), **_copy_figures(samples), **_rest(samples), **_weight(samples)},
+        {
+            **_memory(samples),
+            **_copy_figures(samples),
+            **_rest(samples),
+            **_weight(samples),
+            **_hbm_weight(samples),
+        },
         copies,
         fit_vmm(samples.of("vmm")),
+        hbm_costs(samples),
         fit_attends(samples),
     )
 
@@ -121,40 +131,43 @@ def fit_attends(samples: GpuSamples) -> tuple[FormScore, ...]:
 
 
 def fit_copies(rows: Sequence[Sampled]) -> CopyFit | None:
-    """Fit a route's copies: least squares of relative errors, no number below zero.
+    """Fit a route's copies. None where fewer than three points were measured.
 
-    None where fewer than three points were measured.
+    The bandwidth is that of the piece that is largest, less what the smallest takes alone; what
+    comes once and what each piece takes then follow by least squares of relative errors.
     """
     if len(rows) < 3:
         return None
     count = np.array([row.point["count"] for row in rows], dtype=np.float64)
     size = np.array([row.point["bytes"] for row in rows], dtype=np.float64)
     taken = np.array([row.median for row in rows])
-    columns = np.stack([np.ones(len(rows)), count, count * size], axis=1) / taken[:, None]
-    scale = columns.max(axis=0)
-    found, _ = nnls(columns / scale, np.ones(len(rows)))
-    first, each, byte = (found / scale).tolist()
-    if byte <= 0:
+    moved = size * count
+    large, small = int(np.lexsort((-count, size))[-1]), int(np.argmin(moved))
+    if moved[large] <= moved[small] or taken[large] <= taken[small]:
         return None
-    errors = np.abs(columns @ np.array([first, each, byte]) - 1)
+    byte = float((taken[large] - taken[small]) / (moved[large] - moved[small]))
+    columns = np.stack([np.ones(len(rows)), count], axis=1) / taken[:, None]
+    left = np.maximum(taken - moved * byte, 0.0) / taken
+    (first, each), _ = nnls(columns, left)
+    errors = np.abs((first + count * each + moved * byte) / taken - 1)
     samples = sum(len(row.samples) for row in rows)
-    return CopyFit(1e6 / byte, first, each, float(errors.max()), len(rows), samples)
+    return CopyFit(1e6 / byte, float(first), float(each), float(errors.max()), len(rows), samples)
 
 
 def fit_vmm(rows: Sequence[Sampled]) -> dict[tuple[str, int, int], VmmFit]:
-    """Gather the medians of the calls on each kind of chunks that have all six."""
+    """Gather the medians of the calls on each kind of chunks that have all calls."""
     found: dict[tuple[str, int, int], dict[str, Sampled]] = {}
     for row in rows:
         place, name = row.point.variant.split()
         found.setdefault((place, row.point["chunk"], row.point["chunks"]), {})[name] = row
     return {
         key: VmmFit(
-            {name: calls[name].median for name in VMM_CALLS},
+            {name: calls[name].median for name in VMM_CALLS if name in calls},
             min(len(call.samples) for call in calls.values()),
             max(call.spread for call in calls.values()),
         )
         for key, calls in found.items()
-        if set(calls) == set(VMM_CALLS)
+        if set(calls) >= set(VMM_CALLS) - {"set_access_again"}  # older samples have none
     }
 
 
@@ -265,6 +278,53 @@ def _rest(samples: GpuSamples) -> dict[str, Figure]:
 
 def _flops_per_s(row: Sampled) -> float:
     return 2e6 * row.point["m"] * row.point["n"] * row.point["k"] / row.median
+
+
+_SLOWED = 1.05  # a copy beside attention, for the two to be at odds over HBM
+
+
+def _over_hbm(samples: GpuSamples) -> Iterator[tuple[str, dict[str, Sampled]]]:
+    """Each route's copy and attention over HBM alone, alone and beside each other."""
+    for route in ("peer-hbm", "hbm-peer", "host-hbm", "hbm-host"):
+        rows = {
+            row.point.variant.split(" ", 1)[1]: row
+            for row in samples.of("beside")
+            if row.point.variant.split()[0] == route and not row.point["share"]
+        }
+        if {"copy", "attention", "copy alone", "attention alone"} <= set(rows):
+            yield route, rows
+
+
+def _hbm_weight(samples: GpuSamples) -> dict[str, Figure]:
+    """The weight of attention's flow from HBM against copies: where these are slowed beside it.
+
+    As max-min shares have it, both then have what HBM gives in proportion to their weights. None
+    where no copy was slowed by 5 %.
+    """
+    rates = []
+    for _, rows in _over_hbm(samples):
+        if rows["copy"].median > _SLOWED * rows["copy alone"].median:
+            rates.append((rows["attention"].bytes_per_s / rows["copy"].bytes_per_s, rows))
+    if not rates:
+        return {}
+    each = [row for _, rows in rates for row in (rows["copy"], rows["attention"])]
+    return {
+        "hbm weight": Figure(
+            float(np.median([rate for rate, _ in rates])),
+            sum(len(row.samples) for row in each),
+            max(row.spread for row in each),
+            f"attention over HBM beside copies on {len(rates)} routes",
+        )
+    }
+
+
+def hbm_costs(samples: GpuSamples) -> dict[str, float]:
+    """What a copied byte takes of HBM, in bytes that attention reads less beside it."""
+    found = {}
+    for route, rows in _over_hbm(samples):
+        lost = rows["attention alone"].bytes_per_s - rows["attention"].bytes_per_s
+        found[route] = max(lost / rows["copy"].bytes_per_s, 1.0)
+    return found
 
 
 _BUSY = 0.8  # of a link, for two loads on it to say how it is shared

@@ -258,17 +258,18 @@ def _vmm_row(fitted: Fitted, place: str, chunk: int, chunks: int, made: VmmFit) 
 
 
 def _copies(machine: _Part, fitted: Fitted) -> None:
-    rows = []
+    rows: list[_Part] = []
     for (route, way), made in sorted(fitted.copies.items()):
         origin, target = route.split("-")
-        rows.append(
-            {
-                "origin": origin, "target": target, "way": way,
-                "bandwidth": _rate(made.bytes_per_s), "first": _time(made.first_us),
-                "each": _time(made.each_us), "source": "measurement",
-                "note": f"{fitted.facts.note}; {_copy_note(made)}",
-            }
-        )  # fmt: skip
+        cost = fitted.hbm_costs.get(route) if way == "engine" else None
+        row: _Part = {
+            "origin": origin, "target": target, "way": way, "bandwidth": _rate(made.bytes_per_s),
+            "first": _time(made.first_us), "each": _time(made.each_us),
+        }  # fmt: skip
+        if cost is not None:
+            row["hbm_cost"] = round(cost, 2)
+        note = f"{fitted.facts.note}; {_copy_note(made)}"
+        rows.append({**row, "source": "measurement", "note": note})
     if rows:
         machine["copies"] = rows
 
@@ -278,6 +279,9 @@ def _attend(machine: _Part, fitted: Fitted) -> None:
     if "copy weight" in fitted.figures:
         figure = fitted.figures["copy weight"]
         attend["copy_weight"] = _quantity(fitted, figure, round(figure.value, 3))
+    if "hbm weight" in fitted.figures:
+        figure = fitted.figures["hbm weight"]
+        attend["hbm_weight"] = _quantity(fitted, figure, round(figure.value, 2))
     if not fitted.attends:
         return
     chosen = fitted.attends[0]

@@ -28,7 +28,15 @@ SMOLLM2_135M: Final[Heads] = (9, 3, 64)
 ROUTES: Final = ("hbm-hbm", "host-hbm", "hbm-host", "peer-hbm", "hbm-peer")
 """Where a copy reads and where it writes."""
 BOTH_WAYS: Final = ("host-hbm", "peer-hbm")
-VMM_CALLS: Final = ("reserve", "create", "map", "set_access", "unmap", "release")
+VMM_CALLS: Final = (
+    "reserve",
+    "create",
+    "map",
+    "set_access",
+    "set_access_again",
+    "unmap",
+    "release",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +66,11 @@ def full_plan() -> Plan:
         *_launches(),
         *_vmm(),
         *_reads((16 * MIB, 256 * MIB, 2 * GIB), (1, 2, 4)),
-        *_copies(sizes, (16, 64), sizes[:4]),
+        *_copies(sizes, (16, 64, 256), sizes[:4]),
         *_decodes(
             (LLAMA_3_1_8B, LLAMA_2_70B, LLAMA_2_7B, SMOLLM2_135M),
-            (1, 4, 16, 64, 256),
-            (512, 2048, 8192, 32768, 131072),
+            (1, 2, 4, 8, 16, 32, 64, 128, 256),
+            (128, 512, 2048, 4096, 8192, 16384, 32768, 65536, 131072, 524288),
         ),
         *_prefills(
             (LLAMA_3_1_8B, LLAMA_2_70B, LLAMA_2_7B, SMOLLM2_135M),
@@ -141,6 +149,8 @@ def _copies(sizes: Sequence[int], counts: Sequence[int], batched: Sequence[int])
         for size in sizes:
             yield point("copy", f"{route} engine", bytes=size, count=1)
         for size, count in product(batched, counts):
+            if size * count > 256 * MIB:
+                continue
             yield point("copy", f"{route} engine", bytes=size, count=count)
             yield point("copy", f"{route} kernel", bytes=size, count=count)
     for route in BOTH_WAYS:
@@ -154,7 +164,8 @@ def _besides() -> Iterator[Point]:
 
     Of 64 requests of 2,048 tokens. Loads that take turns on a link say how it is shared.
     """
-    shares = {"host-hbm": (0, WHOLE // 16), "peer-hbm": (0, WHOLE // 4), "hbm-peer": (0,)}
+    slow = {"host-hbm": WHOLE // 16, "peer-hbm": WHOLE // 4}
+    shares = {route: (0, slow[route]) if route in slow else (0,) for route in ROUTES[1:]}
     for route, parts in shares.items():
         for share, what in product(parts, ("copy", "attention", "copy alone", "attention alone")):
             yield point("beside", f"{route} {what}", bytes=64 * MIB, share=share)

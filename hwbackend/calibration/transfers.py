@@ -35,7 +35,7 @@ def measure_copies(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterato
                 work = by_kernel(copies, pieces(bench, origin, target, size, count))
             else:
                 work = by_engine(pieces(bench, origin, target, size, count), size)
-            taken = stream_us(work, bench.stream, plan.repeats, cover=bench.cover())
+            taken = stream_us(work, bench.stream, plan.repeats, cover=bench.cover(count))
         yield Sampled(point, moved, taken.all_us)
 
 

@@ -1,16 +1,20 @@
 """Measure the validation cases on this machine: `python -m vsim.hwbackend.cases --out FILE.arrow`.
 
-It needs a GPU, numpy, pyarrow and the CUDA bindings. `vsim check FILE.arrow` then says, there or
-elsewhere, how far predictions are off. Exit codes: 0 done, 1 a case failed, 2 the input is wrong.
+It needs a GPU, numpy, pyarrow, PyYAML and the CUDA bindings. `vsim check FILE.arrow` then says,
+there or elsewhere, how far predictions are off. Exit codes: 0 done, 1 a case failed, 2 the input
+is wrong.
 """
 
 import argparse
+import hashlib
 import json
 import shlex
 import sys
 import time
 from pathlib import Path
 from typing import NoReturn
+
+import yaml
 
 from vsim.hwbackend.cases.measure import measure
 from vsim.hwbackend.measuring.facts import MachineFacts, read_facts
@@ -29,7 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", choices=CLASS_NAMES, action="append", help="cases of a class")
     parser.add_argument("--match", default="", help="cases whose name holds this text")
     parser.add_argument("--machine", help="the machine file that predicts it; else by the GPUs")
-    parser.add_argument("--calibration-hash", help="of that machine file")
+    parser.add_argument(
+        "--calibration-hash", help="of that machine file [its own, if it lies beside --out]"
+    )
     parser.add_argument("--plans", type=Path, help="folder of the plans of sparse decode")
     given = parser.parse_args(arguments)
     try:
@@ -68,7 +74,8 @@ def _run(given: argparse.Namespace) -> int:
             "skipped": json.dumps(dict(outcome.skipped)),
             "failed": json.dumps(dict(outcome.failed)),
         }
-        write_cases(file, outcome.measured, about, calibration_hash=given.calibration_hash)
+        hashed = given.calibration_hash or calibration_of(given.out, about["machine"])
+        write_cases(file, outcome.measured, about, calibration_hash=hashed)
     for name, reason in outcome.skipped:
         print(f"skipped: {name}: {reason}")
     for name, reason in outcome.failed:
@@ -83,6 +90,25 @@ def machine_for(facts: MachineFacts) -> str:
     words = facts.gpus[0].name.lower().replace("-", " ").split()
     name = next((word for word in words if word[:1] in "abhl" and word[1:4].isdigit()), words[-1])
     return f"{len(facts.gpus)}x{name}-measured" if len(facts.gpus) > 1 else f"{name}-measured"
+
+
+def calibration_of(out: str, machine: str) -> str | None:
+    """The fingerprint of a machine file beside a recording; None where there is none.
+
+    As `vsim.sim.machine.fingerprint` has it, which needs more than this machine may have.
+    """
+    path = Path(out).parent / machine
+    if not path.is_file():
+        path = Path("traces/recorded/gpu") / machine
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        return None
+    listed = yaml.safe_load(path.read_text(encoding="utf-8")).get("kernels", ())
+    digest = hashlib.sha256()
+    for file in (path, *(path.parent / each["file"] for each in listed)):
+        content = file.read_bytes()
+        digest.update(f"{len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
 
 
 def _tell(line: str) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from vsim.hwbackend.compiling.cubin import Cubin, Resources, resources_in
+from vsim.traces.faults import Fault, InputError
 
 ARCHITECTURES: Final = ("sm_80", "sm_90a", "sm_100")
 _INCLUDE: Final = re.compile(rb'^\s*#include "([\w./]+)"', re.MULTILINE)
@@ -25,8 +26,11 @@ class CompileError(RuntimeError):
     """NVRTC refused a source; carries its log."""
 
 
-class NoCompilerError(RuntimeError):
-    """NVRTC is not installed here."""
+class NoCompilerError(InputError):
+    """NVRTC is not installed here, or makes nothing that runs on this GPU."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__([Fault("GPU", found)])
 
 
 def compiled(
@@ -49,7 +53,7 @@ def architecture(capability: tuple[int, int]) -> str:
         return "sm_90a"
     if major == 10:
         return "sm_100"
-    raise CompileError(
+    raise NoCompilerError(
         f"no kernels for compute capability {major}.{minor}: they are built for 8.x, 9.0 and 10.x"
     )
 

@@ -3,7 +3,7 @@
 import ctypes
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vsim.hwbackend.compiling.compiler import architecture, compiled
 from vsim.hwbackend.cuda.buffers import copy
 from vsim.hwbackend.cuda.context import Context
+from vsim.hwbackend.cuda.held import Held, close_after
 from vsim.hwbackend.cuda.modules import Module
 from vsim.hwbackend.cuda.streams import Stream
 
@@ -33,7 +34,7 @@ class _Pages(ctypes.Structure):
 DEFINES: Final = {"ARGUMENT_BYTES": ctypes.sizeof(_Pages)}
 
 
-class PageCopies:
+class PageCopies(Held):
     """Copies of pages of one size between addresses. Holds a module until `close`.
 
     Sources and targets are int64 arrays of addresses, in pairs; no target may be written while it
@@ -54,15 +55,9 @@ class PageCopies:
         self._module = Module(code)
         try:
             self._kernel = self._module.kernel("copy_pages")
-        except BaseException:
-            self.close()
+        except BaseException as error:
+            close_after(error, self.close)
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def by_engine(
         self, stream: Stream, sources: NDArray[np.int64], targets: NDArray[np.int64]

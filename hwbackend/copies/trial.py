@@ -2,9 +2,11 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from statistics import median
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +14,14 @@ from numpy.typing import NDArray
 from vsim.hwbackend.copies.pages import PageCopies
 from vsim.hwbackend.cuda.buffers import download, fill, upload
 from vsim.hwbackend.cuda.context import Context
-from vsim.hwbackend.cuda.places import place_of
+from vsim.hwbackend.cuda.places import device_place, place_of
 from vsim.hwbackend.cuda.streams import Event, Stream
 from vsim.hwbackend.memory.slots import Slots, TierSlots
+from vsim.traces.faults import InputError
 
-CHUNK_BYTES = 64 << 20
-REPEATS = 7
+CHUNK_BYTES: Final = 64 << 20
+REPEATS: Final = 7
+BLOCKS: Final = (16, 32, 66, 132, 264)
 Move = Callable[[Stream, NDArray[np.int64], NDArray[np.int64]], int]
 
 
@@ -54,22 +58,18 @@ def is_right(copies: PageCopies, slots: Slots, stream: Stream, count: int) -> bo
     return True
 
 
-def main() -> int:
-    """Run what the arguments say."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--place", default="", help="the other side, as host:0; else the GPU itself"
-    )
-    parser.add_argument("--sizes-kib", default="64,256,2048,16384")
-    parser.add_argument("--total-mib", type=int, default=512, help="bytes moved each time")
-    parser.add_argument("--check", action="store_true")
-    given = parser.parse_args()
-    with Context(0) as context, Stream() as stream:
+def run(given: argparse.Namespace) -> bool:
+    """Check and time what the arguments say; return whether all was right."""
+    other = place_of(given.place) if given.place else device_place(0)
+    with ExitStack() as held:
+        if other.kind == "device" and other.number:
+            held.enter_context(Context(other.number))  # its memory is there once it has one
+        context = held.enter_context(Context(0))
+        stream = held.enter_context(Stream())
         device = context.device
-        other = place_of(given.place) if given.place else device.place
         print(f"{device.name}, {device.place} and {other}; GB/s")
         print("page KiB        in: engine  kernel 16, 32, 66, 132, 264 blocks       out: likewise")
-        for kib in map(int, given.sizes_kib.split(",")):
+        for kib in given.sizes_kib:
             page_bytes, count = kib << 10, (given.total_mib << 10) // kib
             tiers = [TierSlots("near", device.place, count), TierSlots("far", other, count)]
             with (
@@ -78,11 +78,11 @@ def main() -> int:
             ):
                 if given.check and not is_right(copies, slots, stream, min(count, 300)):
                     print(f"pages of {kib} KiB: a copy differs from its source")
-                    return 1
+                    return False
                 order = np.random.default_rng(1).permutation(count).astype(np.int64)
                 near, far = slots.addresses(order), slots.addresses(count + order[::-1])
                 ways: list[Move] = [copies.by_engine]
-                ways += [partial(copies.by_kernel, blocks=n) for n in (16, 32, 66, 132, 264)]
+                ways += [partial(copies.by_kernel, blocks=n) for n in BLOCKS]
                 row = [
                     stream_us(partial(move, stream, *pair), stream)
                     for pair in ((far, near), (near, far))
@@ -90,7 +90,27 @@ def main() -> int:
                 ]
                 moved = count * page_bytes
                 print(f"{kib:8}" + " ".join(f"{moved / us / 1e3:8.1f}" for us in row), flush=True)
-    return 0
+    return True
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run it from the command line: 0 all is right, 1 it is not, 2 the arguments or no GPU."""
+    parser = argparse.ArgumentParser(prog="vsim.hwbackend.copies.trial", description=__doc__)
+    add = parser.add_argument
+    add("--place", default="", help="the other side, as host:0; else the GPU itself")
+    add("--sizes-kib", type=sizes_of, default="64,256,2048,16384", help="of pages")
+    add("--total-mib", type=int, default=512, help="bytes moved each time")
+    add("--check", action="store_true", help="compare what arrives first")
+    try:
+        return 0 if run(parser.parse_args(arguments)) else 1
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def sizes_of(text: str) -> list[int]:
+    """Read `64,2048`."""
+    return [int(one) for one in text.split(",")]
 
 
 if __name__ == "__main__":

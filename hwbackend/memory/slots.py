@@ -149,9 +149,4 @@ class Slots(Held):
         if count == 0:
             return
         chunks = retry_after_draining(lambda: pool.take_all(count), self._pools.values())
-        try:
-            self._range.map(at, chunks)
-        except BaseException:
-            for chunk in chunks:
-                pool.give(chunk)
-            raise
+        self._range.map(at, chunks)

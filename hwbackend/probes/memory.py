@@ -2,11 +2,12 @@
 
 import ctypes
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from vsim.hwbackend.compiling.compiler import architecture, compiled
 from vsim.hwbackend.cuda.buffers import DeviceBuffer
 from vsim.hwbackend.cuda.context import Context
+from vsim.hwbackend.cuda.held import Held, close_after, do_all
 from vsim.hwbackend.cuda.modules import Module
 from vsim.hwbackend.cuda.streams import Stream
 
@@ -17,7 +18,7 @@ _GATHER_THREADS: Final = 256
 _BLOCKS_A_MULTIPROCESSOR: Final = 4  # of 512 threads: as many as it holds
 
 
-class MemoryProbe:
+class MemoryProbe(Held):
     """Kernels over memory that the GPU can reach. Holds a module until `close`.
 
     Sizes are bytes, multiples of 16. `blocks` says how many multiprocessors' worth of threads take
@@ -31,15 +32,9 @@ class MemoryProbe:
         self._module = Module(code)
         try:
             self._never = DeviceBuffer(WORD_BYTES)
-        except BaseException:
-            self._module.close()
+        except BaseException as error:
+            close_after(error, self._module.close)
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def read(self, stream: Stream, source: int, size: int, blocks: int | None = None) -> None:
         """Read a range once."""
@@ -77,8 +72,7 @@ class MemoryProbe:
 
     def close(self) -> None:
         """Give the module back."""
-        self._never.close()
-        self._module.close()
+        do_all([self._never.close, self._module.close])
 
     def _run(self, name: str, stream: Stream, blocks: int | None, *given: ctypes.c_uint64) -> None:
         grid = (self.all_blocks if blocks is None else blocks, 1, 1)

@@ -1,6 +1,6 @@
 """Filling a fresh state: what scenario, machine and trace say, as the kernels read it."""
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from vsim.sim.engine import layout
 from vsim.sim.engine.page_keys import PageKeys
 from vsim.sim.engine.state import State
 from vsim.sim.machine.machine import Machine
-from vsim.sim.machine.vmm import vmm_cost_ns
+from vsim.sim.machine.vmm import VmmCall, vmm_cost_ns
 from vsim.sim.profiles.rules import ServerRules
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.timing.curve import Curve, Grid
@@ -93,6 +93,10 @@ def fill_control(
         c[name] = int(value)
 
 
+_MAPPING: Final[tuple[VmmCall, ...]] = ("map", "set_access_again")
+"""What putting a chunk under an address takes in ranges that a server has had from the start."""
+
+
 def fill_cost(
     state: State,
     scenario: Scenario,
@@ -125,6 +129,7 @@ def fill_cost(
         "window_share": cost.window_share,
         "exponent": cost.attend_exponent,
         "attend_weight": machine.attend.copy_weight.value,
+        "hbm_weight": (machine.attend.hbm_weight or machine.attend.copy_weight).value,
         "speed": 1.0,
         "at_tokens": -1.0,
         "at_sampled": -1.0,
@@ -138,7 +143,7 @@ def fill_cost(
         chunk = machine.hbm.page_granularity.value
         chunks = page_bytes // chunk
         values["map_ns"] = sum(
-            vmm_cost_ns(machine.vmm, "hbm", call, chunk, chunks) for call in ("map", "set_access")
+            vmm_cost_ns(machine.vmm, "hbm", call, chunk, chunks) for call in _MAPPING
         )
         values["unmap_ns"] = vmm_cost_ns(machine.vmm, "hbm", "unmap", chunk, chunks)
     for name, value in values.items():

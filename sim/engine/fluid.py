@@ -29,6 +29,14 @@ def advance_service(w: World, now: int) -> None:
             w.pr[path].service += w.pr[path].rate * elapsed * 1e-9
 
 
+@borrowing_inline
+def weight_of(w: World, tier: int) -> float:
+    """Of the step's read of a tier, against a copy; HBM is the first."""
+    if tier == 0:
+        return float(w.x[0].hbm_weight)
+    return float(w.x[0].attend_weight)
+
+
 @borrowing_kernel
 def solve_rates(w: World, with_step: bool) -> None:
     """Max-min fair rates by progressive filling (Bertsekas & Gallager, Data Networks, 6.5.2).
@@ -44,7 +52,6 @@ def solve_rates(w: World, with_step: bool) -> None:
     weight = resources  # scratch: busy shares, then weights, then levels
     level_of = 2 * resources
     z = w.scratch
-    attend_weight = w.x[0].attend_weight
     for m in range(resources):
         z[m] = 0.0
         z[weight + m] = 0.0
@@ -53,7 +60,8 @@ def solve_rates(w: World, with_step: bool) -> None:
         if i < paths:
             count = float(w.p[i].active)
         else:
-            count = attend_weight if with_step and w.tc[i - paths].step_bytes > 0.0 else 0.0
+            reads = with_step and w.tc[i - paths].step_bytes > 0.0
+            count = weight_of(w, i - paths) if reads else 0.0
         if count > 0.0:
             z[level_of + i] = -1.0
             open_flows += 1
@@ -73,7 +81,7 @@ def solve_rates(w: World, with_step: bool) -> None:
         capped = -1
         for tier in range(tiers):
             if z[level_of + paths + tier] < 0.0:
-                here = w.tc[tier].step_cap / attend_weight
+                here = w.tc[tier].step_cap / weight_of(w, tier)
                 if here <= level:
                     level = here
                     capped = paths + tier
@@ -85,7 +93,7 @@ def solve_rates(w: World, with_step: bool) -> None:
             ):
                 z[level_of + i] = level
                 open_flows -= 1
-                count = float(w.p[i].active) if i < paths else attend_weight
+                count = float(w.p[i].active) if i < paths else weight_of(w, i - paths)
                 for m in range(resources):
                     cost = count * w.use[i * resources + m]
                     if cost > 0.0:
@@ -99,7 +107,7 @@ def solve_rates(w: World, with_step: bool) -> None:
     if with_step:
         for tier in range(tiers):
             if w.tc[tier].step_bytes > 0.0 and w.tc[tier].step_cap > 0.0:
-                pace = z[level_of + paths + tier] * attend_weight / w.tc[tier].step_cap
+                pace = z[level_of + paths + tier] * weight_of(w, tier) / w.tc[tier].step_cap
                 if pace < speed:
                     speed = pace
     w.x[0].speed = speed

@@ -95,7 +95,7 @@ COST = _record(
     "compute_token_ns sustained_attention sustained_after_ns "
     "weight_bytes expert_bytes experts experts_per_token micro_batches kv_read kv_write "
     "kv_written window_share "
-    "exponent attend_weight map_ns unmap_ns "
+    "exponent attend_weight hbm_weight map_ns unmap_ns "
     # the step under way
     "compute_ns body_left body_time speed weight_share share_compute share_weights share_kv "
     "prefill_ns worked_ns worked_at "

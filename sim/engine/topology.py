@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vsim.sim.machine.copies import find_copy_row
 from vsim.sim.machine.machine import Machine
 from vsim.sim.model.parallel import ServerLink, server_links
 from vsim.sim.timing.step_cost import StepCost
@@ -81,10 +82,15 @@ def topology_of(
         found = machine.tier(tier)
         return found.write.value if writing else found.read.value
 
-    def memory(row: int, tier: str, writing: bool) -> None:
+    def memory(row: int, tier: str, writing: bool, cost: float = 1.0) -> None:
         shared = machine.tier(tier).kind in _DRAM
         part = "bus" if shared else ("write" if writing else "read")
-        add(row, f"{tier}.{part}", rate(tier, writing))
+        add(row, f"{tier}.{part}", rate(tier, writing) / cost)
+
+    def hbm_cost(source: str, target: str) -> float:
+        kinds = machine.tier(source).kind, machine.tier(target).kind
+        found = find_copy_row(machine.copies, *kinds, "engine")
+        return 1.0 if found is None else found.hbm_cost
 
     def cross(row: int, link: int, forward: bool, least: float = 0.0) -> float:
         found = links[link]
@@ -103,8 +109,10 @@ def topology_of(
             if i == j or hops is None:
                 continue
             row = i * count + j
-            memory(row, source, writing=False)
-            memory(row, target, writing=True)
+            cost = hbm_cost(source, target)
+            hbm = machine.hbm.name
+            memory(row, source, writing=False, cost=cost if source == hbm else 1.0)
+            memory(row, target, writing=True, cost=cost if target == hbm else 1.0)
             total_ns = machine.tier(source).latency.value
             here = source
             for k, hop in enumerate(hops):

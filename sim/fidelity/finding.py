@@ -23,7 +23,9 @@ from vsim.traces.trace_file import TraceFile, open_trace
 VARIABLE: Final = "VSIM_REAL_RUNS"
 _SHOWN: Final = 8  # column names in a reason
 _LONGEST_NAME: Final = 30
-_NO_RUNS: Final = (".md", ".txt", ".py", ".png")
+_NO_RUNS: Final = (".md", ".txt", ".py", ".png", ".yaml")
+_BESIDE: Final = ("server_steps", "operations", "gpu_samples", "kernel_tables")
+"""Kinds that belong to a run, to a plan of cases, or to a machine file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +45,20 @@ class Found:
     recordings: tuple[CaseRecording, ...] = ()
 
 
-def recorded_folder(of: str = "servers") -> Path | None:
-    """Return the repository's recordings of servers, or of `gpu`; None in an installed package."""
+def recorded_folder() -> Path | None:
+    """Return the repository's recordings of servers; None in an installed package."""
+    return _folder("servers")
+
+
+def gpu_folder() -> Path | None:
+    """Return the repository's recordings of cases on GPUs; None where there are none."""
+    folder = _folder("gpu")
+    return folder if folder is not None and any(folder.glob("*.arrow")) else None
+
+
+def _folder(name: str) -> Path | None:
     for root in vsim.traces.__path__:
-        folder = Path(root) / "recorded" / of
+        folder = Path(root) / "recorded" / name
         if folder.is_dir():
             return folder
     return None
@@ -66,8 +78,8 @@ def find_all() -> Found:
             "such as traces/recorded/servers of its repository",
         )
     found = find(folder, "recorded")
-    gpu = recorded_folder("gpu")
-    if gpu is not None and any(gpu.glob("*.arrow")):
+    gpu = gpu_folder()
+    if gpu is not None:
         found = replace(found, recordings=find(gpu, "recorded").recordings)
     public = os.environ.get(VARIABLE)
     if not public:
@@ -158,7 +170,7 @@ def _read(
             return read_recording(file, origin)
         if kind == "gpu_cases":
             return read_cases(file)
-        if kind in ("server_steps", "operations"):  # belong to a run, or to a plan of cases
+        if kind in _BESIDE:
             return ()
         return f"an Arrow file of {kind or 'no kind of ours'}"
     if not file.is_parquet and file.head.lstrip()[:1] in (b"{", b"["):

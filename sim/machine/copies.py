@@ -14,8 +14,9 @@ CopyWay = Literal["engine", "kernel"]
 class CopyRow(BaseModel):
     """Copies of pages on one route: n of them, of b bytes, take first + n · (each + b / bandwidth).
 
-    One GPU's, which nothing else slows. No run reads it yet: the engine's transfers go by the
-    bandwidths and latencies of links. It is for replay on a GPU and the cases it is judged by.
+    One GPU's, which nothing else slows. No run reads `bandwidth`, `first` and `each` yet: the
+    engine's transfers go by the bandwidths and latencies of links. They are for replay on a GPU and
+    the cases it is judged by.
     """
 
     model_config = ConfigDict(
@@ -34,6 +35,9 @@ class CopyRow(BaseModel):
     """Once for all of them."""
     each: DurationNs
     """And for each of them, beside its bytes."""
+    hbm_cost: float = Field(1.0, ge=1, le=100)
+    """How many times its share of a busy HBM a byte takes: small writes between reads cost it more
+    than their bytes."""
     source: Literal["datasheet", "measurement", "assumption"]
     """Where the row's figures are from."""
     note: Annotated[Text, Field(min_length=1)]

@@ -206,6 +206,9 @@ class Attend(_Part):
     prompts; left out: as long."""
     copy_weight: Quantity[Annotated[float, Field(ge=1e-3, le=1e3)]]
     """Share that an attend's flow takes of a busy link or memory, a copy counting as 1."""
+    hbm_weight: Quantity[Annotated[float, Field(ge=1e-3, le=1e3)]] | None = None
+    """The same of its flow from HBM, which has far more requests under way than any copy; left out:
+    as `copy_weight`."""
 
     @model_validator(mode="after")
     def _once_each(self) -> Self:

@@ -11,7 +11,7 @@ from vsim.sim.inputs.words import Text
 from vsim.sim.inputs.yaml_input import Bytes, DurationNs
 from vsim.traces.faults import suggestion
 
-VmmCall = Literal["reserve", "create", "map", "set_access", "unmap", "release"]
+VmmCall = Literal["reserve", "create", "map", "set_access", "set_access_again", "unmap", "release"]
 VMM_CALLS: tuple[VmmCall, ...] = ("reserve", "create", "map", "set_access", "unmap", "release")
 
 
@@ -43,6 +43,9 @@ class VmmRow(BaseModel):
     """Putting it under an address."""
     set_access: DurationNs
     """Allowing the GPU to use it."""
+    set_access_again: DurationNs | None = None
+    """The same where the addresses were mapped before, so that their page tables are there; left
+    out: as `set_access`."""
     unmap: DurationNs
     """Taking it from its address."""
     release: DurationNs
@@ -61,8 +64,8 @@ class VmmRow(BaseModel):
 
     def cost_ns(self, call: VmmCall) -> int:
         """The cost of one call, a chunk."""
-        cost: int = getattr(self, call)
-        return cost
+        cost: int | None = getattr(self, call)
+        return self.set_access if cost is None else cost
 
 
 def vmm_cost_ns(
@@ -70,10 +73,10 @@ def vmm_cost_ns(
 ) -> float:
     """Time of one call over `chunks` equal chunks side by side, in nanoseconds.
 
-    The cost a chunk is c(bytes) · r(chunks). c goes through the rows of one chunk, as a power law
-    between them (a straight line in logarithms); below the smallest chunk it stays, above the
-    largest it grows with the bytes. r is what a chunk costs among several against alone, likewise
-    interpolated, and constant beyond the largest number tabulated. A reserve is paid once a range.
+    The cost a chunk is a power law between tabulated sizes, and then between tabulated numbers
+    (straight lines in logarithms). Beyond the sizes that one number has rows of, it goes on as
+    that of a chunk alone does: below the smallest one it stays, above the largest it grows with the
+    bytes. Beyond the largest number it stays. A reserve is paid once a range.
 
     Args:
         rows: a machine's table.
@@ -85,25 +88,29 @@ def vmm_cost_ns(
     Raises:
         KeyError: if the table has no row for this kind.
     """
-    mine = [row for row in rows if row.kind == kind]
-    alone = {row.chunk: float(row.cost_ns(call)) for row in mine if row.chunks == 1}
-    if not alone:
+    by_number: dict[int, dict[int, float]] = {}
+    for row in rows:
+        if row.kind == kind:
+            by_number.setdefault(row.chunks, {})[row.chunk] = float(row.cost_ns(call))
+    if 1 not in by_number:
         raise KeyError(kind)
-    cost = _power_law(alone, chunk_bytes)
-    largest = max(alone)
-    if chunk_bytes > largest:
-        cost *= chunk_bytes / largest
+    alone = by_number[1]
     if call == "reserve":
-        return cost
-    several = [row for row in mine if row.chunks > 1 and row.chunk in alone]
-    if several and chunks > 1:
-        nearest = min((row.chunk for row in several), key=lambda b: abs(math.log(b / chunk_bytes)))
-        ratios = {1: 1.0}
-        for row in several:
-            if row.chunk == nearest and alone[nearest] > 0:
-                ratios[row.chunks] = row.cost_ns(call) / alone[nearest]
-        cost *= _power_law(ratios, chunks)
-    return cost * chunks
+        return _of_size(alone, chunk_bytes)
+    each = {}
+    for number, table in by_number.items():
+        end = min(max(chunk_bytes, min(table)), max(table))
+        cost = _power_law(table, end)
+        if end != chunk_bytes and _of_size(alone, end) > 0:
+            cost *= _of_size(alone, chunk_bytes) / _of_size(alone, end)
+        each[number] = cost
+    return _power_law(each, chunks) * chunks
+
+
+def _of_size(alone: dict[int, float], chunk_bytes: int) -> float:
+    """What a chunk of that size costs alone."""
+    largest = max(alone)
+    return _power_law(alone, chunk_bytes) * max(1.0, chunk_bytes / largest)
 
 
 def _power_law(table: dict[int, float], at: int) -> float:

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from tests.hwbackend.fake.building import build, environment
 
+pytestmark = pytest.mark.skipif(
+    sys.platform == "darwin", reason="there is no CUDA for macOS, nor its Python bindings"
+)
 FOLDER = Path(__file__).parent / "on_fake"
 REPOSITORY = FOLDER.parents[2]
 FILES = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob("test_*.py"))

@@ -68,6 +68,10 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         {"probe": "power", "variant": "idle", "sizes": "{}", "bytes": 0, "unit": "W",
          "samples": [75.0]},
     ],
+    "gpu_cases": [
+        {"name": "a", "class": "copies", "case": "{}", "repeats_ns": [5, 6]},
+        {"name": "b", "class": "attention", "case": "{}", "repeats_ns": [7]},
+    ],
 }  # fmt: skip
 METADATA = {"requests": {"block_tokens": "16"}}
 

@@ -1,6 +1,7 @@
 """Make decode loops of simulated runs: which request decoded in which steps, and what was copied.
 
-    python -m vsim.sim.fidelity.gpu.loops_of_runs sim/fidelity/gpu/loops.json
+    python -m vsim.sim.fidelity.gpu.loops_of_runs > build/loops.json
+    mv build/loops.json sim/fidelity/gpu/loops.json
 
 runs the scenarios below, whose logs hold each step's batch, and takes some of each run's steps.
 Chunks of prompts are left out: a loop is of decodes. Steps without any are left out, too, and what
@@ -9,7 +10,6 @@ was copied beside them goes to the next.
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
@@ -154,18 +154,16 @@ def _stays(steps: list[dict[int, int]]) -> tuple[Stay, ...]:
 
 
 def main() -> None:
-    """Write the loops, one a line."""
-    (path,) = sys.argv[1:]
-    lines = []
+    """Print the loops, one a line."""
     for wanted in LOOPS:
         result = simulate(scenario_of(wanted))
         assert result.operations is not None
         case = loop_of(wanted, result.operations)
         moved = sum(copy.pages for copy in case.copies) * case.page_bytes / 1e9
         batch = sum(stay.steps for stay in case.stays) / case.steps
-        print(f"{case.name}: {batch:.1f} requests, {len(case.copies)} copies, {moved:.1f} GB")
-        lines.append(case_text(case))
-    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        told = f"{case.name}: {batch:.1f} requests, {len(case.copies)} copies, {moved:.1f} GB"
+        print(told, file=sys.stderr)
+        print(case_text(case))
 
 
 if __name__ == "__main__":

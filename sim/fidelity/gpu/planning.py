@@ -120,11 +120,10 @@ def _by_step(
 
 
 def main() -> None:
-    """Write the plan of every sparse case of the list."""
+    """Write the plan of every sparse case of the list to a folder that is there."""
     from vsim.sim.fidelity.gpu.case_list import case_list
 
     (folder,) = sys.argv[1:]
-    Path(folder).mkdir(parents=True, exist_ok=True)
     for case in case_list():
         if isinstance(case, SparseCase):
             placed = placement_case(case)

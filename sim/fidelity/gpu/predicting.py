@@ -152,10 +152,11 @@ def _mapping(case: MappingCase, by: Predictor) -> float:
         except KeyError:
             raise LookupError(f"costs of VMM calls on {kind}") from None
 
-    mapped = cost("map", case.at_once) + cost("set_access", case.at_once)
     if case.mapped == "remap":
-        return cost("unmap", case.count) + mapped
-    grown = case.count // case.at_once * (cost("create", case.at_once) + mapped)
+        again: tuple[VmmCall, ...] = ("unmap", "map", "set_access_again")
+        return sum(cost(call, case.count) for call in again)
+    fresh: tuple[VmmCall, ...] = ("create", "map", "set_access")
+    grown = case.count // case.at_once * sum(cost(call, case.at_once) for call in fresh)
     return grown + (cost("reserve", case.count) if case.mapped == "burst" else 0.0)
 
 
@@ -288,7 +289,8 @@ class _Ways:
 
     def attend(self, bytes_per_s: float) -> Flow:
         """An attend over HBM: no faster than alone, with its weight against copies."""
-        weight = self.by.machine.attend.copy_weight.value
+        attend = self.by.machine.attend
+        weight = (attend.hbm_weight or attend.copy_weight).value
         return Flow(self._taken(len(self.tiers) ** 2), weight, bytes_per_s)
 
     def copy(self, copy: CopyCase | LoopCopy, bytes_per_s: float) -> Flow:

@@ -10,7 +10,7 @@ import json
 import sys
 from typing import Final
 
-from vsim.sim.fidelity.finding import find, recorded_folder
+from vsim.sim.fidelity.finding import find, gpu_folder
 from vsim.sim.fidelity.gpu.classes import FIGURES, CaseClass, CaseClasses, load_case_classes
 from vsim.sim.fidelity.gpu.scoring import CasesChecked, score_cases
 from vsim.sim.fidelity.tighten import rounded_up
@@ -58,10 +58,9 @@ def _lines(of: CaseClass, checked: CasesChecked) -> str:
 def main() -> None:
     """Print the file as it should be."""
     classes = load_case_classes()
-    folder = recorded_folder("gpu")
+    folder = gpu_folder()
     try:
-        some = folder is not None and any(folder.glob("*.arrow"))
-        recordings = find(folder, "recorded").recordings if folder and some else ()
+        recordings = () if folder is None else find(folder, "recorded").recordings
         print(tightened_cases(score_cases(recordings, classes), classes), end="")
     except InputError as error:
         sys.exit("\n".join(map(str, error.faults)))

@@ -20,10 +20,15 @@ FORMS = {
     "peer": AttendForm("waiting", 373 * GB, math.inf, 0.02, 0.12),
     "host": AttendForm("waiting", 51 * GB, math.inf, 0.06, 0.09),
 }
-VMM_US = {"reserve": 0.7, "create": 8.2, "map": 0.6, "set_access": 23.0, "unmap": 15.0,
+VMM_US = {"reserve": 0.7, "create": 8.2, "map": 0.6, "set_access": 23.0, "set_access_again": 12.0,
+          "unmap": 15.0,
           "release": 11.0}  # fmt: skip
 FLOPS = 700e12
 WEIGHT = 0.7
+HBM_WEIGHT = 15.0
+HBM_COSTS = {"peer-hbm": 1.7, "hbm-peer": 1.2, "host-hbm": 5.7, "hbm-host": 2.2}
+SLOWED = ("peer-hbm", "hbm-peer")
+"""Routes whose copies attention over HBM slows down."""
 LAUNCH_US = {"kernel": 2.2, "graph kernel": 1.1, "graph": 5.0, "event": 0.8, "round trip": 9.0}
 WATTS = {"idle": 78.0, "read": 420.0, "attention": 510.0, "products": 700.0}
 FACTS = {
@@ -113,15 +118,20 @@ def _loads(point: Point) -> tuple[int, float, str]:
 
 
 def _beside(point: Point) -> tuple[int, float, str]:
-    """Where both keep a link busy, attention gets WEIGHT of it for each part of the copy's."""
+    """Two loads: on a busy link in parts of WEIGHT to 1, over HBM alone as HBM_COSTS say."""
     route, what = point.variant.split(" ", 1)
     size = kv_bytes((32, 8, 128), 64 * 2048)
     share = point["share"] / WHOLE
-    copy_us, attend_us = point["bytes"] / RATES[route] * 1e6, decode_us(size)
-    if share and what in ("copy", "attention"):
-        rate = RATES[route]
-        copy_us = point["bytes"] / (rate / (1 + WEIGHT)) * 1e6
-        attend_us = share * size / (rate * WEIGHT / (1 + WEIGHT)) * 1e6
+    copied, attended = RATES[route], size / decode_us(size) * 1e6
+    if what in ("copy", "attention"):
+        if share:
+            copied = RATES[route] / (1 + WEIGHT)
+            attended = copied * WEIGHT / share
+        elif route in SLOWED:
+            attended /= 1 + HBM_COSTS[route] / HBM_WEIGHT
+            copied = attended / HBM_WEIGHT
+        else:
+            attended -= HBM_COSTS[route] * copied
     if what.startswith("copy"):
-        return point["bytes"], copy_us, "us"
-    return size, attend_us, "us"
+        return point["bytes"], point["bytes"] / copied * 1e6, "us"
+    return size, size / attended * 1e6, "us"

@@ -24,6 +24,7 @@ def fitted() -> Fitted:
         ("power idle", 78.0), ("power products", 700.0), ("clock products", 1500.0),
         ("launch kernel", 2.2), ("launch graph kernel", 1.1), ("launch graph", 5.0),
         ("launch event", 0.8), ("attention read", truth.ATTENTION), ("copy weight", truth.WEIGHT),
+        ("hbm weight", truth.HBM_WEIGHT),
     ],
 )  # fmt: skip
 def test_a_figure_is_found_again(fitted: Fitted, name: str, value: float) -> None:
@@ -53,6 +54,7 @@ def test_copies_without_noise_are_met_exactly() -> None:
     assert found is not None
     assert (found.first_us, found.each_us) == (pytest.approx(3.0), pytest.approx(2.0))
     assert found.bytes_per_s == pytest.approx(50e9)
+    assert found.worst < 1e-9
     assert fit_copies(rows[:2]) is None
 
 
@@ -73,6 +75,17 @@ def test_the_form_of_mixes_and_its_numbers_are_found_again(fitted: Fitted) -> No
         assert found.slow_waits == pytest.approx(made.slow_waits, abs=0.03)
         assert found.hbm_waits == pytest.approx(made.hbm_waits, abs=0.03)
         assert math.isinf(found.exponent)
+
+
+def test_what_copies_cost_hbm_is_found_again() -> None:
+    found = fit(truth.synthetic(noise=0.0)).hbm_costs
+    assert found == pytest.approx(truth.HBM_COSTS, rel=1e-6)
+
+
+def test_copies_that_attention_does_not_slow_say_nothing_of_its_weight() -> None:
+    samples = truth.synthetic(kept=lambda at: "host" in at.variant)
+    assert "hbm weight" not in fit(samples).figures
+    assert set(fit(samples).hbm_costs) == {"host-hbm", "hbm-host"}
 
 
 def test_the_same_samples_give_the_same_numbers() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,9 +138,7 @@ def test_the_rest_is_of_the_catalogue_s_machine_of_the_same_gpu(
     name: str, gpus: int, base: str, peer: bool
 ) -> None:
     fitted = fit(named(name, min(gpus, 2)))
-    facts = fitted.facts
-    more = type(facts)(facts.date, facts.driver, facts.cuda, facts.gpus[:1] * gpus, facts.peers)
-    fitted = type(fitted)(more, fitted.figures, fitted.copies, fitted.vmm, fitted.attends)
+    fitted = replace(fitted, facts=replace(fitted.facts, gpus=fitted.facts.gpus[:1] * gpus))
     assert base_of(fitted) == base
     machine = parse_yaml(machine_text(fitted, "mine", None, ""), "mine.yaml", Machine)
     assert machine.gpu.count == gpus

@@ -109,6 +109,9 @@ class StubDriver:
     def _device_primary_ctx_retain(self, ordinal: int) -> int:
         return ordinal + 1
 
+    def _ctx_get_current(self) -> int:
+        return 1
+
     def _mem_get_info(self) -> tuple[int, int]:
         return 140 << 30, 141 << 30
 

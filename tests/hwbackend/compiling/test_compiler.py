@@ -1,5 +1,6 @@
 """Every kernel becomes machine code here, without a GPU, and takes no more than it may."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from vsim.hwbackend.attention.prefill import prefill_defines
 from vsim.hwbackend.compiling.compiler import (
     ARCHITECTURES,
     CompileError,
+    NoCompilerError,
     architecture,
     compiled,
 )
@@ -136,10 +138,20 @@ def test_a_fault_in_a_source_is_shown_with_its_line(folder: Path) -> None:
 def test_architectures_follow_from_capabilities() -> None:
     found = [architecture(of) for of in ((8, 0), (8, 9), (9, 0), (10, 0))]
     assert found == ["sm_80", "sm_80", "sm_90a", "sm_100"]
-    with pytest.raises(CompileError, match=r"no kernels for compute capability 7\.5"):
+    with pytest.raises(NoCompilerError, match=r"no kernels for compute capability 7\.5"):
         architecture((7, 5))
-    with pytest.raises(CompileError, match=r"no kernels for compute capability 12\.0"):
+    with pytest.raises(NoCompilerError, match=r"no kernels for compute capability 12\.0"):
         architecture((12, 0))
+
+
+def test_a_missing_compiler_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    with pytest.raises(NoCompilerError) as caught:
+        compiled(write(folder, "*a = ONE + 7;"), "sm_90a")
+    line = str(caught.value)
+    assert line.startswith("GPU: NVRTC, which compiles the kernels, is missing here (")
+    assert line.endswith("): pip install 'vsim[gpu]' brings it")
+    assert "\n" not in line
 
 
 def test_resources_are_read_off_ptxas_s_log() -> None:

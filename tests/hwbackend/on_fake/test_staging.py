@@ -65,7 +65,7 @@ def test_a_download_copies_ahead_while_the_host_empties(fake: Fake, stream: Stre
 def test_a_file_is_read_to_the_gpu_and_written_from_it(stream: Stream, tmp_path: Path) -> None:
     size = 5 * BUFFER
     with (
-        PageFile(tmp_path / "pages", 4 * size) as file, Staging(2, BUFFER) as ring,
+        PageFile(tmp_path / "pages", 4 * size, direct=False) as file, Staging(2, BUFFER) as ring,
         DeviceBuffer(size) as first, DeviceBuffer(size) as second,
     ):  # fmt: skip
         wanted = some_bytes(size, 3)
@@ -93,7 +93,7 @@ def test_a_ring_can_be_used_again_after_any_call_has_failed(
     fake: Fake, tmp_path: Path, what: str
 ) -> None:
     size = 5 * BUFFER
-    with Context(0), PageFile(tmp_path / "pages", size) as file, Stream() as stream:
+    with Context(0), PageFile(tmp_path / "pages", size, direct=False) as file, Stream() as stream:
         wanted, found = some_bytes(size, 3), np.zeros(size, np.uint8)
         with Staging(2, BUFFER) as ring, DeviceBuffer(size) as there:
             act = {
@@ -117,6 +117,21 @@ def test_a_ring_can_be_used_again_after_any_call_has_failed(
                 found[:] = 0
                 ring.download(found, there.address, stream)
                 assert (found == wanted).all()
+
+
+def test_what_a_failed_download_left_under_way_does_not_get_into_an_upload(
+    fake: Fake, stream: Stream
+) -> None:
+    with Staging(1, BUFFER) as ring, DeviceBuffer(BUFFER) as old, DeviceBuffer(BUFFER) as there:
+        ring.upload(old.address, some_bytes(BUFFER, 1), stream)
+        found = np.zeros(BUFFER, np.uint8)
+        fake.fail("cuEventRecord")
+        with pytest.raises(CudaError):
+            ring.download(found, old.address, stream)
+        wanted = some_bytes(BUFFER, 2)
+        ring.upload(there.address, wanted, stream)
+        ring.download(found, there.address, stream)
+        assert (found == wanted).all()
 
 
 def test_every_failure_of_making_and_closing_gives_all_back(fake: Fake) -> None:

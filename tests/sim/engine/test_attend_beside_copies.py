@@ -110,6 +110,31 @@ def test_the_copy_weight_is_a_steps_share_against_one_copy() -> None:
     assert found == [LATENCY_NS + 4_000, 10_000]
 
 
+def test_the_weight_of_hbm_is_that_of_a_steps_read_of_it_alone() -> None:
+    sourced = {"source": "assumption", "note": "round"}
+    attend = {
+        "exponent": {"value": None, **sourced},
+        "copy_weight": {"value": 1.0, **sourced},
+        "hbm_weight": {"value": 3.0, **sourced},
+    }
+    machine = round_machine(FAST_HOST, fast_link(), attend=attend)
+    found = ends(server(machine), Copy(10**6), step=Step(hbm=9 * 10**6))
+    assert found == [LATENCY_NS + 4_000, 10_000]
+
+
+def test_a_copy_whose_bytes_cost_hbm_five_times_slows_a_step_as_much() -> None:
+    row = {
+        "origin": "host", "target": "hbm", "way": "engine", "bandwidth": "10GB/s",
+        "first": 0, "each": 0, "hbm_cost": 5.0, "source": "assumption", "note": "round",
+    }  # fmt: skip
+    machine = round_machine(copies=[row])
+    # as above, but for 5 times its 10 of HBM's 1,000 GB/s
+    found = ends(server(machine), Copy(10**6), step=Step(hbm=10**9))
+    assert found == [LATENCY_NS + 100_000, 1_005_000]
+    back = ends(server(machine), Copy(10**6, "hbm", "host"), step=Step(hbm=10**9))
+    assert back[1] == 1_001_000
+
+
 def test_n_copies_have_n_shares_against_one_step() -> None:
     machine = round_machine(FAST_HOST, fast_link())
     found = ends(server(machine), *[Copy(10**6)] * 3, step=Step(hbm=10**7))

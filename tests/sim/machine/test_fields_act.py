@@ -91,6 +91,7 @@ FIELDS: dict[str, tuple[tuple[str, ...], str, Any]] = {
     "vmm[].chunks": (MAPPED_LARGE, "vmm.1.chunks", 8),
     "vmm[].map": (MAPPED, "vmm.0.map", "400us"),
     "vmm[].set_access": (MAPPED, "vmm.0.set_access", "900us"),
+    "vmm[].set_access_again": (MAPPED, "vmm.0.set_access_again", "900us"),
     "vmm[].unmap": (MAPPED, "vmm.0.unmap", "900us"),
     "attend.exponent.value": (IN_PLACE, "attend.exponent.value", 1.0),
     "attend.beside_prefill.value": ((), "attend.beside_prefill.value", 1.5),
@@ -100,6 +101,11 @@ FIELDS: dict[str, tuple[tuple[str, ...], str, Any]] = {
     "attend.in_place[].hbm_waits.value": (
         IN_PLACE_SELDOM, "attend.in_place.0.hbm_waits.value", 1.0),
     "attend.copy_weight.value": (ROUTE, "attend.copy_weight.value", 20.0),
+    "attend.hbm_weight.value": ((), "attend.hbm_weight.value", 900.0),
+    "copies[].origin": ((), "copies.0.origin", "lpddr"),
+    "copies[].target": ((), "copies.0.target", "lpddr"),
+    "copies[].way": ((), "copies.0.way", "kernel"),
+    "copies[].hbm_cost": ((), "copies.0.hbm_cost", 1.0),
     "launch.step_overhead.value": ((SYNCHRONOUS,), "launch.step_overhead.value", "5ms"),
     "kernels[].stack": ((), "kernels.1.stack", "trtllm"),
     "kernels[].file": ((), "kernels.1.file", str(CATALOGUE / "a100.vllm.kernels.arrow")),
@@ -113,9 +119,6 @@ LATER = {
     "launch.graph.value": "replay on a GPU",
     "launch.graph_kernel.value": "replay on a GPU",
     "launch.event.value": "replay on a GPU",
-    "copies[].origin": "replay on a GPU",
-    "copies[].target": "replay on a GPU",
-    "copies[].way": "replay on a GPU",
     "copies[].bandwidth": "replay on a GPU",
     "copies[].first": "replay on a GPU",
     "copies[].each": "replay on a GPU",
@@ -129,9 +132,6 @@ LATER_VALUES = {
     "power.max_w.value": 9000.0,
     "power.attention_w.value": 9000.0,
     "power.products_w.value": 9000.0,
-    "copies[].origin": "lpddr",
-    "copies[].target": "lpddr",
-    "copies[].way": "kernel",
     "copies[].bandwidth": "1GB/s",
 }
 """What each is changed to, where it is no time."""
@@ -169,9 +169,10 @@ def base_machine() -> dict[str, Any]:
         {"kind": "host", "read": {**group, "value": "52GB/s"}, "waits": {**group, "value": 0},
          "hbm_waits": {**group, "value": 0}}
     ]  # fmt: skip
+    machine["attend"]["hbm_weight"] = {**group, "value": 1.0}
     machine["copies"] = [
         {"origin": "host", "target": "hbm", "way": "engine", "bandwidth": "55GB/s", "first": "5us",
-         "each": "2us", "source": "assumption", "note": "for this test"}
+         "each": "2us", "hbm_cost": 80.0, "source": "assumption", "note": "for this test"}
     ]  # fmt: skip
     machine["launch"] |= {
         name: {**group, "value": "3us"} for name in ("kernel", "graph", "graph_kernel", "event")

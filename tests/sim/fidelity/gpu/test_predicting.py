@@ -109,7 +109,7 @@ def test_mapping_adds_up_the_calls_it_makes() -> None:
     growth = MappingCase("m", "growth", "hbm", 4 * MIB, 24, 6)
     assert BY.ns(growth) == pytest.approx(4 * sum(cost(call, 6) for call in calls[1:]))
     remap = MappingCase("m", "remap", "hbm", 4 * MIB, 24, 24)
-    again = ("unmap", "map", "set_access")
+    again = ("unmap", "map", "set_access_again")
     assert BY.ns(remap) == pytest.approx(sum(cost(call, 24) for call in again))
 
 
