@@ -124,9 +124,9 @@ def _refuse(source: Source, options: ReplayOptions) -> None:
             "does not say which request reads which pages: name the scenario that it was made of, "
             "or a log of requests with output.operations: all",
         )
-    if source.selected is not None and (source.movement == "mapped" or options.verify):
-        what = "--verify" if options.verify else "engine.movement: mapped"
-        refuse("GPU", f"{what} is for pages of requests; remove it for recorded attention")
+    if source.selected is not None and source.movement == "mapped":
+        message = "engine.movement: mapped is for pages of requests"
+        refuse("GPU", f"{message}; remove it for recorded attention")
     if source.gpus > 1:
         message = f"the model is spread over {source.gpus} GPUs; a replay computes on one"
         refuse("GPU", f"{message}: write parallel: {{tensor: 1}}")
@@ -184,15 +184,18 @@ def _carriers(
     board: Board,
 ) -> Carriers:
     backends: list[ClockedBackend] = []
+    carriers: list[CudaCarrier] = []
     looked: list[Contents] = []
 
     def clocked() -> ClockedBackend:
         contents = None
-        if options.verify:
+        if options.verify and source.selected is None:
             contents = Contents(PageNames(state) if state is not None else None,
                                 source.plan.page_tokens)  # fmt: skip
             looked.append(contents)
-        made = ClockedBackend(CudaCarrier(context, room, work, contents))
+        carrier = CudaCarrier(context, room, work, contents, verify=options.verify)
+        carriers.append(carrier)
+        made = ClockedBackend(carrier)
         backends.append(made)
         return made
 
@@ -216,6 +219,7 @@ def _carriers(
             "pages_mapped": room.mapped,
             "mapping_s": room.mapped_ns / 1e9,
             "pages_verified": sum(each.checked for each in looked),
+            "outputs_verified": sum(each.verified for each in carriers),
         }
 
     return Carriers(context.device.name, lambda _: clocked(), for_live, facts)

@@ -100,6 +100,8 @@ def _live(
     carriers: Carriers,
     progress: Progress | None,
 ) -> Outcome:
+    warm = live.state()  # so that no kernel of the engine is compiled while the clock runs
+    drive(warm, SimulatedBackend(warm))
     state = live.state()
     backend = carriers.for_live(state)
     try:

@@ -79,6 +79,9 @@ def _measured(facts: Mapping[str, Any]) -> str:
         said += f"; {mapping} in {facts['mapping_s']:.3f} s"
     if facts["pages_verified"]:
         said += f"; {facts['pages_verified']:,} times a page was looked at, and none was wrong"
+    if facts["outputs_verified"]:
+        outputs = f"{facts['outputs_verified']:,} outputs of attention"
+        said += f"; {outputs} were held against a dense reference, and none was wrong"
     return said
 
 
