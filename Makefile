@@ -9,7 +9,7 @@ JOBS ?= 2
 # Holds for the environment that builds vsim too; old pips know only the first name.
 PINNED := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 
-.PHONY: run test check fidelity tolerances bench schema readme clean types
+.PHONY: run test check fidelity tolerances validation bench schema readme clean types
 run: $(STAMP)
 	$(BIN)/vsim run scenarios/quickstart.yaml --out out/quickstart
 
@@ -30,6 +30,14 @@ tolerances: $(STAMP)
 	@mkdir -p build
 	$(BIN)/python -m vsim.sim.fidelity.tighten > build/tolerances.yaml
 	mv build/tolerances.yaml sim/fidelity/tolerances.yaml
+	$(BIN)/python -m vsim.sim.fidelity.gpu.tighten > build/tolerances.yaml
+	mv build/tolerances.yaml sim/fidelity/gpu/tolerances.yaml
+
+# The report of cases measured on GPUs, from the recordings; takes vsim[plots].
+validation: $(STAMP)
+	@mkdir -p build
+	$(BIN)/vsim check traces/recorded/gpu --json build/outcome.json > build/check.txt || true
+	$(BIN)/python -m vsim.reports.validation build/outcome.json reports/validation/gpu
 
 # Benchmarks are no tests: they do large work, and their figures want a quiet machine.
 bench: $(STAMP)

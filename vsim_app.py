@@ -64,6 +64,7 @@ def main() -> None:
 def _command_line() -> None:
     import typer
 
+    from vsim.hwbackend import commands as hardware_commands
     from vsim.sim.commands import command_line as sim_commands
     from vsim.traces import commands as trace_commands
     from vsim.traces import record_command
@@ -76,9 +77,10 @@ def _command_line() -> None:
         pretty_exceptions_enable=False,
         rich_markup_mode=None,
     )
-    sim_commands.register(app, show=_show_summary)
+    sim_commands.register(app, show=_show_summary, gpu_calibration=_GpuCalibration())
     trace_commands.register(app)
     record_command.register(app)
+    hardware_commands.register(app)
     app()
 
 
@@ -86,6 +88,20 @@ def _show_summary(summary: Mapping[str, Any], out: str | None) -> None:
     from vsim.reports.terminal import show_summary
 
     show_summary(summary, out)
+
+
+class _GpuCalibration:
+    """What `vsim calibrate` asks of the hardware backend, loaded when it does."""
+
+    def measured(self, out: str, *, quick: bool) -> None:
+        from vsim.hwbackend.calibration.command import calibrate_gpu
+
+        calibrate_gpu(out, quick=quick)
+
+    def of_samples(self, file: str, out: str) -> None:
+        from vsim.hwbackend.calibration.command import calibrate_from
+
+        calibrate_from(file, out)
 
 
 def _say(line: str) -> None:

@@ -1,7 +1,7 @@
 """simulate: from a scenario to a result, in Python as on the command line."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -11,7 +11,9 @@ from vsim.sim.engine.run_log import RunLog
 from vsim.sim.engine.setup import build_state
 from vsim.sim.feasibility import refuse_for_memory, refuse_what_is_infeasible
 from vsim.sim.machine.loading import load_machine
+from vsim.sim.machine.machine import Machine
 from vsim.sim.model.loading import load_model
+from vsim.sim.model.model import Model
 from vsim.sim.model.parallel import check_peer
 from vsim.sim.profiles.rules import has_host_times, server_rules, with_profile
 from vsim.sim.profiles.server_cost import server_cost
@@ -21,6 +23,7 @@ from vsim.sim.scenario.applicability import refuse_what_cannot_act
 from vsim.sim.scenario.case import Case
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.scenario.workload import load_requests, seed_acts, shape_requests
+from vsim.sim.timing.step_cost import StepCost
 from vsim.traces.request_check import check_requests
 from vsim.traces.requests import Requests
 from vsim.traces.writing import FreshFolder
@@ -81,10 +84,8 @@ def _simulate(
     keep: bool,
 ) -> Result:
     """Simulate, with tables that grow in `folder`, or in temporary files if they are kept."""
-    machine = load_machine(_located(scenario.machine, base))
-    model = load_model(_located(scenario.model, base))
-    scenario = with_profile(scenario, machine)
-    cost = server_cost(scenario, machine, model)
+    server = serving(scenario, base)
+    scenario, machine, model, cost = server.scenario, server.machine, server.model, server.cost
     if requests is None and scenario.workload.attention is not None:
         # placement policies and solvers take long to import, and no other run needs them
         from vsim.sim.attention_run.run import run_attention
@@ -95,14 +96,8 @@ def _simulate(
     else:
         check_requests(requests)
     requests = shape_requests(scenario, requests)
-    seeded = seed_acts(scenario, requests)
+    case = checked_case(server, requests, keeps=keep)
     rules = server_rules(scenario.engine, model, cost.gpus)
-    case = Case(
-        scenario, machine, cost, requests, Path(base), seeded, keep, has_host_times(scenario.engine)
-    )
-    refuse_what_cannot_act(case)
-    check_peer(machine, cost.gpus, tuple(tier.tier for tier in scenario.tiers))
-    refuse_what_is_infeasible(case)
     compile_kernels()
     compile_counting()
     tables = RunTables.of(scenario, folder) if keep else None
@@ -128,6 +123,52 @@ def _simulate(
         kept_steps=tables.steps.stored,
         kept_operations=tables.operations,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What serves, and what its steps cost.
+
+    Args:
+        scenario: with its engine's defaults filled in.
+        machine: the one it names.
+        model: the one it names.
+        cost: what a step costs there.
+        base: the folder at which its relative paths start.
+    """
+
+    scenario: Scenario
+    machine: Machine
+    model: Model
+    cost: StepCost
+    base: Path
+
+
+def serving(scenario: Scenario, base: Path | str = ".") -> Server:
+    """Read what a scenario names. Raises InputError for a machine or a model that is not there."""
+    machine = load_machine(_located(scenario.machine, base))
+    model = load_model(_located(scenario.model, base))
+    scenario = with_profile(scenario, machine)
+    return Server(scenario, machine, model, server_cost(scenario, machine, model), Path(base))
+
+
+def checked_case(server: Server, requests: Requests, *, keeps: bool) -> Case:
+    """Refuse what can't act or can't be done in a run of requests, cut and scaled.
+
+    Args:
+        server: what serves them.
+        requests: what arrives.
+        keeps: whether somebody has a use for the run's tables.
+    """
+    scenario = server.scenario
+    seeded = seed_acts(scenario, requests)
+    host = has_host_times(scenario.engine)
+    case = Case(scenario, server.machine, server.cost, requests, server.base, seeded, keeps, host)
+    refuse_what_cannot_act(case)
+    names = tuple(tier.tier for tier in scenario.tiers)
+    check_peer(server.machine, server.cost.gpus, names)
+    refuse_what_is_infeasible(case)
+    return case
 
 
 def _located(name: str, base: Path | str) -> str:

@@ -22,7 +22,7 @@ ENGINE = (
 )  # fmt: skip
 ALL_KERNELS = (
     "fuzz", "scenarios", "bad_input/test_outputs.py", "test_documentation.py", "test_ending.py",
-    "test_commands.py", "public_traces",
+    "test_commands.py", "public_traces", "hwbackend/replay",
 )  # fmt: skip
 PLACEMENT = (
     "sim/placement", "sim/bounds", "sim/attention_run", "bad_input/test_placement_scenarios.py",

@@ -121,7 +121,7 @@ def test_an_installed_wheel_works_from_another_folder(built: Path, tmp_path: Pat
         f"    assert module.__file__.startswith({str(installed)!r}), module.__file__\n"
         "import vsim.sim.profiles.loading as profiles, vsim.sim.timing.kernels as kernels\n"
         "stacks = {profiles.load_profile(name).kernels for name in profiles.profile_names()}\n"
-        "assert {'vllm', 'trtllm', None} <= stacks\n"
+        "assert {'vllm', 'trtllm', 'vsim'} <= stacks\n"
         "for name in machine.catalogue_names():\n"
         "    for stack in stacks:\n"
         "        kernels.kernels_of(machine.load_machine(name), stack)\n"

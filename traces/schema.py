@@ -3,7 +3,7 @@
 A list column holds one list a row. Field metadata says each column's `unit` and `doc`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -40,6 +40,31 @@ KERNELS: Final = (
     "expert_dispatch",
     "expert_combine",
 )
+GPU_CASE_CLASSES: Final = (
+    "attention",
+    "mixed tiers",
+    "copies",
+    "mapping",
+    "sparse decode",
+    "decode loops",
+)
+PROBES: Final = (
+    "read",  # a kernel that only reads
+    "write",  # a kernel that only writes
+    "latency",  # one thread that follows pointers
+    "copy",  # a transfer, alone, in batches or both ways at once
+    "beside",  # a transfer and attention at once
+    "vmm",  # a virtual-memory call
+    "launch",  # an empty kernel, a graph, an event
+    "decode_attention",
+    "prefill_attention",
+    "mixed_attention",  # decodes whose pages lie in two tiers
+    "products",
+    "experts",
+    "power",
+    "clock",
+)
+SAMPLE_UNITS: Final = ("us", "W", "MHz")
 ALLOCATION_OPS: Final = ("malloc", "free", "realloc", "memcpy")
 
 TIME_CODES_PER_OCTAVE: Final = 64
@@ -140,7 +165,22 @@ OPERATIONS: Final = (
     Column("start_ns", pa.int64(), "ns", "when it started, not before submit_ns", minimum=0),
     Column("end_ns", pa.int64(), "ns", "when it ended, not before start_ns", minimum=0),
     Column("predicted", pa.bool_(), "flag", "true from a simulation, false if measured"),
+    Column("rows", pa.list_(pa.int64()), "1",
+           "of a compute, the requests of the step's batch, by their row in the trace", minimum=0,
+           optional=True),
+    Column("new_tokens", pa.list_(pa.int64()), "tokens", "that each of `rows` computes", minimum=1,
+           optional=True),
+    Column("context_tokens", pa.list_(pa.int64()), "tokens",
+           "that each of `rows` has after the step", minimum=1, optional=True),
+    Column("samples", pa.list_(pa.int64()), "flag",
+           "1 for each of `rows` that the step gives an output token, else 0", minimum=0,
+           maximum=1, optional=True),
+    Column("row_pages", pa.list_(pa.int64()), "1",
+           "of an attend, how many of `pages` are each request's, in the batch's order", minimum=0,
+           optional=True),
 )  # fmt: skip
+BATCH_COLUMNS: Final = ("rows", "new_tokens", "context_tokens", "samples", "row_pages")
+"""The columns of `operations` that hold the batches of steps: all of them or none."""
 
 SERVER_RUNS: Final = (
     Column("repeat", pa.int16(), "1", "which repeat, from 0", minimum=0),
@@ -208,6 +248,26 @@ KERNEL_TABLES: Final = (
 )  # fmt: skip
 """Measured times of kernels, one curve a row: a shape, and its times over one axis or two."""
 
+GPU_CASES: Final = (
+    Column("name", pa.string(), "name", "what the case is called, unique in the file"),
+    Column("class", _DICTIONARY, "name", "what its error is told with", words=GPU_CASE_CLASSES),
+    Column("case", pa.string(), "1", "what was done, as JSON (`vsim.sim.fidelity.gpu.cases`)"),
+    Column("repeats_ns", pa.list_(pa.int64()), "ns", "what it took, repeat by repeat", minimum=1,
+           maximum=MOST_NS),
+)  # fmt: skip
+"""Work that was measured on a GPU, to be held against what is predicted for it."""
+GPU_SAMPLES: Final = (
+    Column("probe", _DICTIONARY, "name", "what was measured", words=PROBES),
+    Column("variant", _DICTIONARY, "name", "of what: a place, a direction, a call"),
+    Column("sizes", pa.string(), "name",
+           "the point: names and whole numbers, as a JSON object with sorted keys"),
+    Column("bytes", pa.int64(), "bytes", "what one of it moves at least; 0 where it moves none",
+           minimum=0),
+    Column("unit", _DICTIONARY, "name", "of the samples", words=SAMPLE_UNITS),
+    Column("samples", pa.list_(pa.float64()), "1", "as they came, of one call each"),
+)  # fmt: skip
+"""Samples of micro-benchmarks on a GPU, one point a row."""
+
 SCHEMAS: Final[Mapping[str, tuple[Column, ...]]] = MappingProxyType(
     {
         "requests": REQUESTS,
@@ -217,13 +277,16 @@ SCHEMAS: Final[Mapping[str, tuple[Column, ...]]] = MappingProxyType(
         "server_runs": SERVER_RUNS,
         "server_steps": SERVER_STEPS,
         "kernel_tables": KERNEL_TABLES,
+        "gpu_cases": GPU_CASES,
+        "gpu_samples": GPU_SAMPLES,
     }
 )
 
 
-def schema_of(kind: str) -> pa.Schema:
-    """Make the Arrow schema of one kind, its optional columns left out."""
-    return pa.schema([column.field() for column in SCHEMAS[kind] if not column.optional])
+def schema_of(kind: str, optional: Collection[str] = ()) -> pa.Schema:
+    """Make the Arrow schema of one kind, with those of its optional columns that are named."""
+    columns = (c for c in SCHEMAS[kind] if not c.optional or c.name in optional)
+    return pa.schema([column.field() for column in columns])
 
 
 def metadata_text(schema: pa.Schema) -> dict[str, str]:

@@ -5,6 +5,7 @@ named, with the number of further ones.
 """
 
 import itertools
+import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -16,10 +17,11 @@ from numpy.typing import NDArray
 from vsim.traces.arrow_arrays import elements, flags, integers, lists, null_mask
 from vsim.traces.faults import Fault, repeated, suggestion
 from vsim.traces.id_rows import IdRows
-from vsim.traces.limits import MOST_BLOCK_TOKENS, MOST_TENANTS
+from vsim.traces.limits import MOST_BLOCK_TOKENS, MOST_NS, MOST_TENANTS
 from vsim.traces.prefix_chain import first_broken
 from vsim.traces.request_limits import thought_too_long, tokens_message, too_many_tokens
 from vsim.traces.schema import (
+    BATCH_COLUMNS,
     MOST_TIME_CODE,
     SCHEMAS,
     Column,
@@ -146,18 +148,26 @@ def _elements(table: pa.Table, column: Column, file: str) -> Iterator[Fault]:
     elif column.minimum is not None:
         numbers = elements(flat)
         low = numbers < column.minimum
-        if not low.any():
-            return
-        bad = _row_of(offsets, low)
-        yield from _rows(
-            file,
-            column.name,
-            bad,
-            lambda row: (
-                f"holds {numbers[offsets[row] : offsets[row + 1]].min()}; "
-                f"write {column.minimum} or more"
-            ),
-        )
+        if low.any():
+            yield from _rows(
+                file,
+                column.name,
+                _row_of(offsets, low),
+                lambda row: (
+                    f"holds {numbers[offsets[row] : offsets[row + 1]].min()}; "
+                    f"write {column.minimum} or more"
+                ),
+            )
+        if column.maximum is not None and (high := numbers > column.maximum).any():
+            yield from _rows(
+                file,
+                column.name,
+                _row_of(offsets, high),
+                lambda row: (
+                    f"holds {numbers[offsets[row] : offsets[row + 1]].max()}; "
+                    f"write at most {column.maximum}"
+                ),
+            )
 
 
 def _falls(numbers: NDArray[np.int64], *, strictly: bool) -> Mask:
@@ -365,6 +375,39 @@ def _operations(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iter
             "an operation waits for earlier ones of the file"
         ),
     )
+    yield from _batches(table, file)
+
+
+def _batches(table: pa.Table, file: str) -> Iterator[Fault]:
+    """The batches of steps: all of their columns or none, and lists that go together."""
+    lacking = [name for name in BATCH_COLUMNS if name not in table.column_names]
+    if lacking:
+        if len(lacking) < len(BATCH_COLUMNS):
+            message = f"is missing; write all of {', '.join(BATCH_COLUMNS)}, or none"
+            yield Fault(file, message, place=f"column {lacking[0]}")
+        return
+    lengths = {name: np.diff(lists(table.column(name))[0]) for name in BATCH_COLUMNS[:4]}
+    for name in BATCH_COLUMNS[1:4]:
+        found, wanted = lengths[name], lengths["rows"]
+        yield from _rows(
+            file,
+            name,
+            found != wanted,
+            lambda row, found=found, wanted=wanted: (  # type: ignore[misc] # the defaults bind the loop's values
+                f"has {found[row]} numbers; write one for each of {wanted[row]} rows"
+            ),
+        )
+    offsets, flat = lists(table.column("row_pages"))
+    pages = np.diff(lists(table.column("pages"))[0])
+    total = np.concatenate([[0], np.cumsum(elements(flat))])[offsets]
+    counted = np.diff(offsets) > 0
+    wrong = counted & (np.diff(total) != pages)
+    yield from _rows(
+        file,
+        "row_pages",
+        wrong,
+        lambda row: f"adds up to {total[row + 1] - total[row]}, and there are {pages[row]} pages",
+    )
 
 
 def _server_runs(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
@@ -450,6 +493,60 @@ def _kernel_tables(table: pa.Table, file: str, metadata: Mapping[str, str]) -> I
     yield from _rows(file, "shape", again, lambda row: "has a row before; keep one of the two")
 
 
+def _gpu_cases(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
+    names = [str(name) for name in table.column("name").to_pylist()]
+    first = {name: row for row, name in reversed(list(enumerate(names)))}
+    again = np.array([first[name] != row for row, name in enumerate(names)])
+    yield from _rows(
+        file,
+        "name",
+        again,
+        lambda row: f"is {names[row][:40]!r}, as in row {first[names[row]]}; write unique names",
+    )
+    offsets, flat = lists(table.column("repeats_ns"))
+    empty = np.diff(offsets) == 0
+    yield from _rows(file, "repeats_ns", empty, lambda row: "is empty; write one repeat or more")
+    yield from _rows(
+        file,
+        "repeats_ns",
+        _row_of(offsets, elements(flat) > MOST_NS),
+        lambda row: f"holds more than {MOST_NS} ns, which is 100 years",
+    )
+
+
+def _gpu_samples(table: pa.Table, file: str, metadata: Mapping[str, str]) -> Iterator[Fault]:
+    offsets, flat = lists(table.column("samples"))
+    values = elements(flat)
+    empty = np.diff(offsets) == 0
+    yield from _rows(file, "samples", empty, lambda row: "is empty; write at least one sample")
+    odd = _row_of(offsets, ~(np.isfinite(values) & (values >= 0)))
+    yield from _rows(file, "samples", odd, lambda row: "holds what is no number of 0 or more")
+    sizes = [str(text) for text in table.column("sizes").to_pylist()]
+    wrong = np.array([not _are_sizes(text) for text in sizes], dtype=np.bool_)
+    yield from _rows(
+        file, "sizes", wrong,
+        lambda row: f"holds {sizes[row]!r:.60}; write whole numbers, as {{\"chunks\": 8}}",
+    )  # fmt: skip
+    words = [table.column(name).to_pylist() for name in ("probe", "variant", "unit")]
+    keys = list(zip(*words, sizes, strict=True))
+    first = {key: row for row, key in reversed(list(enumerate(keys)))}
+    again = np.array([first[key] != row for row, key in enumerate(keys)], dtype=np.bool_)
+    yield from _rows(file, "sizes", again, lambda row: "is a point before; keep one of the two")
+
+
+def _are_sizes(text: str) -> bool:
+    """Whether a text is a JSON object of whole numbers of 0 or more, keys sorted."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return (
+        isinstance(found, dict)
+        and list(found) == sorted(found)
+        and all(type(value) is int and 0 <= value <= 2**62 for value in found.values())
+    )
+
+
 _Rule = Callable[[pa.Table, str, Mapping[str, str]], Iterator[Fault]]
 _RULES: Final[dict[str, _Rule]] = {
     "requests": _requests,
@@ -459,4 +556,6 @@ _RULES: Final[dict[str, _Rule]] = {
     "server_runs": _server_runs,
     "server_steps": _server_steps,
     "kernel_tables": _kernel_tables,
+    "gpu_cases": _gpu_cases,
+    "gpu_samples": _gpu_samples,
 }

@@ -23,12 +23,15 @@ class Memory:
         up_s_per_byte, down_s_per_byte: float64[resources], what a byte read from the slower tier,
             and one written to it, takes of each of its resources: its own memory, each direction
             of a link on the way, what links share. HBM's own time is counted apart.
+        waits: a and b of the slower tier, see `vsim.sim.timing.attend`: shares of its time, and of
+            HBM's, by which HBM's part of a step's read, and its own, get longer.
     """
 
     hbm_read_bytes_per_s: float
     slow_read_bytes_per_s: float
     up_s_per_byte: Floats
     down_s_per_byte: Floats
+    waits: tuple[float, float] = (0.0, 0.0)
 
     @staticmethod
     def of(net: Topology, cost: StepCost) -> "Memory":
@@ -41,6 +44,7 @@ class Memory:
             slow_read_bytes_per_s=float(net.read_bytes_per_s[1]),
             up_s_per_byte=net.use[attend][below_hbm],
             down_s_per_byte=net.use[1][below_hbm],
+            waits=(float(net.hbm_waits[1]), float(net.waits[1])),
         )
 
     def slow_s(self, up_bytes: Int64s, down_bytes: Int64s) -> Floats:
@@ -49,6 +53,14 @@ class Memory:
         taken += np.multiply.outer(down_bytes, self.down_s_per_byte)
         busiest: Floats = taken.max(axis=1)
         return busiest
+
+    def beside(self, hbm_s: Floats, slow_s: Floats) -> Floats:
+        """float64[2, T]: what both parts take beside each other, from what they take alone."""
+        parts = [
+            alone + np.where(alone > 0, wait * other, 0.0)
+            for alone, other, wait in zip((hbm_s, slow_s), (slow_s, hbm_s), self.waits, strict=True)
+        ]
+        return np.stack(parts)
 
     @property
     def duplex(self) -> bool:

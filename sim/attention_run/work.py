@@ -221,7 +221,7 @@ def timed(work: Work, cost: StepCost, memory: Memory) -> Timed:
     head = _looked_up(curves.head, work.sampled)
     hbm_s = work.hbm_kv_bytes / memory.hbm_read_bytes_per_s
     slow_s = memory.slow_s(work.up_bytes, work.down_bytes)
-    read_ns = 1e9 * step_seconds(np.stack([hbm_s, slow_s]), cost.attend_exponent)
+    read_ns = 1e9 * step_seconds(memory.beside(hbm_s, slow_s), cost.attend_exponent)
     attention = np.maximum(work.attention_ns, read_ns)
     computes = work.attention_ns > read_ns
     dense = products + small + head + work.floor_ns

@@ -1,11 +1,15 @@
-"""What `vsim calibrate` does: read measurements, score them, write a machine and its tables."""
+"""What `vsim calibrate` does: read measurements, score them, write a machine and its tables.
+
+Measurements are those of a package, or a GPU's: of the one that is here, or samples taken before.
+What measures GPUs is not the simulator's: whoever assembles the commands hands it in.
+"""
 
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 from vsim.sim.calibration.aiconfigurator import Package, System, find_package
 from vsim.sim.calibration.compact import compact
@@ -20,6 +24,8 @@ from vsim.traces.faults import refuse, suggestion
 from vsim.traces.writing import check_apart, file_target, fresh_file, yaml_text
 
 _SOURCE = "aiconfigurator"
+_SAMPLES = "samples"
+_STACKS = ("vllm",)
 _MACHINE = "machine"
 _ZSTD_LEVEL = 19
 TARGETS = {
@@ -28,6 +34,60 @@ TARGETS = {
     "prefill_attention": (0.13, 0.45),
 }
 """Median and 95 % quantile of the error on shapes left out that a machine's tables are to meet."""
+
+
+class GpuCalibration(Protocol):
+    """Machine files from measurements on a GPU."""
+
+    def measured(self, out: str, *, quick: bool) -> None:
+        """Measure the GPU that is here, and write a machine file, its tables and the samples."""
+
+    def of_samples(self, file: str, out: str) -> None:
+        """Write a machine file and its tables from samples that were taken before."""
+
+
+def calibrate_from(
+    source: str | None,
+    out: str,
+    stacks: Sequence[str] | None,
+    *,
+    on_gpu: bool,
+    quick: bool,
+    gpu: GpuCalibration | None,
+) -> None:
+    """Write a machine file from whatever was asked for.
+
+    Args:
+        source: `aiconfigurator:<gpu>` or `samples:<file>`; None where the GPU is measured.
+        out: the machine file to write.
+        stacks: serving stacks of a package's measurements.
+        on_gpu: whether to measure the GPU that is here.
+        quick: whether to measure a few points only.
+        gpu: what measures GPUs.
+
+    Raises:
+        InputError: with what is wrong.
+    """
+    kind, _, rest = (source or "").partition(":")
+    if on_gpu == (source is not None):
+        both = "both were given" if on_gpu else "none was given"
+        refuse("--from", f"{both}; write --gpu, or --from {_SOURCE}:<gpu> or {_SAMPLES}:<file>")
+    if stacks is not None and (on_gpu or kind == _SAMPLES):
+        refuse("--stack", f"is about --from {_SOURCE}:<gpu>; leave it out: a GPU is measured with"
+               " this project's own kernels")  # fmt: skip
+    if quick and not on_gpu:
+        refuse("--quick", "is about --gpu; leave it out")
+    if not on_gpu and kind != _SAMPLES:
+        calibrate(source or "", out, stacks or _STACKS)
+        return
+    if gpu is None:
+        refuse("--gpu" if on_gpu else "--from", "is not part of this program; run vsim")
+    if on_gpu:
+        gpu.measured(out, quick=quick)
+        return
+    if not rest:
+        refuse("--from", f"'{source}' names no file; write {_SAMPLES}:<file>, as samples:s.arrow")
+    gpu.of_samples(rest, out)
 
 
 def calibrate(source: str, out: str, stacks: Sequence[str]) -> None:
@@ -80,7 +140,8 @@ def calibrate(source: str, out: str, stacks: Sequence[str]) -> None:
 def _asked(source: str, out: str, stacks: Sequence[str]) -> tuple[Package, System, list[Stack]]:
     kind, _, gpu = source.partition(":")
     if kind != _SOURCE or not gpu:
-        refuse("--from", f"'{source}' is no source; write {_SOURCE}:<gpu>, as {_SOURCE}:h100_sxm")
+        refuse("--from", f"'{source}' is no source; write {_SOURCE}:<gpu>, as {_SOURCE}:h100_sxm,"
+               f" or {_SAMPLES}:<file>")  # fmt: skip
     if not out.endswith((".yaml", ".yml")):
         refuse("--out", f"'{out}' is no machine file's name; write one that ends in .yaml")
     for stack in stacks:

@@ -1,20 +1,26 @@
 """The `vsim run`, `vsim bound`, `vsim calibrate` and `vsim schema` commands."""
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from vsim.sim.commands.calibrate import GpuCalibration
 
 Show = Callable[[Mapping[str, Any], str | None], None]
 """Prints a summary, and the folder it was written to if there is one."""
 
 
-def register(app: typer.Typer, show: Show | None = None) -> None:
+def register(
+    app: typer.Typer, show: Show | None = None, gpu_calibration: "GpuCalibration | None" = None
+) -> None:
     """Add the simulator's commands to the application.
 
     Args:
         app: the application.
         show: how a summary is printed; left out, as JSON.
+        gpu_calibration: what measures GPUs; left out, `calibrate --gpu` is refused.
     """
 
     @app.command()
@@ -59,6 +65,9 @@ def register(app: typer.Typer, show: Show | None = None) -> None:
         junit: Annotated[
             str | None, typer.Option(metavar="FILE", help="Write the outcome as JUnit XML.")
         ] = None,
+        json: Annotated[
+            str | None, typer.Option(metavar="FILE", help="Write the outcome as JSON.")
+        ] = None,
         pacing: Annotated[
             str,
             typer.Option(
@@ -67,10 +76,10 @@ def register(app: typer.Typer, show: Show | None = None) -> None:
             ),
         ] = "arrivals",
     ) -> None:
-        """Predict recorded runs of real servers, and fail where errors leave their tolerance."""
+        """Predict what servers and GPUs took, and fail where errors leave their tolerance."""
         from vsim.sim.commands.check import run_check
 
-        if not run_check(path, junit=junit, pacing=pacing):
+        if not run_check(path, junit=junit, json=json, pacing=pacing):
             raise typer.Exit(1)
 
     measured = typer.Typer(help="Import runs of real servers.", no_args_is_help=True)
@@ -196,20 +205,30 @@ def register(app: typer.Typer, show: Show | None = None) -> None:
 
     @app.command()
     def calibrate(
-        from_: Annotated[
-            str,
-            typer.Option("--from", metavar="SOURCE", help="aiconfigurator:GPU, as h100_sxm."),
-        ],
         out: Annotated[
             str,
             typer.Option(help="Machine file (YAML) to write; tables go beside it (Arrow)."),
         ],
+        from_: Annotated[
+            str | None,
+            typer.Option(
+                "--from",
+                metavar="SOURCE",
+                help="aiconfigurator:GPU, as h100_sxm, or samples:FILE of an earlier --gpu.",
+            ),
+        ] = None,
+        gpu: Annotated[
+            bool, typer.Option("--gpu", help="Measure the GPU that is here; minutes.")
+        ] = False,
+        quick: Annotated[
+            bool, typer.Option("--quick", help="With --gpu: a few points of each kind only.")
+        ] = False,
         stack: Annotated[
             list[str] | None,
-            typer.Option(help="vllm, sglang or trtllm; may be repeated [vllm]."),
+            typer.Option(help="Of aiconfigurator: vllm, sglang or trtllm; may be repeated [vllm]."),
         ] = None,
     ) -> None:
         """Write a machine file from measured times of kernels, and say how good they are."""
-        from vsim.sim.commands.calibrate import calibrate as run_calibrate
+        from vsim.sim.commands.calibrate import calibrate_from
 
-        run_calibrate(from_, out, stack or ("vllm",))
+        calibrate_from(from_, out, stack, on_gpu=gpu, quick=quick, gpu=gpu_calibration)

@@ -8,7 +8,7 @@ from vsim.sim.engine.fluid import start_flow
 from vsim.sim.engine.free_slots import hbm
 from vsim.sim.engine.incoming import finish_loading
 from vsim.sim.engine.layout import ATTEND, COMPUTE, COPY, FAIR, INBOUND, World
-from vsim.sim.engine.pages import close_copy, tier_of, unpin, write_through
+from vsim.sim.engine.pages import close_copy, pages_of, tier_of, unpin, write_through
 from vsim.sim.engine.planning import leave_running
 from vsim.sim.engine.runs import publish_run, unpin_run
 
@@ -74,33 +74,82 @@ def log_operation(w: World, kind: int, tier: int, size_bytes: int, now: int) -> 
     w.op[o].end = now
     w.op[o].pages_from = w.c[0].operation_pages
     w.op[o].pages = 0
+    w.op[o].batch = 0
     w.c[0].operations = o + 1
+
+
+@borrowing_inline
+def logged_tokens(w: World, i: int) -> tuple[int, int]:
+    """What request i of the batch computes, its padding included, and what it has afterwards."""
+    if w.c[0].static:
+        return w.c[0].step_tokens // w.c[0].running, w.c[0].step_context // w.c[0].running
+    return w.share[i], w.r[w.run[i]].computed + w.share[i]
+
+
+@borrowing_kernel
+def log_batch(w: World) -> None:
+    """Note the batch with the operation logged last.
+
+    Its requests, their new tokens, their contexts, and who gets an output token.
+    """
+    at = w.c[0].operation_pages
+    n = wide(0)
+    for i in range(w.c[0].running):
+        n += logged_tokens(w, wide(i))[0] > 0
+    k = wide(0)
+    for i in range(w.c[0].running):
+        tokens, context = logged_tokens(w, wide(i))
+        if tokens > 0:
+            w.op_pages[at + k] = w.run[i]
+            w.op_pages[at + n + k] = tokens
+            w.op_pages[at + 2 * n + k] = context
+            w.op_pages[at + 3 * n + k] = w.c[0].static or context == w.r[w.run[i]].tokens
+            k += 1
+    w.op[w.c[0].operations - 1].batch = 4 * n
+    w.op[w.c[0].operations - 1].pages_from = at + 4 * n
+    w.c[0].operation_pages = at + 4 * n
 
 
 @borrowing_kernel
 def log_step_operations(w: World, now: int) -> None:
-    """Log the step's arithmetic with its weights, and what it attends to in each tier."""
+    """Log the step's arithmetic with its weights and batch, and what it attends to in each tier.
+
+    With an attend go the number of each request's pages, then the pages.
+    """
     weights = w.tc[0].step_bytes * w.x[0].weight_share
     log_operation(w, wide(COMPUTE), hbm(), int(weights), now)
+    log_batch(w)
+    n = w.op[w.c[0].operations - 1].batch // 4
     for tier in range(w.c[0].tiers):
         size = w.tc[tier].step_bytes
         if tier == 0:
             size -= weights
-        if size <= 0.0:
+        if size <= 0.0 and not w.c[0].static:  # whose sums count its pages below HBM as HBM's
             continue
         log_operation(w, wide(ATTEND), tier, int(size), now)
-        at = w.c[0].operation_pages
+        counts = wide(w.c[0].operation_pages)
+        first = counts + n
+        at = first
         for i in range(w.c[0].running):
-            request = w.run[i]
-            if w.share[i] == 0:
+            tokens, context = logged_tokens(w, wide(i))
+            if tokens == 0:
                 continue
-            base = w.r[request].row * w.c[0].row_pages
-            for k in range(w.r[request].held):
+            base = w.r[w.run[i]].row * w.c[0].row_pages
+            before = at
+            for k in range(pages_of(w, context)):
                 slot = w.table[base + k]
                 if tier_of(w, slot) == tier:
                     w.op_pages[at] = slot
                     at += 1
-        w.op[w.c[0].operations - 1].pages = at - w.c[0].operation_pages
+            w.op_pages[counts] = at - before
+            counts += 1
+        if size <= 0.0 and at == first:
+            w.c[0].operations -= 1
+            w.c[0].flow_serial -= 1
+            continue
+        w.op[w.c[0].operations - 1].batch = n
+        w.op[w.c[0].operations - 1].pages_from = first
+        w.op[w.c[0].operations - 1].pages = at - first
         w.c[0].operation_pages = at
 
 
@@ -139,7 +188,8 @@ def deliver(w: World, i: int, now: int) -> None:
         w.op[o].start = w.done[i].submit
         w.op[o].end = now
         w.op[o].pages_from = at
-        w.op[o].pages = count
+        w.op[o].pages = 2 * count  # sources, then targets
+        w.op[o].batch = 0
         w.c[0].operations = o + 1
         w.c[0].operation_pages = at + 2 * count
     below = w.t[target_tier].next_tier

@@ -20,12 +20,32 @@ _CAUSES = len(CAUSES)
 
 
 @borrowing_inline
-def power_sum(w: World, hbm: float, longest: float) -> float:
+def alone_ns(w: World, tier: int) -> float:
+    """What a lower tier's part of an attend takes alone."""
+    return float(1e9 * w.tc[tier].step_bytes / w.tc[tier].read_bytes_per_s)
+
+
+@borrowing_inline
+def beside_ns(w: World, tier: int, alone: float) -> float:
+    """What a lower tier's part takes beside the others; see `vsim.sim.timing.attend`.
+
+    Args:
+        w: the server.
+        tier: which.
+        alone: what all parts take alone, one behind the other.
+    """
+    own = alone_ns(w, tier)
+    if own > 0.0:
+        own += w.tc[tier].waits * (alone - own)
+    return float(own)
+
+
+@borrowing_inline
+def power_sum(w: World, hbm: float, alone: float, longest: float) -> float:
     """(Σ t^p)^(1/p) over the tiers' times, scaled by the longest so that no power underflows."""
     total = (hbm / longest) ** w.x[0].exponent
     for tier in range(1, w.c[0].tiers):
-        own = 1e9 * w.tc[tier].step_bytes / w.tc[tier].read_bytes_per_s
-        total += (own / longest) ** w.x[0].exponent
+        total += (beside_ns(w, tier, alone) / longest) ** w.x[0].exponent
     return float(longest * total ** (1.0 / w.x[0].exponent))
 
 
@@ -85,17 +105,24 @@ def step_demand(w: World, now: int) -> float:
     w.x[0].prefill_ns = 0.0
     copied = w.c[0].copied_tokens * (w.x[0].kv_read + w.x[0].kv_write)
     hbm = attention_ns(w) + 1e9 * copied / w.tc[0].read_bytes_per_s
-    longest = hbm
     slowest = 0
     step_bytes(w)
+    alone = hbm
+    longer = 0.0
     for tier in range(1, w.c[0].tiers):
-        own = 1e9 * w.tc[tier].step_bytes / w.tc[tier].read_bytes_per_s
+        alone += alone_ns(w, tier)
+        longer += w.tc[tier].hbm_waits * alone_ns(w, tier)
+    if hbm > 0.0:
+        hbm += longer
+    longest = hbm
+    for tier in range(1, w.c[0].tiers):
+        own = beside_ns(w, tier, alone)
         if own > longest:
             longest = own
             slowest = tier
     attention = longest
     if w.x[0].exponent < math.inf and longest > 0.0:
-        attention = power_sum(w, hbm, longest)
+        attention = power_sum(w, hbm, alone, longest)
     body = products + small + head + attention
     body = max(body, 1e-3)  # so that shares of it have a meaning
     arithmetic += w.x[0].prefill_ns

@@ -36,6 +36,7 @@ from vsim.sim.engine.layout import (
 )
 from vsim.sim.engine.simulated import FLOWS, STEPS, TIMERS, At
 from vsim.sim.engine.state import State
+from vsim.sim.engine.step_batch import step_batch
 from vsim.traces.faults import refuse
 
 Progress = Callable[[int, int], None]
@@ -279,7 +280,7 @@ def drive(state: State, backend: Backend, progress: Progress | None = None) -> i
                 refuse_failed(state)
             submit_copies()
             if computes:
-                backend.submit(Operation("step", serial))
+                backend.submit(Operation("step", serial, batch=step_batch(state)))
                 serial += 1
             set_released()
     backend.close()

@@ -191,6 +191,8 @@ def fill_tiers(state: State, scenario: Scenario, slots: tuple[int, ...]) -> None
         t["next_tier"] = i + 1 if i + 1 < count else -1
         state.arrays["tc"]["read_bytes_per_s"][i] = state.topology.read_bytes_per_s[i]
         state.arrays["tc"]["write_bytes_per_s"][i] = state.topology.write_bytes_per_s[i]
+        state.arrays["tc"]["waits"][i] = state.topology.waits[i]
+        state.arrays["tc"]["hbm_waits"][i] = state.topology.hbm_waits[i]
         base += size
     latency = state.topology.latency_ns
     state.arrays["p"]["exists"] = latency >= 0

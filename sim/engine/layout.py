@@ -111,7 +111,9 @@ TIER = _record(
     "hit_tokens inserted "
     "evicted dropped next_tier wanted allocated attend_tokens bound_ns",
 )
-TIER_COST = _record("f8", "read_bytes_per_s write_bytes_per_s step_bytes step_cap read written")
+TIER_COST = _record(
+    "f8", "read_bytes_per_s write_bytes_per_s waits hbm_waits step_bytes step_cap read written"
+)
 
 REQUEST = _record(
     "i8",
@@ -138,7 +140,9 @@ OUT = _record("i8", "path first pages bytes")
 FLOW = _record("i8", "path first pages bytes submit done serial step")
 
 STEP = _record("i8", "start end prefill decode context requests common bound body")
-OPERATION = _record("i8", "serial step kind source target bytes submit start end pages_from pages")
+OPERATION = _record(
+    "i8", "serial step kind source target bytes submit start end pages_from pages batch"
+)
 
 
 class World:
@@ -190,7 +194,7 @@ class World:
     step: Any  # STEP: the steps logged since the log was last taken
     gap: Any  # gaps between output tokens that are not a step's own length, likewise
     op: Any  # OPERATION: the operations logged, likewise
-    op_pages: Any  # source slots then target slots of each logged transfer
+    op_pages: Any  # of each logged operation its batch, then its pages, see `committing`
     hit: Any  # requests * tiers: prompt tokens found in each tier; only with caching
     wait: Any  # causes * 2: faults and ns waited by cause; then the upper part of each ns
     links: Any  # the rest is the eviction policies', see `vsim.sim.eviction.state.Evictor`

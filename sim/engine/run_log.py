@@ -13,9 +13,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vsim.sim.engine.gaps import GapCounter, Gaps
-from vsim.sim.engine.layout import LOWER_BOUND, OPERATIONS
+from vsim.sim.engine.layout import ATTEND, COMPUTE, LOWER_BOUND, OPERATIONS
 from vsim.sim.engine.result import StepLog, StepTotals, joined_steps
-from vsim.traces.schema import schema_of
+from vsim.traces.arrow_arrays import listed
+from vsim.traces.schema import BATCH_COLUMNS, schema_of
 
 Arrays = Mapping[str, NDArray[Any]]
 StepSink = Callable[[StepLog], None]
@@ -117,7 +118,12 @@ class RunLog:
         control["operations"] = control["operation_pages"] = 0
         if not self._keep and self._operations_to is None:
             return
-        table = operations_table(arrays["op"][:count], arrays["op_pages"][:pages], tier_names)
+        table = operations_table(
+            arrays["op"][:count],
+            arrays["op_pages"][:pages],
+            tier_names,
+            batches=bool(control["log_steps"]),
+        )
         if self._operations_to is not None:
             self._operations_to(table)
         if self._keep:
@@ -140,17 +146,21 @@ def step_log(records: NDArray[Any]) -> StepLog:
 
 
 def operations_table(
-    log: NDArray[Any], pages: NDArray[np.int64], tier_names: tuple[str, ...]
+    log: NDArray[Any],
+    pages: NDArray[np.int64],
+    tier_names: tuple[str, ...],
+    *,
+    batches: bool = False,
 ) -> pa.Table:
     """Make logged operations a table of the schema `operations`, in order of their end.
 
     Args:
         log: OPERATION[n], whose `pages_from` count from the start of `pages`.
-        pages: int64, the pages of all.
+        pages: int64, for each operation the numbers of its batch, then its pages.
         tier_names: HBM first.
+        batches: whether the batches of steps were logged; the table then has columns for them.
     """
     n = len(log)
-    offsets = np.append(log["pages_from"], pages.size).astype(np.int32)
     names = pa.array(tier_names)
 
     def tier(column: str) -> "pa.Array[Any]":
@@ -165,7 +175,7 @@ def operations_table(
         "kind": pa.DictionaryArray.from_arrays(kinds, pa.array(OPERATIONS)),
         "source_tier": tier("source"),
         "target_tier": tier("target"),
-        "pages": pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(pages.copy())),
+        "pages": _lists(pages, log["pages_from"], log["pages"]),
         "bytes": pa.array(log["bytes"]),
         "stream": pa.array(np.zeros(n, np.int64)),
         "depends_on": pa.array([[]] * n, pa.list_(pa.int64())),
@@ -174,5 +184,27 @@ def operations_table(
         "end_ns": pa.array(log["end"]),
         "predicted": pa.array(np.ones(n, np.bool_)),
     }
-    schema = schema_of("operations")
+    schema = schema_of("operations", BATCH_COLUMNS if batches else ())
+    if batches:
+        columns |= _batch_columns(log, pages)
     return pa.table([columns[f.name].cast(f.type) for f in schema], schema=schema)
+
+
+def _lists(values: NDArray[np.int64], first: NDArray[Any], count: NDArray[Any]) -> "pa.Array[Any]":
+    """Lists of `count[i]` values from `first[i]` on, one a row."""
+    offsets = np.concatenate([[0], np.cumsum(count)])
+    places = np.arange(offsets[-1]) + np.repeat(first - offsets[:-1], count)
+    made: pa.Array[Any] = listed(offsets, values[places])
+    return made
+
+
+def _batch_columns(log: NDArray[Any], numbers: NDArray[np.int64]) -> dict[str, Any]:
+    """The columns of a step's batch: four go with its compute, one with its attends."""
+    first = log["pages_from"] - log["batch"]
+    requests = np.where(log["kind"] == COMPUTE, log["batch"] // 4, 0)
+    parts = {
+        name: _lists(numbers, first + i * requests, requests)
+        for i, name in enumerate(BATCH_COLUMNS[:4])
+    }
+    counts = np.where(log["kind"] == ATTEND, log["batch"], 0)
+    return {**parts, BATCH_COLUMNS[4]: _lists(numbers, first, counts)}

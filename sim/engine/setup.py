@@ -84,7 +84,7 @@ def build_state(
     # what one delivery of everything under way, or one step of a full batch, may log
     page_reserve = 2 * sum(slots) if logs else 0
     if scenario.output.operations == "all":
-        page_reserve += engine.max_running_requests * longest
+        page_reserve += engine.max_running_requests * (longest + 4 + count)
     out_rows = (engine.max_loading_requests + engine.prefetch_requests + 4) * count + count**2
     resources = net.use.shape[1]
 

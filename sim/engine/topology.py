@@ -28,6 +28,9 @@ class Topology:
         latency_ns: int64[tiers * tiers], of a transfer's first byte; -1 where there is no path.
         read_bytes_per_s: float64[tiers], what a step's kernels read each tier at when alone.
         write_bytes_per_s: float64[tiers].
+        waits: float64[tiers], share of all other tiers' times by which a step's read of one gets
+            longer; 0 of HBM.
+        hbm_waits: float64[tiers], share of a tier's time by which the read of HBM gets longer.
         links: the server's links.
         crossed: (path row, link, forward) of every link that a path crosses.
         attended: (tier, link, forward) of every link that attending in place crosses.
@@ -37,6 +40,8 @@ class Topology:
     latency_ns: NDArray[np.int64]
     read_bytes_per_s: NDArray[np.float64]
     write_bytes_per_s: NDArray[np.float64]
+    waits: NDArray[np.float64]
+    hbm_waits: NDArray[np.float64]
     links: tuple[ServerLink, ...]
     crossed: tuple[tuple[int, int, bool], ...]
     attended: tuple[tuple[int, int, bool], ...]
@@ -44,7 +49,15 @@ class Topology:
 
 def topology(machine: Machine, cost: StepCost, tiers: Sequence[str]) -> Topology:
     """Work out the resources of a server on `machine` that uses `tiers`, HBM first."""
-    links = server_links(machine, cost.gpus)
+    hbm = cost.hbm_read_bytes_per_s, cost.hbm_write_bytes_per_s
+    return topology_of(machine, cost.gpus, hbm, tiers)
+
+
+def topology_of(
+    machine: Machine, gpus: int, hbm_bytes_per_s: tuple[float, float], tiers: Sequence[str]
+) -> Topology:
+    """The same of so many GPUs whose HBM together is read and written at these rates."""
+    links = server_links(machine, gpus)
     names: dict[str, int] = {}
 
     def resource(name: str) -> int:
@@ -64,7 +77,7 @@ def topology(machine: Machine, cost: StepCost, tiers: Sequence[str]) -> Topology
 
     def rate(tier: str, writing: bool) -> float:
         if tier == machine.hbm.name:
-            return cost.hbm_write_bytes_per_s if writing else cost.hbm_read_bytes_per_s
+            return hbm_bytes_per_s[1] if writing else hbm_bytes_per_s[0]
         found = machine.tier(tier)
         return found.write.value if writing else found.read.value
 
@@ -73,14 +86,15 @@ def topology(machine: Machine, cost: StepCost, tiers: Sequence[str]) -> Topology
         part = "bus" if shared else ("write" if writing else "read")
         add(row, f"{tier}.{part}", rate(tier, writing))
 
-    def cross(row: int, link: int, forward: bool) -> float:
+    def cross(row: int, link: int, forward: bool, least: float = 0.0) -> float:
         found = links[link]
-        bandwidth = found.bytes_per_s if forward else found.reverse_bytes_per_s
+        bandwidth = max(found.bytes_per_s if forward else found.reverse_bytes_per_s, least)
         add(row, f"{found.name}.{'forward' if forward else 'reverse'}", bandwidth)
         if found.group is not None:
             group = next(g for g in machine.groups if g.name == found.group)
-            add(row, f"group {group.name}", group.bandwidth.value)
-            bandwidth = min(bandwidth, group.bandwidth.value)
+            shared = max(group.bandwidth.value, least)
+            add(row, f"group {group.name}", shared)
+            bandwidth = min(bandwidth, shared)
         return bandwidth
 
     for i, source in enumerate(tiers):
@@ -103,15 +117,27 @@ def topology(machine: Machine, cost: StepCost, tiers: Sequence[str]) -> Topology
                     memory(row, here, writing=True)  # a bounce buffer on the way
                     memory(row, here, writing=False)
             latency[row] = total_ns
+    waits, hbm_waits = np.zeros(count), np.zeros(count)
     for j, tier in enumerate(tiers):
         row = count * count + j
         memory(row, tier, writing=False)
         read[j], write[j] = rate(tier, writing=False), rate(tier, writing=True)
+        beside = machine.attend.beside(machine.tier(tier).kind)
+        own = 0.0  # what attention reads there, if that is known
+        if beside is not None:
+            waits[j], hbm_waits[j] = beside.waits.value, beside.hbm_waits.value
+            own = beside.read.value * gpus if beside.read is not None else 0.0
+        if own > 0.0:
+            add(row, f"{tier}.in_place", own)
+            read[j] = min(read[j], own)
         for hop in machine.find_path(tier, tiers[0]) or ():
-            read[j] = min(read[j], cross(row, hop.link, hop.forward))
+            # A link is busy when attention reads as fast as it can, though copies be slower.
+            read[j] = min(read[j], cross(row, hop.link, hop.forward, own))
             attended.append((j, hop.link, hop.forward))
     use = np.zeros((len(uses), len(names)))
     for row, taken in enumerate(uses):
         for index, seconds in taken.items():
             use[row, index] = seconds
-    return Topology(use, latency, read, write, links, tuple(crossed), tuple(attended))
+    return Topology(
+        use, latency, read, write, waits, hbm_waits, links, tuple(crossed), tuple(attended)
+    )

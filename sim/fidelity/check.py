@@ -1,7 +1,7 @@
 """check: predict every measured run, and hold each class of them against its tolerance."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vsim.sim.fidelity.classes import (
     Classes,
@@ -15,6 +15,8 @@ from vsim.sim.fidelity.classes import (
 )
 from vsim.sim.fidelity.errors import Errors
 from vsim.sim.fidelity.finding import Found
+from vsim.sim.fidelity.gpu.classes import CaseClasses, load_case_classes
+from vsim.sim.fidelity.gpu.scoring import CasesChecked, score_cases
 from vsim.sim.fidelity.measured import MeasuredRun, MeasuredThroughput
 from vsim.sim.fidelity.prediction import predict, predict_throughput
 from vsim.sim.fidelity.scenario_for import NotScoredError, Pacing
@@ -105,15 +107,22 @@ class ClassScore:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """All classes in order, those in which there are runs or should be."""
+    """All classes in order, those in which there are runs or should be.
+
+    Args:
+        classes: of runs of servers.
+        others: files that hold nothing measured, each with the reason.
+        cases: of cases measured on GPUs.
+    """
 
     classes: tuple[ClassScore, ...]
     others: tuple[tuple[str, str], ...]
+    cases: CasesChecked = field(default_factory=CasesChecked)
 
     @property
     def failed(self) -> bool:
         """Whether any class failed."""
-        return any(each.failed for each in self.classes)
+        return self.cases.failed or any(each.failed for each in self.classes)
 
 
 Progress = Callable[[str], None]
@@ -122,6 +131,7 @@ Progress = Callable[[str], None]
 def check(
     found: Found,
     classes: Classes,
+    case_classes: CaseClasses | None = None,
     *,
     complete: bool = False,
     pacing: Pacing = "arrivals",
@@ -131,7 +141,8 @@ def check(
 
     Args:
         found: measured runs.
-        classes: classes and their tolerances.
+        classes: classes of runs and their tolerances.
+        case_classes: classes of cases and theirs; left out: those of the repository.
         complete: whether every recording of the repository should be among them.
         pacing: when a turn arrives that waited for the last one's answer, see `predict`.
         progress: is told the name of each run before it is predicted.
@@ -152,7 +163,11 @@ def check(
         score = _class_score(of, runs.get(name, ()), throughputs.get(name, ()), complete)
         if score.runs or score.throughputs or score.missing:
             scores.append(score)
-    return Checked(tuple(scores), found.others)
+    known = load_case_classes() if case_classes is None else case_classes
+    for recording in found.recordings:
+        tell(recording.file)
+    cases = score_cases(found.recordings, known, complete=complete)
+    return Checked(tuple(scores), found.others, cases)
 
 
 def _name(of: RunClass | None) -> str:

@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 import vsim.traces
+from vsim.sim.fidelity.gpu.recording import CaseRecording, read_cases
 from vsim.sim.fidelity.measured import MeasuredRun, MeasuredThroughput, Origin
 from vsim.sim.fidelity.recording import read_recording
 from vsim.sim.fidelity.requests_table import (
@@ -32,18 +33,20 @@ class Found:
     Args:
         runs: measured runs.
         throughputs: figures of the most that a server gave.
-        others: files that hold neither, each with the reason.
+        others: files that hold none of these, each with the reason.
+        recordings: cases measured on GPUs.
     """
 
     runs: tuple[MeasuredRun, ...]
     throughputs: tuple[MeasuredThroughput, ...]
     others: tuple[tuple[str, str], ...]
+    recordings: tuple[CaseRecording, ...] = ()
 
 
-def recorded_folder() -> Path | None:
-    """Return the repository's recordings of servers; None in an installed package."""
+def recorded_folder(of: str = "servers") -> Path | None:
+    """Return the repository's recordings of servers, or of `gpu`; None in an installed package."""
     for root in vsim.traces.__path__:
-        folder = Path(root) / "recorded" / "servers"
+        folder = Path(root) / "recorded" / of
         if folder.is_dir():
             return folder
     return None
@@ -63,6 +66,9 @@ def find_all() -> Found:
             "such as traces/recorded/servers of its repository",
         )
     found = find(folder, "recorded")
+    gpu = recorded_folder("gpu")
+    if gpu is not None and any(gpu.glob("*.arrow")):
+        found = replace(found, recordings=find(gpu, "recorded").recordings)
     public = os.environ.get(VARIABLE)
     if not public:
         return found
@@ -70,7 +76,10 @@ def find_all() -> Found:
         refuse(VARIABLE, f"{public} is no folder; name one that holds real runs, or unset it")
     more = find(Path(public), "public")
     return Found(
-        found.runs + more.runs, found.throughputs + more.throughputs, found.others + more.others
+        found.runs + more.runs,
+        found.throughputs + more.throughputs,
+        found.others + more.others,
+        found.recordings + more.recordings,
     )
 
 
@@ -93,6 +102,7 @@ def find(path: Path, origin: Origin | None = None) -> Found:
     runs: list[MeasuredRun] = []
     throughputs: list[MeasuredThroughput] = []
     others: list[tuple[str, str]] = []
+    recordings: list[CaseRecording] = []
     faults: list[Fault] = []
     for file in _files(path):
         try:
@@ -105,15 +115,17 @@ def find(path: Path, origin: Origin | None = None) -> Found:
             continue
         if isinstance(read, MeasuredRun):
             runs.append(read)
+        elif isinstance(read, CaseRecording):
+            recordings.append(read)
         elif isinstance(read, str):
             others.append((str(file), read))
         else:
             throughputs.extend(read)
     if faults:
         raise InputError(faults)
-    if not runs and not throughputs:
+    if not runs and not throughputs and not recordings:
         refuse(str(path), "holds no measured run; name a recording, a table or a folder of them")
-    return Found(tuple(runs), tuple(throughputs), tuple(others))
+    return Found(tuple(runs), tuple(throughputs), tuple(others), tuple(recordings))
 
 
 def read_measured(path: str) -> MeasuredRun:
@@ -136,13 +148,19 @@ def _files(path: Path) -> Iterator[Path]:
             yield file
 
 
-def _read(file: TraceFile, origin: Origin) -> MeasuredRun | Sequence[MeasuredThroughput] | str:
+def _read(
+    file: TraceFile, origin: Origin
+) -> MeasuredRun | Sequence[MeasuredThroughput] | CaseRecording | str:
     """Read a file by what it holds; a text says why it holds no run."""
     if file.is_arrow:
         kind = kind_of(file)
         if kind == "server_runs":
             return read_recording(file, origin)
-        return () if kind == "server_steps" else f"an Arrow file of {kind or 'no kind of ours'}"
+        if kind == "gpu_cases":
+            return read_cases(file)
+        if kind in ("server_steps", "operations"):  # belong to a run, or to a plan of cases
+            return ()
+        return f"an Arrow file of {kind or 'no kind of ours'}"
     if not file.is_parquet and file.head.lstrip()[:1] in (b"{", b"["):
         return "JSON, such as a model's; `vsim import vllm` makes a run of a benchmark's result"
     try:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from vsim.sim.fidelity.check import Checked, ClassScore
 from vsim.sim.fidelity.classes import Tolerance
 from vsim.sim.fidelity.errors import Errors
+from vsim.sim.fidelity.gpu.scoring import CaseClassScore, CasesChecked
 
 MARK = "check"
 """What `vsim.traces.writing` knows the file by: the word behind `vsim` in its suites' name."""
@@ -17,6 +18,9 @@ MARK = "check"
 def junit_text(checked: Checked) -> str:
     """Return the document."""
     suites = [_suite(each) for each in checked.classes]
+    suites += [_cases_suite(each) for each in checked.cases.classes]
+    if checked.cases.missing or checked.cases.failed_there:
+        suites.append(_lost_cases(checked.cases))
     if checked.others:
         suites.append(_others(checked))
     root = ET.Element("testsuites", {"name": f"vsim {MARK}"} | _totals(suites))
@@ -32,6 +36,46 @@ def _totals(suites: list[ET.Element]) -> dict[str, str]:
 
 def _suite(score: ClassScore) -> ET.Element:
     return _counted(score.name, [*_figures(score), *_runs(score)])
+
+
+def _cases_suite(score: CaseClassScore) -> ET.Element:
+    """A class of cases measured on a GPU: its figures, and each case."""
+    beyond = {excess.figure: excess for excess in score.excesses}
+    found = []
+    for name, reached in score.figures.items():
+        case = _case(score.name, name)
+        if name in beyond:
+            message = f"{reached:.4g} off, {beyond[name].tolerance:g} are tolerated"
+            ET.SubElement(case, "failure", {"message": message})
+        elif score.of.tolerance is None:
+            ET.SubElement(case, "skipped", {"message": f"{reached:.4g} off; not judged"})
+        else:
+            granted = getattr(score.of.tolerance, name)
+            ET.SubElement(case, "system-out").text = f"{reached:.4g} off, of {granted:g}"
+        found.append(case)
+    for each in score.cases:
+        case = _case(score.name, each.name)
+        if each.predicted_ns is None:
+            message = _printable(f"not predicted: {each.reason}")
+            ET.SubElement(case, "failure", {"message": message})
+        else:
+            ET.SubElement(case, "system-out").text = f"{100 * each.signed:+.1f} %"
+        found.append(case)
+    return _counted(score.name, found)
+
+
+def _lost_cases(checked: CasesChecked) -> ET.Element:
+    """Cases that should be there, or failed when they were measured."""
+    found = []
+    for name, count in checked.missing:
+        case = _case("cases", name)
+        ET.SubElement(case, "failure", {"message": f"{count} cases are missing"})
+        found.append(case)
+    for file, name, error in checked.failed_there:
+        case = _case(file, name)
+        ET.SubElement(case, "failure", {"message": _printable(f"failed there: {error}")})
+        found.append(case)
+    return _counted("cases", found)
 
 
 def _others(checked: Checked) -> ET.Element:

@@ -9,6 +9,7 @@ import sys
 from vsim.sim.fidelity.check import Checked, ClassScore, check
 from vsim.sim.fidelity.classes import Classes, RunClass, load_classes
 from vsim.sim.fidelity.finding import find_all
+from vsim.sim.fidelity.gpu.classes import load_case_classes
 from vsim.traces.faults import InputError
 
 HEAD = """\
@@ -71,7 +72,7 @@ def main() -> None:
     """Print the file as it should be."""
     classes = load_classes()
     try:
-        print(tightened(check(find_all(), classes), classes), end="")
+        print(tightened(check(find_all(), classes, load_case_classes()), classes), end="")
     except InputError as error:
         sys.exit("\n".join(map(str, error.faults)))
 

@@ -12,6 +12,8 @@ from vsim.sim.fidelity.check import Checked, ClassScore, RunScore
 from vsim.sim.fidelity.classes import FIGURES
 from vsim.sim.fidelity.comparison import Comparison
 from vsim.sim.fidelity.errors import LATENCIES, Errors, Total, points
+from vsim.sim.fidelity.gpu.scoring import CaseClassScore
+from vsim.sim.fidelity.gpu.view import case_blocks, case_words, class_table
 from vsim.traces.faults import one_line
 
 WIDTH: Final = 100
@@ -45,7 +47,10 @@ def show_check(checked: Checked, console: Console | None = None) -> None:
     to = console or Console(width=WIDTH, highlight=False)
     for each in checked.classes:
         to.print(_class_block(each))
-    to.print(Text(_RUNS + "\n", style="dim"))
+    if checked.classes:
+        to.print(Text(_RUNS + "\n", style="dim"))
+    for block in case_blocks(checked.cases):
+        to.print(block)
     for kind in ("requests", "throughput"):
         scores = [
             each
@@ -54,7 +59,10 @@ def show_check(checked: Checked, console: Console | None = None) -> None:
         ]
         if scores:
             to.print(_class_table(scores))
-    to.print(Text(_CLASSES, style="dim"))
+    if checked.classes:
+        to.print(Text(_CLASSES, style="dim"))
+    for block in class_table(checked.cases):
+        to.print(block)
     for line in _words(checked):
         to.print(Text(one_line(line)))
 
@@ -253,9 +261,11 @@ def _words(checked: Checked) -> Iterator[str]:
             yield f"FAILED: {each.name}: {name}: requests that were served are rejected"
         if each.missing:
             yield f"FAILED: {each.name}: {each.missing} runs are missing that it was judged by"
-    scored = [each for each in checked.classes if each.scored]
+    yield from case_words(checked.cases)
+    classes: list[ClassScore | CaseClassScore] = [*checked.classes, *checked.cases.classes]
+    scored = [each for each in classes if each.scored]
     good = sum(each.judged and not each.failed for each in scored)
-    bad = sum(each.failed for each in checked.classes)
+    bad = sum(each.failed for each in classes)
     rest = sum(not each.judged and not each.failed for each in scored)
     yield (
         f"{good} classes are within their tolerance, {bad} are not; {rest} have none, or one that "

@@ -142,7 +142,7 @@ class KernelTables:
 
     @property
     def stack(self) -> str:
-        """The serving stack: vllm, sglang or trtllm."""
+        """The serving stack: vllm, sglang, trtllm, or vsim for this project's own kernels."""
         return self.metadata.get("stack", "unknown")
 
     def find(self, kernel: str, precisions: Sequence[str], variants: Sequence[str]) -> Curves:

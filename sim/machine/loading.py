@@ -28,6 +28,12 @@ def load_machine(name_or_path: str | Path) -> Machine:
     refuse("machine", f"'{text}' is not in the catalogue{known}; write such a name or a .yaml path")
 
 
+def machine_path(name_or_path: str | Path) -> Path:
+    """The file of a machine of the catalogue, or a user's own."""
+    text = str(name_or_path)
+    return _catalogue() / f"{text}.yaml" if text in catalogue_names() else Path(text)
+
+
 @cache
 def _of_catalogue(name: str) -> Machine:
     """Read a machine that comes with vsim, once: its file does not change while vsim runs."""

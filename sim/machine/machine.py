@@ -16,13 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from vsim.sim.inputs.model_faults import FieldsError, Place, show
 from vsim.sim.inputs.words import Text, Word
 from vsim.sim.inputs.yaml_input import Bandwidth, Bytes, DurationNs, Flops
+from vsim.sim.machine.copies import CopyRow
 from vsim.sim.machine.vmm import VmmRow
 from vsim.traces.faults import suggestion
 
 T = TypeVar("T")
 
 Source = Literal["datasheet", "measurement", "assumption"]
-Stack = Literal["vllm", "sglang", "trtllm"]
+Stack = Literal["vllm", "sglang", "trtllm", "vsim"]
 TierKind = Literal["hbm", "peer", "lpddr", "host", "cxl", "nvme", "network"]
 Precision = Literal["bf16", "fp8", "int8", "int4"]
 Name = Word
@@ -179,16 +180,48 @@ class GpuLink(_Part):
     """Of one message between two GPUs."""
 
 
+class InPlace(_Part):
+    """Attention that reads a kind of tier where it is, beside HBM and others."""
+
+    kind: Literal["peer", "lpddr", "host", "cxl", "nvme", "network"]
+    """Of the tier."""
+    read: Quantity[Bandwidth] | None = None
+    """What one GPU's attention reads there, if it reads nothing else: links may give copies less,
+    or more. Left out: what the memory and the links to it give."""
+    waits: Quantity[Annotated[float, Field(ge=0, le=1)]]
+    """Share of the time of all other parts by which this part of an attend gets longer."""
+    hbm_waits: Quantity[Annotated[float, Field(ge=0, le=1)]]
+    """Share of the time of this part by which HBM's gets longer."""
+
+
 class Attend(_Part):
     """How an attend over several tiers adds up (p-norm), and its weight against copies."""
 
     exponent: Quantity[Annotated[float, Field(ge=1, le=1000)] | None]
     """p of T = (Σ (bytes/bandwidth)^p)^(1/p); null for p → ∞, the slowest tier alone."""
+    in_place: tuple[InPlace, ...] = Field(default=(), max_length=7)
+    """How fast parts are read, and how much longer they get beside others; left out: not at all."""
     beside_prefill: Quantity[Annotated[float, Field(ge=1, le=10)]] | None = None
     """How many times as long the attention of decodes takes in a step that also computes parts of
     prompts; left out: as long."""
     copy_weight: Quantity[Annotated[float, Field(ge=1e-3, le=1e3)]]
     """Share that an attend's flow takes of a busy link or memory, a copy counting as 1."""
+
+    @model_validator(mode="after")
+    def _once_each(self) -> Self:
+        kinds = [each.kind for each in self.in_place]
+        faults: list[tuple[Place, str]] = [
+            (("in_place", index, "kind"), f"'{kind}' has a row already; keep one of them")
+            for index, kind in enumerate(kinds)
+            if kinds.index(kind) != index
+        ]
+        if faults:
+            raise FieldsError(faults)
+        return self
+
+    def beside(self, kind: TierKind) -> InPlace | None:
+        """How a kind of tier is read beside others; None where nothing is known of it."""
+        return next((each for each in self.in_place if each.kind == kind), None)
 
 
 class Launch(_Part):
@@ -196,6 +229,15 @@ class Launch(_Part):
 
     step_overhead: Quantity[DurationNs]
     """Launching a step's kernels and sampling, as far as the GPU waits for it."""
+    kernel: Quantity[DurationNs] | None = None
+    """One kernel from the host, of many behind each other. No run reads it yet: it is for replay on
+    a GPU."""
+    graph: Quantity[DurationNs] | None = None
+    """The call that launches a graph of one kernel. No run reads it yet: as `kernel`."""
+    graph_kernel: Quantity[DurationNs] | None = None
+    """A kernel of a graph that has nothing to do. No run reads it yet: as `kernel`."""
+    event: Quantity[DurationNs] | None = None
+    """The call that records an event. No run reads it yet: as `kernel`."""
 
 
 class Power(_Part):
@@ -203,6 +245,10 @@ class Power(_Part):
 
     idle_w: Quantity[Watts]
     """With a context and no work."""
+    attention_w: Quantity[Watts] | None = None
+    """While decodes attend over HBM."""
+    products_w: Quantity[Watts] | None = None
+    """While large matrix products run."""
     max_w: Quantity[Watts]
     """Sustained limit."""
 
@@ -247,11 +293,13 @@ class Machine(_Part):
     """Between the GPUs; a machine with one GPU has none."""
     vmm: tuple[VmmRow, ...] = Field(default=(), max_length=1000)
     """What VMM calls cost; without it, pages of this machine can't be mapped."""
+    copies: tuple[CopyRow, ...] = Field(default=(), max_length=100)
+    """What copies of pages cost, by route."""
     attend: Attend
     """Attending over several tiers."""
     launch: Launch
     """Fixed costs of a step."""
-    kernels: tuple[KernelFile, ...] = Field(default=(), max_length=3)
+    kernels: tuple[KernelFile, ...] = Field(default=(), max_length=4)
     """Measured times of kernels, one file a serving stack; without them, constants are taken."""
     power: Power
     """Energy."""
@@ -345,6 +393,12 @@ class Machine(_Part):
                 lacking.add(key[:2])
                 message = f"has no row of chunks: 1 for the same chunk of {key[0]}; add it"
                 faults.append((("vmm", index), message))
+        routes = [(row.origin, row.target, row.way) for row in self.copies]
+        faults += [
+            (("copies", index), "repeats an earlier row; keep one of them")
+            for index, route in enumerate(routes)
+            if routes.index(route) != index
+        ]
         return faults
 
     @property

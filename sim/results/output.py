@@ -23,7 +23,7 @@ from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.timing.step_cost import StepCost
 from vsim.traces.arrow_io import Provenance, file_metadata, put_table
 from vsim.traces.requests import Requests
-from vsim.traces.schema import schema_of
+from vsim.traces.schema import BATCH_COLUMNS, schema_of
 from vsim.traces.writing import FolderKind, FreshFolder, fresh_folder, sink
 
 SUMMARY = "summary.json"
@@ -59,8 +59,13 @@ class RunTables:
         return cls(
             steps,
             StoredTable(
-                schema_of("operations"),
-                file_metadata("operations", Provenance(source=source)),
+                schema_of(
+                    "operations", BATCH_COLUMNS if scenario.output.operations == "all" else ()
+                ),
+                file_metadata(
+                    "operations",
+                    Provenance(source=source, extra={"movement": scenario.engine.movement}),
+                ),
                 None if folder is None else folder / OPERATIONS,
             ),
         )

@@ -126,7 +126,7 @@ def exact_seconds(reads: PageReads, tiers: TwoTiers, cost: Cost) -> Fraction:
     """The time of a schedule under max() as an exact rational, to compare with a bound."""
     fast, slow = Fraction(tiers.hbm_bytes_per_s), Fraction(tiers.slow_bytes_per_s)
     down = cost.demoted if tiers.exclusive else cost.demoted + births(reads)
-    channel = _channel_pages(tiers, cost.misses + cost.promoted, down)
+    channel = channel_pages(tiers, cost.misses + cost.promoted, down)
     # Both in the same unit, so that whole numbers are compared and added up.
     of_fast = fast.denominator * slow.numerator
     of_slow = slow.denominator * fast.numerator * reads.page_bytes
@@ -150,7 +150,7 @@ def births(reads: PageReads) -> Int64s:
     return np.bincount(born, minlength=reads.steps)[: reads.steps].astype(np.int64)
 
 
-def _channel_pages(tiers: TwoTiers, up: Int64s, down: Int64s) -> Int64s:
+def channel_pages(tiers: TwoTiers, up: Int64s, down: Int64s) -> Int64s:
     """int64[T]: pages in the channel's busier direction, or in its only one."""
     return np.maximum(up, down) if tiers.duplex else up + down
 
@@ -158,7 +158,7 @@ def _channel_pages(tiers: TwoTiers, up: Int64s, down: Int64s) -> Int64s:
 def _step_seconds(
     tiers: TwoTiers, page_bytes: int, hits: Int64s, up: Int64s, down: Int64s
 ) -> Floats:
-    channel = _channel_pages(tiers, up, down)
+    channel = channel_pages(tiers, up, down)
     fast_s = seconds_of_pages(hits, page_bytes, tiers.hbm_bytes_per_s, tiers.weight_bytes)
     slow_s = seconds_of_pages(channel, page_bytes, tiers.slow_bytes_per_s)
     return step_seconds(np.stack([fast_s, slow_s]), tiers.norm)

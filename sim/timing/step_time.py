@@ -3,10 +3,10 @@
 `step_time_ns` is the obvious reference; `vsim.sim.engine.demand` is its compiled twin.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vsim.sim.timing.attend import LowerPart, attend_sum
 from vsim.sim.timing.step_cost import StepCost
 from vsim.sim.timing.step_curves import StepCurves
 
@@ -67,6 +67,7 @@ def step_time_ns(
     batch: Batch,
     lower_tiers: Sequence[tuple[float, float]] = (),
     worked_ns: float = 0.0,
+    waits: Sequence[tuple[float, float]] = (),
 ) -> float:
     """Time of one step in nanoseconds, unrounded: the reference for the engine's compiled one.
 
@@ -75,15 +76,21 @@ def step_time_ns(
         batch: what is computed; its contexts are those in HBM.
         lower_tiers: bytes attended in place and bandwidth in bytes per second, of each other tier.
         worked_ns: arithmetic that the GPU has done without a pause, see `sustained_ns`.
+        waits: b and a of each other tier, see `attend`; left out, 0.
     """
     curves = cost.curves
     fixed = cost.launch_ns + curves.communication.at(batch.tokens)
     dense = curves.products.at(batch.tokens) + curves.small.at(batch.tokens)
     dense += curves.head.at(batch.sampled)
-    times = [attention_ns(cost, curves, batch)]
-    times += [1e9 * count / bandwidth for count, bandwidth in lower_tiers]
+    lower = [
+        LowerPart(1e9 * count / bandwidth, *beside)
+        for (count, bandwidth), beside in zip(
+            lower_tiers, waits or [(0.0, 0.0)] * len(lower_tiers), strict=True
+        )
+    ]
+    attention = attend_sum(attention_ns(cost, curves, batch), lower, cost.attend_exponent)
     later = sustained_ns(cost, curves, batch, worked_ns)
-    return fixed + dense + power_sum(times, cost.attend_exponent) + later
+    return fixed + dense + attention + later
 
 
 def sustained_ns(cost: StepCost, curves: StepCurves, batch: Batch, worked_ns: float) -> float:
@@ -139,12 +146,3 @@ def attention_ns(cost: StepCost, curves: StepCurves, batch: Batch) -> float:
         if batch.prefill_tokens:
             total *= curves.beside_prefill
     return total + max(_prefill_ns(cost, curves, batch))
-
-
-def power_sum(times: Sequence[float], exponent: float) -> float:
-    """(Σ t^p)^(1/p), scaled by the largest so that no power underflows; the largest for p = ∞."""
-    largest = max(times, default=0.0)
-    if largest <= 0 or math.isinf(exponent):
-        return largest
-    total = sum((time / largest) ** exponent for time in times)
-    return float(largest * total ** (1 / exponent))

@@ -62,6 +62,12 @@ ROWS: dict[str, list[dict[str, Any]]] = {
          "shape": [8, 1, 128, 0], "first": [1, 2], "second": [16, 64],
          "time_code": [800, 801, 802, 900]},
     ],
+    "gpu_samples": [
+        {"probe": "read", "variant": "hbm", "sizes": '{"bytes": 64, "streams": 1}', "bytes": 64,
+         "unit": "us", "samples": [1.5, 1.0]},
+        {"probe": "power", "variant": "idle", "sizes": "{}", "bytes": 0, "unit": "W",
+         "samples": [75.0]},
+    ],
 }  # fmt: skip
 METADATA = {"requests": {"block_tokens": "16"}}
 
@@ -150,6 +156,16 @@ WRONG_VALUES = [
     ("kernel_tables", 0, {"time_code": [640, -2, 700]}, "column time_code: holds -2; write -1"),
     ("kernel_tables", 0, {"time_code": [640, 4000, 700]}, "holds a code above 3008, which is more"),
     ("kernel_tables", 0, {"time_code": [-1, -1, -1]}, "column time_code: holds no measured time"),
+    ("gpu_samples", 0, {"probe": "reed"}, "'reed' is unknown (did you mean 'read'?)"),
+    ("gpu_samples", 1, {"samples": []}, "row 1, column samples: is empty; write at least one"),
+    ("gpu_samples", 0, {"samples": [1.0, float("nan")]}, "column samples: holds what is no number"),
+    ("gpu_samples", 0, {"samples": [-1.0]}, "row 0, column samples: holds what is no number of 0"),
+    ("gpu_samples", 0, {"sizes": '{"b": 1, "a": 1}'}, "row 0, column sizes: holds '{\"b\": 1"),
+    ("gpu_samples", 0, {"sizes": '{"a": 1.5}'}, "write whole numbers, as {\"chunks\": 8}"),
+    ("gpu_samples", 0, {"sizes": "[1]"}, "row 0, column sizes: holds '[1]'"),
+    ("gpu_samples", 1, {"probe": "read", "variant": "hbm", "unit": "us",
+                        "sizes": '{"bytes": 64, "streams": 1}'},
+     "row 1, column sizes: is a point before; keep one of the two"),
     ("operations", 0, {"kind": "maps"}, "column kind: 'maps' is unknown (did you mean 'map'?)"),
 ]  # fmt: skip
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from vsim.sim.timing.step_time import power_sum
+from vsim.sim.timing.attend import power_sum
 
 from .round_machine import COST, GB, LINKS, round_machine
 from .wires import Copy, Step, ends, server

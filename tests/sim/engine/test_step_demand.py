@@ -1,6 +1,7 @@
 """A step in the engine takes what the reference says, and books all of it on its kernels."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -110,7 +111,7 @@ def begin(state: State, step: Step) -> int:
     return int(enter_begin_step(0, state.address))
 
 
-def reference_ns(cost: StepCost, step: Step) -> float:
+def reference_ns(cost: StepCost, step: Step, waits: Sequence[tuple[float, float]] = ()) -> float:
     """The same by `step_time_ns`: of what windows see, tiers hold what they hold of all."""
     batch, share = step.batch, cost.window_share
     context = batch.decode_context + batch.prefill_context
@@ -130,7 +131,7 @@ def reference_ns(cost: StepCost, step: Step) -> float:
         (token_bytes * (step.decode_lower[tier - 1] + step.chunk_lower[tier - 1]), bandwidth)
         for tier, bandwidth in BANDWIDTH.items()
     ]
-    return step_time_ns(cost, in_hbm, lower)
+    return step_time_ns(cost, in_hbm, lower, waits=waits)
 
 
 @pytest.mark.parametrize("exponent", EXPONENTS)
@@ -152,6 +153,29 @@ def test_a_compiled_step_takes_what_the_reference_says_within_a_nanosecond(
         step = draw_step(draw, kind, cost.window_tokens, lower=seed % 3 > 0)
         end, expected = begin(state, step), reference_ns(cost, step)
         assert abs(end - expected) < 1, (seed, end, expected)
+
+
+@pytest.mark.parametrize("exponent", EXPONENTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_parts_of_an_attend_wait_for_each_other_as_the_reference_says(
+    kind: str, exponent: float
+) -> None:
+    longer = 0
+    for seed in range(12):
+        draw = np.random.Generator(np.random.PCG64(seed))
+        cost = replace(draw_cost(draw, windows=False), attend_exponent=exponent)
+        state = make_state(
+            make_requests([0], [1], [1]), TIERS, round_machine(), cost=cost, **PAGES_OF_10
+        )
+        waits = [(float(b), float(a)) for b, a in draw.random((len(BANDWIDTH), 2))]
+        for tier, (own, hbm) in zip(BANDWIDTH, waits, strict=True):
+            state.arrays["tc"]["waits"][tier] = own
+            state.arrays["tc"]["hbm_waits"][tier] = hbm
+        step = draw_step(draw, kind, cost.window_tokens, lower=seed % 3 > 0)
+        end, expected = begin(state, step), reference_ns(cost, step, waits)
+        assert abs(end - expected) < 1, (seed, end, expected)
+        longer += expected > reference_ns(cost, step) + 1
+    assert longer > 0
 
 
 # What is booked.

@@ -44,6 +44,7 @@ ALONE = "machine=h200-measured.yaml"
 MAPPED = ("engine.movement=mapped", "engine.page_tokens=32")
 MAPPED_LARGE = ("engine.movement=mapped", "engine.page_tokens=256")
 IN_PLACE = ("tiers=[{tier: hbm, capacity: 1GiB}, {tier: host, access: in_place}]",)
+IN_PLACE_SELDOM = (*IN_PLACE, "workload.synth.arrivals.rate_per_s=1")
 ROUTE = ("tiers=[{tier: hbm, capacity: 1GiB}, {tier: host, access: in_place, capacity: 1GiB},"
          " {tier: nvme}]", SYNCHRONOUS)  # evicts ahead of need  # fmt: skip
 
@@ -93,6 +94,11 @@ FIELDS: dict[str, tuple[tuple[str, ...], str, Any]] = {
     "vmm[].unmap": (MAPPED, "vmm.0.unmap", "900us"),
     "attend.exponent.value": (IN_PLACE, "attend.exponent.value", 1.0),
     "attend.beside_prefill.value": ((), "attend.beside_prefill.value", 1.5),
+    "attend.in_place[].kind": (IN_PLACE, "attend.in_place.0.kind", "lpddr"),
+    "attend.in_place[].read.value": (IN_PLACE, "attend.in_place.0.read.value", "5GB/s"),
+    "attend.in_place[].waits.value": (IN_PLACE, "attend.in_place.0.waits.value", 1.0),
+    "attend.in_place[].hbm_waits.value": (
+        IN_PLACE_SELDOM, "attend.in_place.0.hbm_waits.value", 1.0),
     "attend.copy_weight.value": (ROUTE, "attend.copy_weight.value", 20.0),
     "launch.step_overhead.value": ((SYNCHRONOUS,), "launch.step_overhead.value", "5ms"),
     "kernels[].stack": ((), "kernels.1.stack", "trtllm"),
@@ -101,11 +107,34 @@ FIELDS: dict[str, tuple[tuple[str, ...], str, Any]] = {
 LATER = {
     "power.idle_w.value": "energy",
     "power.max_w.value": "energy",
+    "power.attention_w.value": "energy",
+    "power.products_w.value": "energy",
+    "launch.kernel.value": "replay on a GPU",
+    "launch.graph.value": "replay on a GPU",
+    "launch.graph_kernel.value": "replay on a GPU",
+    "launch.event.value": "replay on a GPU",
+    "copies[].origin": "replay on a GPU",
+    "copies[].target": "replay on a GPU",
+    "copies[].way": "replay on a GPU",
+    "copies[].bandwidth": "replay on a GPU",
+    "copies[].first": "replay on a GPU",
+    "copies[].each": "replay on a GPU",
     "vmm[].reserve": "replay on a GPU: a run maps into ranges that it has",
     "vmm[].create": "replay on a GPU: a run maps chunks that it has",
     "vmm[].release": "replay on a GPU: a run keeps its chunks",
 }
 """Fields that no run reads yet, and what will; their descriptions say so too."""
+LATER_VALUES = {
+    "power.idle_w.value": 1.0,
+    "power.max_w.value": 9000.0,
+    "power.attention_w.value": 9000.0,
+    "power.products_w.value": 9000.0,
+    "copies[].origin": "lpddr",
+    "copies[].target": "lpddr",
+    "copies[].way": "kernel",
+    "copies[].bandwidth": "1GB/s",
+}
+"""What each is changed to, where it is no time."""
 ELSEWHERE = {
     "gpu.name": "a label",
     "name": "a label",
@@ -136,6 +165,18 @@ def base_machine() -> dict[str, Any]:
         if link["source"] == "host":
             link["reverse_bandwidth"] = group | {"value": "20GB/s"}
     machine["tiers"][0]["page_granularity"]["value"] = "4MiB"  # between the VMM table's chunks
+    machine["attend"]["in_place"] = [
+        {"kind": "host", "read": {**group, "value": "52GB/s"}, "waits": {**group, "value": 0},
+         "hbm_waits": {**group, "value": 0}}
+    ]  # fmt: skip
+    machine["copies"] = [
+        {"origin": "host", "target": "hbm", "way": "engine", "bandwidth": "55GB/s", "first": "5us",
+         "each": "2us", "source": "assumption", "note": "for this test"}
+    ]  # fmt: skip
+    machine["launch"] |= {
+        name: {**group, "value": "3us"} for name in ("kernel", "graph", "graph_kernel", "event")
+    }
+    machine["power"] |= {name: {**group, "value": 500} for name in ("attention_w", "products_w")}
     # SGLang's, which counts where there is none of vLLM's, and vLLM's
     machine["kernels"] = machine["kernels"][1::-1]
     for each in machine["kernels"]:
@@ -201,12 +242,12 @@ def test_a_field_of_a_machine_changes_some_metric(name: str, folder: Path) -> No
 @pytest.mark.parametrize("name", LATER)
 def test_a_field_for_later_changes_nothing_yet_and_says_so(name: str, folder: Path) -> None:
     place = name.replace("[]", ".0")
-    value = {"power.idle_w.value": 1.0, "power.max_w.value": 9000.0}.get(name, "900us")
+    value = LATER_VALUES.get(name, "900us")
     assert metrics(changed(place, value), MAPPED, folder) == unchanged(MAPPED, folder)
     model: Any = Machine
     for key in re.sub(r"\[\]|\.value", "", name).split("."):
         info = model.model_fields[key]
-        inner = re.search(r"(VmmRow|Power)", str(info.annotation))
+        inner = re.search(r"(VmmRow|Power|Launch|CopyRow)", str(info.annotation))
         if inner:
             model = getattr(__import__("vsim.sim.machine.machine", fromlist=["x"]), inner[1])
     assert "No run" in (info.description or "") or "No run" in (model.__doc__ or "")

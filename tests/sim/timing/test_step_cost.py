@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from vsim.sim.machine.loading import load_machine
 from vsim.sim.model.loading import load_model
+from vsim.sim.timing.attend import power_sum
 from vsim.sim.timing.step_cost import StepCost, fit, step_cost
-from vsim.sim.timing.step_time import Batch, chunk, decodes, power_sum, step_time_ns
+from vsim.sim.timing.step_time import Batch, chunk, decodes, step_time_ns
 from vsim.traces.faults import InputError
 
 

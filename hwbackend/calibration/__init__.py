@@ -1,0 +1,1 @@
+"""Calibration: what `vsim calibrate --gpu` measures, and the machine file it writes."""

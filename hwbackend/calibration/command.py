@@ -1,0 +1,134 @@
+"""What `vsim calibrate --gpu` and `--from samples:FILE` do: samples to a machine and its tables."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import yaml
+
+import vsim.sim.machine
+from vsim.hwbackend.calibration.comparison import comparison
+from vsim.hwbackend.calibration.fit import fit
+from vsim.hwbackend.calibration.machine_file import base_of, machine_text
+from vsim.hwbackend.calibration.tables import curves_of
+from vsim.sim.inputs.yaml_input import parse_yaml
+from vsim.sim.machine.fingerprint import machine_fingerprint
+from vsim.sim.machine.kernel_tables import KIND, arrow_table, kernel_tables
+from vsim.sim.machine.machine import Machine
+from vsim.traces.arrow_io import Provenance, put_table
+from vsim.traces.faults import refuse
+from vsim.traces.gpu_samples import KIND as SAMPLES
+from vsim.traces.gpu_samples import GpuSamples
+from vsim.traces.writing import check_apart, file_target, fresh_file, sink, yaml_text
+
+_MACHINE = "machine"
+_SOURCE = "vsim calibrate --gpu"
+_ZSTD_LEVEL = 19
+
+
+def calibrate_gpu(out: str, *, quick: bool = False) -> None:
+    """Measure this machine; write its samples, machine file and kernel tables, and compare them.
+
+    Args:
+        out: the machine file to write, ending in .yaml; samples and tables go beside it.
+        quick: a few points of each kind only.
+
+    Raises:
+        InputError: there is no GPU, or a file can't be written there.
+    """
+    from vsim.hwbackend.calibration.measure import measure, tell_on_stderr
+    from vsim.hwbackend.calibration.plan import full_plan, quick_plan
+    from vsim.hwbackend.calibration.shown import shown
+
+    path = _yaml_path(out)
+    place = str(path.with_name(f"{path.stem}.samples.arrow"))
+    with fresh_file(place, SAMPLES, option="--out") as fresh:
+        samples = measure(quick_plan() if quick else full_plan(), tell_on_stderr)
+        samples.write(fresh, _SOURCE)
+    print("\n".join(shown(samples)))
+    calibrate_from(place, out)
+
+
+def calibrate_from(samples_file: str, out: str) -> None:
+    """Make a machine file and its kernel tables of samples, and compare them.
+
+    Args:
+        samples_file: of kind `gpu_samples`.
+        out: the machine file to write, ending in .yaml; tables go beside it, those of the
+            catalogue's machine of the same GPU as well.
+
+    Raises:
+        InputError: the samples are damaged, of a GPU that the catalogue does not have, or a file
+            can't be written there.
+    """
+    path = _yaml_path(out)
+    samples = GpuSamples.read(samples_file)
+    fitted = fit(samples)
+    found = curves_of(samples)
+    name = f"{path.stem}.vsim.kernels.arrow" if found else None
+    note = f"{fitted.facts.note}; this project's kernels, one layer's launch of a graph's"
+    text = yaml_text(
+        _MACHINE,
+        "# by `vsim calibrate`, which replaces it; without the line above, it is left alone.\n"
+        + machine_text(fitted, path.stem, name, note),
+    )
+    parse_yaml(text, out, Machine)  # what is written can be read
+    published = _published(base_of(fitted), path.parent)
+    own = None if name is None else path.with_name(name)
+    places = [str(each) for each in (*([] if own is None else [own]), *published)]
+    targets = [file_target(out, _MACHINE, "--out")]
+    check_apart([*targets, *(file_target(place, KIND, "--out") for place in places)])
+    with ExitStack() as held:
+        reads = (samples_file,)
+        machine = held.enter_context(fresh_file(out, _MACHINE, inputs=reads, option="--out"))
+        files = [
+            held.enter_context(fresh_file(place, KIND, inputs=reads, option="--out"))
+            for place in places
+        ]
+        copied = list(published.values())
+        if own is not None:
+            put_table(
+                arrow_table(kernel_tables(own.name, {}, found)), files[0].path, KIND,
+                _provenance(samples), zstd_level=_ZSTD_LEVEL,
+            )  # fmt: skip
+        for file, source in zip(files[len(files) - len(copied) :], copied, strict=True):
+            with sink(file.path) as written:
+                written.write(source.read_bytes())
+        machine.write(text)
+        for file in files:
+            file.publish()
+        machine.publish()
+    print("\n".join(comparison(fitted, text, found, samples)))
+    print(f"\nWrote {', '.join([out, *places])}; calibration {machine_fingerprint(out)}")
+
+
+def _yaml_path(out: str) -> Path:
+    if not out.endswith((".yaml", ".yml")):
+        refuse("--out", f"'{out}' is no machine file's name; write one that ends in .yaml")
+    return Path(out)
+
+
+def _published(base: str, folder: Path) -> dict[Path, Path]:
+    """Where the catalogue's tables for the GPU have to go, and where they are."""
+    catalogue = Path(vsim.sim.machine.__file__).parent / "catalogue"
+    described = yaml.safe_load((catalogue / f"{base}.yaml").read_text(encoding="utf-8"))
+    files = [catalogue / each["file"] for each in described.get("kernels", [])]
+    if folder.resolve() == catalogue.resolve():
+        return {}
+    return {folder / file.name: file for file in files}
+
+
+def _provenance(samples: GpuSamples) -> Provenance:
+    gpus = sorted({gpu["name"] for gpu in samples.facts["gpus"]})
+    device = ", ".join(gpus)
+    return Provenance(
+        _SOURCE,
+        "Apache-2.0",
+        device,
+        extra={
+            "stack": "vsim",
+            "device": device,
+            "versions": f"vsim, driver {samples.facts['driver']}, CUDA {samples.facts['cuda']}",
+            "collected": samples.facts["date"],
+            "left_out": "; ".join(samples.left_out) or "nothing",
+        },
+    )

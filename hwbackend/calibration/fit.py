@@ -1,0 +1,300 @@
+"""Fit: samples to the numbers of a machine. Pure: the same samples give the same numbers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.optimize import nnls
+
+from vsim.hwbackend.calibration.mixes import FormScore, Mixes, choose_form, score_forms
+from vsim.hwbackend.calibration.plan import VMM_CALLS, WHOLE
+from vsim.hwbackend.measuring.facts import MachineFacts
+from vsim.traces.gpu_samples import GpuSamples, Sampled
+
+SLOW_PLACES = ("peer", "host")
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A measured number.
+
+    Args:
+        value: in the unit that its name says.
+        samples: it is from, all points together.
+        spread: the most less the least as a share of the median, the largest of its points.
+        how: what was measured, in a few words.
+    """
+
+    value: float
+    samples: int
+    spread: float
+    how: str
+
+    @property
+    def note(self) -> str:
+        """What a machine file says of it behind date and device."""
+        return f"{self.how}; {self.samples} samples, spread {self.spread:.1%}"
+
+
+@dataclass(frozen=True, slots=True)
+class CopyFit:
+    """Copies on a route: n of b bytes take first + n · (each + b / bandwidth).
+
+    Args:
+        bytes_per_s: of each piece.
+        first_us: once.
+        each_us: for each piece.
+        worst: largest error of a point, as a share.
+        points: how many were fitted.
+        samples: of all points.
+    """
+
+    bytes_per_s: float
+    first_us: float
+    each_us: float
+    worst: float
+    points: int
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class VmmFit:
+    """What each call cost a chunk, microseconds.
+
+    Args:
+        us: by call; of a reserve, of the range.
+        samples: of each call, the fewest.
+        spread: the largest.
+    """
+
+    us: Mapping[str, float]
+    samples: int
+    spread: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """All that samples say of a machine. What they do not hold is not there.
+
+    Args:
+        facts: of the machine.
+        figures: by name: `hbm read`, `host-hbm copy`, … ; bytes/s, µs, W, MHz or shares.
+        copies: by route and way.
+        vmm: by place, chunk and number of chunks.
+        attends: forms of an attend over HBM and slow places, and how each predicts shares left
+            out; the first is the one chosen. None where no mixes were measured.
+    """
+
+    facts: MachineFacts
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    copies: Mapping[tuple[str, str], CopyFit] = field(default_factory=dict)
+    vmm: Mapping[tuple[str, int, int], VmmFit] = field(default_factory=dict)
+    attends: tuple[FormScore, ...] = ()
+
+
+def fit(samples: GpuSamples) -> Fitted:
+    """Fit everything."""
+    copies = {
+        (route, way): made
+        for route, way in sorted(_routes(samples))
+        if (made := fit_copies(samples.of("copy", f"{route} {way}"))) is not None
+    }
+    return Fitted(
+        MachineFacts.from_json(samples.facts),
+        {**_memory(samples), **_copy_figures(samples), **_rest(samples), **_weight(samples)},
+        copies,
+        fit_vmm(samples.of("vmm")),
+        fit_attends(samples),
+    )
+
+
+def fit_attends(samples: GpuSamples) -> tuple[FormScore, ...]:
+    """Score all forms, the chosen one first; none where no mixes were measured."""
+    places = {
+        place: mixes for place in SLOW_PLACES if (mixes := mixes_of(samples, place)) is not None
+    }
+    if not places:
+        return ()
+    scores = score_forms(places)
+    chosen = choose_form(scores)
+    return (chosen, *(score for score in scores if score is not chosen))
+
+
+def fit_copies(rows: Sequence[Sampled]) -> CopyFit | None:
+    """Fit a route's copies: least squares of relative errors, no number below zero.
+
+    None where fewer than three points were measured.
+    """
+    if len(rows) < 3:
+        return None
+    count = np.array([row.point["count"] for row in rows], dtype=np.float64)
+    size = np.array([row.point["bytes"] for row in rows], dtype=np.float64)
+    taken = np.array([row.median for row in rows])
+    columns = np.stack([np.ones(len(rows)), count, count * size], axis=1) / taken[:, None]
+    scale = columns.max(axis=0)
+    found, _ = nnls(columns / scale, np.ones(len(rows)))
+    first, each, byte = (found / scale).tolist()
+    if byte <= 0:
+        return None
+    errors = np.abs(columns @ np.array([first, each, byte]) - 1)
+    samples = sum(len(row.samples) for row in rows)
+    return CopyFit(1e6 / byte, first, each, float(errors.max()), len(rows), samples)
+
+
+def fit_vmm(rows: Sequence[Sampled]) -> dict[tuple[str, int, int], VmmFit]:
+    """Gather the medians of the calls on each kind of chunks that have all six."""
+    found: dict[tuple[str, int, int], dict[str, Sampled]] = {}
+    for row in rows:
+        place, name = row.point.variant.split()
+        found.setdefault((place, row.point["chunk"], row.point["chunks"]), {})[name] = row
+    return {
+        key: VmmFit(
+            {name: calls[name].median for name in VMM_CALLS},
+            min(len(call.samples) for call in calls.values()),
+            max(call.spread for call in calls.values()),
+        )
+        for key, calls in found.items()
+        if set(calls) == set(VMM_CALLS)
+    }
+
+
+def mixes_of(samples: GpuSamples, place: str) -> Mixes | None:
+    """Mixes with one slow place; None where there are too few.
+
+    HBM's part of a mix takes as much less than all of it as it has fewer pages, but for what any
+    launch takes, which is the least time of a decode.
+    """
+    rows = samples.of("mixed_attention", place)
+    alone = {
+        (row.point["batch"], row.point["context"]): row.median
+        for row in rows
+        if row.point["share"] == 0
+    }
+    decodes = [row.median for row in samples.of("decode_attention")]
+    floor = min(decodes, default=0.0)
+    kept = [row for row in rows if (row.point["batch"], row.point["context"]) in alone]
+    share = np.array([row.point["share"] / WHOLE for row in kept])
+    if len(np.unique(share)) < 4:
+        return None
+    whole = np.array([alone[row.point["batch"], row.point["context"]] for row in kept])
+    size = np.array([row.bytes for row in kept], dtype=np.float64)
+    least = min(floor, float(whole.min()) / 2)
+    hbm = np.where(share < 1, least + (whole - least) * (1 - share), 0.0)
+    return Mixes(share, hbm, share * size, np.array([row.median for row in kept]))
+
+
+def _routes(samples: GpuSamples) -> set[tuple[str, str]]:
+    """Routes and ways on which pieces were copied."""
+    pairs = {tuple(row.point.variant.split(" ", 1)) for row in samples.of("copy")}
+    return {(route, way) for route, way in pairs if way in ("engine", "kernel")}
+
+
+def _figure(row: Sampled, value: float, how: str) -> Figure:
+    return Figure(value, len(row.samples), row.spread, how)
+
+
+def _largest(rows: Sequence[Sampled]) -> Sampled | None:
+    """The row that moves most."""
+    return max(rows, key=lambda row: row.bytes, default=None)
+
+
+def _memory(samples: GpuSamples) -> dict[str, Figure]:
+    """Ceilings and latencies of memories."""
+    found = {}
+    for place in ("hbm", *SLOW_PLACES):
+        rows = [row for row in samples.of("read", place) if row.point["sixteenths"] == 16]
+        if (row := _largest(rows)) is not None:
+            how = f"a kernel of 16-byte loads over {row.bytes >> 20} MiB"
+            found[f"{place} read"] = _figure(row, row.bytes_per_s, how)
+        if (row := _largest(samples.of("latency", place))) is not None:
+            how = "one thread that follows pointers"
+            found[f"{place} latency"] = _figure(row, row.median, how)
+    if (row := _largest(samples.of("write", "hbm"))) is not None:
+        how = f"a kernel of 16-byte stores over {row.bytes >> 20} MiB"
+        found["hbm write"] = _figure(row, row.bytes_per_s, how)
+    return found
+
+
+def _copy_figures(samples: GpuSamples) -> dict[str, Figure]:
+    """Bandwidths of the largest single copy of each route, alone and both ways at once."""
+    found = {}
+    for variant in sorted({row.point.variant for row in samples.of("copy")}):
+        route, way = variant.split(" ", 1)
+        if way == "kernel":
+            continue
+        rows = [row for row in samples.of("copy", variant) if row.point["count"] == 1]
+        if (row := _largest(rows)) is not None:
+            size = f"{row.point['bytes'] >> 20} MiB"
+            how = f"copies of {size} both ways at once" if way == "both ways" else f"copy of {size}"
+            name = f"{route} both" if way == "both ways" else f"{route} copy"
+            found[name] = _figure(row, row.bytes_per_s, how)
+    return found
+
+
+def _rest(samples: GpuSamples) -> dict[str, Figure]:
+    """Launches, power, clock, and what attention and products reach."""
+    found = {}
+    for row in samples.of("launch"):
+        if row.point.get("kernels", 1) in (1, 256) and not (
+            row.point.variant == "graph" and row.point["kernels"] != 1
+        ):
+            found[f"launch {row.point.variant}"] = _figure(
+                row, row.median, "an empty kernel, called from Python"
+            )
+    for probe in ("power", "clock"):
+        for row in samples.of(probe):
+            how = f"looks at the board, {row.point.variant}"
+            found[f"{probe} {row.point.variant}"] = _figure(row, row.median, how)
+    decodes = [row for row in samples.of("decode_attention") if row.point["head_dim"] == 128]
+    if decodes:
+        row = max(decodes, key=lambda each: each.bytes_per_s)
+        how = f"decode attention, {row.point['batch']} × {row.point['context']:,} tokens"
+        found["attention read"] = _figure(row, row.bytes_per_s, how)
+    products = [row for row in samples.of("products") if row.point["m"] >= 1024]
+    if products:
+        rates = [_flops_per_s(row) for row in products]
+        how = f"{len(products)} bf16 products of 1,024 tokens and more, the median"
+        found["product flops"] = Figure(
+            float(np.median(rates)),
+            sum(len(row.samples) for row in products),
+            max(row.spread for row in products),
+            how,
+        )
+    return found
+
+
+def _flops_per_s(row: Sampled) -> float:
+    return 2e6 * row.point["m"] * row.point["n"] * row.point["k"] / row.median
+
+
+_BUSY = 0.8  # of a link, for two loads on it to say how it is shared
+
+
+def _weight(samples: GpuSamples) -> dict[str, Figure]:
+    """An attend's weight against copies on a link that both keep busy.
+
+    The rate at which attention reads its slow pages over the copy's, where together they reach what
+    the link gives one of them alone.
+    """
+    for route in ("peer-hbm", "host-hbm"):
+        by: dict[int, dict[str, Sampled]] = {}
+        for row in samples.of("beside"):
+            found, what = row.point.variant.split(" ", 1)
+            if found == route and row.point["share"]:
+                by.setdefault(row.point["share"], {})[what] = row
+        for share, rows in sorted(by.items(), reverse=True):
+            if not {"copy", "attention", "copy alone"} <= set(rows):
+                continue
+            attend = rows["attention"].bytes_per_s * share / WHOLE
+            copied = rows["copy"].bytes_per_s
+            if attend + copied >= _BUSY * rows["copy alone"].bytes_per_s:
+                each = [rows["attention"], rows["copy"]]
+                return {
+                    "copy weight": Figure(
+                        attend / copied,
+                        sum(len(row.samples) for row in each),
+                        max(row.spread for row in each),
+                        f"attention with {share / WHOLE:.0%} of its pages beside copies, {route}",
+                    )
+                }
+    return {}

@@ -1,0 +1,129 @@
+"""measure: a plan's points on this machine; what could not be measured is named, not dropped."""
+
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Final
+
+from vsim.hwbackend.calibration.attending import measure_decodes, measure_mixes
+from vsim.hwbackend.calibration.bench import MOST_BYTES, AbsentError, Bench
+from vsim.hwbackend.calibration.beside import measure_besides
+from vsim.hwbackend.calibration.driver_calls import measure_calls
+from vsim.hwbackend.calibration.launches import measure_latencies, measure_launches
+from vsim.hwbackend.calibration.loads import measure_board
+from vsim.hwbackend.calibration.multiplying import measure_experts, measure_products
+from vsim.hwbackend.calibration.plan import Plan
+from vsim.hwbackend.calibration.prefilling import measure_prefills
+from vsim.hwbackend.calibration.reads import measure_reads, measure_writes
+from vsim.hwbackend.calibration.transfers import measure_copies
+from vsim.hwbackend.cuda.errors import CudaError, DeviceLost
+from vsim.hwbackend.measuring.facts import read_facts
+from vsim.traces.faults import InputError
+from vsim.traces.gpu_samples import GpuSamples, Point, Sampled
+
+Runner = Callable[[Bench, Sequence[Point], Plan], Iterator[Sampled]]
+Tell = Callable[[str], None]
+
+RUNNERS: Final[dict[str, Runner]] = {
+    "power": measure_board,
+    "clock": measure_board,
+    "launch": measure_launches,
+    "vmm": measure_calls,
+    "latency": measure_latencies,
+    "read": measure_reads,
+    "write": measure_writes,
+    "copy": measure_copies,
+    "beside": measure_besides,
+    "decode_attention": measure_decodes,
+    "mixed_attention": measure_mixes,
+    "prefill_attention": measure_prefills,
+    "products": measure_products,
+    "experts": measure_experts,
+}
+"""Who measures each probe's points."""
+
+
+def measure(
+    plan: Plan, tell: Tell | None = None, most_bytes: Mapping[str, int] = MOST_BYTES
+) -> GpuSamples:
+    """Measure a plan. A probe that fails leaves its points out, and the others go on.
+
+    Args:
+        plan: what to measure.
+        tell: is told what was measured.
+        most_bytes: memory that is taken of each place.
+
+    Raises:
+        NoDriver: there is no GPU.
+    """
+    facts = read_facts()
+    rows: list[Sampled] = []
+    left_out: list[str] = []
+    bench = Bench(most_bytes)
+    try:
+        for points in _groups(plan):
+            began, count = time.monotonic(), len(rows)
+            why = _measured(bench, points, plan, rows)
+            about = f"{points[0].probe} {points[0].variant.split()[0]}"
+            if why is not None:
+                left_out.append(f"{about}: {why}")
+            if tell is not None:
+                took = time.monotonic() - began
+                tell(f"{about}: {len(rows) - count} of {len(points)} points in {took:.1f} s")
+            if why is not None and why.startswith(_LOST):
+                left_out.append("all after it: the GPU is lost to this process")
+                break
+    finally:
+        _close(bench)
+    return GpuSamples(facts.as_json(), tuple(rows), tuple(left_out))
+
+
+def _close(bench: Bench) -> None:
+    """Give everything back; of a lost GPU nothing can be, and what was measured is worth more."""
+    with suppress(DeviceLost):
+        bench.close()
+
+
+FAILED: Final = "failed: "
+"""How the reason of what is left out begins that should have been measured."""
+_LOST: Final = f"{FAILED}the GPU is lost: "
+_FAILURES: Final = (
+    CudaError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, ImportError,
+    OSError,
+)  # fmt: skip
+"""A fault of one probe, whatever it is, does not cost what the others measure."""
+
+
+def _groups(plan: Plan) -> Iterator[Sequence[Point]]:
+    """Points that are measured, and fail, together: a runner's, of one place or route."""
+    groups: dict[tuple[Runner, str], list[Point]] = {}
+    for point in plan.points:
+        runner = RUNNERS[point.probe]
+        part = "" if runner is measure_board else f"{point.variant.split()[0]} {point.get('share')}"
+        if runner is measure_mixes:
+            part = point.variant
+        groups.setdefault((runner, part), []).append(point)
+    yield from groups.values()
+
+
+def _measured(bench: Bench, points: Sequence[Point], plan: Plan, rows: list[Sampled]) -> str | None:
+    """Append what is measured; and say why it ended early, if it did: what came before stays."""
+    try:
+        rows.extend(RUNNERS[points[0].probe](bench, points, plan))
+    except AbsentError as absent:
+        return str(absent)
+    except InputError as error:  # a library that a probe needs is not installed
+        return "; ".join(map(str, error.faults))
+    except DeviceLost as lost:
+        return f"{_LOST}{lost}"
+    except _FAILURES as error:
+        traceback.print_exc()
+        return f"{FAILED}{type(error).__name__}: {error}"
+    return None
+
+
+def tell_on_stderr(line: str) -> None:
+    """Print what was measured as it goes."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""Validation cases, measured: what `vsim.sim.fidelity.gpu` describes and predicts."""

@@ -1,0 +1,1 @@
+"""The dense parts of a step as work on a GPU: products, experts, small kernels, all-reduces."""

@@ -1,0 +1,1 @@
+"""Operations that were predicted, carried out again: on the simulated backend, or on GPUs."""

@@ -1,0 +1,150 @@
+"""CudaCarrier: copies on copy streams and steps as graphs, timed by events."""
+
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+
+from vsim.hwbackend.copies.pages import runs
+from vsim.hwbackend.cuda.buffers import copy
+from vsim.hwbackend.cuda.context import Context
+from vsim.hwbackend.cuda.errors import CudaError
+from vsim.hwbackend.cuda.graphs import Graph, capture
+from vsim.hwbackend.cuda.streams import Event, Stream
+from vsim.hwbackend.replay.clocked_backend import Ticket
+from vsim.hwbackend.replay.contents import Contents
+from vsim.hwbackend.replay.rooms import PageRoom
+from vsim.hwbackend.replay.step_work import StepWork
+from vsim.sim.engine.backend import Operation
+
+
+class _UnderWay:
+    """Something between two events. It holds them, and its graph, until it is done."""
+
+    def __init__(
+        self,
+        began: Event,
+        ended: Event,
+        finish: Callable[[], None],
+        graph: Graph | None = None,
+        host_ns: int = 0,
+    ) -> None:
+        self.host_ns = host_ns
+        self.is_done = False
+        self._began, self._ended, self._finish, self._graph = began, ended, finish, graph
+        self._took_ns = 0
+
+    def done(self) -> bool:
+        """Whether the GPU has passed the second event; what is held then goes."""
+        if not self.is_done:
+            if not self._began.done() or not self._ended.done():  # they may be on two streams
+                return False
+            self._took_ns = round(1e3 * self._ended.us_since(self._began))
+            self.is_done = True
+            self.close()
+            self._finish()
+        return True
+
+    def took_ns(self) -> int:
+        """Nanoseconds between the events."""
+        return self._took_ns
+
+    def close(self) -> None:
+        """Give events and graph back."""
+        if self._graph is not None:
+            self._graph.close()
+        self._ended.close()
+        self._began.close()
+
+
+class CudaCarrier:
+    """Carries operations out on one GPU, and on what it can reach. Holds memory until `close`.
+
+    Each way between two tiers has a stream of its own. A copy's time begins when it is submitted,
+    also where others of its way are before it. A step is captured and launched as one graph, so
+    that its time holds no pause of the host.
+
+    Args:
+        context: the GPU that computes.
+        room: page slots, numbered as the engine numbers them.
+        work: launches steps.
+        contents: what each page holds, where that is looked at.
+    """
+
+    def __init__(
+        self, context: Context, room: PageRoom, work: StepWork, contents: Contents | None = None
+    ) -> None:
+        self._context, self._room, self._work, self._contents = context, room, work, contents
+        self._ways: dict[tuple[int, int], Stream] = {}
+        self._under_way: list[_UnderWay] = []
+        self._held = ExitStack()
+        try:
+            self._compute = self._held.enter_context(Stream())
+            self._marks = self._held.enter_context(Stream())
+        except BaseException:
+            self._held.close()
+            raise
+
+    def start(self, operation: Operation) -> Ticket:
+        """Start a copy or a step."""
+        self._under_way = [each for each in self._under_way if not each.is_done]
+        made = self._copy(operation) if operation.kind == "copy" else self._step(operation)
+        self._under_way.append(made)
+        return made
+
+    def close(self) -> None:
+        """Wait for what is under way, and give the streams back. A second time does nothing."""
+        with suppress(CudaError):  # a GPU that is lost has nothing under way
+            self._context.synchronize()
+        under_way, self._under_way = self._under_way, []
+        for each in under_way:
+            if not each.is_done:
+                with suppress(CudaError):
+                    each.close()
+        with suppress(CudaError):
+            self._held.close()
+
+    def _way(self, source: int, target: int) -> Stream:
+        if (source, target) not in self._ways:
+            self._ways[source, target] = self._held.enter_context(Stream())
+        return self._ways[source, target]
+
+    def _copy(self, operation: Operation) -> _UnderWay:
+        stream = self._way(operation.source_tier, operation.target_tier)
+        sources = self._room.addresses(operation.sources)
+        targets = self._room.addresses(operation.targets)
+        with ExitStack() as undo:
+            began, ended = (undo.enter_context(Event(timing=True)) for _ in range(2))
+            began.record(self._marks)  # nothing else is there, so that it passes at once
+            size = self._room.slot_bytes
+            for at, pages in runs(sources, targets, size):
+                copy(int(targets[at]), int(sources[at]), pages * size, stream)
+            ended.record(stream)
+            undo.pop_all()
+        return _UnderWay(began, ended, lambda: self._copied(operation))
+
+    def _step(self, operation: Operation) -> _UnderWay:
+        batch = operation.batch
+        if batch is None:
+            raise ValueError("a step without a batch can't be carried out")
+        mapped_ns = self._room.mapped_ns
+        units = self._room.units(batch)
+        mapped_ns = self._room.mapped_ns - mapped_ns
+        self._work.prepare(self._compute, replace(batch, indices=units))
+        with ExitStack() as undo:
+            with capture(self._compute) as graph:
+                self._work.launch(self._compute)
+            undo.callback(graph.close)
+            began, ended = (undo.enter_context(Event(timing=True)) for _ in range(2))
+            began.record(self._compute)
+            graph.launch(self._compute)
+            ended.record(self._compute)
+            undo.pop_all()
+        return _UnderWay(began, ended, lambda: self._stepped(operation), graph, mapped_ns)
+
+    def _copied(self, operation: Operation) -> None:
+        if self._contents is not None:
+            self._contents.copied(operation, self._room, self._compute)
+
+    def _stepped(self, operation: Operation) -> None:
+        if self._contents is not None:
+            self._contents.stepped(operation, self._room, self._compute)

@@ -1,0 +1,212 @@
+"""`gpu_carriers`: a replay's backends on this computer's GPUs, and the memory that they share."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import Any
+
+from vsim.hwbackend.cuda.context import Context
+from vsim.hwbackend.cuda.device import Device, devices, granularity
+from vsim.hwbackend.cuda.errors import CudaError
+from vsim.hwbackend.cuda.held import close_after
+from vsim.hwbackend.cuda.places import Place
+from vsim.hwbackend.cuda.streams import Stream
+from vsim.hwbackend.measuring.board import Board
+from vsim.hwbackend.measuring.facts import bus_id, read_facts
+from vsim.hwbackend.memory.slots import TierSlots, bytes_needed
+from vsim.hwbackend.replay.clocked_backend import ClockedBackend
+from vsim.hwbackend.replay.contents import Contents
+from vsim.hwbackend.replay.cuda_carrier import CudaCarrier
+from vsim.hwbackend.replay.needs import CHUNK_BYTES
+from vsim.hwbackend.replay.options import ReplayOptions
+from vsim.hwbackend.replay.page_names import PageNames
+from vsim.hwbackend.replay.places import host_free_bytes, placed_tiers, refuse_too_little
+from vsim.hwbackend.replay.replaying import Carriers
+from vsim.hwbackend.replay.rooms import MappedRoom, PagedRoom, PageRoom
+from vsim.hwbackend.replay.source import Source
+from vsim.hwbackend.replay.step_limits import Limits, limits_of
+from vsim.hwbackend.replay.step_work import StepWork, WorkMaker
+from vsim.sim.engine.backend import Backend
+from vsim.sim.engine.booked import BookedBackend
+from vsim.sim.engine.state import State
+from vsim.traces.faults import refuse
+
+
+@contextmanager
+def gpu_carriers(
+    source: Source, options: ReplayOptions, maker: WorkMaker | None = None
+) -> Iterator[Carriers]:
+    """Take what a replay needs of the GPUs while a block runs, and give all of it back.
+
+    Args:
+        source: what is replayed.
+        options: how.
+        maker: makes what steps launch; left out, the model's own kernels.
+
+    Raises:
+        InputError: there is no GPU for it, too little memory, or the driver fails.
+    """
+    if maker is None:
+        maker = _maker(source)
+    _refuse(source, options)
+    found = gpus_here()
+    state = source.live.state() if source.live is not None else None
+    slots = source.plan.slots
+    if options.mode == "live":
+        assert state is not None
+        slots = tuple(state.arrays["t"]["slots"].tolist())
+    limits = limits_of(source, options)
+    try:
+        tiers = placed_tiers(source, slots, found)
+        with ExitStack() as held:
+            context = held.enter_context(Context(found[0]))
+            for other in _others(tiers, found):
+                held.enter_context(Context(other))
+            context.make_current()
+            chunk = max(CHUNK_BYTES, *(granularity(tier.place) for tier in tiers))
+            _refuse_too_little(source, tiers, chunk, context, maker.bytes(limits))
+            room = _room(source, tiers, chunk, found[:1], limits)
+            held.push(closing(room.close))
+            work = maker.make(context, room, limits)
+            held.push(closing(work.close))
+            board = held.enter_context(Board(bus_id(found[0])))
+            yield _carriers(source, options, context, room, work, state, board)
+    except CudaError as error:
+        refuse("GPU", str(error))
+
+
+def _maker(source: Source) -> WorkMaker:
+    if source.selected is not None:
+        from vsim.hwbackend.replay.selected_work import SelectedWorkMaker
+
+        return SelectedWorkMaker(source, source.selected)
+    from vsim.hwbackend.replay.model_work import ModelWorkMaker
+
+    return ModelWorkMaker(source)
+
+
+def gpus_here() -> tuple[Device, ...]:
+    """The GPUs of this computer. Raises InputError where there is none, or the driver fails."""
+    try:
+        return devices()
+    except CudaError as error:
+        refuse("GPU", str(error))
+
+
+def closing(close: Callable[[], object]) -> Callable[..., None]:
+    """Close at the end of a block; an error in that hides none that ended the block."""
+
+    def ended(
+        kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if error is None:
+            close()
+        else:
+            close_after(error, close)
+
+    return ended
+
+
+def _refuse(source: Source, options: ReplayOptions) -> None:
+    """Refuse by name what these kernels can't replay."""
+    if not source.plan.has_batches:
+        refuse(
+            source.file,
+            "does not say which request reads which pages: name the scenario that it was made of, "
+            "or a log of requests with output.operations: all",
+        )
+    if source.selected is not None and (source.movement == "mapped" or options.verify):
+        what = "--verify" if options.verify else "engine.movement: mapped"
+        refuse("GPU", f"{what} is for pages of requests; remove it for recorded attention")
+    if source.gpus > 1:
+        message = f"the model is spread over {source.gpus} GPUs; a replay computes on one"
+        refuse("GPU", f"{message}: write parallel: {{tensor: 1}}")
+    for part, precision in zip(("weights", "kv"), source.precision, strict=True):
+        if precision != "bf16":
+            message = f"{precision} has no kernels here; write precision.{part}: bf16"
+            refuse("GPU", message, place=f"precision.{part}")
+
+
+def _others(tiers: Sequence[TierSlots], found: Sequence[Device]) -> list[Device]:
+    """GPUs whose memory is used and that do not compute."""
+    places = {tier.place for tier in tiers}
+    return [device for device in found[1:] if device.place in places]
+
+
+def _refuse_too_little(
+    source: Source, tiers: Sequence[TierSlots], chunk: int, context: Context, work_bytes: int
+) -> None:
+    needed = bytes_needed(source.plan.page_bytes, tiers, chunk)
+    own = context.device.place
+    needed[own] = needed.get(own, 0) + work_bytes
+    free: dict[Place, int | None] = {own: context.free_bytes()}
+    for place in needed:
+        if place.kind == "host":
+            free[place] = host_free_bytes()
+    refuse_too_little(
+        {str(place): size for place, size in needed.items()},
+        {str(place): size for place, size in free.items() if size is not None},
+    )
+
+
+def _room(
+    source: Source,
+    tiers: Sequence[TierSlots],
+    chunk: int,
+    readers: Sequence[Device],
+    limits: Limits,
+) -> PageRoom:
+    page_bytes = source.plan.page_bytes
+    if source.movement == "paged":
+        return PagedRoom(page_bytes, tiers, chunk, readers)
+    if page_bytes % chunk:
+        message = f"pages of {page_bytes:,} bytes are no whole chunks of {chunk:,}"
+        refuse("GPU", f"{message}; write a larger engine.page_tokens, or movement: paged")
+    return MappedRoom(page_bytes, tiers, readers, requests=limits.requests, pages=limits.pages)
+
+
+def _carriers(
+    source: Source,
+    options: ReplayOptions,
+    context: Context,
+    room: PageRoom,
+    work: StepWork,
+    state: State | None,
+    board: Board,
+) -> Carriers:
+    backends: list[ClockedBackend] = []
+    looked: list[Contents] = []
+
+    def clocked() -> ClockedBackend:
+        contents = None
+        if options.verify:
+            contents = Contents(PageNames(state) if state is not None else None,
+                                source.plan.page_tokens)  # fmt: skip
+            looked.append(contents)
+        made = ClockedBackend(CudaCarrier(context, room, work, contents))
+        backends.append(made)
+        return made
+
+    def for_live(fresh: State) -> Backend:
+        return BookedBackend(fresh, clocked())
+
+    def facts() -> dict[str, Any]:
+        if looked:
+            with Stream() as stream:
+                looked[-1].look_at_all(room, stream)
+        here, load = read_facts(), board.load()
+        return {
+            "device": context.device.name,
+            "date": here.date,
+            "driver": here.driver,
+            "cuda": here.cuda,
+            "sm_mhz": load.sm_mhz,
+            "watts": load.watts,
+            "skipped_s": sum(each.skipped_ns for each in backends) / 1e9,
+            "host_prepared_s": sum(each.prepared_ns for each in backends) / 1e9,
+            "pages_mapped": room.mapped,
+            "mapping_s": room.mapped_ns / 1e9,
+            "pages_verified": sum(each.checked for each in looked),
+        }
+
+    return Carriers(context.device.name, lambda _: clocked(), for_live, facts)

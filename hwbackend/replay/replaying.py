@@ -1,0 +1,134 @@
+"""`replay`: carry out what was predicted, as a plan or live, and compare."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from vsim.hwbackend.replay.carry_out import Progress, carry_out
+from vsim.hwbackend.replay.decisions import Run, compare_decisions
+from vsim.hwbackend.replay.measured_log import as_measured, measured_log
+from vsim.hwbackend.replay.needs import Need, needs
+from vsim.hwbackend.replay.options import ReplayOptions
+from vsim.hwbackend.replay.outcome import Outcome, of_pairs, of_plan
+from vsim.hwbackend.replay.pairing import paired
+from vsim.hwbackend.replay.plan import plan_of
+from vsim.hwbackend.replay.recorded_times import RecordedTimes
+from vsim.hwbackend.replay.source import LiveServer, Source
+from vsim.sim.engine.backend import Backend
+from vsim.sim.engine.drivers import drive
+from vsim.sim.engine.run import collect
+from vsim.sim.engine.simulated import SimulatedBackend
+from vsim.sim.engine.state import State
+
+SIMULATED = "the simulated backend"
+
+
+@dataclass(frozen=True, slots=True)
+class Carriers:
+    """What carries operations out.
+
+    Args:
+        name: in words.
+        for_plan: makes a backend for a plan.
+        for_live: makes one for an engine's state.
+        facts: says, at the end, of the machine and of what it did.
+    """
+
+    name: str
+    for_plan: Callable[[Source], Backend]
+    for_live: Callable[[State], Backend]
+    facts: Callable[[], dict[str, Any]] = dict
+
+
+def simulated_carriers() -> Carriers:
+    """Return what needs no GPU: predicted times again, or the simulated backend."""
+    return Carriers(SIMULATED, lambda source: RecordedTimes(source.plan), SimulatedBackend)
+
+
+def slots_needed(source: Source, options: ReplayOptions) -> list[Need]:
+    """What a replay takes of each tier: what the plan touches, or all that the engine may use."""
+    if options.mode == "plan" or source.live is None:
+        return needs(source, source.plan.slots)
+    slots = source.live.state().arrays["t"]["slots"].tolist()
+    return needs(source, slots)
+
+
+def replay(
+    source: Source,
+    options: ReplayOptions,
+    carriers: Carriers,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Replay a source and compare what was predicted with what was measured.
+
+    Args:
+        source: what to replay.
+        options: how.
+        carriers: what carries it out.
+        progress: told how many steps, or of a live replay how many requests, are done.
+    """
+    if options.mode == "live":
+        assert source.live is not None
+        return _live(source, source.live, options, carriers, progress)
+    plan = source.plan
+    runs = [carry_out(plan, carriers.for_plan(source), progress) for _ in range(options.repeats)]
+    found = of_plan(plan, runs, options)
+    return Outcome(
+        source=source,
+        options=options,
+        backend=carriers.name,
+        needs=slots_needed(source, options),
+        classes=found.classes,
+        total=found.total,
+        predicted_s=found.predicted_s,
+        measured_s=found.measured_s,
+        compared=len(plan.operations),
+        alone=(0, 0),
+        idle_s=plan.idle_ns / 1e9,
+        decisions=None,
+        log=measured_log(plan, runs[0]),
+        facts=carriers.facts(),
+    )
+
+
+def _live(
+    source: Source,
+    live: LiveServer,
+    options: ReplayOptions,
+    carriers: Carriers,
+    progress: Progress | None,
+) -> Outcome:
+    state = live.state()
+    backend = carriers.for_live(state)
+    try:
+        end = drive(state, backend, progress)
+    finally:
+        backend.close()
+    result = collect(state, end, 0)
+    assert result.operations is not None
+    plan = source.plan
+    measured = plan_of(
+        result.operations,
+        plan.tiers,
+        page_tokens=plan.page_tokens,
+        page_bytes=plan.page_bytes,
+        file=source.file,
+    )
+    pairs = paired(plan, measured)
+    found = of_pairs(pairs, plan, options)
+    return Outcome(
+        source=source,
+        options=options,
+        backend=carriers.name,
+        needs=slots_needed(source, options),
+        classes=found.classes,
+        total=found.total,
+        predicted_s=found.predicted_s,
+        measured_s=found.measured_s,
+        compared=len(pairs),
+        alone=(len(plan.operations) - len(pairs), len(measured.operations) - len(pairs)),
+        idle_s=plan.idle_ns / 1e9,
+        decisions=compare_decisions(Run(plan, live.simulated), Run(measured, result)),
+        log=as_measured(result.operations),
+        facts=carriers.facts(),
+    )

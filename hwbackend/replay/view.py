@@ -1,0 +1,131 @@
+"""A replay as it is printed."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from vsim.hwbackend.replay.decisions import Decisions
+from vsim.hwbackend.replay.errors import ClassErrors
+from vsim.hwbackend.replay.needs import Need
+from vsim.hwbackend.replay.outcome import Outcome
+from vsim.traces.units import format_bytes
+
+WIDTH = 110
+
+
+def show_needs(found: Sequence[Need], tiers: Sequence[str]) -> None:
+    """Say what a replay takes on a GPU, before it begins."""
+    parts = []
+    for need, name in zip(found, tiers, strict=True):
+        weights = f" and {_size(need.weight_bytes)} of weights" if need.weight_bytes else ""
+        parts.append(f"{name} {_size(need.kv_bytes)} of KV{weights}")
+    console = Console(width=WIDTH, highlight=False)
+    console.print("takes on a GPU: " + "; ".join(parts), soft_wrap=True)
+
+
+def show(outcome: Outcome, out: str | None) -> None:
+    """Print what a replay found, and where it was written."""
+    console = Console(width=WIDTH, highlight=False)
+    source, options = outcome.source, outcome.options
+    console.print(
+        f"[bold]{source.name}[/bold] · {source.model} on {source.machine} · {options.mode}, "
+        f"{source.movement} · on {outcome.backend}",
+        soft_wrap=True,
+    )
+    for note in source.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    for tier, other in options.stand_ins:
+        console.print(f"note: {other} stands in for {tier}", markup=False, soft_wrap=True)
+    if outcome.idle_s > 0:
+        console.print(
+            f"{outcome.idle_s:.3f} s in which nothing was under way were skipped", soft_wrap=True
+        )
+    alone = ""
+    if any(outcome.alone):
+        alone = f" ({outcome.alone[0]:,} only predicted, {outcome.alone[1]:,} only measured)"
+    console.print(
+        f"{source.plan.steps:,} steps, {outcome.compared:,} operations compared{alone}: "
+        f"{outcome.predicted_s:.6g} s predicted, {outcome.measured_s:.6g} s measured",
+        soft_wrap=True,
+    )
+    console.print()
+    console.print(_errors([*outcome.classes, outcome.total]))
+    if outcome.decisions is not None:
+        console.print()
+        _show_decisions(outcome.decisions, console)
+    if outcome.backend.startswith("the simulated"):
+        console.print(
+            "Nothing was measured: this checks that a replay carries out what was predicted.",
+            soft_wrap=True,
+        )
+    if outcome.facts:
+        console.print(_measured(outcome.facts), soft_wrap=True)
+    if out is not None:
+        console.print(f"Wrote {out}", markup=False, soft_wrap=True)
+
+
+def _measured(facts: Mapping[str, Any]) -> str:
+    """What measured, and what of its time is in no operation."""
+    said = f"{facts['date']}, {facts['device']}, driver {facts['driver']}, CUDA {facts['cuda']}"
+    if facts["sm_mhz"]:
+        said += f", {facts['sm_mhz']:,} MHz and {facts['watts']:.0f} W on the way"
+    said += f"; the host prepared steps for {facts['host_prepared_s']:.3f} s, which do not count"
+    if facts["pages_mapped"]:
+        mapping = f"{facts['pages_mapped']:,} pages came under an address"
+        said += f"; {mapping} in {facts['mapping_s']:.3f} s"
+    if facts["pages_verified"]:
+        said += f"; {facts['pages_verified']:,} times a page was looked at, and none was wrong"
+    return said
+
+
+def _errors(rows: Sequence[ClassErrors]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("operations")
+    for name in ("count", "predicted", "measured", "spread", "error p50", "p95", "worst"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        spread = "–" if row.spread is None else f"{100 * row.spread:.1f}%"
+        table.add_row(
+            row.name,
+            f"{row.operations:,}",
+            _time(row.predicted_us),
+            _time(row.measured_us),
+            spread,
+            *(f"{100 * error:+.1f}%" for error in (row.median, row.p95, row.worst)),
+        )
+    return table
+
+
+def _size(count: int) -> str:
+    """Four digits, so that 1,022 MiB are no 1.02e+03 MiB."""
+    for exponent, unit in ((3, "GiB"), (2, "MiB")):
+        if count >= 1024**exponent:
+            return f"{count / 1024**exponent:.4g} {unit}"
+    return format_bytes(count)
+
+
+def _time(us: float) -> str:
+    return f"{us / 1e3:,.3f} ms" if us >= 1e3 else f"{us:.1f} us"
+
+
+def _show_decisions(found: Decisions, console: Console) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("decisions", no_wrap=True)
+    for name in ("simulated", "measured", "differing"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_row("steps", f"{found.steps[0]:,}", f"{found.steps[1]:,}", "")
+    for kind in found.kinds:
+        unit = f" {kind.unit}"
+        table.add_row(
+            kind.name,
+            f"{kind.simulated:,}{unit}",
+            f"{kind.measured:,}{unit}",
+            f"{kind.differing:,} {kind.of}",
+        )
+    console.print(table)
+    if found.first is None:
+        console.print("All decisions are as simulated.")
+    else:
+        console.print(f"The first {found.alike:,} steps are alike; {found.first}.", soft_wrap=True)

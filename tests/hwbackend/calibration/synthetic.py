@@ -1,0 +1,127 @@
+"""Samples as a machine with known numbers would give them, with a little noise."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from vsim.hwbackend.calibration.mixes import AttendForm, Mixes
+from vsim.hwbackend.calibration.plan import WHOLE, Plan, full_plan, kv_bytes
+from vsim.traces.gpu_samples import GpuSamples, Point, Sampled
+
+GB = 1e9
+HBM, WRITE, LINK_IN, LINK_OUT, BOTH = 4600 * GB, 4400 * GB, 55 * GB, 54 * GB, 101 * GB
+PEER_IN, PEER_OUT, PEER_BOTH, WITHIN = 354 * GB, 397 * GB, 700 * GB, 2000 * GB
+RATES = {"host-hbm": LINK_IN, "hbm-host": LINK_OUT, "peer-hbm": PEER_IN, "hbm-peer": PEER_OUT,
+         "hbm-hbm": WITHIN}  # fmt: skip
+FIRST_US, EACH_US = {"engine": 4.0, "kernel": 7.0}, {"engine": 1.5, "kernel": 0.1}
+ATTENTION, FLOOR_US = 4000 * GB, 6.0
+FORMS = {
+    "peer": AttendForm("waiting", 373 * GB, math.inf, 0.02, 0.12),
+    "host": AttendForm("waiting", 51 * GB, math.inf, 0.06, 0.09),
+}
+VMM_US = {"reserve": 0.7, "create": 8.2, "map": 0.6, "set_access": 23.0, "unmap": 15.0,
+          "release": 11.0}  # fmt: skip
+FLOPS = 700e12
+WEIGHT = 0.7
+LAUNCH_US = {"kernel": 2.2, "graph kernel": 1.1, "graph": 5.0, "event": 0.8, "round trip": 9.0}
+WATTS = {"idle": 78.0, "read": 420.0, "attention": 510.0, "products": 700.0}
+FACTS = {
+    "date": "2026-11-27", "driver": "580.82", "cuda": "13.0", "peers": [[0, 1]],
+    "gpus": [{
+        "name": "NVIDIA H200", "memory_bytes": 150_000_000_000, "multiprocessors": 132,
+        "l2_bytes": 62_914_560, "capability": [9, 0], "numa_node": 0, "power_limit_w": 700.0,
+        "sm_max_mhz": 1980, "memory_mhz": 3201,
+    }] * 2,
+}  # fmt: skip
+
+
+def synthetic(
+    noise: float = 0.01,
+    plan: Plan | None = None,
+    gpus: int = 2,
+    kept: Callable[[Point], bool] = bool,
+) -> GpuSamples:
+    """Sample a plan, or those of its points that are kept."""
+    draw = np.random.Generator(np.random.PCG64(5))
+    rows = []
+    for point in (plan or full_plan()).points:
+        peer = "peer" in point.variant
+        if (peer and gpus == 1) or not kept(point):
+            continue
+        size, value, unit = _truth(point)
+        values = value * np.exp(noise * draw.standard_normal(7))
+        rows.append(Sampled(point, size, tuple(values.tolist()), unit))
+    facts = {**FACTS, "gpus": FACTS["gpus"][:gpus], "peers": FACTS["peers"] if gpus > 1 else []}  # type: ignore[index]  # a list
+    return GpuSamples(facts, tuple(rows))
+
+
+def decode_us(size: float) -> float:
+    return FLOOR_US + size / ATTENTION * 1e6
+
+
+def _truth(point: Point) -> tuple[int, float, str]:
+    """Bytes, and the value of a sample without noise."""
+    name = point.variant
+    if point.probe == "power":
+        return 0, WATTS[name], "W"
+    if point.probe == "clock":
+        return 0, 1980.0 if name != "products" else 1500.0, "MHz"
+    if point.probe == "launch":
+        return 0, LAUNCH_US[name], "us"
+    if point.probe == "vmm":
+        call = name.split()[1]
+        return point["chunk"] * point["chunks"], VMM_US[call] * (1 + point["chunk"] / 2**31), "us"
+    if point.probe == "latency":
+        return 128, {"hbm": 0.6, "peer": 1.3, "host": 1.5}[name], "us"
+    if point.probe in ("read", "write"):
+        rate = {"hbm": HBM, "peer": 345 * GB, "host": 51 * GB}[name]
+        rate = WRITE if point.probe == "write" else rate * point["sixteenths"] / 16
+        return point["bytes"], 2.0 + point["bytes"] / rate * 1e6, "us"
+    return _loads(point)
+
+
+def _loads(point: Point) -> tuple[int, float, str]:
+    if point.probe == "copy":
+        route, way = point.variant.split(" ", 1)
+        size, count = point["bytes"], point["count"]
+        if way == "both ways":
+            rate = PEER_BOTH if "peer" in route else BOTH
+            return 2 * size, FIRST_US["engine"] + 2 * size / rate * 1e6, "us"
+        each = EACH_US[way] + size / RATES[route] * 1e6
+        return size * count, FIRST_US[way] + count * each, "us"
+    if point.probe in ("decode_attention", "mixed_attention"):
+        shape = point["heads"], point["kv_heads"], point["head_dim"]
+        size = kv_bytes(shape, point["batch"] * point["context"])
+        if point.probe == "decode_attention":
+            return size, decode_us(size), "us"
+        share = point["share"] / WHOLE
+        hbm = FLOOR_US + size * (1 - share) / ATTENTION * 1e6 if share < 1 else 0.0
+        mix = Mixes(*(np.array([x]) for x in (share, hbm, share * size, 1.0)))
+        return size, float(FORMS[point.variant].us(mix)[0]), "us"
+    if point.probe == "prefill_attention":
+        pairs = point["tokens"] * (point["prefix"] + (point["tokens"] + 1) / 2) * point["prompts"]
+        flops = 4 * pairs * point["heads"] * point["head_dim"]
+        return 1, 8.0 + flops / 600e12 * 1e6, "us"
+    if point.probe == "products":
+        m, n, k = point["m"], point["n"], point["k"]
+        moved = 2 * (n * k + m * (n + k))
+        return moved, max(moved / ATTENTION, 2 * m * n * k / FLOPS) * 1e6 + 2.0, "us"
+    if point.probe == "experts":
+        return 1, 30.0 + point["tokens"] * 0.4, "us"
+    return _beside(point)
+
+
+def _beside(point: Point) -> tuple[int, float, str]:
+    """Where both keep a link busy, attention gets WEIGHT of it for each part of the copy's."""
+    route, what = point.variant.split(" ", 1)
+    size = kv_bytes((32, 8, 128), 64 * 2048)
+    share = point["share"] / WHOLE
+    copy_us, attend_us = point["bytes"] / RATES[route] * 1e6, decode_us(size)
+    if share and what in ("copy", "attention"):
+        rate = RATES[route]
+        copy_us = point["bytes"] / (rate / (1 + WEIGHT)) * 1e6
+        attend_us = share * size / (rate * WEIGHT / (1 + WEIGHT)) * 1e6
+    if what.startswith("copy"):
+        return point["bytes"], copy_us, "us"
+    return size, attend_us, "us"

@@ -1,0 +1,100 @@
+import math
+
+import numpy as np
+import pytest
+from tests.hwbackend.calibration import synthetic as truth
+
+from vsim.hwbackend.calibration.fit import Fitted, fit, fit_copies
+from vsim.hwbackend.calibration.plan import MIB
+from vsim.traces.gpu_samples import Sampled, point
+
+
+@pytest.fixture(scope="module")
+def fitted() -> Fitted:
+    return fit(truth.synthetic(noise=0.01))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("hbm read", truth.HBM), ("hbm write", truth.WRITE), ("hbm latency", 0.6),
+        ("peer latency", 1.3), ("host latency", 1.5), ("host-hbm copy", truth.LINK_IN),
+        ("hbm-host copy", truth.LINK_OUT), ("host-hbm both", truth.BOTH),
+        ("peer-hbm copy", truth.PEER_IN), ("hbm-peer copy", truth.PEER_OUT),
+        ("power idle", 78.0), ("power products", 700.0), ("clock products", 1500.0),
+        ("launch kernel", 2.2), ("launch graph kernel", 1.1), ("launch graph", 5.0),
+        ("launch event", 0.8), ("attention read", truth.ATTENTION), ("copy weight", truth.WEIGHT),
+    ],
+)  # fmt: skip
+def test_a_figure_is_found_again(fitted: Fitted, name: str, value: float) -> None:
+    figure = fitted.figures[name]
+    assert figure.value == pytest.approx(value, rel=0.03)
+    assert figure.samples >= 7
+    assert 0 < figure.spread < 0.1
+
+
+@pytest.mark.parametrize("route", truth.RATES)
+@pytest.mark.parametrize("way", ["engine", "kernel"])
+def test_copies_are_found_again(fitted: Fitted, route: str, way: str) -> None:
+    found = fitted.copies[route, way]
+    assert found.bytes_per_s == pytest.approx(truth.RATES[route], rel=0.02)
+    assert found.first_us == pytest.approx(truth.FIRST_US[way], abs=1.0)
+    assert found.each_us == pytest.approx(truth.EACH_US[way], abs=0.15)
+    assert found.worst < 0.03
+
+
+def test_copies_without_noise_are_met_exactly() -> None:
+    rows = [
+        Sampled(point("copy", "x", bytes=size, count=count), size * count,
+                (3.0 + count * (2.0 + size / 5e4),))
+        for size, count in [(65536, 1), (MIB, 1), (65536, 16), (MIB, 64), (64 * MIB, 1)]
+    ]  # fmt: skip
+    found = fit_copies(rows)
+    assert found is not None
+    assert (found.first_us, found.each_us) == (pytest.approx(3.0), pytest.approx(2.0))
+    assert found.bytes_per_s == pytest.approx(50e9)
+    assert fit_copies(rows[:2]) is None
+
+
+def test_every_kind_of_chunks_is_found_again(fitted: Fitted) -> None:
+    assert {place for place, _, _ in fitted.vmm} == {"hbm", "peer", "host"}
+    for (_, chunk, _), found in fitted.vmm.items():
+        for call, us in truth.VMM_US.items():
+            assert found.us[call] == pytest.approx(us * (1 + chunk / 2**31), rel=0.03)
+
+
+def test_the_form_of_mixes_and_its_numbers_are_found_again(fitted: Fitted) -> None:
+    chosen = fitted.attends[0]
+    assert chosen.form == "waiting"
+    assert chosen.worst < 0.06
+    for place, made in truth.FORMS.items():
+        found = chosen.fitted[place]
+        assert found.bytes_per_s == pytest.approx(made.bytes_per_s, rel=0.02)
+        assert found.slow_waits == pytest.approx(made.slow_waits, abs=0.03)
+        assert found.hbm_waits == pytest.approx(made.hbm_waits, abs=0.03)
+        assert math.isinf(found.exponent)
+
+
+def test_the_same_samples_give_the_same_numbers() -> None:
+    samples = truth.synthetic(kept=lambda at: at.probe in ("copy", "mixed_attention"))
+    assert fit(samples) == fit(samples)
+
+
+def test_one_gpu_has_no_figures_of_a_peer() -> None:
+    found = fit(truth.synthetic(gpus=1, kept=lambda at: at.probe != "mixed_attention"))
+    assert not [name for name in found.figures if "peer" in name]
+    assert not found.attends
+    assert {route for route, _ in found.copies} == {"hbm-hbm", "host-hbm", "hbm-host"}
+
+
+def test_loads_that_leave_a_link_idle_say_nothing_of_its_shares() -> None:
+    def no_copies(row: Sampled) -> Sampled:
+        slower = row.point.probe == "beside" and row.point.variant.endswith(" copy")
+        samples = tuple(np.array(row.samples) * (9 if slower else 1))
+        return Sampled(row.point, row.bytes, samples, row.unit)
+
+    samples = truth.synthetic(kept=lambda at: at.probe in ("beside", "decode_attention"))
+    rows = tuple(no_copies(row) for row in samples.rows)
+    found = fit(type(samples)(samples.facts, rows))
+    assert "copy weight" in fit(samples).figures
+    assert "copy weight" not in found.figures

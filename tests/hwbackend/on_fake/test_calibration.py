@@ -1,0 +1,100 @@
+from pathlib import Path
+
+import pytest
+from tests.hwbackend.fake.control import Fake
+
+from vsim.hwbackend.calibration.bench import HBM, HOST, PEER, SPARE
+from vsim.hwbackend.calibration.measure import FAILED, measure
+from vsim.hwbackend.calibration.plan import VMM_CALLS, WHOLE, Plan
+from vsim.hwbackend.calibration.shown import shown
+from vsim.traces.gpu_samples import GpuSamples, point
+
+OUT_OF_MEMORY = 2
+MIB = 1 << 20
+SMALL = {HBM: 16 * MIB, SPARE: 8 * MIB, PEER: 8 * MIB, HOST: 8 * MIB}
+HEADS = {"heads": 8, "kv_heads": 2, "head_dim": 64}
+POINTS = (
+    point("launch", "kernel", kernels=4),
+    point("launch", "graph kernel", kernels=4),
+    point("launch", "graph", kernels=1),
+    point("launch", "event"),
+    point("launch", "round trip"),
+    *(
+        point("vmm", f"{place} {call}", chunk=2 * MIB, chunks=chunks)
+        for place in ("hbm", "peer", "host") for chunks in (1, 3) for call in VMM_CALLS
+    ),
+    *(
+        each
+        for place in ("hbm", "peer", "host")
+        for each in (point("read", place, bytes=MIB, sixteenths=16),
+                     point("latency", place, bytes=MIB))
+    ),
+    point("write", "hbm", bytes=MIB, sixteenths=16),
+    *(
+        point("copy", f"{route} {way}", bytes=65536, count=3)
+        for route in ("hbm-hbm", "host-hbm", "hbm-peer") for way in ("engine", "kernel")
+    ),
+    point("copy", "host-hbm both ways", bytes=MIB, count=1),
+    point("decode_attention", "hbm", batch=2, context=64, **HEADS),
+    *(
+        point("mixed_attention", place, batch=2, context=64, share=share, **HEADS)
+        for place in ("peer", "host") for share in (0, WHOLE // 4, WHOLE)
+    ),
+    point("prefill_attention", "hbm", prompts=2, tokens=32, prefix=32, **HEADS),
+)  # fmt: skip
+
+
+def plan(*points: object) -> Plan:
+    return Plan(points, 2, 0.0)  # type: ignore[arg-type]  # points they are
+
+
+def test_every_point_is_measured_and_everything_given_back(fake: Fake, tmp_path: Path) -> None:
+    samples = measure(plan(*POINTS), most_bytes=SMALL)
+    assert samples.left_out == ()
+    assert {row.point for row in samples.rows} == set(POINTS)
+    assert all(len(row.samples) >= 2 for row in samples.rows)
+    samples.write(tmp_path / "s.arrow", "a test")
+    assert GpuSamples.read(tmp_path / "s.arrow").rows == samples.rows
+    assert sum(" " in line for line in shown(samples)) > 20
+
+
+def test_a_board_that_nvml_does_not_know_is_left_out_by_name(fake: Fake) -> None:
+    asked = plan(point("power", "idle"), point("launch", "event"))
+    samples = measure(asked, most_bytes=SMALL)
+    assert samples.left_out == ("power idle: NVML does not know this GPU",)
+    assert [row.point.probe for row in samples.rows] == ["launch"]
+
+
+def test_what_does_not_fit_is_left_out_and_the_rest_is_measured(fake: Fake) -> None:
+    large = point("read", "host", bytes=64 * MIB, sixteenths=16)
+    samples = measure(plan(large, point("launch", "event")), most_bytes=SMALL)
+    (why,) = samples.left_out
+    assert why == "read host: 134,217,728 bytes of host, where there are 8,388,608"
+    assert len(samples.rows) == 1
+
+
+@pytest.mark.parametrize("nth", range(1, 8))
+@pytest.mark.parametrize("call", ["cuMemCreate", "cuMemMap", "cuMemSetAccess"])
+def test_a_call_that_fails_loses_its_points_and_nothing_else(
+    fake: Fake, capsys: pytest.CaptureFixture[str], call: str, nth: int
+) -> None:
+    asked = [each for each in POINTS if each.probe in ("vmm", "mixed_attention")]
+    fake.fail(call, nth=nth, code=OUT_OF_MEMORY)
+    samples = measure(plan(*asked, point("launch", "event")), most_bytes=SMALL)
+    assert samples.rows[-1].point.probe == "launch"
+    assert len(samples.left_out) <= 1
+    assert all(FAILED in why and call in why for why in samples.left_out)
+    assert ("OutOfMemory" in capsys.readouterr().err) == bool(samples.left_out)
+
+
+def test_a_lost_gpu_ends_the_measurement_and_what_was_measured_stays(fake: Fake) -> None:
+    begin = fake.call_count()
+    measure(plan(point("launch", "event")), most_bytes=SMALL)
+    calls = fake.call_count() - begin
+    fake.reset()
+    fake.lose_device_at(nth=calls + 40)
+    asked = plan(point("launch", "event"), *POINTS[5:])
+    samples = measure(asked, most_bytes=SMALL)
+    fake.reset()  # what a lost GPU held nobody can give back
+    assert samples.rows[0].point.probe == "launch"
+    assert samples.left_out[-1] == "all after it: the GPU is lost to this process"

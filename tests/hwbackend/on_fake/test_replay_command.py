@@ -1,0 +1,228 @@
+"""A replay on GPUs ends in one clear line when something fails, and holds nothing afterwards."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pytest
+from tests.hwbackend.fake.control import ILLEGAL_ADDRESS, LAUNCH_FAILED, OUT_OF_MEMORY, Fake
+from tests.hwbackend.replay.conftest import SMALL
+
+from vsim.hwbackend.cuda.buffers import DeviceBuffer, fill
+from vsim.hwbackend.cuda.context import Context
+from vsim.hwbackend.cuda.device import Device, devices
+from vsim.hwbackend.cuda.places import place_of
+from vsim.hwbackend.cuda.streams import Stream
+from vsim.hwbackend.memory.slots import TierSlots
+from vsim.hwbackend.replay.contents import Contents, WrongPageError
+from vsim.hwbackend.replay.gpu import gpu_carriers
+from vsim.hwbackend.replay.options import ReplayOptions
+from vsim.hwbackend.replay.outcome import Outcome
+from vsim.hwbackend.replay.places import placed_tiers
+from vsim.hwbackend.replay.replaying import replay
+from vsim.hwbackend.replay.rooms import PagedRoom, PageRoom
+from vsim.hwbackend.replay.source import Source, read_source
+from vsim.hwbackend.replay.step_limits import Limits
+from vsim.hwbackend.replay.view import show
+from vsim.sim.engine.backend import Operation, StepBatch
+from vsim.traces.faults import InputError
+
+PLAN, LIVE = ReplayOptions(gpu=True), ReplayOptions(gpu=True, mode="live")
+
+
+class SmallWork:
+    """Steps that write a buffer; `at_step` is called at one of them."""
+
+    def __init__(self, at_step: Callable[[int], None] | None = None) -> None:
+        self.at_step = at_step
+        self.steps = 0
+
+    def bytes(self, limits: Limits) -> int:
+        return 2 << 20
+
+    def make(self, context: Context, room: PageRoom, limits: Limits) -> "SmallWork":
+        self.buffer = DeviceBuffer(2 << 20)
+        return self
+
+    def prepare(self, stream: Stream, batch: StepBatch) -> None:
+        self.steps += 1
+        if self.at_step is not None:
+            self.at_step(self.steps)
+
+    def launch(self, stream: Stream) -> None:
+        fill(self.buffer.address, 1, 4096, stream)
+
+    def close(self) -> None:
+        self.buffer.close()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL)
+    return read_source(str(path), PLAN)
+
+
+def replayed(source: Source, options: ReplayOptions, work: SmallWork | None = None) -> Outcome:
+    with gpu_carriers(source, options, work or SmallWork()) as carriers:
+        return replay(source, options, carriers)
+
+
+def said(source: Source, options: ReplayOptions = PLAN, work: SmallWork | None = None) -> str:
+    """The one line that a replay ends in."""
+    with pytest.raises(InputError) as ended:
+        replayed(source, options, work)
+    (fault,) = ended.value.faults
+    return str(fault)
+
+
+def test_a_plan_is_carried_out_and_timed_by_events(source: Source, fake: Fake) -> None:
+    outcome = replayed(source, replace(PLAN, repeats=2))
+    assert outcome.backend == "Fake H200"
+    assert outcome.compared == len(source.plan.operations) == 679
+    assert not pc.any(outcome.log.column("predicted")).as_py()
+    assert outcome.total.spread is not None
+    calls = fake.calls_by_name()
+    assert calls["cuGraphLaunch"] == 2 * source.plan.steps
+    copies = sum(each.kind == "copy" for each in source.plan.operations)
+    assert calls["cuMemcpyAsync"] >= 2 * copies
+
+
+def test_a_live_replay_serves_every_request_on_the_clock(source: Source, fake: Fake) -> None:
+    outcome = replayed(source, LIVE)
+    assert outcome.decisions is not None
+    assert outcome.facts["skipped_s"] > 0
+    assert outcome.log.num_rows > 0
+
+
+def test_what_measured_is_said(
+    source: Source, fake: Fake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(replayed(source, replace(PLAN, verify=True)), None)
+    found = capsys.readouterr().out
+    assert "on Fake H200\n" in found
+    assert "Fake H200, driver unknown, CUDA 13.0; the host prepared steps for" in found
+    assert "times a page was looked at, and none was wrong" in found
+    assert "Nothing was measured" not in found
+
+
+def test_no_more_memory_is_taken_than_was_said(source: Source, fake: Fake) -> None:
+    most = 0
+
+    def look(_: int) -> None:
+        nonlocal most
+        most = max(most, fake.used("device:0"))
+
+    outcome = replayed(source, PLAN, SmallWork(look))
+    hbm = outcome.needs[0]
+    assert most == hbm.kv_bytes + (2 << 20)
+
+
+def test_too_little_memory_is_refused_before_any_is_taken(source: Source, fake: Fake) -> None:
+    fake.limit("device:0", 512 << 20)
+    assert said(source) == (
+        "GPU: device:0: takes 1 GiB, and 512 MiB are free; write a smaller capacity"
+    )
+    assert fake.calls_by_name()["cuMemCreate"] == 0
+
+
+def test_memory_that_runs_out_all_the_same_is_one_line(source: Source, fake: Fake) -> None:
+    for _ in range(2):  # the first time what nobody uses is given back
+        fake.fail("cuMemCreate", nth=100, code=OUT_OF_MEMORY)
+    fake.fail("cuMemCreate", nth=101, code=OUT_OF_MEMORY)
+    line = said(source)
+    assert line.startswith("GPU: cuMemCreate of 2,097,152 bytes")
+    assert "CUDA_ERROR_OUT_OF_MEMORY" in line
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "name"),
+    [
+        ("cuMemcpyAsync", ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS"),
+        ("cuGraphLaunch", LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED"),
+        ("cuEventQuery", ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS"),
+        ("cuStreamBeginCapture", 999, "CUDA_ERROR_UNKNOWN"),
+        ("cuEventCreate", OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"),
+        ("cuMemSetAccess", 999, "CUDA_ERROR_UNKNOWN"),
+    ],
+)
+@pytest.mark.parametrize("options", [PLAN, LIVE], ids=["plan", "live"])
+def test_a_call_that_fails_is_named_and_nothing_is_left(
+    call: str, code: int, name: str, options: ReplayOptions, source: Source, fake: Fake
+) -> None:
+    fake.fail(call, nth=2 if call == "cuMemSetAccess" else 20, code=code)
+    line = said(source, options)
+    assert line.startswith(f"GPU: {call}")
+    assert name in line
+
+
+@pytest.mark.parametrize("nth", [1, 3, 50, 1_000, 3_000, 5_000, 9_000])
+def test_a_device_that_is_lost_ends_in_one_line(nth: int, source: Source, fake: Fake) -> None:
+    fake.lose_device_at(nth)
+    line = said(source)
+    assert line.startswith("GPU: cu")
+    assert "CUDA_ERROR_ILLEGAL_ADDRESS (700)" in line
+    fake.reset()  # only a new process can go on, so that nothing can be given back
+
+
+def test_what_stops_the_process_gives_everything_back(source: Source, fake: Fake) -> None:
+    def stop(step: int) -> None:
+        if step == 40:
+            raise KeyboardInterrupt
+
+    for options in (PLAN, LIVE):
+        with pytest.raises(KeyboardInterrupt):
+            replayed(source, options, SmallWork(stop))
+
+
+def test_a_peer_needs_a_second_gpu_and_other_tiers_a_stand_in(source: Source, fake: Fake) -> None:
+    peer = replace(source, server=None, plan=replace(source.plan, tiers=("hbm", "peer")))
+    both = placed_tiers(peer, (1, 2), devices())
+    assert [str(tier.place) for tier in both] == ["device:0", "device:1"]
+    with pytest.raises(InputError, match="is a second GPU's memory, and there is one GPU"):
+        placed_tiers(peer, (1, 2), [Device(0)])
+    flash = replace(source, server=None, plan=replace(source.plan, tiers=("hbm", "nvme")))
+    with pytest.raises(InputError, match=r"tier nvme: is of kind nvme.*--stand-in nvme=host"):
+        placed_tiers(flash, (1, 2), devices())
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"gpus": 2}, "the model is spread over 2 GPUs"),
+        ({"precision": ("fp8", "bf16")}, "precision.weights: fp8 has no kernels here"),
+        ({"precision": ("bf16", "int8")}, "precision.kv: int8 has no kernels here"),
+    ],
+)
+def test_what_these_kernels_can_t_do_is_refused_by_name(
+    change: dict[str, object], why: str, source: Source, fake: Fake
+) -> None:
+    assert why in said(replace(source, **change))  # type: ignore[arg-type]  # fields of any type
+    assert fake.live() == {}
+
+
+def test_a_page_that_was_overwritten_is_found(context: Context, stream: Stream) -> None:
+    slots = [TierSlots("hbm", place_of("device:0"), 4), TierSlots("host", place_of("host:0"), 4)]
+    room = PagedRoom(4096, slots, 2 << 20, devices()[:1])
+    try:
+        contents = Contents(None, 16)
+        one = np.array([0, 1])
+        batch = StepBatch(
+            rows=np.array([7]), new_tokens=np.array([20]), context_tokens=np.array([20]),
+            samples=np.array([True]), indptr=np.array([0, 2], np.int32),
+            indices=one.astype(np.int32), last_page_len=np.array([4], np.int32),
+        )  # fmt: skip
+        contents.stepped(Operation("step", 0, batch=batch), room, stream)
+        contents.look_at_all(room, stream)
+        copy = Operation("copy", 1, 0, 0, 1, one, one + 4, 8192)
+        with pytest.raises(WrongPageError, match=r"slot 4 should hold page .* the first at byte 0"):
+            contents.copied(copy, room, stream)  # nothing was copied
+        fill(int(room.addresses(one)[1]) + 4092, 0, 4, stream)
+        with pytest.raises(
+            WrongPageError, match=r"1 of its 1,024 words .* the first at byte 4,092"
+        ):
+            contents.look_at_all(room, stream)
+    finally:
+        room.close()
