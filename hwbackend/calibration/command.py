@@ -18,7 +18,14 @@ from vsim.traces.arrow_io import Provenance, put_table
 from vsim.traces.faults import refuse
 from vsim.traces.gpu_samples import KIND as SAMPLES
 from vsim.traces.gpu_samples import GpuSamples
-from vsim.traces.writing import check_apart, file_target, fresh_file, sink, yaml_text
+from vsim.traces.writing import (
+    FreshFile,
+    check_apart,
+    file_target,
+    fresh_file,
+    sink,
+    yaml_text,
+)
 
 _MACHINE = "machine"
 _SOURCE = "vsim calibrate --gpu"
@@ -39,13 +46,15 @@ def calibrate_gpu(out: str, *, quick: bool = False) -> None:
     from vsim.hwbackend.calibration.plan import full_plan, quick_plan
     from vsim.hwbackend.calibration.shown import shown
 
-    path = _yaml_path(out)
-    place = str(path.with_name(f"{path.stem}.samples.arrow"))
-    with fresh_file(place, SAMPLES, option="--out") as fresh:
+    place = str(_yaml_path(out).with_suffix(".samples.arrow"))
+    with ExitStack() as held:  # begun before the minutes of work, so that none are for nothing
+        machine, tables = _begun(held, out, ())
+        kept = held.enter_context(fresh_file(place, SAMPLES, option="--out"))
         samples = measure(quick_plan() if quick else full_plan(), tell_on_stderr)
-        samples.write(fresh, _SOURCE)
-    print("\n".join(shown(samples)))
-    calibrate_from(place, out)
+        samples.write(kept, _SOURCE)
+        print("\n".join(shown(samples)))
+        _write(samples, machine, tables, ())
+    print(f"Samples are in {place}")
 
 
 def calibrate_from(samples_file: str, out: str) -> None:
@@ -60,11 +69,28 @@ def calibrate_from(samples_file: str, out: str) -> None:
         InputError: the samples are damaged, of a GPU that the catalogue does not have, or a file
             can't be written there.
     """
-    path = _yaml_path(out)
-    samples = GpuSamples.read(samples_file)
+    reads = (samples_file,)
+    with ExitStack() as held:
+        machine, tables = _begun(held, out, reads)
+        _write(GpuSamples.read(samples_file), machine, tables, reads)
+
+
+def _begun(held: ExitStack, out: str, reads: tuple[str, ...]) -> tuple[FreshFile, FreshFile]:
+    """Begin the machine's file and that of its own tables."""
+    own = str(_yaml_path(out).with_suffix(".vsim.kernels.arrow"))
+    check_apart([file_target(out, _MACHINE, "--out"), file_target(own, KIND, "--out")])
+    machine = held.enter_context(fresh_file(out, _MACHINE, inputs=reads, option="--out"))
+    return machine, held.enter_context(fresh_file(own, KIND, inputs=reads, option="--out"))
+
+
+def _write(
+    samples: GpuSamples, machine: FreshFile, tables: FreshFile, reads: tuple[str, ...]
+) -> None:
+    """Fit, write everything, and print how it compares."""
+    out, path = machine.target.name, Path(machine.target.name)
     fitted = fit(samples)
     found = curves_of(samples)
-    name = f"{path.stem}.vsim.kernels.arrow" if found else None
+    name = Path(tables.target.name).name if found else None
     note = f"{fitted.facts.note}; this project's kernels, one layer's launch of a graph's"
     text = yaml_text(
         _MACHINE,
@@ -73,31 +99,26 @@ def calibrate_from(samples_file: str, out: str) -> None:
     )
     parse_yaml(text, out, Machine)  # what is written can be read
     published = _published(base_of(fitted), path.parent)
-    own = None if name is None else path.with_name(name)
-    places = [str(each) for each in (*([] if own is None else [own]), *published)]
-    targets = [file_target(out, _MACHINE, "--out")]
-    check_apart([*targets, *(file_target(place, KIND, "--out") for place in places)])
     with ExitStack() as held:
-        reads = (samples_file,)
-        machine = held.enter_context(fresh_file(out, _MACHINE, inputs=reads, option="--out"))
-        files = [
-            held.enter_context(fresh_file(place, KIND, inputs=reads, option="--out"))
-            for place in places
+        copied = [
+            held.enter_context(fresh_file(str(place), KIND, inputs=reads, option="--out"))
+            for place in published
         ]
-        copied = list(published.values())
-        if own is not None:
-            put_table(
-                arrow_table(kernel_tables(own.name, {}, found)), files[0].path, KIND,
-                _provenance(samples), zstd_level=_ZSTD_LEVEL,
-            )  # fmt: skip
-        for file, source in zip(files[len(files) - len(copied) :], copied, strict=True):
+        for file, source in zip(copied, published.values(), strict=True):
             with sink(file.path) as written:
                 written.write(source.read_bytes())
+        if found:
+            put_table(
+                arrow_table(kernel_tables(str(name), {}, found)), tables.path, KIND,
+                _provenance(samples), zstd_level=_ZSTD_LEVEL,
+            )  # fmt: skip
+            tables.publish()
         machine.write(text)
-        for file in files:
+        for file in copied:
             file.publish()
         machine.publish()
     print("\n".join(comparison(fitted, text, found, samples)))
+    places = [tables.target.name] * bool(found) + [str(place) for place in published]
     print(f"\nWrote {', '.join([out, *places])}; calibration {machine_fingerprint(out)}")
 
 

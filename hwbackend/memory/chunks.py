@@ -36,6 +36,7 @@ class ChunkPool(Held):
 
     def __init__(self, place: Place, chunk_bytes: int) -> None:
         self.place = place
+        self._properties = place.properties()  # the same for every chunk
         self.chunk_bytes = chunk_bytes
         self._free: list[Chunk] = []
         self._taken: set[Chunk] = set()
@@ -113,7 +114,7 @@ class ChunkPool(Held):
             raise ValueError(f"the pool of {self.place} is closed")
         size = self.chunk_bytes
         detail = f"{size:,} bytes of {self.place}"
-        made = call("cuMemCreate", size, self.place.properties(), 0, detail=detail)
+        made = call("cuMemCreate", size, self._properties, 0, detail=detail)
         return Chunk(made, self.place, size)
 
     def _release_free(self, stay: list[Chunk]) -> None:

@@ -31,6 +31,7 @@ class AddressRange(Held):
         self.chunk_bytes = chunk_bytes
         self.bytes = chunks * chunk_bytes
         self._readers = tuple(readers)
+        self._access = [_access_of(reader) for reader in self._readers]
         self._mapped: list[Chunk | None] = [None] * chunks
         self._end = 0
         self._left: set[int] = set()
@@ -164,18 +165,11 @@ class AddressRange(Held):
         call("cuMemMap", self.address(index), chunk.bytes, 0, chunk.handle, 0, detail=detail)
 
     def _allow(self, at: int, count: int) -> None:
-        from cuda.bindings import driver
-
-        wanted = []
-        for reader in self._readers:
-            each = driver.CUmemAccessDesc()
-            each.location.type = driver.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
-            each.location.id = reader.ordinal
-            each.flags = driver.CUmemAccess_flags(_READ_WRITE)
-            wanted.append(each)
         size = count * self.chunk_bytes
         detail = f"{size:,} bytes for {', '.join(str(each.place) for each in self._readers)}"
-        call("cuMemSetAccess", self.address(at), size, wanted, len(wanted), detail=detail)
+        call(
+            "cuMemSetAccess", self.address(at), size, self._access, len(self._access), detail=detail
+        )
 
     def _unmap(self, at: int, count: int) -> None:
         size = count * self.chunk_bytes
@@ -220,3 +214,14 @@ def _wait_for_work() -> None:
     except CudaError as error:
         if error.code not in _NO_CONTEXT:  # then this thread has started no work
             raise
+
+
+def _access_of(reader: Device) -> Any:
+    """What the driver calls the right of a GPU to read and write."""
+    from cuda.bindings import driver
+
+    made = driver.CUmemAccessDesc()
+    made.location.type = driver.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
+    made.location.id = reader.ordinal
+    made.flags = driver.CUmemAccess_flags(_READ_WRITE)
+    return made

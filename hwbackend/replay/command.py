@@ -57,7 +57,12 @@ def run_replay(
             gpus_here()
         source = read_source(path, options, overrides=overrides, machine=machine, hbm=hbm)
         tiers = shown_tiers(source.plan.tiers, options.stand_ins)
-        show_needs(slots_needed(source, options), tiers)
+        work_bytes = 0
+        if options.gpu:
+            from vsim.hwbackend.replay.gpu import work_bytes_of
+
+            work_bytes = work_bytes_of(source, options)
+        show_needs(slots_needed(source, options, work_bytes), tiers)
         unit = "requests" if options.mode == "live" else "steps"
         with carriers_for(source, options) as carriers, _progress(unit) as progress:
             outcome = replay(source, options, carriers, progress)

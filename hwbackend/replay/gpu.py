@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -64,13 +65,15 @@ def gpu_carriers(
                 held.enter_context(Context(other))
             context.make_current()
             chunk = max(CHUNK_BYTES, *(granularity(tier.place) for tier in tiers))
-            _refuse_too_little(source, tiers, chunk, context, maker.bytes(limits))
+            work_bytes = maker.bytes(limits)
+            _refuse_too_little(source, tiers, chunk, context, work_bytes)
             room = _room(source, tiers, chunk, found[:1], limits)
             held.push(closing(room.close))
             work = maker.make(context, room, limits)
             held.push(closing(work.close))
             board = held.enter_context(Board(bus_id(found[0])))
-            yield _carriers(source, options, context, room, work, state, board)
+            carriers = _carriers(source, options, context, room, work, state, board)
+            yield replace(carriers, work_bytes=work_bytes)
     except CudaError as error:
         refuse("GPU", str(error))
 
@@ -83,6 +86,12 @@ def _maker(source: Source) -> WorkMaker:
     from vsim.hwbackend.replay.model_work import ModelWorkMaker
 
     return ModelWorkMaker(source)
+
+
+def work_bytes_of(source: Source, options: ReplayOptions) -> int:
+    """What the steps of a replay take of the GPU beside pages. Raises InputError as that does."""
+    _refuse(source, options)
+    return _maker(source).bytes(limits_of(source, options))
 
 
 def gpus_here() -> tuple[Device, ...]:

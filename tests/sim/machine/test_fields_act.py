@@ -91,6 +91,7 @@ FIELDS: dict[str, tuple[tuple[str, ...], str, Any]] = {
     "vmm[].chunks": (MAPPED_LARGE, "vmm.1.chunks", 8),
     "vmm[].map": (MAPPED, "vmm.0.map", "400us"),
     "vmm[].set_access": (MAPPED, "vmm.0.set_access", "900us"),
+    "vmm[].set_access_again": (MAPPED, "vmm.0.set_access_again", "900us"),
     "vmm[].unmap": (MAPPED, "vmm.0.unmap", "900us"),
     "attend.exponent.value": (IN_PLACE, "attend.exponent.value", 1.0),
     "attend.beside_prefill.value": ((), "attend.beside_prefill.value", 1.5),
