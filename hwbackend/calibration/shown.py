@@ -36,6 +36,9 @@ def _name(row: Sampled) -> str:
     if "heads" in sizes:
         heads = sizes.pop("heads"), sizes.pop("kv_heads"), sizes.pop("head_dim")
         words.append("{}/{}×{}".format(*heads))
+    if "experts" in sizes:
+        layer = (sizes.pop(name) for name in ("per_token", "experts", "hidden", "intermediate"))
+        words.append("{} of {} of {}×{}".format(*layer))
     if "share" in sizes:
         words.append(f"{sizes.pop('share') / WHOLE:.1%}")
     if "bytes" in sizes:

@@ -285,6 +285,22 @@ def test_vmm_costs_between_the_table_s_rows_follow_a_power_law() -> None:
         vmm_cost_ns(rows, "cxl", "create", 2 * 2**20)
 
 
+def test_one_odd_row_of_a_chunk_alone_leaves_several_chunks_as_measured() -> None:
+    def row(chunk: str, chunks: int, set_access: str) -> VmmRow:
+        times = dict.fromkeys(("reserve", "create", "map", "unmap", "release"), "1us")
+        about = {"kind": "peer", "source": "measurement", "note": "a test"}
+        given = {"chunk": chunk, "chunks": chunks, "set_access": set_access}
+        return VmmRow.model_validate(times | about | given)
+
+    rows = [row("2MiB", 1, "949us"), row("16MiB", 1, "34us"), row("2MiB", 64, "33us"),
+            row("16MiB", 64, "36us")]  # fmt: skip
+    cost = vmm_cost_ns(rows, "peer", "set_access", 4 * 2**20, 64)
+    assert 64 * 33_000 < cost < 64 * 36_000
+    # beyond the sizes of a number it grows as a chunk alone does: by the bytes above the largest
+    large = vmm_cost_ns(rows, "peer", "set_access", 64 * 2**20, 64)
+    assert large == pytest.approx(64 * 36_000 * 4)
+
+
 @given(
     kind=st.sampled_from(["hbm", "host"]),
     call=st.sampled_from(VMM_CALLS),
