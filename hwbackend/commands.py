@@ -56,7 +56,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
     ) -> None:
         """Carry out what a run predicts, and hold predicted times against measured ones."""
-        from vsim.hwbackend.replay.command import WrongPageError, run_replay
+        from vsim.hwbackend.replay.command import WRONG, run_replay
         from vsim.hwbackend.replay.options import read_options
 
         options = read_options(
@@ -70,6 +70,6 @@ def register(app: typer.Typer) -> None:
         )
         try:
             run_replay(source, options, overrides=set_ or (), machine=machine, hbm=hbm, out=out)
-        except WrongPageError as error:
+        except WRONG as error:
             typer.echo(f"--verify: {error}", err=True)
             raise typer.Exit(1) from None

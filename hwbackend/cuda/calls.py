@@ -1,19 +1,22 @@
 """call: one function of the driver, its error as an exception and its values as values."""
 
+import sys
+from importlib import import_module
 from typing import Any, Final
 
 from vsim.hwbackend.cuda.errors import NoDriver, error_of
 
+_DRIVER: Final = "cuda.bindings.driver"
 _NOT_READY: Final = "CUDA_ERROR_NOT_READY"
 
 
-def call(name: str, *arguments: Any, detail: str = "") -> Any:
+def call(name: str, *arguments: Any, detail: object = "") -> Any:
     """Call a function of the driver.
 
     Args:
         name: its name: cuMemCreate.
         arguments: as `cuda.bindings.driver` takes them.
-        detail: sizes and places concerned, for the message.
+        detail: sizes and places concerned, for the message; made a text only if there is one.
 
     Returns:
         None, its value, or a tuple of its values.
@@ -24,7 +27,7 @@ def call(name: str, *arguments: Any, detail: str = "") -> Any:
     """
     code, *values = _outcome(name, arguments)
     if int(code) != 0:
-        raise error_of(name, int(code), _name_of(code), detail)
+        raise error_of(name, int(code), _name_of(code), str(detail))
     if not values:
         return None
     return values[0] if len(values) == 1 else tuple(values)
@@ -41,10 +44,7 @@ def is_ready(name: str, *arguments: Any) -> bool:
 
 
 def _outcome(name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    try:
-        from cuda.bindings import driver  # it takes a tenth of a second; `vsim --help` needs none
-    except ImportError:
-        raise NoDriver("cuda-python is not installed here") from None
+    driver = sys.modules.get(_DRIVER) or _imported()
     try:
         outcome: tuple[Any, ...] = getattr(driver, name)(*arguments)
     except RuntimeError as error:
@@ -52,6 +52,14 @@ def _outcome(name: str, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
             raise NoDriver("there is no NVIDIA driver here") from None
         raise
     return outcome
+
+
+def _imported() -> Any:
+    """Import the bindings late: that takes a tenth of a second, and `vsim --help` needs none."""
+    try:
+        return import_module(_DRIVER)
+    except ImportError:
+        raise NoDriver("cuda-python is not installed here") from None
 
 
 def _name_of(code: Any) -> str:

@@ -7,6 +7,7 @@ from vsim.hwbackend.cuda.calls import call
 from vsim.hwbackend.cuda.device import Device, devices
 from vsim.hwbackend.cuda.errors import CudaError
 from vsim.hwbackend.cuda.held import Held, close_after
+from vsim.traces.faults import refuse
 
 _ALREADY_ENABLED: Final = 704  # CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED
 
@@ -16,13 +17,16 @@ class Context(Held):
 
     Args:
         device: the GPU, or its number.
+
+    Raises:
+        InputError: this machine has no such GPU, or no driver.
     """
 
     def __init__(self, device: Device | int = 0) -> None:
         found = devices()
         ordinal = device if isinstance(device, int) else device.ordinal
         if not 0 <= ordinal < len(found):
-            raise IndexError(f"there is no GPU {ordinal}: this machine has {len(found)}")
+            refuse("GPU", f"there is no GPU {ordinal}; this machine has {len(found)}, from 0 on")
         self.device = found[ordinal]
         self._before: Any = call("cuCtxGetCurrent")
         self._handle: Any = call("cuDevicePrimaryCtxRetain", ordinal, detail=str(self.device.place))

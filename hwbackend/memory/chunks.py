@@ -23,6 +23,9 @@ class Chunk:
     place: Place
     bytes: int
 
+    def __str__(self) -> str:
+        return f"{self.bytes:,} bytes of {self.place}"
+
 
 class ChunkPool(Held):
     """Chunks of one place and one size; owns all that it made, until `drain` or `close`.
@@ -37,6 +40,8 @@ class ChunkPool(Held):
     def __init__(self, place: Place, chunk_bytes: int) -> None:
         self.place = place
         self.chunk_bytes = chunk_bytes
+        self._properties: Any = place.properties()
+        self._detail = f"{chunk_bytes:,} bytes of {place}"
         self._free: list[Chunk] = []
         self._taken: set[Chunk] = set()
         self._closed = False
@@ -111,10 +116,8 @@ class ChunkPool(Held):
     def _create(self) -> Chunk:
         if self._closed:
             raise ValueError(f"the pool of {self.place} is closed")
-        size = self.chunk_bytes
-        detail = f"{size:,} bytes of {self.place}"
-        made = call("cuMemCreate", size, self.place.properties(), 0, detail=detail)
-        return Chunk(made, self.place, size)
+        made = call("cuMemCreate", self.chunk_bytes, self._properties, 0, detail=self._detail)
+        return Chunk(made, self.place, self.chunk_bytes)
 
     def _release_free(self, stay: list[Chunk]) -> None:
         chunk = self._free.pop()
@@ -130,4 +133,4 @@ class ChunkPool(Held):
 
 
 def _release(chunk: Chunk) -> None:
-    call("cuMemRelease", chunk.handle, detail=f"{chunk.bytes:,} bytes of {chunk.place}")
+    call("cuMemRelease", chunk.handle, detail=chunk)

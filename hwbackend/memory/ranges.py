@@ -30,7 +30,8 @@ class AddressRange(Held):
     def __init__(self, chunks: int, chunk_bytes: int, readers: Sequence[Device]) -> None:
         self.chunk_bytes = chunk_bytes
         self.bytes = chunks * chunk_bytes
-        self._readers = tuple(readers)
+        self._access = _access(readers)
+        self._for_whom = ", ".join(str(reader.place) for reader in readers)
         self._mapped: list[Chunk | None] = [None] * chunks
         self._end = 0
         self._left: set[int] = set()
@@ -160,21 +161,11 @@ class AddressRange(Held):
             raise ValueError(f"some of {len(chunks)} chunks from index {at} are mapped already")
 
     def _map_one(self, index: int, chunk: Chunk) -> None:
-        detail = f"{chunk.bytes:,} bytes of {chunk.place}"
-        call("cuMemMap", self.address(index), chunk.bytes, 0, chunk.handle, 0, detail=detail)
+        call("cuMemMap", self.address(index), chunk.bytes, 0, chunk.handle, 0, detail=chunk)
 
     def _allow(self, at: int, count: int) -> None:
-        from cuda.bindings import driver
-
-        wanted = []
-        for reader in self._readers:
-            each = driver.CUmemAccessDesc()
-            each.location.type = driver.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
-            each.location.id = reader.ordinal
-            each.flags = driver.CUmemAccess_flags(_READ_WRITE)
-            wanted.append(each)
         size = count * self.chunk_bytes
-        detail = f"{size:,} bytes for {', '.join(str(each.place) for each in self._readers)}"
+        detail, wanted = f"{size:,} bytes for {self._for_whom}", self._access
         call("cuMemSetAccess", self.address(at), size, wanted, len(wanted), detail=detail)
 
     def _unmap(self, at: int, count: int) -> None:
@@ -212,6 +203,20 @@ class AddressRange(Held):
         self._mapped[at : at + count] = [None] * count
         while self._end and self._mapped[self._end - 1] is None:
             self._end -= 1
+
+
+def _access(readers: Sequence[Device]) -> list[Any]:
+    """What GPUs may do with what is mapped, as the driver takes it."""
+    from cuda.bindings import driver
+
+    wanted = []
+    for reader in readers:
+        each = driver.CUmemAccessDesc()
+        each.location.type = driver.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
+        each.location.id = reader.ordinal
+        each.flags = driver.CUmemAccess_flags(_READ_WRITE)
+        wanted.append(each)
+    return wanted
 
 
 def _wait_for_work() -> None:

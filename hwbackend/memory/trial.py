@@ -10,7 +10,7 @@ import argparse
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -22,12 +22,13 @@ from vsim.hwbackend.cuda.buffers import PinnedBuffer, copy
 from vsim.hwbackend.cuda.calls import call
 from vsim.hwbackend.cuda.context import Context
 from vsim.hwbackend.cuda.device import can_access, devices, granularity
-from vsim.hwbackend.cuda.errors import CudaError, NoDriver, OutOfMemory
+from vsim.hwbackend.cuda.errors import CudaError, OutOfMemory
 from vsim.hwbackend.cuda.held import Held
 from vsim.hwbackend.cuda.places import Place
 from vsim.hwbackend.cuda.streams import Event, Stream
 from vsim.hwbackend.memory.chunks import ChunkPool
 from vsim.hwbackend.memory.ranges import AddressRange
+from vsim.traces.faults import InputError
 
 _ROOM: Final = 12  # chunks of a range: small, so that runs meet and borders are hit
 _STEPS: Final = 10  # operations of a sequence
@@ -45,12 +46,14 @@ class Outcome:
     """What a trial did.
 
     Args:
+        chunk_bytes: of each page.
         done: how often each operation was done, and pages checked.
         moved: pages moved, by where from and where to.
         lost_bytes: free memory of each GPU that did not come back.
         seconds: how long it took.
     """
 
+    chunk_bytes: int
     done: Counter[str]
     moved: Counter[tuple[Place, Place]]
     lost_bytes: dict[Place, int]
@@ -273,12 +276,13 @@ def run(sequences: int, seed: int, device: int, chunk_bytes: int) -> Outcome:
         lost = {
             each.device.place: before[each.device.place] - each.free_bytes() for each in contexts
         }
-    return Outcome(trial.done, trial.moved, lost, time.monotonic() - begin)
+    return Outcome(size, trial.done, trial.moved, lost, time.monotonic() - begin)
 
 
 def table(outcome: Outcome) -> str:
     """What was done, as lines."""
-    rows = [(name, f"{count:,}") for name, count in sorted(outcome.done.items())]
+    rows = [("a page", f"{outcome.chunk_bytes:,} bytes")]
+    rows += [(name, f"{count:,}") for name, count in sorted(outcome.done.items())]
     rows += [
         (f"moved {source} to {target}", f"{count:,}")
         for (source, target), count in sorted(outcome.moved.items())
@@ -290,17 +294,30 @@ def table(outcome: Outcome) -> str:
     return "\n".join(f"{name:<{width}}  {value:>14}" for name, value in rows)
 
 
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and int(text) >= least):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
+        return int(text)
+
+    return number
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it from the command line: 0 all is right, 1 it is not, 2 there is no GPU."""
     parser = argparse.ArgumentParser(prog="vsim.hwbackend.memory.trial", description=__doc__)
-    parser.add_argument("--sequences", type=int, default=1000, help="how many (default: 1000)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random operations")
-    parser.add_argument("--device", type=int, default=0, help="the GPU that reads and writes")
-    parser.add_argument("--chunk-bytes", type=int, default=1 << 21, help="of a page; 2 MiB")
+    for option, standard, least, meaning in (
+        ("--sequences", 1000, 1, "how many random sequences"),
+        ("--seed", 0, 0, "of the random operations"),
+        ("--device", 0, 0, "the GPU that reads and writes"),
+        ("--chunk-bytes", 1 << 21, 1, "of a page, rounded up to what the driver maps"),
+    ):
+        shown = f"{meaning} (default: {standard})"
+        parser.add_argument(option, type=_at_least(least), default=standard, help=shown)
     given = parser.parse_args(arguments)
     try:
         outcome = run(given.sequences, given.seed, given.device, given.chunk_bytes)
-    except (NoDriver, IndexError) as error:
+    except InputError as error:
         print(error, file=sys.stderr)
         return 2
     except (WrongBytesError, CudaError) as error:

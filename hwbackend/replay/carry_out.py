@@ -80,5 +80,5 @@ def _take(
     for serial in done.serials:
         submit = submitted[serial]
         began = done.began_ns if done.began_ns >= 0 else submit
-        found[serial] = Timed(submit, max(began, submit), done.at_ns)
+        found[serial] = Timed(min(submit, began), began, done.at_ns)
     return done.kind == "step"

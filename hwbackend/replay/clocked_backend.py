@@ -30,8 +30,12 @@ class Ticket(Protocol):
 class Carrier(Protocol):
     """Carries copies and steps out. It holds memory until `close`, which may be called twice."""
 
+    def prepare(self, operation: Operation) -> None:
+        """Do what the host has to do before a step can start."""
+        ...
+
     def start(self, operation: Operation) -> Ticket:
-        """Start a copy or a step; returns without waiting for it."""
+        """Start a copy, or the step prepared last; returns without waiting for it."""
         ...
 
     def close(self) -> None:
@@ -43,8 +47,10 @@ class ClockedBackend:
     """Timers on the clock, completions by polling. Stateful.
 
     Where nothing is under way and a timer is due later, the clock is put forward to it: time in
-    which a server waits for requests is not waited for. Nor does the time count in which the host
-    prepares a step, which a server's own host does in another way.
+    which a server waits for requests is not waited for. Nor does the time count in which this host
+    prepares a step, since a server's own host does that in another way. So copies that are
+    submitted with a step start together with it; and one that was under way meanwhile ends, on
+    this clock, when as much of it has passed as the copy took.
 
     Args:
         carrier: carries copies and steps out.
@@ -66,7 +72,8 @@ class ClockedBackend:
         self._origin = clock()
         self._last = 0
         self._timers: list[tuple[int, int]] = []
-        self._copies: dict[int, Ticket] = {}
+        self._waiting: list[Operation] = []
+        self._copies: dict[int, tuple[Ticket, int]] = {}
         self._step: tuple[int, Ticket] | None = None
 
     def now_ns(self) -> int:
@@ -74,37 +81,43 @@ class ClockedBackend:
         return max(self._clock() - self._origin, self._last)
 
     def submit(self, operation: Operation) -> None:
-        """Start an operation."""
+        """Start an operation; a copy with the step that follows it, or when somebody waits."""
         serial = operation.serial
         if operation.kind == "timer":
             heapq.heappush(self._timers, (operation.at_ns, serial))
             return
         if operation.kind == "copy":
-            self._copies[serial] = self._carrier.start(operation)
+            self._waiting.append(operation)
             return
         if self._step is not None:
             raise RuntimeError("a step is under way already")
         before = self._clock()
-        self._step = serial, self._carrier.start(operation)
-        prepared = self._clock() - before - self._step[1].host_ns
+        self._carrier.prepare(operation)
+        ticket = self._carrier.start(operation)
+        prepared = self._clock() - before - ticket.host_ns
+        self._step = serial, ticket
         self.prepared_ns += prepared
         self._origin += prepared
+        self._start_copies()
 
     def wait(self) -> Completion | None:
         """Wait for whatever ends next: timers first, then copies by serial, then the step."""
+        self._start_copies()
         while True:
             now = self.now_ns()
             if self._timers and self._timers[0][0] <= now:
                 return self._due()
-            for serial, ticket in self._copies.items():
-                if ticket.done():
+            for serial, (ticket, began) in self._copies.items():
+                if ticket.done() and began + ticket.took_ns() <= now:
                     del self._copies[serial]
-                    return self._ended("copy", serial, ticket, now)
+                    self._last = now
+                    return Completion("copy", (serial,), now, now - ticket.took_ns())
             if self._step is not None:
                 serial, ticket = self._step
                 if ticket.done():
                     self._step = None
-                    return self._ended("step", serial, ticket, now)
+                    self._last = now
+                    return Completion("step", (serial,), now, max(now - ticket.took_ns(), 0))
             elif not self._copies:
                 if not self._timers:
                     return None
@@ -118,12 +131,13 @@ class ClockedBackend:
         """Give back what the carrier holds."""
         self._carrier.close()
 
+    def _start_copies(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for operation in waiting:
+            began = self.now_ns()
+            self._copies[operation.serial] = self._carrier.start(operation), began
+
     def _due(self) -> Completion:
         due, serial = heapq.heappop(self._timers)
         self._last = max(due, self._last)
         return Completion("timer", (serial,), self._last)
-
-    def _ended(self, kind: str, serial: int, ticket: Ticket, now: int) -> Completion:
-        self._last = now
-        began = max(now - ticket.took_ns(), 0)
-        return Completion("copy" if kind == "copy" else "step", (serial,), now, began)

@@ -12,14 +12,15 @@ from vsim.hwbackend.replay.carry_out import Progress
 from vsim.hwbackend.replay.contents import WrongPageError
 from vsim.hwbackend.replay.options import ReplayOptions, shown_tiers
 from vsim.hwbackend.replay.outcome import Outcome
+from vsim.hwbackend.replay.output_check import WrongOutputError
 from vsim.hwbackend.replay.replaying import Carriers, replay, simulated_carriers, slots_needed
 from vsim.hwbackend.replay.source import Source, read_source
 from vsim.hwbackend.replay.view import show, show_needs
 from vsim.traces.arrow_io import Provenance, put_table
 from vsim.traces.writing import FolderKind, FreshFolder, fresh_folder
 
-__all__ = ("WrongPageError", "carriers_for", "run_replay")
-
+WRONG = (WrongPageError, WrongOutputError)
+"""What a look at pages or outputs can find."""
 SUMMARY, OPERATIONS = "summary.json", "operations.arrow"
 REPLAY = FolderKind("replay", SUMMARY)
 
@@ -57,7 +58,12 @@ def run_replay(
             gpus_here()
         source = read_source(path, options, overrides=overrides, machine=machine, hbm=hbm)
         tiers = shown_tiers(source.plan.tiers, options.stand_ins)
-        show_needs(slots_needed(source, options), tiers)
+        work_bytes = 0
+        if options.gpu:
+            from vsim.hwbackend.replay.gpu import work_bytes_of
+
+            work_bytes = work_bytes_of(source, options)
+        show_needs(slots_needed(source, options, work_bytes), tiers)
         unit = "requests" if options.mode == "live" else "steps"
         with carriers_for(source, options) as carriers, _progress(unit) as progress:
             outcome = replay(source, options, carriers, progress)

@@ -98,13 +98,21 @@ class Contents:
             )
 
 
+_BF16_NEAR_ONE = 0x3F003F00  # with what is left free: numbers from 0.5 to 2 of either sign
+_BF16_FREE = 0x80FF80FF
+
+
 def words_of(name: int) -> tuple[int, int]:
-    """The two words of a page's name, by the finaliser of MurmurHash3 (Appleby), 64 bits."""
+    """The two words of a page's name, by the finaliser of MurmurHash3 (Appleby), 64 bits.
+
+    Each is two bf16 numbers near 1, so that attention over them has a meaning.
+    """
     mixed = (name + 0x9E3779B97F4A7C15) & (1 << 64) - 1
     for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
         mixed = ((mixed ^ mixed >> 33) * factor) & (1 << 64) - 1
     mixed ^= mixed >> 33
-    return mixed >> 32, mixed & (1 << 32) - 1
+    words = mixed >> 32, mixed & (1 << 32) - 1
+    return words[0] & _BF16_FREE | _BF16_NEAR_ONE, words[1] & _BF16_FREE | _BF16_NEAR_ONE
 
 
 def page_of(name: int, words: int) -> NDArray[np.uint32]:

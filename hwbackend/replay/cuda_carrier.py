@@ -68,13 +68,24 @@ class CudaCarrier:
         room: page slots, numbered as the engine numbers them.
         work: launches steps.
         contents: what each page holds, where that is looked at.
+        verify: whether what steps compute is looked at.
     """
 
     def __init__(
-        self, context: Context, room: PageRoom, work: StepWork, contents: Contents | None = None
+        self,
+        context: Context,
+        room: PageRoom,
+        work: StepWork,
+        contents: Contents | None = None,
+        *,
+        verify: bool = False,
     ) -> None:
+        self.verified = 0
+        """Outputs of attention that were held against a reference."""
+        self._verify = verify
         self._context, self._room, self._work, self._contents = context, room, work, contents
         self._ways: dict[tuple[int, int], Stream] = {}
+        self._prepared: tuple[Graph, int] | None = None
         self._under_way: list[_UnderWay] = []
         self._held = ExitStack()
         try:
@@ -84,8 +95,22 @@ class CudaCarrier:
             self._held.close()
             raise
 
+    def prepare(self, operation: Operation) -> None:
+        """Put a step's pages where its kernels will look, and capture its graph."""
+        batch = operation.batch
+        if batch is None:
+            raise ValueError("a step without a batch can't be carried out")
+        self._drop_prepared()
+        before = self._room.mapped_ns
+        units = self._room.units(batch)
+        mapped_ns = self._room.mapped_ns - before
+        self._work.prepare(self._compute, replace(batch, indices=units))
+        with capture(self._compute) as graph:
+            self._work.launch(self._compute)
+        self._prepared = graph, mapped_ns
+
     def start(self, operation: Operation) -> Ticket:
-        """Start a copy or a step."""
+        """Start a copy, or the step prepared last."""
         self._under_way = [each for each in self._under_way if not each.is_done]
         made = self._copy(operation) if operation.kind == "copy" else self._step(operation)
         self._under_way.append(made)
@@ -95,6 +120,8 @@ class CudaCarrier:
         """Wait for what is under way, and give the streams back. A second time does nothing."""
         with suppress(CudaError):  # a GPU that is lost has nothing under way
             self._context.synchronize()
+        with suppress(CudaError):
+            self._drop_prepared()
         under_way, self._under_way = self._under_way, []
         for each in under_way:
             if not each.is_done:
@@ -102,6 +129,11 @@ class CudaCarrier:
                     each.close()
         with suppress(CudaError):
             self._held.close()
+
+    def _drop_prepared(self) -> None:
+        if self._prepared is not None:
+            graph, self._prepared = self._prepared[0], None
+            graph.close()
 
     def _way(self, source: int, target: int) -> Stream:
         if (source, target) not in self._ways:
@@ -123,22 +155,16 @@ class CudaCarrier:
         return _UnderWay(began, ended, lambda: self._copied(operation))
 
     def _step(self, operation: Operation) -> _UnderWay:
-        batch = operation.batch
-        if batch is None:
-            raise ValueError("a step without a batch can't be carried out")
-        mapped_ns = self._room.mapped_ns
-        units = self._room.units(batch)
-        mapped_ns = self._room.mapped_ns - mapped_ns
-        self._work.prepare(self._compute, replace(batch, indices=units))
+        if self._prepared is None:
+            raise RuntimeError("a step has to be prepared before it starts")
+        graph, mapped_ns = self._prepared
         with ExitStack() as undo:
-            with capture(self._compute) as graph:
-                self._work.launch(self._compute)
-            undo.callback(graph.close)
             began, ended = (undo.enter_context(Event(timing=True)) for _ in range(2))
             began.record(self._compute)
             graph.launch(self._compute)
             ended.record(self._compute)
             undo.pop_all()
+        self._prepared = None
         return _UnderWay(began, ended, lambda: self._stepped(operation), graph, mapped_ns)
 
     def _copied(self, operation: Operation) -> None:
@@ -146,5 +172,7 @@ class CudaCarrier:
             self._contents.copied(operation, self._room, self._compute)
 
     def _stepped(self, operation: Operation) -> None:
+        if self._verify:
+            self.verified += self._work.verify(self._compute)
         if self._contents is not None:
             self._contents.stepped(operation, self._room, self._compute)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -64,13 +65,15 @@ def gpu_carriers(
                 held.enter_context(Context(other))
             context.make_current()
             chunk = max(CHUNK_BYTES, *(granularity(tier.place) for tier in tiers))
-            _refuse_too_little(source, tiers, chunk, context, maker.bytes(limits))
+            work_bytes = maker.bytes(limits)
+            _refuse_too_little(source, tiers, chunk, context, work_bytes)
             room = _room(source, tiers, chunk, found[:1], limits)
             held.push(closing(room.close))
             work = maker.make(context, room, limits)
             held.push(closing(work.close))
             board = held.enter_context(Board(bus_id(found[0])))
-            yield _carriers(source, options, context, room, work, state, board)
+            carriers = _carriers(source, options, context, room, work, state, board)
+            yield replace(carriers, work_bytes=work_bytes)
     except CudaError as error:
         refuse("GPU", str(error))
 
@@ -83,6 +86,12 @@ def _maker(source: Source) -> WorkMaker:
     from vsim.hwbackend.replay.model_work import ModelWorkMaker
 
     return ModelWorkMaker(source)
+
+
+def work_bytes_of(source: Source, options: ReplayOptions) -> int:
+    """What the steps of a replay take of the GPU beside pages. Raises InputError as that does."""
+    _refuse(source, options)
+    return _maker(source).bytes(limits_of(source, options))
 
 
 def gpus_here() -> tuple[Device, ...]:
@@ -115,9 +124,9 @@ def _refuse(source: Source, options: ReplayOptions) -> None:
             "does not say which request reads which pages: name the scenario that it was made of, "
             "or a log of requests with output.operations: all",
         )
-    if source.selected is not None and (source.movement == "mapped" or options.verify):
-        what = "--verify" if options.verify else "engine.movement: mapped"
-        refuse("GPU", f"{what} is for pages of requests; remove it for recorded attention")
+    if source.selected is not None and source.movement == "mapped":
+        message = "engine.movement: mapped is for pages of requests"
+        refuse("GPU", f"{message}; remove it for recorded attention")
     if source.gpus > 1:
         message = f"the model is spread over {source.gpus} GPUs; a replay computes on one"
         refuse("GPU", f"{message}: write parallel: {{tensor: 1}}")
@@ -175,15 +184,18 @@ def _carriers(
     board: Board,
 ) -> Carriers:
     backends: list[ClockedBackend] = []
+    carriers: list[CudaCarrier] = []
     looked: list[Contents] = []
 
     def clocked() -> ClockedBackend:
         contents = None
-        if options.verify:
+        if options.verify and source.selected is None:
             contents = Contents(PageNames(state) if state is not None else None,
                                 source.plan.page_tokens)  # fmt: skip
             looked.append(contents)
-        made = ClockedBackend(CudaCarrier(context, room, work, contents))
+        carrier = CudaCarrier(context, room, work, contents, verify=options.verify)
+        carriers.append(carrier)
+        made = ClockedBackend(carrier)
         backends.append(made)
         return made
 
@@ -207,6 +219,7 @@ def _carriers(
             "pages_mapped": room.mapped,
             "mapping_s": room.mapped_ns / 1e9,
             "pages_verified": sum(each.checked for each in looked),
+            "outputs_verified": sum(each.verified for each in carriers),
         }
 
     return Carriers(context.device.name, lambda _: clocked(), for_live, facts)

@@ -42,7 +42,7 @@ def measured_log(plan: Plan, times: Sequence[Timed]) -> pa.Table:
                     "pages": np.concatenate([operation.sources, operation.targets]),
                     "bytes": operation.size_bytes,
                     "stream": _COPY_STREAM,
-                    "start_ns": timed.submit_ns,
+                    "start_ns": timed.began_ns,
                 }
             )
             continue

@@ -16,6 +16,7 @@ from vsim.hwbackend.dense.model_step import MOST_TOKENS, ModelStep, StepLimits
 from vsim.hwbackend.dense.routing import Routing
 from vsim.hwbackend.dense.shape import BF16_BYTES, DenseShape
 from vsim.hwbackend.dense.small_kernels import KvTarget
+from vsim.hwbackend.replay.output_check import MOST_PAGES, Row, check_row
 from vsim.hwbackend.replay.rooms import PageRoom
 from vsim.hwbackend.replay.source import Source
 from vsim.hwbackend.replay.step_limits import Limits
@@ -122,6 +123,7 @@ class ModelWork:
         self._draw = np.random.Generator(np.random.PCG64(_SEED))
         self._seen: set[tuple[int, int]] = set()
         self._loaded = _Loaded(0, 0, 0, False)
+        self._batch: StepBatch | None = None
         self._target = KvTarget(room.base, layout.layer_stride, layout.head_stride, layout.v_offset)
         with ExitStack() as held:
             dense = held.enter_context(DenseGpu(context, shape))
@@ -129,6 +131,7 @@ class ModelWork:
                 self._step: ModelStep = dense.model_step(
                     stream, StepLimits(limits.tokens, limits.requests, limits.context + 1)
                 )
+                fill_pages(dense, room, stream)
                 stream.synchronize()
             size = room.slot_bytes
             decode = PagedDecode(context, layout, shape.heads, slot_bytes=size)
@@ -139,7 +142,7 @@ class ModelWork:
 
     def prepare(self, stream: Stream, batch: StepBatch) -> None:
         """See StepWork."""
-        batch = decodes_first(batch)
+        self._batch = batch = decodes_first(batch)
         decodes = int((batch.new_tokens == 1).sum())
         positions, places = self._tokens(batch)
         ends = np.cumsum(batch.new_tokens)
@@ -179,6 +182,31 @@ class ModelWork:
             self._target,
         )
 
+    def verify(self, stream: Stream) -> int:
+        """See StepWork: of the first and the last request, the newest token in the last layer."""
+        batch, layout, step = self._batch, self._layout, self._step
+        if batch is None:
+            return 0
+        ends = np.cumsum(batch.new_tokens)
+        row_bytes = self._shape.query_width * BF16_BYTES
+        layer = self._room.base + (layout.layers - 1) * layout.layer_stride
+        looked = 0
+        for i in {0, len(batch) - 1}:
+            pages = batch.indices[batch.indptr[i] : batch.indptr[i + 1]].astype(np.int64)
+            if len(pages) > MOST_PAGES:
+                continue
+            at = int(ends[i] - 1) * row_bytes
+            row = Row(
+                query=step.queries + at,
+                output=step.attended + at,
+                pages=layer + pages * self._room.slot_bytes,
+                tokens=int(batch.context_tokens[i]),
+                name=f"request {int(batch.rows[i])}",
+            )
+            check_row(row, layout, self._shape.heads, stream)
+            looked += 1
+        return looked
+
     def close(self) -> None:
         """See StepWork."""
         self._held.close()
@@ -200,6 +228,12 @@ class ModelWork:
         page, token = np.divmod(positions, self._layout.page_tokens)
         units = batch.indices[batch.indptr[request] + page].astype(np.int64)
         return positions, units * self._room.slot_bytes + token * self._layout.token_stride
+
+
+def fill_pages(dense: DenseGpu, room: PageRoom, stream: Stream) -> None:
+    """Fill all pages with numbers: zeros would be computed with less power, so at other clocks."""
+    for seed, (address, size_bytes) in enumerate(room.extents()):
+        dense.kernels.fill_normal(stream, address, size_bytes, seed)
 
 
 def decodes_first(batch: StepBatch) -> StepBatch:

@@ -19,33 +19,37 @@ class Need:
         pages: page slots there.
         kv_bytes: that they take, in whole chunks.
         weight_bytes: of the model.
+        buffer_bytes: of activations, plans and workspaces; 0 where no GPU is asked for.
     """
 
     tier: str
     pages: int
     kv_bytes: int
     weight_bytes: int
+    buffer_bytes: int = 0
 
     @property
     def bytes(self) -> int:
         """All of it."""
-        return self.kv_bytes + self.weight_bytes
+        return self.kv_bytes + self.weight_bytes + self.buffer_bytes
 
     def as_json(self) -> dict[str, Any]:
         """The same for summary.json."""
         return {name: getattr(self, name) for name in self.__slots__} | {"bytes": self.bytes}
 
 
-def needs(source: Source, slots: Sequence[int]) -> list[Need]:
+def needs(source: Source, slots: Sequence[int], work_bytes: int = 0) -> list[Need]:
     """List what each tier takes.
 
     Args:
         source: what is replayed.
         slots: page slots of each tier: those that a plan touches, or all that an engine has.
+        work_bytes: what steps take of the GPU, weights included; 0 where there is none.
     """
     found = []
     for number, (tier, pages) in enumerate(zip(source.plan.tiers, slots, strict=True)):
         chunks = -(-pages * source.plan.page_bytes // CHUNK_BYTES)
         weights = source.weight_bytes if number == 0 else 0
-        found.append(Need(tier, pages, chunks * CHUNK_BYTES, weights))
+        buffers = max(work_bytes - weights, 0) if number == 0 else 0
+        found.append(Need(tier, pages, chunks * CHUNK_BYTES, weights, buffers))
     return found

@@ -32,12 +32,14 @@ class Carriers:
         for_plan: makes a backend for a plan.
         for_live: makes one for an engine's state.
         facts: says, at the end, of the machine and of what it did.
+        work_bytes: what steps take of a GPU beside pages.
     """
 
     name: str
     for_plan: Callable[[Source], Backend]
     for_live: Callable[[State], Backend]
     facts: Callable[[], dict[str, Any]] = dict
+    work_bytes: int = 0
 
 
 def simulated_carriers() -> Carriers:
@@ -45,12 +47,12 @@ def simulated_carriers() -> Carriers:
     return Carriers(SIMULATED, lambda source: RecordedTimes(source.plan), SimulatedBackend)
 
 
-def slots_needed(source: Source, options: ReplayOptions) -> list[Need]:
+def slots_needed(source: Source, options: ReplayOptions, work_bytes: int = 0) -> list[Need]:
     """What a replay takes of each tier: what the plan touches, or all that the engine may use."""
     if options.mode == "plan" or source.live is None:
-        return needs(source, source.plan.slots)
+        return needs(source, source.plan.slots, work_bytes)
     slots = source.live.state().arrays["t"]["slots"].tolist()
-    return needs(source, slots)
+    return needs(source, slots, work_bytes)
 
 
 def replay(
@@ -77,7 +79,7 @@ def replay(
         source=source,
         options=options,
         backend=carriers.name,
-        needs=slots_needed(source, options),
+        needs=slots_needed(source, options, carriers.work_bytes),
         classes=found.classes,
         total=found.total,
         predicted_s=found.predicted_s,
@@ -98,6 +100,8 @@ def _live(
     carriers: Carriers,
     progress: Progress | None,
 ) -> Outcome:
+    warm = live.state()  # so that no kernel of the engine is compiled while the clock runs
+    drive(warm, SimulatedBackend(warm))
     state = live.state()
     backend = carriers.for_live(state)
     try:
@@ -120,7 +124,7 @@ def _live(
         source=source,
         options=options,
         backend=carriers.name,
-        needs=slots_needed(source, options),
+        needs=slots_needed(source, options, carriers.work_bytes),
         classes=found.classes,
         total=found.total,
         predicted_s=found.predicted_s,

@@ -40,6 +40,10 @@ class PageRoom(Protocol):
         """Where each slot's page is for copies."""
         ...
 
+    def extents(self) -> list[tuple[int, int]]:
+        """Where all pages lie: addresses and bytes."""
+        ...
+
     def close(self) -> None:
         """Give the memory back."""
         ...
@@ -73,6 +77,16 @@ class PagedRoom:
     def addresses(self, slots: Int64s) -> Int64s:
         """See PageRoom."""
         return self._slots.addresses(slots)
+
+    def extents(self) -> list[tuple[int, int]]:
+        """See PageRoom."""
+        found = []
+        for tier in self._slots.tiers:
+            if tier.slots:
+                first = self._slots.first_slot(tier.name)
+                begin = int(self._slots.addresses(np.array([first], np.int64))[0])
+                found.append((begin, tier.slots * self.slot_bytes))
+        return found
 
     def close(self) -> None:
         """Give the memory back."""
@@ -147,6 +161,11 @@ class MappedRoom:
     def addresses(self, slots: Int64s) -> Int64s:
         """See PageRoom; the addresses through which pages are copied never change."""
         return self._ranges[0].base + slots * self.slot_bytes
+
+    def extents(self) -> list[tuple[int, int]]:
+        """See PageRoom."""
+        size = len(self._chunks) * self.slot_bytes
+        return [(self._ranges[0].base, size)] if size else []
 
     def close(self) -> None:
         """Give the memory back. A second time does nothing."""

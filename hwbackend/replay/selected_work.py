@@ -12,7 +12,8 @@ from vsim.hwbackend.dense.gpu import DenseGpu
 from vsim.hwbackend.dense.model_step import ModelStep, StepLimits
 from vsim.hwbackend.dense.shape import DenseShape
 from vsim.hwbackend.dense.small_kernels import KvTarget
-from vsim.hwbackend.replay.model_work import dense_bytes
+from vsim.hwbackend.replay.model_work import dense_bytes, fill_pages
+from vsim.hwbackend.replay.output_check import Row, check_row
 from vsim.hwbackend.replay.rooms import PageRoom
 from vsim.hwbackend.replay.source import Selected, Source
 from vsim.hwbackend.replay.step_limits import Limits
@@ -92,6 +93,8 @@ class SelectedWork:
         self._room, self._shape, self._selected, self._written = room, shape, selected, written
         self._draw = np.random.Generator(np.random.PCG64(_SEED))
         self._warm = False
+        self._page = page
+        self._layers: list[DecodeBatch] = []
         heads = shape.heads // selected.heads
         with ExitStack() as held:
             dense = held.enter_context(DenseGpu(context, shape))
@@ -99,6 +102,7 @@ class SelectedWork:
                 self._step: ModelStep = dense.model_step(
                     stream, StepLimits(limits.tokens, limits.requests, limits.context + 1)
                 )
+                fill_pages(dense, room, stream)
                 stream.synchronize()
             base = dense.memory.take(selected.requests * written.page_bytes)
             self._target = KvTarget(
@@ -117,7 +121,8 @@ class SelectedWork:
         positions = np.full(n, self._selected.longest - 1)
         places = np.arange(n) * self._written.page_bytes
         self._step.load(stream, words, positions, places, np.arange(n))
-        for layer, pages in enumerate(by_layer(batch, self._selected)):
+        self._layers = by_layer(batch, self._selected)
+        for layer, pages in enumerate(self._layers):
             self._decodes[layer].bind(self._decodes[layer].plan(pages), stream)
         if not self._warm:  # kernels are loaded outside of any time that counts
             self._warm = True
@@ -134,6 +139,31 @@ class SelectedWork:
             lambda layer: self._decodes[layer].launch(stream, step.queries, step.attended, base),
             self._target,
         )
+
+    def verify(self, stream: Stream) -> int:
+        """See StepWork: every row of the last layer."""
+        page, size = self._page, self._room.slot_bytes
+        heads = self._shape.heads // self._selected.heads
+        row_bytes = heads * page.row_bytes
+        last = self._layers[-1] if self._layers else None
+        if last is None:
+            return 0
+        for row in range(last.requests):
+            pages = last.indices[last.indptr[row] : last.indptr[row + 1]].astype(np.int64)
+            at = row * row_bytes
+            check_row(
+                Row(
+                    query=self._step.queries + at,
+                    output=self._step.attended + at,
+                    pages=self._room.base + pages * size,
+                    tokens=len(pages) * page.page_tokens,
+                    name=f"row {row} of the last layer",
+                ),
+                page,
+                heads,
+                stream,
+            )
+        return last.requests
 
     def close(self) -> None:
         """See StepWork."""

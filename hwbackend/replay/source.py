@@ -19,6 +19,7 @@ from vsim.sim.engine.setup import build_state
 from vsim.sim.engine.state import State
 from vsim.sim.inputs.yaml_input import YamlDocument, read_text
 from vsim.sim.profiles.rules import ServerRules, server_rules
+from vsim.sim.profiles.server_cost import replayed_cost
 from vsim.sim.results.output import OPERATIONS, SUMMARY
 from vsim.sim.scenario.applicability import tiers_exist
 from vsim.sim.scenario.scenario import OutputSettings, Scenario
@@ -189,6 +190,12 @@ def _scenario(
     scenario = scenario.model_copy(update={"output": OutputSettings(operations="all")})
     try:
         server = serving(scenario, base)
+        cost = replayed_cost(server.scenario, server.machine, server.model)
+        server = replace(server, cost=cost)
+        stacks = [entry.stack for entry in server.machine.kernels]
+        if "vsim" not in stacks:
+            tables = f"the tables of {stacks[0]}" if stacks else "constants"
+            notes.append(f"{server.machine.name} has no times of these kernels: by {tables}")
         _refuse_tiers(server)
         if scenario.workload.attention is not None:
             return _attention(server, path, options, notes)
@@ -310,7 +317,7 @@ def _source(
         name=scenario.name,
         file=path,
         kind=kind,
-        machine=scenario.machine,
+        machine=server.machine.name,
         model=scenario.model,
         weight_bytes=server.cost.weight_bytes,
         precision=(scenario.precision.weights, scenario.precision.kv),

@@ -20,6 +20,14 @@ class StepWork(Protocol):
         """Put the step's kernels on a stream; nothing is allocated, copied up or waited for."""
         ...
 
+    def verify(self, stream: Stream) -> int:
+        """Hold some of what the step that ended computed against a reference; how many.
+
+        Raises:
+            WrongOutputError: it differs.
+        """
+        ...
+
     def close(self) -> None:
         """Give everything back."""
         ...

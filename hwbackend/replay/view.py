@@ -20,6 +20,8 @@ def show_needs(found: Sequence[Need], tiers: Sequence[str]) -> None:
     parts = []
     for need, name in zip(found, tiers, strict=True):
         weights = f" and {_size(need.weight_bytes)} of weights" if need.weight_bytes else ""
+        if need.buffer_bytes:
+            weights += f" and {_size(need.buffer_bytes)} of buffers"
         parts.append(f"{name} {_size(need.kv_bytes)} of KV{weights}")
     console = Console(width=WIDTH, highlight=False)
     console.print("takes on a GPU: " + "; ".join(parts), soft_wrap=True)
@@ -77,6 +79,9 @@ def _measured(facts: Mapping[str, Any]) -> str:
         said += f"; {mapping} in {facts['mapping_s']:.3f} s"
     if facts["pages_verified"]:
         said += f"; {facts['pages_verified']:,} times a page was looked at, and none was wrong"
+    if facts["outputs_verified"]:
+        outputs = f"{facts['outputs_verified']:,} outputs of attention"
+        said += f"; {outputs} were held against a dense reference, and none was wrong"
     return said
 
 

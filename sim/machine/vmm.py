@@ -73,11 +73,10 @@ def vmm_cost_ns(
 ) -> float:
     """Time of one call over `chunks` equal chunks side by side, in nanoseconds.
 
-    The cost a chunk is interpolated over its size and over the number of chunks, as a power law
-    between rows (a straight line in logarithms): over the number for each size, constant beyond the
-    largest number tabulated; then over the sizes. Below the smallest size it stays, above the
-    largest it grows with the bytes. A size that has a row for one chunk alone takes the ratio
-    among several to alone of the nearest size that has more. A reserve is paid once a range.
+    The cost a chunk is a power law between tabulated sizes, and then between tabulated numbers
+    (straight lines in logarithms). Beyond the sizes that one number has rows of, it goes on as
+    that of a chunk alone does: below the smallest one it stays, above the largest it grows with the
+    bytes. Beyond the largest number it stays. A reserve is paid once a range.
 
     Args:
         rows: a machine's table.
@@ -89,45 +88,29 @@ def vmm_cost_ns(
     Raises:
         KeyError: if the table has no row for this kind.
     """
-    mine = [row for row in rows if row.kind == kind]
-    alone = {row.chunk: float(row.cost_ns(call)) for row in mine if row.chunks == 1}
-    if not alone:
+    by_number: dict[int, dict[int, float]] = {}
+    for row in rows:
+        if row.kind == kind:
+            by_number.setdefault(row.chunks, {})[row.chunk] = float(row.cost_ns(call))
+    if 1 not in by_number:
         raise KeyError(kind)
+    alone = by_number[1]
     if call == "reserve":
-        return _grown(alone, alone, chunk_bytes)
-    several = {
-        size: {row.chunks: float(row.cost_ns(call)) for row in mine if row.chunk == size}
-        for size in alone
-        if any(row.chunk == size and row.chunks > 1 for row in mine) and alone[size] > 0
-    }
-    if chunks == 1 or not several:
-        return _grown(alone, alone, chunk_bytes) * chunks
-    among = {
-        size: _power_law(several[size], chunks)
-        if size in several
-        else cost * _ratio(several, alone, size, chunks)
-        for size, cost in alone.items()
-    }
-    if len(several) == 1:  # one ratio for all sizes
-        return (
-            _grown(alone, alone, chunk_bytes) * _ratio(several, alone, chunk_bytes, chunks) * chunks
-        )
-    return _grown(among, alone, chunk_bytes) * chunks
+        return _of_size(alone, chunk_bytes)
+    each = {}
+    for number, table in by_number.items():
+        end = min(max(chunk_bytes, min(table)), max(table))
+        cost = _power_law(table, end)
+        if end != chunk_bytes and _of_size(alone, end) > 0:
+            cost *= _of_size(alone, chunk_bytes) / _of_size(alone, end)
+        each[number] = cost
+    return _power_law(each, chunks) * chunks
 
 
-def _ratio(
-    several: dict[int, dict[int, float]], alone: dict[int, float], size: int, chunks: int
-) -> float:
-    """What a chunk costs among so many against alone, by the nearest size that says so."""
-    nearest = min(several, key=lambda each: abs(math.log(each / size)))
-    costs = several[nearest] | {1: alone[nearest]}
-    return _power_law({count: cost / alone[nearest] for count, cost in costs.items()}, chunks)
-
-
-def _grown(costs: dict[int, float], sizes: dict[int, float], chunk_bytes: int) -> float:
-    """A chunk's cost by its size: a power law, and beyond the largest one as the bytes."""
-    cost, largest = _power_law(costs, chunk_bytes), max(sizes)
-    return cost * chunk_bytes / largest if chunk_bytes > largest else cost
+def _of_size(alone: dict[int, float], chunk_bytes: int) -> float:
+    """What a chunk of that size costs alone."""
+    largest = max(alone)
+    return _power_law(alone, chunk_bytes) * max(1.0, chunk_bytes / largest)
 
 
 def _power_law(table: dict[int, float], at: int) -> float:

@@ -34,6 +34,25 @@ def server_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCost:
     return replace(cost, measured=curves.padded(sizes))
 
 
+def replayed_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCost:
+    """What a step costs where a GPU carries it out: this project's own kernels, no batch padded.
+
+    Args:
+        scenario: with its engine's settings filled in.
+        machine: what it runs on; without tables of the stack `vsim`, its others are taken.
+        model: what is served.
+
+    Raises:
+        InputError: as `server_cost`.
+    """
+    precision, degrees = scenario.precision, scenario.parallel
+    cost = server_rates(scenario, machine, model)
+    layout = lay_out(machine, model, degrees.tensor, degrees.pipeline)
+    kernels = kernels_of(machine, "vsim")
+    curves = kernel_curves(machine, model, layout, kernels, precision.weights, precision.kv)
+    return replace(cost, measured=curves)
+
+
 def server_rates(scenario: Scenario, machine: Machine, model: Model) -> StepCost:
     """The same by the machine's rates alone: bytes, FLOPs, and room for KV."""
     engine, precision, degrees = scenario.engine, scenario.precision, scenario.parallel

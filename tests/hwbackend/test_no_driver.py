@@ -47,11 +47,12 @@ def test_another_error_of_the_bindings_is_not_taken_for_a_missing_driver(
     bindings.driver = ModuleType("cuda.bindings.driver")  # type: ignore[attr-defined]
     bindings.driver.cuNew = fail
     monkeypatch.setitem(sys.modules, "cuda.bindings", bindings)
+    monkeypatch.setitem(sys.modules, "cuda.bindings.driver", bindings.driver)
     with pytest.raises(RuntimeError, match="cuNew"):
         call("cuNew")
 
 
 def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    monkeypatch.setitem(sys.modules, "cuda.bindings.driver", None)
     with pytest.raises(NoDriver, match=r"^GPU: cuda-python is not installed here; run it where"):
         devices()

@@ -167,14 +167,16 @@ def machine_of(recording: CaseRecording) -> Machine:
     Raises:
         InputError: there is no such machine, or its file is wrong.
     """
-    beside = Path(recording.file).parent / recording.machine
-    if recording.machine.endswith((".yaml", ".yml")) and beside.is_file():
-        return load_machine(beside)
+    folder, named = Path(recording.file).parent, recording.machine.endswith((".yaml", ".yml"))
+    file = recording.machine if named else f"{recording.machine}.yaml"
+    if (folder / file).is_file():
+        return load_machine(folder / file)
     names = catalogue_names()
     if recording.machine not in names:
         message = (
             f"is {recording.machine!r}, which is neither in the catalogue nor a file beside it"
-            f"{suggestion(recording.machine, names)}; name it when recording: --machine"
+            f"{suggestion(recording.machine, names)}; make it with `vsim calibrate --gpu --out "
+            f"{file}`, there"
         )
         refuse(recording.file, message, place="vsim.machine")
     return load_machine(recording.machine)

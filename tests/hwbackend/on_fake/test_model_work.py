@@ -11,8 +11,15 @@ import pytest
 from tests.hwbackend.fake.control import Fake
 
 from vsim.hwbackend.attention.layout import PageLayout
+from vsim.hwbackend.attention.reference import (
+    attention,
+    bf16_of,
+    floats_of_bf16,
+    keys_and_values,
+)
 from vsim.hwbackend.compiling.compiler import compiled
 from vsim.hwbackend.compiling.cubin import Cubin
+from vsim.hwbackend.cuda.buffers import DeviceBuffer, upload
 from vsim.hwbackend.cuda.context import Context
 from vsim.hwbackend.cuda.device import devices
 from vsim.hwbackend.cuda.graphs import capture
@@ -27,6 +34,7 @@ from vsim.hwbackend.replay import model_work, selected_work
 from vsim.hwbackend.replay.gpu import gpu_carriers
 from vsim.hwbackend.replay.model_work import ModelWork, decodes_first
 from vsim.hwbackend.replay.options import ReplayOptions
+from vsim.hwbackend.replay.output_check import Row, WrongOutputError, check_row
 from vsim.hwbackend.replay.replaying import replay
 from vsim.hwbackend.replay.rooms import PagedRoom
 from vsim.hwbackend.replay.selected_work import by_layer
@@ -87,11 +95,16 @@ class Step:
 
 class Dense:
     step: Step
+    filled: list[tuple[int, int]] = []  # noqa: RUF012 - a stand-in of one test at a time
 
     def __init__(self, context: Context, shape: DenseShape) -> None:
         Dense.step = Step()
         Dense.step.layers = shape.layers
         self.memory = Memory(context)
+        self.kernels = self
+
+    def fill_normal(self, stream: Stream, out: int, size_bytes: int, seed: int) -> None:
+        Dense.filled.append((out, size_bytes))
 
     def __enter__(self) -> "Dense":
         return self
@@ -201,12 +214,29 @@ def test_recorded_attention_is_refused_where_it_can_t_be_replayed(
     fake: Fake, tmp_path: Path
 ) -> None:
     source = recorded(tmp_path)
-    for change, options, why in (
-        ({"movement": "mapped"}, ReplayOptions(gpu=True), "engine.movement: mapped is for pages"),
-        ({}, ReplayOptions(gpu=True, verify=True), "--verify is for pages of requests"),
+    with (
+        pytest.raises(InputError, match=r"engine\.movement: mapped is for pages"),
+        gpu_carriers(replace(source, movement="mapped"), ReplayOptions(gpu=True)),
     ):
-        with (
-            pytest.raises(InputError, match=why),
-            gpu_carriers(replace(source, **change), options),
-        ):
-            pass
+        pass
+
+
+def test_an_output_of_other_pages_than_named_is_found(stream: Stream) -> None:
+    """Pages are of normal numbers; the row attends to all but the last tokens of the second."""
+    draw = np.random.Generator(np.random.PCG64(3))
+    layout = PageLayout(16, 2, 64)
+    raw = bf16_of(draw.standard_normal((3, layout.page_bytes // 2)))
+    query = draw.standard_normal((1, 4, 64))
+    with DeviceBuffer(1 << 20) as buffer:
+        pages = buffer.address + np.arange(3) * layout.page_bytes
+        upload(buffer.address, raw, stream)
+        q, out = buffer.address + (1 << 19), buffer.address + (1 << 19) + 4096
+        upload(q, bf16_of(query), stream)
+        seen = [page.view(np.uint8) for page in raw]
+        keys, values = keys_and_values(seen[:2], layout, 27)
+        right = attention(floats_of_bf16(bf16_of(query)), keys, values)
+        upload(out, bf16_of(right), stream)
+        check_row(Row(q, out, pages[:2], 27, "request 5"), layout, 4, stream)
+        for named, tokens in ((pages[1:], 27), (pages[:2], 32), (pages, 43)):
+            with pytest.raises(WrongOutputError, match="attention of request 5 over"):
+                check_row(Row(q, out, named, tokens, "request 5"), layout, 4, stream)

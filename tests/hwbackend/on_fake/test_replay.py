@@ -57,6 +57,9 @@ class ReadingWork:
     def launch(self, stream: Stream) -> None:
         self.launched += 1
 
+    def verify(self, stream: Stream) -> int:
+        return 0
+
     def close(self) -> None:
         self.closed += 1
 
@@ -89,6 +92,9 @@ class Delayed:
         self, carrier: CudaCarrier, clock: Clock, took: dict[int, int], body: dict[int, int]
     ) -> None:
         self.carrier, self.clock, self.took, self.body = carrier, clock, took, body
+
+    def prepare(self, operation: Operation) -> None:
+        self.carrier.prepare(operation)
 
     def start(self, operation: Operation) -> Ticket:
         end = self.clock.now + self.took[operation.serial]

@@ -54,6 +54,9 @@ class SmallWork:
     def launch(self, stream: Stream) -> None:
         fill(self.buffer.address, 1, 4096, stream)
 
+    def verify(self, stream: Stream) -> int:
+        return 1
+
     def close(self) -> None:
         self.buffer.close()
 
@@ -105,6 +108,7 @@ def test_what_measured_is_said(
     assert "on Fake H200\n" in found
     assert "Fake H200, driver unknown, CUDA 13.0; the host prepared steps for" in found
     assert "times a page was looked at, and none was wrong" in found
+    assert "649 outputs of attention were held against a dense reference" in found
     assert "Nothing was measured" not in found
 
 
@@ -117,6 +121,7 @@ def test_no_more_memory_is_taken_than_was_said(source: Source, fake: Fake) -> No
 
     outcome = replayed(source, PLAN, SmallWork(look))
     hbm = outcome.needs[0]
+    assert hbm.weight_bytes + hbm.buffer_bytes >= 2 << 20
     assert most == hbm.kv_bytes + (2 << 20)
 
 

@@ -12,6 +12,12 @@ from vsim.hwbackend.memory import trial
 MiB = 1 << 20
 
 
+@pytest.fixture(autouse=True)
+def short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real driver keeps what it made at first; this one keeps nothing."""
+    monkeypatch.setattr(trial, "_WARM_UP", 2)
+
+
 def test_random_sequences_hold_their_pages_and_give_all_memory_back(
     fake: Fake, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -26,8 +32,8 @@ def test_random_sequences_hold_their_pages_and_give_all_memory_back(
 
 
 def test_the_same_seed_does_the_same(fake: Fake) -> None:
-    first, second = (trial.run(10, 7, 0, 2 * MiB) for _ in range(2))
-    other = trial.run(10, 8, 0, 2 * MiB)
+    first, second = (trial.run(5, 7, 0, 2 * MiB) for _ in range(2))
+    other = trial.run(5, 8, 0, 2 * MiB)
     assert (first.done, first.moved) == (second.done, second.moved)
     assert other.moved != first.moved
 
@@ -63,7 +69,7 @@ def test_unmapping_without_waiting_is_a_fault(
 def test_a_call_that_fails_is_a_fault_that_names_it(
     fake: Fake, capsys: pytest.CaptureFixture[str], call: str
 ) -> None:
-    fake.fail(call, 100, INVALID_VALUE)
+    fake.fail(call, 30, INVALID_VALUE)
     assert trial.main(["--sequences", "20"]) == 1
     error = capsys.readouterr().err
     assert re.match(
@@ -100,7 +106,18 @@ def test_it_ends_as_a_fault_where_there_is_no_room(
 
 def test_a_gpu_that_is_not_there_is_refused(fake: Fake, capsys: pytest.CaptureFixture[str]) -> None:
     assert trial.main(["--device", "5"]) == 2
-    assert "there is no GPU 5: this machine has 2" in capsys.readouterr().err
+    assert "GPU: there is no GPU 5; this machine has 2, from 0 on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--sequences", "0"), ("--seed", "-1"), ("--chunk-bytes", "2MiB")]
+)
+def test_a_number_that_is_none_is_refused(
+    capsys: pytest.CaptureFixture[str], option: str, value: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        trial.main([f"{option}={value}"])
+    assert f"argument {option}: '{value}' is not a whole number from " in capsys.readouterr().err
 
 
 def test_it_needs_none_of_the_simulator_and_no_other_package() -> None:

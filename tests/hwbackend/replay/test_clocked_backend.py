@@ -52,6 +52,9 @@ class Lasting:
         self.started: list[int] = []
         self.closed = 0
 
+    def prepare(self, operation: Operation) -> None:
+        pass
+
     def start(self, operation: Operation) -> Ticket:
         self.started.append(operation.serial)
         end = self.clock.now + self.took[operation.serial]
@@ -138,15 +141,50 @@ def test_what_the_host_prepares_is_no_time_of_the_run() -> None:
     clock = Clock()
 
     class Slow(Lasting):
-        def start(self, operation: Operation) -> Ticket:
+        def prepare(self, operation: Operation) -> None:
             self.clock.now += 1000
-            return super().start(operation)
 
     backend = ClockedBackend(Slow(clock, {1: 7}, {}), clock, clock.pause)
     backend.submit(Operation("step", 1))
     assert backend.now_ns() == 0
     assert backend.wait() == Completion("step", (1,), 7, 7)
     assert backend.prepared_ns == 1000
+
+
+def test_a_copy_beside_the_host_s_work_takes_its_own_time_on_the_clock() -> None:
+    """It ran while the clock stood; it ends when the clock has gone as far as it took."""
+    clock = Clock()
+
+    class Slow(Lasting):
+        def prepare(self, operation: Operation) -> None:
+            self.clock.now += 1000
+            self.clock.ends += [self.clock.now + at for at in (0, 300, 5000)]
+
+    backend = ClockedBackend(Slow(clock, {1: 300, 2: 5000}, {1: 300}), clock, clock.pause)
+    backend.submit(Operation("copy", 1))
+    backend.submit(Operation("timer", 0, at_ns=0))
+    assert backend.wait() == Completion("timer", (0,), 0)  # the copy is under way
+    backend.submit(Operation("step", 2))
+    assert backend.prepared_ns == 1000
+    assert backend.wait() == Completion("copy", (1,), 300, 0)
+    assert backend.wait() == Completion("step", (2,), 5000, 5000)
+
+
+def test_copies_start_with_the_step_that_they_are_submitted_with() -> None:
+    clock = Clock()
+
+    class Slow(Lasting):
+        def prepare(self, operation: Operation) -> None:
+            assert self.started == []
+            self.clock.now += 1000
+
+    carrier = Slow(clock, {1: 300, 2: 300, 3: 50}, {})
+    backend = ClockedBackend(carrier, clock, clock.pause)
+    backend.submit(Operation("copy", 1))
+    backend.submit(Operation("copy", 2))
+    backend.submit(Operation("step", 3))
+    assert sorted(carrier.started) == [1, 2, 3]
+    assert [done.at_ns for done in completions(backend, 3)] == [50, 300, 300]
 
 
 def test_two_steps_at_one_time_are_refused() -> None:

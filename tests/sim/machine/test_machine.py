@@ -285,24 +285,20 @@ def test_vmm_costs_between_the_table_s_rows_follow_a_power_law() -> None:
         vmm_cost_ns(rows, "cxl", "create", 2 * 2**20)
 
 
-def test_costs_among_several_chunks_are_interpolated_among_several() -> None:
-    """One chunk of 2 MiB on a peer takes 980 us, each of 8 takes 25: no ratio for other sizes."""
-
-    def row(mib: int, chunks: int, us: int) -> VmmRow:
+def test_one_odd_row_of_a_chunk_alone_leaves_several_chunks_as_measured() -> None:
+    def row(chunk: str, chunks: int, set_access: str) -> VmmRow:
         times = dict.fromkeys(("reserve", "create", "map", "unmap", "release"), "1us")
-        about = {"source": "measurement", "note": "for this test"}
-        return VmmRow.model_validate(
-            {"kind": "peer", "chunk": f"{mib}MiB", "chunks": chunks, "set_access": f"{us}us",
-             **times, **about}
-        )  # fmt: skip
+        about = {"kind": "peer", "source": "measurement", "note": "a test"}
+        given = {"chunk": chunk, "chunks": chunks, "set_access": set_access}
+        return VmmRow.model_validate(times | about | given)
 
-    rows = [row(2, 1, 980), row(2, 8, 25), row(8, 1, 40), row(8, 8, 36)]
-    four = vmm_cost_ns(rows, "peer", "set_access", 4 * 2**20, 8)
-    assert four == pytest.approx(8 * 30_000, rel=1e-9)  # between 25 and 36
-    assert vmm_cost_ns(rows, "peer", "set_access", 4 * 2**20, 1) == pytest.approx(
-        (980e3 * 40e3) ** 0.5
-    )
-    assert vmm_cost_ns(rows, "peer", "set_access_again", 8 * 2**20, 8) == 8 * 36_000
+    rows = [row("2MiB", 1, "949us"), row("16MiB", 1, "34us"), row("2MiB", 64, "33us"),
+            row("16MiB", 64, "36us")]  # fmt: skip
+    cost = vmm_cost_ns(rows, "peer", "set_access", 4 * 2**20, 64)
+    assert 64 * 33_000 < cost < 64 * 36_000
+    # beyond the sizes of a number it grows as a chunk alone does: by the bytes above the largest
+    large = vmm_cost_ns(rows, "peer", "set_access", 64 * 2**20, 64)
+    assert large == pytest.approx(64 * 36_000 * 4)
 
 
 @given(
