@@ -203,6 +203,7 @@ def fill_tiers(state: State, scenario: Scenario, slots: tuple[int, ...]) -> None
     state.arrays["p"]["exists"] = latency >= 0
     state.arrays["p"]["latency"] = np.maximum(latency, 0)
     state.arrays["pr"]["target"] = np.inf
+    state.arrays["pr"]["weight"] = state.topology.weight
 
 
 def mark_worthless(state: State, scenario: Scenario, cost: StepCost, longest: int) -> None:

@@ -58,7 +58,7 @@ def solve_rates(w: World, with_step: bool) -> None:
     open_flows = 0
     for i in range(flows):
         if i < paths:
-            count = float(w.p[i].active)
+            count = w.p[i].active * w.pr[i].weight
         else:
             reads = with_step and w.tc[i - paths].step_bytes > 0.0
             count = weight_of(w, i - paths) if reads else 0.0
@@ -93,7 +93,7 @@ def solve_rates(w: World, with_step: bool) -> None:
             ):
                 z[level_of + i] = level
                 open_flows -= 1
-                count = float(w.p[i].active) if i < paths else weight_of(w, i - paths)
+                count = w.p[i].active * w.pr[i].weight if i < paths else weight_of(w, i - paths)
                 for m in range(resources):
                     cost = count * w.use[i * resources + m]
                     if cost > 0.0:
@@ -102,7 +102,7 @@ def solve_rates(w: World, with_step: bool) -> None:
                         if z[weight + m] < cost * 1e-9:
                             z[weight + m] = 0.0
     for i in range(paths):
-        w.pr[i].rate = z[level_of + i]
+        w.pr[i].rate = z[level_of + i] * w.pr[i].weight
     speed = 1.0
     if with_step:
         for tier in range(tiers):

@@ -134,7 +134,7 @@ URGENT = _record("i8", "service group")
 RANK = _record("i4", "priority depth")
 
 PATH = _record("i8", "exists active latency first last pages")
-PATH_RATE = _record("f8", "service rate target bytes")
+PATH_RATE = _record("f8", "service rate target bytes weight")
 
 OUT = _record("i8", "path first pages bytes")
 FLOW = _record("i8", "path first pages bytes submit done serial step")

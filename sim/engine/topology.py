@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vsim.sim.machine.copies import find_copy_row
+from vsim.sim.machine.copies import CopyRow, find_copy_row
 from vsim.sim.machine.machine import Machine
 from vsim.sim.model.parallel import ServerLink, server_links
 from vsim.sim.timing.step_cost import StepCost
@@ -27,6 +27,7 @@ class Topology:
         use: float64[tiers * tiers + tiers, resources], seconds of each resource a byte takes; the
             path from tier i to tier j is row i * tiers + j, a step's read of tier j the row behind.
         latency_ns: int64[tiers * tiers], of a transfer's first byte; -1 where there is no path.
+        weight: float64[tiers * tiers], of a transfer against others where a resource is busy.
         read_bytes_per_s: float64[tiers], what a step's kernels read each tier at when alone.
         write_bytes_per_s: float64[tiers].
         waits: float64[tiers], share of all other tiers' times by which a step's read of one gets
@@ -39,6 +40,7 @@ class Topology:
 
     use: NDArray[np.float64]
     latency_ns: NDArray[np.int64]
+    weight: NDArray[np.float64]
     read_bytes_per_s: NDArray[np.float64]
     write_bytes_per_s: NDArray[np.float64]
     waits: NDArray[np.float64]
@@ -67,6 +69,7 @@ def topology_of(
     count = len(tiers)
     uses: list[dict[int, float]] = [{} for _ in range(count * count + count)]
     latency = np.full(count * count, -1, np.int64)
+    weight = np.ones(count * count)
     crossed: list[tuple[int, int, bool]] = []
     attended: list[tuple[int, int, bool]] = []
     read = np.empty(count)
@@ -87,10 +90,9 @@ def topology_of(
         part = "bus" if shared else ("write" if writing else "read")
         add(row, f"{tier}.{part}", rate(tier, writing) / cost)
 
-    def hbm_cost(source: str, target: str) -> float:
+    def copied(source: str, target: str) -> CopyRow | None:
         kinds = machine.tier(source).kind, machine.tier(target).kind
-        found = find_copy_row(machine.copies, *kinds, "engine")
-        return 1.0 if found is None else found.hbm_cost
+        return find_copy_row(machine.copies, *kinds, "engine")
 
     def cross(row: int, link: int, forward: bool, least: float = 0.0) -> float:
         found = links[link]
@@ -109,7 +111,9 @@ def topology_of(
             if i == j or hops is None:
                 continue
             row = i * count + j
-            cost = hbm_cost(source, target)
+            found = copied(source, target)
+            cost = 1.0 if found is None else found.hbm_cost
+            weight[row] = 1.0 if found is None else found.weight
             hbm = machine.hbm.name
             memory(row, source, writing=False, cost=cost if source == hbm else 1.0)
             memory(row, target, writing=True, cost=cost if target == hbm else 1.0)
@@ -147,5 +151,5 @@ def topology_of(
         for index, seconds in taken.items():
             use[row, index] = seconds
     return Topology(
-        use, latency, read, write, waits, hbm_waits, links, tuple(crossed), tuple(attended)
+        use, latency, weight, read, write, waits, hbm_waits, links, tuple(crossed), tuple(attended)
     )

@@ -35,6 +35,8 @@ class CopyRow(BaseModel):
     """Once for all of them."""
     each: DurationNs
     """And for each of them, beside its bytes."""
+    weight: float = Field(1.0, ge=1e-3, le=1e3)
+    """Share that a copy takes of a busy memory or link, one on other routes counting as 1."""
     hbm_cost: float = Field(1.0, ge=1, le=100)
     """How many times its share of a busy HBM a byte takes: small writes between reads cost it more
     than their bytes."""

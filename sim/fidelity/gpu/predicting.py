@@ -41,6 +41,8 @@ from vsim.sim.timing.kernels import Kernels, kernels_of
 
 STACK: Final[Stack] = "vsim"
 """Whose kernels cases are measured with."""
+_BOUND_BY_HBM: Final = 0.5
+"""Share of HBM's bandwidth above which an attend counts as bound by it."""
 
 
 class NotPredictedError(Exception):
@@ -279,12 +281,18 @@ class _Ways:
 
     @classmethod
     def of(cls, by: Predictor, copies: Iterable[CopyCase | LoopCopy], hbm_rate: float) -> "_Ways":
-        """Of copies and an attend that reads HBM at that rate when alone."""
+        """Of copies and an attend that reads HBM at that rate when alone.
+
+        An attend that HBM binds keeps it busy: what it can't reach alone, copies don't get either.
+        """
         hbm = by.machine.hbm
         kinds = [kind for copy in copies for kind in (copy.source, copy.target)]
         names = tuple(dict.fromkeys([hbm.name, *(by.tier(kind).name for kind in kinds)]))
         efficiency = by.machine.gpu.hbm_efficiency.value
-        rates = max(hbm_rate, hbm.read.value * efficiency), hbm.write.value * efficiency
+        read = hbm.read.value * efficiency
+        if hbm_rate > _BOUND_BY_HBM * read:
+            read = hbm_rate
+        rates = read, hbm.write.value * efficiency
         return cls(by, names, topology_of(by.machine, 1, rates, names))
 
     def attend(self, bytes_per_s: float) -> Flow:
@@ -296,7 +304,8 @@ class _Ways:
     def copy(self, copy: CopyCase | LoopCopy, bytes_per_s: float) -> Flow:
         """A copy: no faster than alone."""
         at = [self.tiers.index(self.by.tier(each).name) for each in (copy.source, copy.target)]
-        return Flow(self._taken(at[0] * len(self.tiers) + at[1]), 1.0, bytes_per_s)
+        row = at[0] * len(self.tiers) + at[1]
+        return Flow(self._taken(row), float(self.topology.weight[row]), bytes_per_s)
 
     def _taken(self, row: int) -> dict[int, float]:
         use = self.topology.use[row]

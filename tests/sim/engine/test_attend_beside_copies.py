@@ -135,6 +135,17 @@ def test_a_copy_whose_bytes_cost_hbm_five_times_slows_a_step_as_much() -> None:
     assert back[1] == 1_001_000
 
 
+def test_a_copy_s_own_weight_is_its_share_against_a_step() -> None:
+    row = {
+        "origin": "host", "target": "hbm", "way": "engine", "bandwidth": "10GB/s",
+        "first": 0, "each": 0, "weight": 3.0, "source": "assumption", "note": "round",
+    }  # fmt: skip
+    machine = round_machine(FAST_HOST, fast_link(), copies=[row])
+    # three quarters for the copy of 3,000 ns: it takes 4,000, and the step does 1,000 meanwhile
+    found = ends(server(machine), Copy(3 * 10**6), step=Step(hbm=10**7))
+    assert found == [LATENCY_NS + 4_000, 13_000]
+
+
 def test_n_copies_have_n_shares_against_one_step() -> None:
     machine = round_machine(FAST_HOST, fast_link())
     found = ends(server(machine), *[Copy(10**6)] * 3, step=Step(hbm=10**7))

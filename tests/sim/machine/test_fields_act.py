@@ -105,6 +105,7 @@ FIELDS: dict[str, tuple[tuple[str, ...], str, Any]] = {
     "copies[].origin": ((), "copies.0.origin", "lpddr"),
     "copies[].target": ((), "copies.0.target", "lpddr"),
     "copies[].way": ((), "copies.0.way", "kernel"),
+    "copies[].weight": ((), "copies.0.weight", 900.0),
     "copies[].hbm_cost": ((), "copies.0.hbm_cost", 1.0),
     "launch.step_overhead.value": ((SYNCHRONOUS,), "launch.step_overhead.value", "5ms"),
     "kernels[].stack": ((), "kernels.1.stack", "trtllm"),
