@@ -1,4 +1,8 @@
-"""What VMM calls cost the host: chunks by size, number and place, side by side in one range."""
+"""What VMM calls cost the host: chunks by size, number and place, side by side in one range.
+
+Each is timed as `vsim.hwbackend.memory` makes it, Python's part included: that is what replay pays.
+Only what `AddressRange.map` does at once is told apart by the bare calls beside it.
+"""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -7,11 +11,13 @@ from typing import Any, Final
 from vsim.hwbackend.calibration.bench import HOST, PEER, Bench, MappedMemory
 from vsim.hwbackend.calibration.plan import GIB, MIB, VMM_CALLS, Plan
 from vsim.hwbackend.cuda.calls import call
-from vsim.hwbackend.cuda.device import granularity
+from vsim.hwbackend.cuda.device import Device, granularity
 from vsim.hwbackend.cuda.places import Place
+from vsim.hwbackend.memory.chunks import ChunkPool
+from vsim.hwbackend.memory.ranges import AddressRange
 from vsim.traces.gpu_samples import Point, Sampled
 
-_HOST_BYTES_A_POINT: Final = 1 * GIB  # host memory is made at some 5 GB/s: fewer repeats
+_HOST_BYTES_A_POINT: Final = GIB // 2  # host memory is made at some 5 GB/s: fewer repeats
 
 
 def measure_calls(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterator[Sampled]:
@@ -26,21 +32,21 @@ def measure_calls(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterator
         if chunk % least:
             raise ValueError(f"chunks of {chunk:,} bytes are no multiple of {least:,} in {where}")
         samples: dict[str, list[float]] = {name: [] for name in VMM_CALLS}
-        # Another mapping of the place stays meanwhile, as in any server: the first one of all, and
-        # the end of the last one, cost the driver up to 9 ms on a peer.
+        # Another mapping of the place stays meanwhile, as in any server.
         with MappedMemory(where, least, least, bench.device):
-            _once(where, bench.device.place, chunk, chunks)  # warm-up
+            _once(where, bench.device, chunk, chunks)  # warm-up
             for _ in range(_repeats(place, chunk * chunks, plan.repeats)):
-                for name, took in _once(where, bench.device.place, chunk, chunks).items():
+                for name, took in _once(where, bench.device, chunk, chunks).items():
                     samples[name].append(took)
         for name, point in wanted.items():
             yield Sampled(point, chunk * chunks, tuple(samples[name]))
 
 
 def _repeats(place: str, size_bytes: int, repeats: int) -> int:
+    """Samples of one pass; there are several, since the host's speed drifts."""
     if place == HOST:
-        return max(2, min(repeats, _HOST_BYTES_A_POINT // size_bytes))
-    return repeats * 4 if size_bytes <= 64 * MIB else repeats * 2
+        return max(1, min(repeats, _HOST_BYTES_A_POINT // size_bytes))
+    return repeats if size_bytes <= 64 * MIB else max(1, repeats // 2)
 
 
 def _place(bench: Bench, place: str) -> Place:
@@ -49,52 +55,62 @@ def _place(bench: Bench, place: str) -> Place:
     return bench.need_peer().device.place if place == PEER else bench.device.place
 
 
-def _once(where: Place, reader: Place, chunk: int, chunks: int) -> dict[str, float]:
+def _once(where: Place, reader: Device, chunk: int, chunks: int) -> dict[str, float]:
     """One range from its reservation to its end; microseconds a chunk, of a reserve in all."""
-    size, took = chunk * chunks, dict.fromkeys(VMM_CALLS, 0.0)
+    bare, again = _bare(where, reader.place, chunk, chunks)
+    took = {"set_access": bare, "set_access_again": again}
+    with ChunkPool(where, chunk) as pool:
+        before = time.perf_counter_ns()
+        made = AddressRange(chunks, chunk, [reader])
+        took["reserve"] = _since(before)
+        try:
+            before = time.perf_counter_ns()
+            taken = pool.take_all(chunks)
+            took["create"] = _since(before) / chunks
+            before = time.perf_counter_ns()
+            made.map(0, taken)
+            took["map"] = max(_since(before) / chunks - bare, 0.0)
+            before = time.perf_counter_ns()
+            made.unmap(0, chunks, None)
+            took["unmap"] = _since(before) / chunks
+        finally:
+            for each in made.close():
+                pool.give(each)
+        for each in taken:
+            pool.give(each)
+        before = time.perf_counter_ns()
+        pool.drain()
+        took["release"] = _since(before) / chunks
+    return took
+
+
+def _bare(where: Place, reader: Place, chunk: int, chunks: int) -> tuple[float, float]:
+    """Access to fresh addresses, and to those that were mapped before; microseconds a chunk."""
+    size = chunk * chunks
     properties, access = where.properties(), [_access(reader)]
-    detail = f"{chunks} chunks of {chunk:,} bytes in {where}"
     handles: list[Any] = []
     mapped = 0
-    before = time.perf_counter_ns()
-    base = int(call("cuMemAddressReserve", size, 0, 0, 0, detail=detail))
-    took["reserve"] = _since(before)
+    taken = []
+    base = int(call("cuMemAddressReserve", size, 0, 0, 0))
     try:
-        before = time.perf_counter_ns()
         for _ in range(chunks):  # one by one, so that those made before a failure are known
-            handles.append(call("cuMemCreate", chunk, properties, 0, detail=detail))  # noqa: PERF401 - as said
-        took["create"] = _since(before) / chunks
-        before = time.perf_counter_ns()
-        for handle in handles:
-            call("cuMemMap", base + mapped * chunk, chunk, 0, handle, 0, detail=detail)
-            mapped += 1
-        took["map"] = _since(before) / chunks
-        before = time.perf_counter_ns()
-        call("cuMemSetAccess", base, size, access, 1, detail=detail)
-        took["set_access"] = _since(before) / chunks
-        before = time.perf_counter_ns()
-        call("cuMemUnmap", base, size, detail=detail)
-        mapped = 0
-        took["unmap"] = _since(before) / chunks
-        for at, handle in enumerate(handles):
-            call("cuMemMap", base + at * chunk, chunk, 0, handle, 0, detail=detail)
-            mapped = at + 1
-        before = time.perf_counter_ns()
-        call("cuMemSetAccess", base, size, access, 1, detail=detail)
-        took["set_access_again"] = _since(before) / chunks
-        call("cuMemUnmap", base, size, detail=detail)
-        mapped = 0
-        before = time.perf_counter_ns()
-        while handles:
-            call("cuMemRelease", handles.pop(), detail=detail)
-        took["release"] = _since(before) / chunks
-    finally:  # what a failed call leaves behind
+            handles.append(call("cuMemCreate", chunk, properties, 0))  # noqa: PERF401 - as said
+        for _ in range(2):
+            for at, handle in enumerate(handles):
+                call("cuMemMap", base + at * chunk, chunk, 0, handle, 0)
+                mapped = at + 1
+            before = time.perf_counter_ns()
+            call("cuMemSetAccess", base, size, access, 1)
+            taken.append(_since(before) / chunks)
+            call("cuMemUnmap", base, size)
+            mapped = 0
+    finally:
         if mapped:
-            call("cuMemUnmap", base, mapped * chunk, detail=detail)
+            call("cuMemUnmap", base, mapped * chunk)
         for handle in handles:
-            call("cuMemRelease", handle, detail=detail)
-        call("cuMemAddressFree", base, size, detail=detail)
-    return took
+            call("cuMemRelease", handle)
+        call("cuMemAddressFree", base, size)
+    return taken[0], taken[1]
 
 
 def _access(reader: Place) -> Any:

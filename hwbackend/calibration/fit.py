@@ -83,6 +83,7 @@ class Fitted:
         vmm: by place, chunk and number of chunks.
         hbm_costs: of copies by engine, by route: HBM's time that a byte takes beside attention,
             over what a byte that attention reads takes; 1 at least.
+        weights: of copies by engine, by route, against attention's over HBM.
         attends: forms of an attend over HBM and slow places, and how each predicts shares left
             out; the first is the one chosen. None where no mixes were measured.
     """
@@ -92,6 +93,7 @@ class Fitted:
     copies: Mapping[tuple[str, str], CopyFit] = field(default_factory=dict)
     vmm: Mapping[tuple[str, int, int], VmmFit] = field(default_factory=dict)
     hbm_costs: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
     attends: tuple[FormScore, ...] = ()
 
 
@@ -114,6 +116,7 @@ def fit(samples: GpuSamples) -> Fitted:
         copies,
         fit_vmm(samples.of("vmm")),
         hbm_costs(samples),
+        copy_weights(samples),
         fit_attends(samples),
     )
 
@@ -280,7 +283,7 @@ def _flops_per_s(row: Sampled) -> float:
     return 2e6 * row.point["m"] * row.point["n"] * row.point["k"] / row.median
 
 
-_SLOWED = 1.05  # a copy beside attention, for the two to be at odds over HBM
+_SLOWED = 1.02  # a copy beside attention, for the two to be at odds over HBM
 
 
 def _over_hbm(samples: GpuSamples) -> Iterator[tuple[str, dict[str, Sampled]]]:
@@ -295,27 +298,42 @@ def _over_hbm(samples: GpuSamples) -> Iterator[tuple[str, dict[str, Sampled]]]:
             yield route, rows
 
 
+def _at_odds(samples: GpuSamples) -> dict[str, tuple[float, Sampled, Sampled]]:
+    """Of routes whose copies attention slows, its rate from HBM over theirs, and the two rows."""
+    return {
+        route: (rows["attention"].bytes_per_s / rows["copy"].bytes_per_s, rows["copy"],
+                rows["attention"])
+        for route, rows in _over_hbm(samples)
+        if rows["copy"].median > _SLOWED * rows["copy alone"].median
+    }  # fmt: skip
+
+
 def _hbm_weight(samples: GpuSamples) -> dict[str, Figure]:
-    """The weight of attention's flow from HBM against copies: where these are slowed beside it.
+    """The weight of attention's flow from HBM against the copies that it slows most.
 
     As max-min shares have it, both then have what HBM gives in proportion to their weights. None
-    where no copy was slowed by 5 %.
+    where no copy was slowed by 2 %.
     """
-    rates = []
-    for _, rows in _over_hbm(samples):
-        if rows["copy"].median > _SLOWED * rows["copy alone"].median:
-            rates.append((rows["attention"].bytes_per_s / rows["copy"].bytes_per_s, rows))
-    if not rates:
+    found = _at_odds(samples)
+    if not found:
         return {}
-    each = [row for _, rows in rates for row in (rows["copy"], rows["attention"])]
+    route = max(found, key=lambda each: found[each][0])
+    rate, copied, attended = found[route]
     return {
         "hbm weight": Figure(
-            float(np.median([rate for rate, _ in rates])),
-            sum(len(row.samples) for row in each),
-            max(row.spread for row in each),
-            f"attention over HBM beside copies on {len(rates)} routes",
+            rate,
+            len(copied.samples) + len(attended.samples),
+            max(copied.spread, attended.spread),
+            f"attention over HBM beside copies, {route}",
         )
     }
+
+
+def copy_weights(samples: GpuSamples) -> dict[str, float]:
+    """The weight of copies by engine that attention slows, by route; the least is 1."""
+    found = {route: rate for route, (rate, _, _) in _at_odds(samples).items()}
+    most = max(found.values(), default=1.0)
+    return {route: most / rate for route, rate in found.items()}
 
 
 def hbm_costs(samples: GpuSamples) -> dict[str, float]:

@@ -268,6 +268,7 @@ def _copies(machine: _Part, fitted: Fitted) -> None:
         }  # fmt: skip
         if cost is not None:
             row["hbm_cost"] = round(cost, 2)
+            row["weight"] = round(fitted.weights.get(route, 1.0), 2)
         note = f"{fitted.facts.note}; {_copy_note(made)}"
         rows.append({**row, "source": "measurement", "note": note})
     if rows:

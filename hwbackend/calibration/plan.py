@@ -137,13 +137,13 @@ def _launches() -> Iterator[Point]:
 
 
 def _vmm() -> Iterator[Point]:
-    """Chunks by size and number, 2 GiB in all at most. Host memory is slow to make: 0.2 s a GiB."""
-    sizes = (2 * MIB, 16 * MIB, 128 * MIB, 512 * MIB, 2 * GIB)
+    """Chunks by size and number, 4 GiB in all at most. Host memory is slow to make: 0.2 s a GiB."""
+    sizes = tuple(4**at * 2 * MIB for at in range(6))  # 2 MiB to 2 GiB
     for place in ("hbm", "peer", "host"):
-        most = 2 * GIB if place == "host" else 4 * GIB
-        counts = (1, 16) if place == "host" else (1, 8, 64, 512)
+        counts = (1, 16) if place == "host" else (1, 2, 8, 32, 128, 512)
         for size, count in product(sizes, counts):
-            if size * count <= (min(most, 256 * MIB) if count > 1 and place == "host" else most):
+            most = 4 * GIB if place != "host" else 2 * GIB if count == 1 else 256 * MIB
+            if size * count <= most:
                 for call in VMM_CALLS:
                     yield point("vmm", f"{place} {call}", chunk=size, chunks=count)
 

@@ -27,8 +27,8 @@ FLOPS = 700e12
 WEIGHT = 0.7
 HBM_WEIGHT = 15.0
 HBM_COSTS = {"peer-hbm": 1.7, "hbm-peer": 1.2, "host-hbm": 5.7, "hbm-host": 2.2}
-SLOWED = ("peer-hbm", "hbm-peer")
-"""Routes whose copies attention over HBM slows down."""
+COPY_WEIGHTS = {"peer-hbm": 1.0, "hbm-peer": 1.3}
+"""Of routes whose copies attention over HBM slows down."""
 LAUNCH_US = {"kernel": 2.2, "graph kernel": 1.1, "graph": 5.0, "event": 0.8, "round trip": 9.0}
 WATTS = {"idle": 78.0, "read": 420.0, "attention": 510.0, "products": 700.0}
 FACTS = {
@@ -127,9 +127,10 @@ def _beside(point: Point) -> tuple[int, float, str]:
         if share:
             copied = RATES[route] / (1 + WEIGHT)
             attended = copied * WEIGHT / share
-        elif route in SLOWED:
-            attended /= 1 + HBM_COSTS[route] / HBM_WEIGHT
-            copied = attended / HBM_WEIGHT
+        elif route in COPY_WEIGHTS:
+            weight = HBM_WEIGHT / COPY_WEIGHTS[route]
+            attended /= 1 + HBM_COSTS[route] / weight
+            copied = attended / weight
         else:
             attended -= HBM_COSTS[route] * copied
     if what.startswith("copy"):

@@ -82,6 +82,10 @@ def test_what_copies_cost_hbm_is_found_again() -> None:
     assert found == pytest.approx(truth.HBM_COSTS, rel=1e-6)
 
 
+def test_the_weights_of_copies_are_found_again() -> None:
+    assert fit(truth.synthetic(noise=0.0)).weights == pytest.approx(truth.COPY_WEIGHTS, rel=1e-6)
+
+
 def test_copies_that_attention_does_not_slow_say_nothing_of_its_weight() -> None:
     samples = truth.synthetic(kept=lambda at: "host" in at.variant)
     assert "hbm weight" not in fit(samples).figures
