@@ -247,6 +247,9 @@ def _copy_figures(samples: GpuSamples) -> dict[str, Figure]:
     return found
 
 
+_LARGE_WEIGHTS = 2**24  # numbers of a matrix, for its products to reach what the GPU can do
+
+
 def _rest(samples: GpuSamples) -> dict[str, Figure]:
     """Launches, power, clock, and what attention and products reach."""
     found = {}
@@ -266,7 +269,11 @@ def _rest(samples: GpuSamples) -> dict[str, Figure]:
         row = max(decodes, key=lambda each: each.bytes_per_s)
         how = f"decode attention, {row.point['batch']} × {row.point['context']:,} tokens"
         found["attention read"] = _figure(row, row.bytes_per_s, how)
-    products = [row for row in samples.of("products") if row.point["m"] >= 1024]
+    products = [
+        row
+        for row in samples.of("products")
+        if row.point["m"] >= 1024 and row.point["n"] * row.point["k"] >= _LARGE_WEIGHTS
+    ]
     if products:
         rates = [_flops_per_s(row) for row in products]
         how = f"{len(products)} bf16 products of 1,024 tokens and more, the median"

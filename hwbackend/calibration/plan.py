@@ -97,7 +97,7 @@ def full_plan() -> Plan:
         ),
         *_mixes(((16, 8192), (64, 8192), (64, 2048), (4, 32768))),
         *_besides(),
-        *_products((1, 16, 64, 256, 1024, 4096)),
+        *_products((1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)),
         *_experts((1, 16, 64, 256, 1024, 4096)),
     ]
     return Plan(tuple(points), 9, 1.5)
@@ -235,14 +235,11 @@ PRODUCT_SHAPES: Final = (
     (4096, 14336),  # down
     (128256, 4096),  # LM head of Llama-3.1-8B
     (32000, 4096),  # LM head of Mixtral-8x7B
-    (12288, 4096),  # queries, keys and values of Llama-2-7B
-    (22016, 4096),  # its gate and up
-    (4096, 11008),  # its down
-    (960, 576),  # SmolLM2-135M's, in the same order
+    (960, 576),  # SmolLM2-135M, in the same order
     (576, 576),
     (3072, 576),
     (576, 1536),
-    (49152, 576),  # its LM head
+    (49152, 576),
 )
 """Outputs n and inputs k."""
 MIXTRAL_EXPERTS: Final = {"hidden": 4096, "intermediate": 14336, "per_token": 2, "experts": 8}
