@@ -3,7 +3,7 @@
 import heapq
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 from vsim.sim.engine.backend import Completion, Operation
 
@@ -26,6 +26,10 @@ class Ticket(Protocol):
         """How long it took on the device; only of what has ended."""
         ...
 
+    def finish(self) -> None:
+        """Give back what it holds, and look at what it did; only once it has ended."""
+        ...
+
 
 class Carrier(Protocol):
     """Carries copies and steps out. It holds memory until `close`, which may be called twice."""
@@ -46,11 +50,12 @@ class Carrier(Protocol):
 class ClockedBackend:
     """Timers on the clock, completions by polling. Stateful.
 
-    Where nothing is under way and a timer is due later, the clock is put forward to it: time in
-    which a server waits for requests is not waited for. Nor does the time count in which this host
-    prepares a step, since a server's own host does that in another way. So copies that are
-    submitted with a step start together with it; and one that was under way meanwhile ends, on
-    this clock, when as much of it has passed as the copy took.
+    The clock goes while somebody waits and stands still otherwise. So nothing counts that this host
+    does between two waits, be it to decide, to prepare a step or to look at what it computed: a
+    server's own host does that in another way. What was started goes on meanwhile; it ends, on this
+    clock, when as much of it has passed as it took. Where nothing is under way and a timer is due
+    later, the clock is put forward to it: time in which a server waits for requests is not waited
+    for.
 
     Args:
         carrier: carries copies and steps out.
@@ -66,19 +71,22 @@ class ClockedBackend:
     ) -> None:
         self.skipped_ns = 0
         self.prepared_ns = 0
+        """What the host took to prepare steps."""
+        self.finished_ns = 0
+        """What it took to look at what had ended."""
         self._carrier = carrier
         self._clock = clock
         self._pause = pause
-        self._origin = clock()
+        self._now = 0
         self._last = 0
         self._timers: list[tuple[int, int]] = []
         self._waiting: list[Operation] = []
         self._copies: dict[int, tuple[Ticket, int]] = {}
-        self._step: tuple[int, Ticket] | None = None
+        self._step: tuple[int, Ticket, int] | None = None
 
     def now_ns(self) -> int:
-        """Return the time since the start, without what was skipped."""
-        return max(self._clock() - self._origin, self._last)
+        """Return how far the clock has gone."""
+        return max(self._now, self._last)
 
     def submit(self, operation: Operation) -> None:
         """Start an operation; a copy with the step that follows it, or when somebody waits."""
@@ -94,36 +102,33 @@ class ClockedBackend:
         before = self._clock()
         self._carrier.prepare(operation)
         ticket = self._carrier.start(operation)
-        prepared = self._clock() - before - ticket.host_ns
-        self._step = serial, ticket
-        self.prepared_ns += prepared
-        self._origin += prepared
+        self.prepared_ns += self._clock() - before - ticket.host_ns
+        self._now += ticket.host_ns
+        self._step = serial, ticket, self.now_ns()
         self._start_copies()
 
     def wait(self) -> Completion | None:
         """Wait for whatever ends next: timers first, then copies by serial, then the step."""
         self._start_copies()
+        stood, began = self._clock(), self.now_ns()
         while True:
-            now = self.now_ns()
+            self._now = now = began + self._clock() - stood
             if self._timers and self._timers[0][0] <= now:
                 return self._due()
-            for serial, (ticket, began) in self._copies.items():
-                if ticket.done() and began + ticket.took_ns() <= now:
+            for serial, (ticket, submitted) in self._copies.items():
+                if ticket.done() and submitted + ticket.took_ns() <= now:
                     del self._copies[serial]
-                    self._last = now
-                    return Completion("copy", (serial,), now, now - ticket.took_ns())
+                    return self._ended("copy", serial, ticket)
             if self._step is not None:
-                serial, ticket = self._step
-                if ticket.done():
+                serial, ticket, submitted = self._step
+                if ticket.done() and submitted + ticket.took_ns() <= now:
                     self._step = None
-                    self._last = now
-                    return Completion("step", (serial,), now, max(now - ticket.took_ns(), 0))
+                    return self._ended("step", serial, ticket)
             elif not self._copies:
                 if not self._timers:
                     return None
-                skipped = self._timers[0][0] - now
-                self.skipped_ns += skipped
-                self._origin -= skipped
+                self.skipped_ns += self._timers[0][0] - now
+                self._now = self._timers[0][0]
                 return self._due()
             self._pause()
 
@@ -134,8 +139,14 @@ class ClockedBackend:
     def _start_copies(self) -> None:
         waiting, self._waiting = self._waiting, []
         for operation in waiting:
-            began = self.now_ns()
-            self._copies[operation.serial] = self._carrier.start(operation), began
+            self._copies[operation.serial] = self._carrier.start(operation), self.now_ns()
+
+    def _ended(self, kind: Literal["copy", "step"], serial: int, ticket: Ticket) -> Completion:
+        before = self._clock()
+        ticket.finish()
+        self.finished_ns += self._clock() - before
+        self._last = self._now
+        return Completion(kind, (serial,), self._now, max(self._now - ticket.took_ns(), 0))
 
     def _due(self) -> Completion:
         due, serial = heapq.heappop(self._timers)

@@ -18,7 +18,7 @@ from vsim.sim.engine.backend import Operation
 
 
 class _UnderWay:
-    """Something between two events. It holds them, and its graph, until it is done."""
+    """Something between two events. It holds them, and its graph, until it is closed."""
 
     def __init__(
         self,
@@ -29,27 +29,32 @@ class _UnderWay:
         host_ns: int = 0,
     ) -> None:
         self.host_ns = host_ns
-        self.is_done = False
+        self.closed = False
         self._began, self._ended, self._finish, self._graph = began, ended, finish, graph
         self._took_ns = 0
+        self._is_done = False
 
     def done(self) -> bool:
-        """Whether the GPU has passed the second event; what is held then goes."""
-        if not self.is_done:
+        """Whether the GPU has passed the second event."""
+        if not self._is_done:
             if not self._began.done() or not self._ended.done():  # they may be on two streams
                 return False
             self._took_ns = round(1e3 * self._ended.us_since(self._began))
-            self.is_done = True
-            self.close()
-            self._finish()
+            self._is_done = True
         return True
 
     def took_ns(self) -> int:
         """Nanoseconds between the events."""
         return self._took_ns
 
+    def finish(self) -> None:
+        """Give back what is held, and look at what was done."""
+        self.close()
+        self._finish()
+
     def close(self) -> None:
         """Give events and graph back."""
+        self.closed = True
         if self._graph is not None:
             self._graph.close()
         self._ended.close()
@@ -61,7 +66,9 @@ class CudaCarrier:
 
     Each way between two tiers has a stream of its own. A copy's time begins when it is submitted,
     also where others of its way are before it. A step is captured and launched as one graph, so
-    that its time holds no pause of the host.
+    that its time holds no pause of the host. Its first launch, which puts the graph on the GPU and
+    ends the GPU's pause while the host prepared it, is a part of the preparation: the second one,
+    which computes the same from the same to the same places, is the step.
 
     Args:
         context: the GPU that computes.
@@ -96,7 +103,7 @@ class CudaCarrier:
             raise
 
     def prepare(self, operation: Operation) -> None:
-        """Put a step's pages where its kernels will look, and capture its graph."""
+        """Put a step's pages where its kernels will look, capture its graph and launch it once."""
         batch = operation.batch
         if batch is None:
             raise ValueError("a step without a batch can't be carried out")
@@ -108,10 +115,12 @@ class CudaCarrier:
         with capture(self._compute) as graph:
             self._work.launch(self._compute)
         self._prepared = graph, mapped_ns
+        graph.launch(self._compute)
+        self._compute.synchronize()
 
     def start(self, operation: Operation) -> Ticket:
         """Start a copy, or the step prepared last."""
-        self._under_way = [each for each in self._under_way if not each.is_done]
+        self._under_way = [each for each in self._under_way if not each.closed]
         made = self._copy(operation) if operation.kind == "copy" else self._step(operation)
         self._under_way.append(made)
         return made
@@ -124,7 +133,7 @@ class CudaCarrier:
             self._drop_prepared()
         under_way, self._under_way = self._under_way, []
         for each in under_way:
-            if not each.is_done:
+            if not each.closed:
                 with suppress(CudaError):
                     each.close()
         with suppress(CudaError):

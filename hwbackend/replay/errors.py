@@ -61,6 +61,11 @@ def class_of(planned: Planned, tiers: Sequence[str], page_bytes: int) -> str:
     return f"step of decodes, up to {_power(len(batch)):,} {requests}{where}"
 
 
+def format_us(us: float) -> str:
+    """Write microseconds, from 1,000 on as milliseconds."""
+    return f"{us / 1e3:,.3f} ms" if us >= 1e3 else f"{us:.1f} us"
+
+
 def _power(count: int) -> int:
     return 1 << max(count - 1, 0).bit_length()
 

@@ -216,6 +216,7 @@ def _carriers(
             "watts": load.watts,
             "skipped_s": sum(each.skipped_ns for each in backends) / 1e9,
             "host_prepared_s": sum(each.prepared_ns for each in backends) / 1e9,
+            "host_finished_s": sum(each.finished_ns for each in backends) / 1e9,
             "pages_mapped": room.mapped,
             "mapping_s": room.mapped_ns / 1e9,
             "pages_verified": sum(each.checked for each in looked),

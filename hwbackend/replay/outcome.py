@@ -1,7 +1,7 @@
 """`Outcome`: what a replay found, for people and for summary.json."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from vsim.hwbackend.replay.carry_out import Timed
 from vsim.hwbackend.replay.decisions import Decisions
-from vsim.hwbackend.replay.errors import ClassErrors, class_of, errors_by_class
+from vsim.hwbackend.replay.errors import ClassErrors, class_of, errors_by_class, format_us
 from vsim.hwbackend.replay.needs import Need
 from vsim.hwbackend.replay.options import ReplayOptions, shown_tiers
 from vsim.hwbackend.replay.plan import Plan, Planned
@@ -34,6 +34,7 @@ class Outcome:
         decisions: of a live replay.
         log: the measured operations.
         facts: further facts of the machine that measured.
+        notes: what was not compared, a line each.
     """
 
     source: Source
@@ -50,6 +51,7 @@ class Outcome:
     decisions: Decisions | None
     log: pa.Table
     facts: dict[str, Any]
+    notes: tuple[str, ...] = ()
 
     @property
     def tiers(self) -> tuple[str, ...]:
@@ -74,7 +76,7 @@ class Outcome:
             "idle_skipped_s": self.idle_s,
             "repeats": options.repeats,
             "verified": options.verify,
-            "notes": list(source.notes),
+            "notes": [*source.notes, *self.notes],
             "facts": self.facts,
             "memory": [need.as_json() for need in self.needs],
             "steps": source.plan.steps,
@@ -93,18 +95,29 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Compared:
-    """Errors of the operations that both sides have."""
+    """Errors of the operations that both sides have; notes say what was not compared."""
 
     classes: list[ClassErrors]
     total: ClassErrors
     predicted_s: float
     measured_s: float
+    operations: int
+    notes: tuple[str, ...] = ()
 
 
 def of_plan(plan: Plan, runs: Sequence[Sequence[Timed]], options: ReplayOptions) -> Compared:
     """Compare a plan with the times of its repeats."""
     measured = [[timed.kernels_ns for timed in run] for run in runs]
-    return _compared(plan.operations, measured, plan, options)
+    if plan.predicts_copies:
+        return _compared(plan.operations, measured, plan, options)
+    kinds = np.array([each.kind for each in plan.operations])
+    at = {kind: np.flatnonzero(kinds == kind).tolist() for kind in ("step", "copy")}
+    steps, copies = (
+        ([plan.operations[i] for i in rows], [[run[i] for i in rows] for run in measured])
+        for rows in at.values()
+    )
+    compared = _compared(*steps, plan, options)
+    return replace(compared, notes=tuple(_copies_alone(*copies, plan, options)))
 
 
 def of_pairs(
@@ -131,4 +144,19 @@ def _compared(
         total,
         float(predicted_ns.sum()) / 1e9,
         float(np.median(measured_ns, axis=0).sum()) / 1e9,
+        len(predicted),
     )
+
+
+def _copies_alone(
+    copies: Sequence[Planned],
+    measured: Sequence[Sequence[int]],
+    plan: Plan,
+    options: ReplayOptions,
+) -> Iterator[str]:
+    """Name what copies took that have no predicted time."""
+    if not copies:
+        return
+    yield "the log lets copies end with their step, so that the steps alone are compared"
+    for each in _compared(copies, measured, plan, options).classes:
+        yield f"{each.name}: {each.operations:,}, {format_us(each.measured_us)} (median)"

@@ -83,6 +83,8 @@ class Plan:
         operations: by time of submission.
         without_work: operations of the log that move nothing and compute nothing.
         has_batches: whether every step says what it computes.
+        predicts_copies: whether copies have times of their own. In a log of recorded attention each
+            ends with the step that it serves, whenever it was done.
     """
 
     tiers: tuple[str, ...]
@@ -92,6 +94,7 @@ class Plan:
     operations: tuple[Planned, ...]
     without_work: int
     has_batches: bool
+    predicts_copies: bool
 
     @property
     def steps(self) -> int:
@@ -210,6 +213,7 @@ def plan_of(
         has_batches=all(
             each.operation.batch is not None for each in operations if each.kind == "step"
         ),
+        predicts_copies=bool(log.batches),
     )
 
 

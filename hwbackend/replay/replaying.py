@@ -84,12 +84,13 @@ def replay(
         total=found.total,
         predicted_s=found.predicted_s,
         measured_s=found.measured_s,
-        compared=len(plan.operations),
+        compared=found.operations,
         alone=(0, 0),
         idle_s=plan.idle_ns / 1e9,
         decisions=None,
         log=measured_log(plan, runs[0]),
         facts=carriers.facts(),
+        notes=found.notes,
     )
 
 

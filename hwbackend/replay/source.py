@@ -305,6 +305,10 @@ def _attention(server: Server, path: str, options: ReplayOptions, notes: list[st
         columns=columns.astype(np.int64),
     )
     _note_window(plan, result.operations, options, notes)
+    notes.append(
+        "a step is compared from its first kernel on: the machine's launch.step_overhead is left "
+        "out of both sides"
+    )
     found = _source(server, path, "attention", plan, None, notes)
     return replace(found, selected=selected)
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vsim.hwbackend.replay.decisions import Decisions
-from vsim.hwbackend.replay.errors import ClassErrors
+from vsim.hwbackend.replay.errors import ClassErrors, format_us
 from vsim.hwbackend.replay.needs import Need
 from vsim.hwbackend.replay.outcome import Outcome
 from vsim.traces.units import format_bytes
@@ -36,7 +36,7 @@ def show(outcome: Outcome, out: str | None) -> None:
         f"{source.movement} · on {outcome.backend}",
         soft_wrap=True,
     )
-    for note in source.notes:
+    for note in (*source.notes, *outcome.notes):
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     for tier, other in options.stand_ins:
         console.print(f"note: {other} stands in for {tier}", markup=False, soft_wrap=True)
@@ -73,7 +73,8 @@ def _measured(facts: Mapping[str, Any]) -> str:
     said = f"{facts['date']}, {facts['device']}, driver {facts['driver']}, CUDA {facts['cuda']}"
     if facts["sm_mhz"]:
         said += f", {facts['sm_mhz']:,} MHz and {facts['watts']:.0f} W on the way"
-    said += f"; the host prepared steps for {facts['host_prepared_s']:.3f} s, which do not count"
+    said += f"; the host prepared steps for {facts['host_prepared_s']:.3f} s and looked at what had"
+    said += f" ended for {facts['host_finished_s']:.3f} s, which do not count"
     if facts["pages_mapped"]:
         mapping = f"{facts['pages_mapped']:,} pages came under an address"
         said += f"; {mapping} in {facts['mapping_s']:.3f} s"
@@ -95,8 +96,8 @@ def _errors(rows: Sequence[ClassErrors]) -> Table:
         table.add_row(
             row.name,
             f"{row.operations:,}",
-            _time(row.predicted_us),
-            _time(row.measured_us),
+            format_us(row.predicted_us),
+            format_us(row.measured_us),
             spread,
             *(f"{100 * error:+.1f}%" for error in (row.median, row.p95, row.worst)),
         )
@@ -109,10 +110,6 @@ def _size(count: int) -> str:
         if count >= 1024**exponent:
             return f"{count / 1024**exponent:.4g} {unit}"
     return format_bytes(count)
-
-
-def _time(us: float) -> str:
-    return f"{us / 1e3:,.3f} ms" if us >= 1e3 else f"{us:.1f} us"
 
 
 def _show_decisions(found: Decisions, console: Console) -> None:

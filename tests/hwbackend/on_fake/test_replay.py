@@ -84,6 +84,9 @@ class Both:
     def took_ns(self) -> int:
         return self.body
 
+    def finish(self) -> None:
+        self.inner.finish()
+
 
 class Delayed:
     """Lets what a carrier does take given times."""

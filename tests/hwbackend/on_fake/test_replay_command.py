@@ -1,5 +1,6 @@
 """A replay on GPUs ends in one clear line when something fails, and holds nothing afterwards."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_a_plan_is_carried_out_and_timed_by_events(source: Source, fake: Fake) -
     assert not pc.any(outcome.log.column("predicted")).as_py()
     assert outcome.total.spread is not None
     calls = fake.calls_by_name()
-    assert calls["cuGraphLaunch"] == 2 * source.plan.steps
+    assert calls["cuGraphLaunch"] == 2 * 2 * source.plan.steps  # the first of two does not count
     copies = sum(each.kind == "copy" for each in source.plan.operations)
     assert calls["cuMemcpyAsync"] >= 2 * copies
 
@@ -98,6 +99,24 @@ def test_a_live_replay_serves_every_request_on_the_clock(source: Source, fake: F
     assert outcome.decisions is not None
     assert outcome.facts["skipped_s"] > 0
     assert outcome.log.num_rows > 0
+
+
+def test_neither_slow_preparation_nor_a_slow_look_moves_the_next_step(
+    source: Source, fake: Fake
+) -> None:
+    class Looking(SmallWork):
+        def verify(self, stream: Stream) -> int:
+            if self.steps == 10:
+                time.sleep(0.3)
+            return 1
+
+    work = Looking(lambda step: time.sleep(0.3) if step == 10 else None)
+    outcome = replayed(source, replace(LIVE, verify=True), work)
+    steps = outcome.log.filter(pc.equal(outcome.log.column("kind"), "compute"))
+    begins = steps.column("submit_ns").to_numpy()[8:12]
+    assert np.diff(begins).max() < 200e6
+    assert outcome.facts["host_prepared_s"] > 0.3
+    assert outcome.facts["host_finished_s"] > 0.3
 
 
 def test_what_measured_is_said(

@@ -43,6 +43,9 @@ class Until:
     def took_ns(self) -> int:
         return self.end - self.began
 
+    def finish(self) -> None:
+        pass
+
 
 class Lasting:
     """A carrier on which operations take given times, by serial."""
@@ -149,6 +152,43 @@ def test_what_the_host_prepares_is_no_time_of_the_run() -> None:
     assert backend.now_ns() == 0
     assert backend.wait() == Completion("step", (1,), 7, 7)
     assert backend.prepared_ns == 1000
+
+
+def test_nothing_that_the_host_does_between_two_waits_moves_the_next_step() -> None:
+    clock = Clock()
+
+    @dataclass
+    class LookedAt(Until):
+        def finish(self) -> None:
+            self.clock.now += 24_000
+
+    class Looking(Lasting):
+        def start(self, operation: Operation) -> Ticket:
+            until = super().start(operation)
+            assert isinstance(until, Until)
+            return LookedAt(until.clock, until.began, until.end)
+
+    backend = ClockedBackend(
+        Looking(clock, {1: 7, 2: 7, 3: 9}, {1: 7, 2: 7, 3: 9}), clock, clock.pause
+    )
+    backend.submit(Operation("copy", 1))
+    backend.submit(Operation("step", 2))
+    assert backend.wait() == Completion("copy", (1,), 7, 0)
+    assert backend.wait() == Completion("step", (2,), 7, 0)
+    clock.now += 500_000  # the engine decides
+    assert backend.now_ns() == 7
+    backend.submit(Operation("step", 3))
+    assert backend.wait() == Completion("step", (3,), 16, 7)
+    assert backend.finished_ns == 3 * 24_000
+
+
+def test_a_step_that_ran_while_the_clock_stood_takes_its_own_time_on_it() -> None:
+    clock = Clock()
+    backend = ClockedBackend(Lasting(clock, {1: 700}, {1: 700}), clock, clock.pause)
+    backend.submit(Operation("step", 1))
+    clock.now += 300  # between its launch and the wait
+    clock.ends.append(clock.now + 700)
+    assert backend.wait() == Completion("step", (1,), 700, 0)
 
 
 def test_a_copy_beside_the_host_s_work_takes_its_own_time_on_the_clock() -> None:
