@@ -3,6 +3,7 @@
 import io
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -101,6 +102,18 @@ def test_a_user_s_own_recording_is_checked_by_its_path(
     out = capsys.readouterr().out
     assert "decode loops, 2 x NVIDIA H200" in out
     assert ET.parse(junit).getroot().attrib["failures"] == "0"
+
+
+def test_only_the_repository_s_recordings_must_reach_less_than_the_aim(good: Path) -> None:
+    tight = classes(median=0.5, p95=0.5)
+    assert not checked_of(good, tight).failed
+    own = replace(read_cases(good), own=True)
+    assert all(each.failed for each in score_cases([own], tight).classes)
+    loose = CaseClasses.model_validate(
+        {"classes": [{"name": "copies", "tolerance": {"median": 9, "p95": 9}, "above": "why"}]}
+    )
+    (found,) = score_cases([read_cases(good)], loose).classes
+    assert found.granted == {"median": 9, "p95": 9}
 
 
 def test_junit_fails_what_the_table_fails(tmp_path: Path) -> None:
