@@ -1,6 +1,7 @@
 """score: cases predicted and held against what they took, class by class."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,19 +156,18 @@ def score_cases(
         InputError: a recording names a machine that there is not.
     """
     scores: list[CaseClassScore] = []
-    counted: dict[str, int] = {}
+    counted: Counter[tuple[str, str]] = Counter()
     for recording in recordings:
         by = Predictor.of(machine_of(recording))
-        for of in classes.classes:
-            mine = [each for each in recording.measured if each.case.of_class == of.name]
-            if mine:
-                found = tuple(_score(each, by) for each in mine)
-                scores.append(CaseClassScore(of, recording, found))
-                counted[of.name] = counted.get(of.name, 0) + len(scores[-1].scored)
+        for name in dict.fromkeys(each.case.of_class for each in recording.measured):
+            of = classes.of(name, recording.device)
+            mine = [each for each in recording.measured if each.case.of_class == name]
+            scores.append(CaseClassScore(of, recording, tuple(_score(each, by) for each in mine)))
+            counted[of.name, of.gpu] += len(scores[-1].scored)
     missing = [
-        (of.name, of.cases - counted.get(of.name, 0))
+        (f"{of.name}, {of.gpu}" if of.gpu else of.name, of.cases - counted[of.name, of.gpu])
         for of in classes.classes
-        if complete and counted.get(of.name, 0) < of.cases
+        if complete and counted[of.name, of.gpu] < of.cases
     ]
     failed = [(each.file, name, error) for each in recordings for name, error in each.failed]
     return CasesChecked(tuple(scores), tuple(missing), tuple(failed))
