@@ -90,8 +90,10 @@ def _classes(outcome: GpuOutcome) -> Iterator[str]:
         name = Path(each.recording).name
         yield f"| {each.name} | `{name}` | {len(each.scored)} | {' | '.join(cells)} | {told} |"
     yield ""
-    for name, why in {each.name: each.above for each in outcome.classes if each.above}.items():
-        yield f"- **{name}** is tolerated above the aim: {why}"
+    for each in outcome.classes:
+        if each.above:
+            where = f"**{each.name}**, `{Path(each.recording).name}`"
+            yield f"- {where}, is tolerated above the aim: {each.above}"
     yield ""
 
 
