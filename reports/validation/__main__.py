@@ -30,9 +30,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         outcome = read_outcome(given.outcome)
         notes = _notes(given.folder / "notes.json")
-        known = {case.name for _, case in outcome.cases()} | {
-            f"class: {c.name}" for c in outcome.classes
-        }
+        named = [(Path(of.recording).name, case.name) for of, case in outcome.cases()]
+        named += [(Path(of.recording).name, f"class: {of.name}") for of in outcome.classes]
+        known = {name for _, name in named} | {f"{file}: {name}" for file, name in named}
         unknown = sorted(notes.keys() - known)
         if unknown:
             refuse(str(given.folder / "notes.json"), f"explains {unknown[0]!r}, which is no case")

@@ -49,14 +49,19 @@ def page(
     return "\n".join(parts)
 
 
+def note_of(notes: Mapping[str, str], of: ClassErrors, name: str) -> str | None:
+    """The reason of a case, or of `class: NAME`: for this recording (`FILE: …`), or for all."""
+    return notes.get(f"{Path(of.recording).name}: {name}", notes.get(name))
+
+
 def unexplained(outcome: GpuOutcome, notes: Mapping[str, str]) -> list[str]:
     """Worst cases of classes that are off by more than is aimed for, without a reason."""
     most = outcome.aimed["p95"] / 100
     return [
-        case.name
+        f"{Path(of.recording).name}: {case.name}"
         for of in outcome.classes
         for case in (of.worst,)
-        if case is not None and abs(case.error) > most and case.name not in notes
+        if case is not None and abs(case.error) > most and note_of(notes, of, case.name) is None
     ]
 
 
@@ -85,8 +90,10 @@ def _classes(outcome: GpuOutcome) -> Iterator[str]:
         name = Path(each.recording).name
         yield f"| {each.name} | `{name}` | {len(each.scored)} | {' | '.join(cells)} | {told} |"
     yield ""
-    for name, why in {each.name: each.above for each in outcome.classes if each.above}.items():
-        yield f"- **{name}** is tolerated above the aim: {why}"
+    for each in outcome.classes:
+        if each.above:
+            where = f"**{each.name}**, `{Path(each.recording).name}`"
+            yield f"- {where}, is tolerated above the aim: {each.above}"
     yield ""
 
 
@@ -101,23 +108,19 @@ def _figure(of: ClassErrors, name: str) -> str:
 
 
 def _worst(outcome: GpuOutcome, notes: Mapping[str, str]) -> Iterator[str]:
-    for each in outcome.classes:
-        note = notes.get(f"class: {each.name}")
-        if note:
-            yield f"- **{each.name}**: {note}"
-        worst = each.worst
-        if worst is not None:
-            why = notes.get(worst.name)
-            if why is None:
-                within = abs(worst.error) <= outcome.aimed["p95"] / 100
-                why = "within what is aimed for" if within else UNEXPLAINED
-            yield f"- {each.name}, *{worst.name}* ({100 * worst.error:+.1f} %): {why}"
-    named = {each.worst.name for each in outcome.classes if each.worst is not None}
-    for _, case in outcome.cases():
-        if case.name in notes and case.name not in named:
-            yield f"- *{case.name}* ({100 * case.error:+.1f} %): {notes[case.name]}"
-            named.add(case.name)
-    yield ""
+    most = outcome.aimed["p95"] / 100
+    for file in dict.fromkeys(each.recording for each in outcome.classes):
+        yield f"### `{Path(file).name}`\n"
+        for each in (of for of in outcome.classes if of.recording == file):
+            note = note_of(notes, each, f"class: {each.name}")
+            yield f"- **{each.name}**{f': {note}' if note else ''}"
+            for case in sorted(each.scored, key=lambda case: -abs(case.error)):
+                why = note_of(notes, each, case.name)
+                if why is None and case is each.worst:
+                    why = UNEXPLAINED if abs(case.error) > most else "within what is aimed for"
+                if why is not None and (case is each.worst or abs(case.error) > most / 2):
+                    yield f"  - *{case.name}* ({100 * case.error:+.1f} %): {why}"
+        yield ""
 
 
 def _every(outcome: GpuOutcome) -> Iterator[str]:

@@ -14,11 +14,13 @@ class Bounded:
     """Sparse cases that differ in their policy alone.
 
     Args:
+        machine: the file that describes it.
         title: what they have in common.
         bound_ns: what no policy can beat.
         policies: of each case, by its name.
     """
 
+    machine: str
     title: str
     bound_ns: float
     policies: Mapping[str, str]
@@ -35,7 +37,12 @@ def read_bounds(path: Path) -> tuple[Bounded, ...]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["bounds"]
         return tuple(
-            Bounded(f"{each['recording']}, {each['slow']}", each["bound_ns"], each["cases"])
+            Bounded(
+                each["machine"],
+                f"{each['recording']}, {each['slow']}",
+                each["bound_ns"],
+                each["cases"],
+            )
             for each in found
         )
     except (ValueError, KeyError, TypeError):
@@ -44,10 +51,11 @@ def read_bounds(path: Path) -> tuple[Bounded, ...]:
 
 def placement_table(outcome: GpuOutcome, bounds: Sequence[Bounded]) -> Iterator[str]:
     """Of each group: its policies from the slowest to the fastest, measured, predicted, bounded."""
+    machines = {each["file"]: each["machine"] for each in outcome.recordings}
     for of in bounds:
         by_recording: dict[str, list[CaseError]] = {}
         for each, case in outcome.cases():
-            if case.name in of.policies:
+            if case.name in of.policies and machines.get(each.recording) == of.machine:
                 by_recording.setdefault(each.recording, []).append(case)
         for recording, cases in by_recording.items():
             yield from _group(of, Path(recording).name, cases)

@@ -57,12 +57,11 @@ def _of_gpu(checked: CasesChecked) -> dict[str, Any]:
 
 
 def _of_class(score: CaseClassScore) -> dict[str, Any]:
-    tolerance = score.of.tolerance
     return {
         "class": score.of.name,
         "recording": score.recording.file,
         "figures": score.figures,
-        "tolerance": None if tolerance is None else tolerance.model_dump(),
+        "tolerance": score.granted or None,
         "above": score.of.above,
         "failed": score.failed,
         "worst": None if score.worst is None else score.worst.name,

@@ -108,8 +108,8 @@ def find(path: Path, origin: Origin | None = None) -> Found:
     if not path.exists():
         refuse(str(path), "cannot be read: No such file or directory")
     if origin is None:
-        own = recorded_folder()
-        inside = own is not None and path.resolve().is_relative_to(own.resolve())
+        own = [folder.resolve() for folder in (recorded_folder(), gpu_folder()) if folder]
+        inside = any(path.resolve().is_relative_to(folder) for folder in own)
         origin = "recorded" if inside else "public"
     runs: list[MeasuredRun] = []
     throughputs: list[MeasuredThroughput] = []
@@ -169,7 +169,7 @@ def _read(
         if kind == "server_runs":
             return read_recording(file, origin)
         if kind == "gpu_cases":
-            return read_cases(file)
+            return read_cases(file, own=origin == "recorded")
         if kind in _BESIDE:
             return ()
         return f"an Arrow file of {kind or 'no kind of ours'}"

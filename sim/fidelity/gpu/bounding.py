@@ -1,6 +1,6 @@
-"""Print what no policy can beat in the sparse cases on a machine: a certified bound each, as JSON.
+"""Print what no policy can beat in the sparse cases on machines: a certified bound each, as JSON.
 
-    python -m vsim.sim.fidelity.gpu.bounding MACHINE > reports/validation/gpu/bounds.json
+    python -m vsim.sim.fidelity.gpu.bounding MACHINE… > reports/validation/gpu/bounds.json
 
 The bound is that of `vsim bound` for the same reads, with every replica's bytes, over the most that
 the machine's HBM and the way to the slower tier give. HBM holds as many pages as the plans of any
@@ -10,6 +10,7 @@ policy hold at once, those on their way in included. So it holds for what a GPU 
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from vsim.sim.bounds.lp import bound
@@ -30,7 +31,8 @@ def bounds(by: Predictor, cases: list[SparseCase]) -> list[dict[str, Any]]:
     for case in cases:
         key = (case.recording, case.sparsity, case.slow, case.hbm_share, case.steps, case.replicas)
         groups.setdefault(key, []).append(case)
-    return [_bound(by, mine) for mine in groups.values()]
+    there = {tier.kind for tier in by.machine.tiers}
+    return [_bound(by, mine) for key, mine in groups.items() if key[2] in there]
 
 
 def slow_bytes_per_s(by: Predictor, kind: str) -> float:
@@ -65,11 +67,14 @@ def _bound(by: Predictor, mine: list[SparseCase]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print them for the machine that is named."""
-    (machine,) = sys.argv[1:]
+    """Print them for the machines that are named."""
     sparse = [case for case in case_list() if isinstance(case, SparseCase)]
-    found = bounds(Predictor.of(load_machine(machine)), sparse)
-    print(json.dumps({"machine": machine, "bounds": found}, indent=1, ensure_ascii=False))
+    found = [
+        {"machine": Path(machine).name, **each}
+        for machine in sys.argv[1:]
+        for each in bounds(Predictor.of(load_machine(machine)), sparse)
+    ]
+    print(json.dumps({"bounds": found}, indent=1, ensure_ascii=False))
 
 
 if __name__ == "__main__":

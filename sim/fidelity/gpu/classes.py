@@ -1,6 +1,7 @@
 """Classes of cases, and how far off each may be: `tolerances.yaml` beside this file.
 
-One tolerance holds for all cases of a class. It is no more than was aimed for, or says why.
+One tolerance holds for all cases of a class on one GPU. It is no more than was aimed for, or says
+why.
 """
 
 from collections.abc import Mapping
@@ -43,6 +44,8 @@ class CaseClass(_Section):
 
     name: Word
     """As the cases name it."""
+    gpu: str = Field(default="", max_length=100)
+    """A part of the GPU's name, in any case; left out: of any GPU that no entry before names."""
     cases: int = Field(default=0, ge=0)
     """Cases of the repository's recordings that the tolerance was taken of."""
     tolerance: CaseTolerance | None = None
@@ -77,19 +80,20 @@ class CaseClasses(_Section):
 
     @model_validator(mode="after")
     def _once(self) -> Self:
-        names = [each.name for each in self.classes]
+        keys = [(each.name, each.gpu.lower()) for each in self.classes]
         faults: list[tuple[Place, str]] = [
-            (("classes", at, "name"), f"'{name}' is there already; keep one of them")
-            for at, name in enumerate(names)
-            if names.index(name) != at
+            (("classes", at, "name"), f"'{key[0]}' is there already; keep one of them")
+            for at, key in enumerate(keys)
+            if keys.index(key) != at
         ]
         if faults:
             raise FieldsError(faults)
         return self
 
-    def of(self, name: str) -> CaseClass:
-        """A class by its name; one that is not judged where the file has none."""
-        return next((each for each in self.classes if each.name == name), CaseClass(name=name))
+    def of(self, name: str, device: str) -> CaseClass:
+        """The first entry of a class that fits a GPU; without one, one that judges nothing."""
+        fits = (c for c in self.classes if c.name == name and c.gpu.lower() in device.lower())
+        return next(fits, CaseClass(name=name))
 
 
 def load_case_classes(path: Path = TOLERANCES) -> CaseClasses:

@@ -60,6 +60,7 @@ class CaseRecording:
         command: what measured it.
         failed: cases that failed there, each with the error.
         skipped: cases that needed what was not there, each with what.
+        own: whether it is one of this repository's, which tolerances are taken of.
     """
 
     file: str
@@ -73,10 +74,15 @@ class CaseRecording:
     command: str = ""
     failed: tuple[tuple[str, str], ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
+    own: bool = False
 
 
-def read_cases(path: str | Path | TraceFile) -> CaseRecording:
+def read_cases(path: str | Path | TraceFile, *, own: bool = False) -> CaseRecording:
     """Read a recording.
+
+    Args:
+        path: its file.
+        own: whether it is one of this repository's.
 
     Raises:
         InputError: with everything that is wrong, by row and column.
@@ -125,6 +131,7 @@ def read_cases(path: str | Path | TraceFile) -> CaseRecording:
         about.get("calibration_hash", ""),
         about.get("command", ""),
         **reasons,
+        own=own,
     )
 
 

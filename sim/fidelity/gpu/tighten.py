@@ -17,10 +17,10 @@ from vsim.sim.fidelity.tighten import rounded_up
 from vsim.traces.faults import InputError
 
 HEAD: Final = """\
-# How far predictions of cases measured on a GPU may be off, by class, in percent; `vsim check` says
-# what they are. Aimed for: 3 in the median, 8 for 95 of 100 cases. A tolerance is the figure that
-# was reached, rounded up: lowered when the model gets better (`make tolerances`), never raised. One
-# above the aim says why.
+# How far predictions of cases measured on a GPU may be off, by class and GPU, in percent; `vsim
+# check` says what they are. Aimed for: 3 in the median, 8 for 95 of 100 cases. A tolerance is the
+# figure that was reached, rounded up: lowered when the model gets better (`make tolerances`), never
+# raised. One above the aim says why.
 classes:
 """
 
@@ -36,7 +36,8 @@ def tightened_cases(checked: CasesChecked, classes: CaseClasses) -> str:
 
 
 def _lines(of: CaseClass, checked: CasesChecked) -> str:
-    scores = [each for each in checked.classes if each.of.name == of.name]
+    key = of.name, of.gpu
+    scores = [each for each in checked.classes if (each.of.name, each.of.gpu) == key]
     count = sum(len(each.scored) for each in scores)
     granted = {} if of.tolerance is None else of.tolerance.model_dump()
     cases = of.cases
@@ -46,6 +47,8 @@ def _lines(of: CaseClass, checked: CasesChecked) -> str:
             reached = rounded_up(name, max(score.figures.get(name, 0.0) for score in scores))
             granted[name] = reached if not of.cases else min(granted.get(name, reached), reached)
     text = f"  - name: {of.name}\n"
+    if of.gpu:
+        text += f"    gpu: {of.gpu}\n"
     if cases:
         text += f"    cases: {cases}\n"
     if granted:

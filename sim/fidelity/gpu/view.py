@@ -92,8 +92,8 @@ def _figure(score: CaseClassScore, name: str) -> str:
     reached = score.figures.get(name)
     if reached is None:
         return "–"
-    granted = score.of.tolerance
-    return f"{reached:.1f}" if granted is None else f"{reached:.1f}/{getattr(granted, name):g}"
+    granted = score.granted
+    return f"{reached:.1f}/{granted[name]:g}" if name in granted else f"{reached:.1f}"
 
 
 def _plain(*titles: str) -> Table:

@@ -68,13 +68,15 @@ def test_every_case_stands_on_the_page_with_its_error(tmp_path: Path) -> None:
 
 def test_a_worst_case_beyond_the_aim_wants_a_reason(tmp_path: Path) -> None:
     outcome = outcome_of(GOOD, tmp_path)
-    assert unexplained(outcome, {}) == ["burst"]
+    assert unexplained(outcome, {}) == ["two.arrow: burst"]
     assert f"*burst* (+30.0 %): {UNEXPLAINED}" in page(outcome, "", {}, [])
     notes = {"burst": "the host was busy", "class: attention": "as good as its table"}
     assert unexplained(outcome, notes) == []
+    assert unexplained(outcome, {"two.arrow: burst": "why"}) == []
+    assert unexplained(outcome, {"one.arrow: burst": "why"}) == ["two.arrow: burst"]
     text = page(outcome, "", notes, [])
     assert "*burst* (+30.0 %): the host was busy" in text
-    assert "**attention**: as good as its table" in text
+    assert "- **attention**: as good as its table" in text
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"vsim": {"kind": "bound"}}'])
@@ -106,7 +108,7 @@ def test_the_command_writes_the_page_and_says_what_lacks_a_reason(
 ) -> None:
     given = [str(folder.parent / "outcome.json"), str(folder)]
     assert command.main(given) == 1
-    assert "not explained: burst" in capsys.readouterr().out
+    assert "not explained: two.arrow: burst" in capsys.readouterr().out
     (folder / "notes.json").write_text('{"burst": "the host was busy"}')
     assert command.main(given) == 0
     text = (folder / "README.md").read_text()
@@ -137,6 +139,7 @@ SPARSE = document(**{"sparse decode": [case("a: static", 9e6, 10e6), case("a: lr
 BOUNDS = {
     "bounds": [
         {
+            "machine": "2xh200-measured",
             "recording": "a",
             "slow": "host",
             "bound_ns": 1.25e6,
@@ -154,6 +157,12 @@ def test_policies_stand_beside_their_bound_and_in_their_order(tmp_path: Path) ->
     assert "| static | 10.00 | 9.00 | 1.00 | 1.00 | 8.00 |" in text
     assert "| lru | 2.50 | 3.00 | 4.00 | 3.00 | 2.00 |" in text
     assert "The order of the policies is as predicted." in text
+
+
+def test_a_bound_of_another_machine_stands_beside_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "bounds.json"
+    path.write_text(json.dumps(BOUNDS).replace("2xh200-measured", "h100"))
+    assert not list(placement_table(outcome_of(SPARSE, tmp_path), read_bounds(path)))
 
 
 def test_an_order_that_was_not_predicted_is_said(tmp_path: Path) -> None:

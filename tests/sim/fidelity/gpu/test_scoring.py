@@ -3,6 +3,7 @@
 import io
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -103,6 +104,19 @@ def test_a_user_s_own_recording_is_checked_by_its_path(
     assert ET.parse(junit).getroot().attrib["failures"] == "0"
 
 
+def test_only_the_repository_s_recordings_must_reach_less_than_the_aim(good: Path) -> None:
+    tight = classes(median=0.5, p95=0.5)
+    assert not checked_of(good, tight).failed
+    own = replace(read_cases(good), own=True)
+    assert all(each.failed for each in score_cases([own], tight).classes)
+    loose = CaseClasses.model_validate(
+        {"classes": [{"name": "copies", "tolerance": {"median": 9, "p95": 9}, "above": "why"}]}
+    )
+    found = {each.of.name: each for each in score_cases([read_cases(good)], loose).classes}
+    assert found["copies"].granted == {"median": 9, "p95": 9}
+    assert found["mapping"].granted == {}
+
+
 def test_junit_fails_what_the_table_fails(tmp_path: Path) -> None:
     checked = checked_of(recorded(tmp_path / "bad.arrow", lambda at, case: 0.3), classes())
     root = ET.fromstring(junit_text(checked))
@@ -158,8 +172,15 @@ def test_a_tolerance_above_the_aim_must_say_why() -> None:
         CaseClasses.model_validate({"classes": [fine]})
 
 
-def test_the_file_of_tolerances_names_every_class_once() -> None:
-    assert [each.name for each in load_case_classes().classes] == list(CLASS_NAMES)
+def test_the_file_of_tolerances_has_every_class_for_each_gpu_and_for_any() -> None:
+    found = load_case_classes()
+    for gpu in ("H200", "H100", ""):
+        assert [each.name for each in found.classes if each.gpu == gpu] == list(CLASS_NAMES)
+    assert found.of("copies", "NVIDIA H100 80GB HBM3").gpu == "H100"
+    assert found.of("copies", "NVIDIA A100").gpu == ""
+    any_gpu = found.of("copies", "NVIDIA A100").tolerance
+    assert any_gpu is not None
+    assert any_gpu.model_dump() == AIMED
 
 
 @pytest.mark.parametrize(
