@@ -6,6 +6,7 @@ STAMP := $(VENV)/.installed
 TYPES := build/types/vsim
 SUITE ?= tests
 JOBS ?= 2
+GPU_MACHINE ?= traces/recorded/gpu/2xh200.yaml
 # Holds for the environment that builds vsim too; old pips know only the first name.
 PINNED := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 
@@ -37,6 +38,8 @@ tolerances: $(STAMP)
 validation: $(STAMP)
 	@mkdir -p build
 	$(BIN)/vsim check traces/recorded/gpu --json build/outcome.json > build/check.txt || true
+	$(BIN)/python -m vsim.sim.fidelity.gpu.bounding $(GPU_MACHINE) > build/bounds.json
+	mv build/bounds.json reports/validation/gpu/bounds.json
 	$(BIN)/python -m vsim.reports.validation build/outcome.json reports/validation/gpu
 
 # Benchmarks are no tests: they do large work, and their figures want a quiet machine.

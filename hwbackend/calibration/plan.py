@@ -142,7 +142,7 @@ def _vmm() -> Iterator[Point]:
     for place in ("hbm", "peer", "host"):
         counts = (1, 16) if place == "host" else (1, 2, 8, 32, 128, 512)
         for size, count in product(sizes, counts):
-            most = 4 * GIB if place != "host" else 2 * GIB if count == 1 else 256 * MIB
+            most = 2 * GIB if place == "host" else 4 * GIB
             if size * count <= most:
                 for call in VMM_CALLS:
                     yield point("vmm", f"{place} {call}", chunk=size, chunks=count)

@@ -49,11 +49,16 @@ def do_all(actions: Iterable[Callable[[], object]]) -> None:
         CudaError: the first one; of those after it one is noted in it, and how many there were.
     """
     failed: list[CudaError] = []
+    stopped: BaseException | None = None
     for action in actions:
         try:
             action()
         except CudaError as error:
             failed.append(error)
+        except BaseException as error:  # noqa: BLE001  # a signal waits until all is back
+            stopped = stopped or error
+    if stopped is not None:
+        raise stopped
     if not failed:
         return
     first, *others = failed

@@ -35,6 +35,7 @@ from vsim.hwbackend.dense.shape import BF16_BYTES, DenseShape
 from vsim.hwbackend.dense.small_kernels import KvTarget
 from vsim.hwbackend.dense.tensor_parallel import TensorParallelStep
 from vsim.hwbackend.dense.trial import MOST_ERROR, SMALL
+from vsim.traces.faults import InputError
 
 LLAMA_70B: Final = DenseShape(
     "llama-3.1-70b, 8 of 80 layers", layers=8, hidden=8192, heads=64, kv_heads=8, head_dim=128,
@@ -207,5 +208,14 @@ def main() -> int:
     return 0 if error < MOST_ERROR else 1
 
 
+def _ended() -> int:
+    """Run it; 2, and one line, where it can't run here."""
+    try:
+        return main()
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_ended())

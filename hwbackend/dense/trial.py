@@ -30,6 +30,7 @@ from vsim.hwbackend.dense.routing import Routing
 from vsim.hwbackend.dense.shape import BF16_BYTES, DenseShape, RoutedExperts
 from vsim.hwbackend.dense.small_kernels import KvTarget
 from vsim.hwbackend.dense.timed import eager_us, graph_us, host_us
+from vsim.traces.faults import InputError
 
 LLAMA: Final = DenseShape(
     "llama-3.1-8b", layers=32, hidden=4096, heads=32, kv_heads=8, head_dim=128, ffn_hidden=14_336,
@@ -166,5 +167,14 @@ def main() -> int:
     return 1 if wrong else 0
 
 
+def _ended() -> int:
+    """Run it; 2, and one line, where it can't run here."""
+    try:
+        return main()
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_ended())

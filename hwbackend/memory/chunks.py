@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from vsim.hwbackend.cuda.calls import call
+from vsim.hwbackend.cuda.errors import CudaError
 from vsim.hwbackend.cuda.held import Held, do_all
 from vsim.hwbackend.cuda.places import Place
 
@@ -123,7 +124,7 @@ class ChunkPool(Held):
         chunk = self._free.pop()
         try:
             _release(chunk)
-        except BaseException:
+        except CudaError:
             stay.append(chunk)
             raise
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from vsim.reports.validation.figures import draw
 from vsim.reports.validation.outcome import read_outcome
 from vsim.reports.validation.page import page, unexplained
+from vsim.reports.validation.placement import read_bounds
 from vsim.traces.faults import InputError, refuse
 
 _FOLDER = Path(__file__).parent / "gpu"
@@ -36,7 +37,8 @@ def main(arguments: list[str] | None = None) -> int:
         if unknown:
             refuse(str(given.folder / "notes.json"), f"explains {unknown[0]!r}, which is no case")
         figures = draw(outcome, given.folder)
-        text = page(outcome, _text(given.folder / "method.md"), notes, figures)
+        bounds = read_bounds(given.folder / "bounds.json")
+        text = page(outcome, _text(given.folder / "method.md"), notes, figures, bounds)
         (given.folder / "README.md").write_text(text, encoding="utf-8")
     except InputError as error:
         for fault in error.faults:

@@ -77,7 +77,7 @@ def _errors(canvas: Canvas, outcome: GpuOutcome) -> str:
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_yticks(range(len(names)), names, fontsize=8)
     axis.invert_yaxis()
-    axis.set_xscale("symlog", linthresh=2 * aimed)
+    axis.margins(x=0.06)
     axis.set_xlabel("error, %")
     axis.set_title(f"Error of every case; dotted: {aimed:g} %")
     axis.grid(alpha=0.3, axis="x")

@@ -5,11 +5,25 @@ from pathlib import Path
 from typing import Final
 
 from vsim.reports.validation.outcome import CaseError, ClassErrors, GpuOutcome
+from vsim.reports.validation.placement import Bounded, placement_table
 
+_POLICIES: Final = """\
+Speed-ups are over static first-fill. The bound is certified (`vsim bound`): no schedule that reads
+the same pages from these two memories takes less, whatever it foresees. It lets a page that was
+streamed in stay for nothing. A kernel that attends does not write down what it streams, so that
+here each page that stays is copied, once more over the link; and it counts neither launches nor
+what a kernel leaves of the bandwidth.
+"""
 UNEXPLAINED: Final = "not explained yet"
 
 
-def page(outcome: GpuOutcome, method: str, notes: Mapping[str, str], figures: Sequence[str]) -> str:
+def page(
+    outcome: GpuOutcome,
+    method: str,
+    notes: Mapping[str, str],
+    figures: Sequence[str],
+    bounds: Sequence[Bounded] = (),
+) -> str:
     """Return the page as Markdown.
 
     Args:
@@ -17,6 +31,7 @@ def page(outcome: GpuOutcome, method: str, notes: Mapping[str, str], figures: Se
         method: how it was, and how to repeat it, as Markdown.
         notes: why a case is off, by its name; a class's by `class: NAME`.
         figures: files of figures beside the page, with a title each as `file: title`.
+        bounds: what no policy can beat in the sparse cases.
     """
     parts = [
         "# Predictions held against GPUs\n",
@@ -28,6 +43,8 @@ def page(outcome: GpuOutcome, method: str, notes: Mapping[str, str], figures: Se
     ]
     parts += [f"![{title}]({name})\n" for name, title in (each.split(": ", 1) for each in figures)]
     parts += ["## The worst cases\n", "\n".join(_worst(outcome, notes))]
+    if bounds:
+        parts += ["## Policies\n", _POLICIES, "\n".join(placement_table(outcome, bounds))]
     parts += ["## Every case\n", "\n".join(_every(outcome))]
     return "\n".join(parts)
 

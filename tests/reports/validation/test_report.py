@@ -10,6 +10,7 @@ import pytest
 from vsim.reports.validation import __main__ as command
 from vsim.reports.validation.outcome import GpuOutcome, read_outcome
 from vsim.reports.validation.page import UNEXPLAINED, page, unexplained
+from vsim.reports.validation.placement import placement_table, read_bounds
 from vsim.traces.faults import InputError
 
 
@@ -130,3 +131,42 @@ def test_figures_without_matplotlib_end_in_one_line(
     (tmp_path / "outcome.json").write_text(json.dumps(GOOD))
     assert command.main([str(tmp_path / "outcome.json"), str(tmp_path)]) == 2
     assert "need matplotlib; install it with pip install 'vsim[plots]'" in capsys.readouterr().err
+
+
+SPARSE = document(**{"sparse decode": [case("a: static", 9e6, 10e6), case("a: lru", 3e6, 2.5e6)]})
+BOUNDS = {
+    "bounds": [
+        {
+            "recording": "a",
+            "slow": "host",
+            "bound_ns": 1.25e6,
+            "cases": {"a: static": "static", "a: lru": "lru"},
+        }
+    ]
+}
+
+
+def test_policies_stand_beside_their_bound_and_in_their_order(tmp_path: Path) -> None:
+    path = tmp_path / "bounds.json"
+    path.write_text(json.dumps(BOUNDS))
+    text = "\n".join(placement_table(outcome_of(SPARSE, tmp_path), read_bounds(path)))
+    assert "a, host (`two.arrow`): no policy can take less than 1.25 ms." in text
+    assert "| static | 10.00 | 9.00 | 1.00 | 1.00 | 8.00 |" in text
+    assert "| lru | 2.50 | 3.00 | 4.00 | 3.00 | 2.00 |" in text
+    assert "The order of the policies is as predicted." in text
+
+
+def test_an_order_that_was_not_predicted_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "bounds.json"
+    path.write_text(json.dumps(BOUNDS))
+    turned = document(**{"sparse decode": [case("a: static", 2e6, 10e6), case("a: lru", 3e6, 9e6)]})
+    text = "\n".join(placement_table(outcome_of(turned, tmp_path), read_bounds(path)))
+    assert "The order of the policies is **not** as predicted." in text
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"bounds": [{}]}'])
+def test_damaged_bounds_are_refused(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "bounds.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match="holds no bounds; make it again"):
+        read_bounds(path)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.sim.engine.fluid_twin import _fair_rates, _Flow
 
 from vsim.sim.engine.sharing import Flow, fair_rates
+from vsim.sim.fidelity.gpu.bounding import bounds
 from vsim.sim.fidelity.gpu.case_list import case_list
 from vsim.sim.fidelity.gpu.cases import (
     AttentionCase,
@@ -219,3 +220,11 @@ def test_no_resource_is_overrun_and_no_flow_outruns_itself(
 def test_a_weight_is_a_share_of_a_busy_resource() -> None:
     heavy, light = fair_rates([Flow({0: 1.0}, 3.0), Flow({0: 1.0}, 1.0)])
     assert (heavy, light) == pytest.approx((0.75, 0.25))
+
+
+def test_no_prediction_of_sparse_decode_is_below_the_certified_bound() -> None:
+    mine = [case for case in SPARSE if case.recording == "dialogue"]
+    (found,) = bounds(BY, mine)
+    assert set(found["cases"]) == {case.name for case in mine}
+    for case in mine:
+        assert BY.ns(case) >= found["bound_ns"]
