@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 
 from vsim.hwbackend.cuda.errors import CudaError
 from vsim.hwbackend.cuda.streams import Stream
-from vsim.traces.faults import refuse
+from vsim.traces.faults import first_line, refuse
 
 # Numbers of NCCL's interface (nccl.h), which its versions keep.
 _BFLOAT16: Final = 9
@@ -52,7 +52,8 @@ class AllReduce:
         try:
             return getattr(self._nccl, name)(*args)
         except self._nccl.NCCLError as error:
-            raise CudaError(f"nccl {name}", -1, "NCCLError", str(error)) from error
+            status = int(getattr(error, "status", -1))
+            raise CudaError(f"nccl {name}", status, first_line(error)) from error
 
     def sum(self, streams: Sequence[Stream], addresses: Sequence[int], count: int) -> None:
         """Launch a sum of `count` numbers, in place, in one stream and of one buffer a GPU."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from vsim.hwbackend.cuda.errors import CudaError
 from vsim.hwbackend.cuda.streams import Stream
-from vsim.traces.faults import refuse
+from vsim.traces.faults import first_line, refuse
 
 # Numbers of cuBLAS's and the runtime's interface (library_types.h, cublas_api.h, cublasLt.h), which
 # its versions keep.
@@ -85,8 +85,7 @@ class CublasLt:
             return getattr(self._lt, name)(*args)
         except self._lt.cuBLASLtError as error:
             status = int(getattr(error, "status", -1))
-            said = f"{detail}: {error}" if detail else str(error)
-            raise CudaError(f"cublasLt {name}", status, "cuBLASLtError", said) from error
+            raise CudaError(f"cublasLt {name}", status, first_line(error), detail) from error
 
     def _make(self, kind: str, *args: int) -> int:
         made: int = self._call(f"{kind}_create", *args)

@@ -14,6 +14,7 @@ import numpy as np
 from vsim.hwbackend.cuda.errors import CudaError
 from vsim.hwbackend.cuda.streams import Stream
 from vsim.hwbackend.dense.cublaslt import bindings_of
+from vsim.traces.faults import first_line
 
 _R_16BF: Final = 14
 _COMPUTE_32F: Final = 68
@@ -53,8 +54,7 @@ class GroupedProducts:
             return getattr(self._cublas, name)(*args)
         except self._cublas.cuBLASError as error:
             status = int(getattr(error, "status", -1))
-            said = f"{detail}: {error}" if detail else str(error)
-            raise CudaError(f"cublas {name}", status, "cuBLASError", said) from error
+            raise CudaError(f"cublas {name}", status, first_line(error), detail) from error
 
     def multiply(
         self, stream: Stream, tokens: Sequence[int], at: Addresses, n: int, k: int

@@ -157,3 +157,34 @@ def test_two_gpus_make_together_what_the_reference_makes(
     )  # fmt: skip
     assert sums.counts == [TOKENS * 64] * 4  # two a layer
     assert_made(gpus, routings)
+
+
+def test_a_batch_that_does_not_fit_is_refused(kernels: SmallKernels) -> None:
+    step = Gpu(kernels, SMALL).step
+    places = np.zeros(TOKENS)
+    for ids, positions, rows, said in (
+        (np.zeros(6), np.zeros(6), ROWS, "room for 1 to 5"),
+        (IDS[:0], POSITIONS[:0], ROWS[:0], "room for 1 to 5"),
+        (IDS, POSITIONS, np.arange(4), "4 sampled of at most 3"),
+        (IDS + 1, POSITIONS, ROWS, "below 96"),  # a word that there is not
+        (IDS, POSITIONS + 1, ROWS, "below 100"),  # a position without angles
+        (IDS, POSITIONS, ROWS + 1, "below 5"),  # a row that there is not
+        (IDS, POSITIONS[:4], ROWS, "4 numbers, not 5"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            step.load(STREAM, ids, positions, places[: len(ids)], rows)
+
+
+def test_experts_are_not_launched_with_the_routing_of_another_batch(kernels: SmallKernels) -> None:
+    gpu = Gpu(kernels, ROUTED)
+    gpu.step.route(STREAM, [Routing.drawn(np.random.default_rng(0), 3, 4, 2)] * 2)
+    with pytest.raises(ValueError, match="routed 3 tokens of layer 0, not 5"):
+        gpu.launch()
+
+
+def test_a_part_of_a_model_is_not_launched_alone(kernels: SmallKernels) -> None:
+    gpu = Gpu(kernels, replace(SMALL, tensor=2))
+    with pytest.raises(ValueError, match="is on 2 GPUs: launch all parts"):
+        gpu.launch()
+    with pytest.raises(ValueError, match="1 parts of a model that is cut into"):
+        TensorParallelStep([gpu.step], HostSums([gpu]))
