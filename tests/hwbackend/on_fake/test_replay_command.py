@@ -17,6 +17,7 @@ from vsim.hwbackend.cuda.device import Device, devices
 from vsim.hwbackend.cuda.places import place_of
 from vsim.hwbackend.cuda.streams import Stream
 from vsim.hwbackend.memory.slots import TierSlots
+from vsim.hwbackend.replay import cuda_carrier
 from vsim.hwbackend.replay.contents import Contents, WrongPageError
 from vsim.hwbackend.replay.gpu import gpu_carriers
 from vsim.hwbackend.replay.options import ReplayOptions
@@ -99,6 +100,20 @@ def test_a_live_replay_serves_every_request_on_the_clock(source: Source, fake: F
     assert outcome.decisions is not None
     assert outcome.facts["skipped_s"] > 0
     assert outcome.log.num_rows > 0
+
+
+def test_a_gpu_rests_after_the_first_launch_of_a_long_step_alone(
+    source: Source, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr(time, "sleep", rests.append)
+    replayed(source, PLAN)
+    assert len(rests) < source.plan.steps / 10  # where this host was held up
+    rests.clear()
+    monkeypatch.setattr(cuda_carrier, "LONG_NS", 0)
+    replayed(source, PLAN)
+    assert len(rests) == source.plan.steps
+    assert min(rests) > 0
 
 
 def test_neither_slow_preparation_nor_a_slow_look_moves_the_next_step(
