@@ -76,9 +76,10 @@ def vmm_cost_ns(
     The cost a chunk is a power law between tabulated sizes, and then between tabulated numbers
     (straight lines in logarithms). Beyond the sizes that one number has rows of, it goes on as
     that of a chunk alone does: below the smallest one it stays, above the largest it grows with the
-    bytes; but several cost no more than one of their bytes together, and each no less than alone.
-    (Host memory: 16 chunks of 8 MiB take 26.5 ms to create and one of 128 MiB 24.8; H200, driver
-    580, 2026-11-27.) Beyond the largest number it stays. A reserve is paid once a range.
+    bytes. Where the last row of a number is within twice what one chunk of all its bytes costs, it
+    is bytes that cost, and it goes on as that does. (Host memory: 16 chunks of 8 MiB take 26.5 ms
+    to create and one of 128 MiB 24.8; H200, driver 580, 2026-11-27.) Beyond the largest number it
+    stays. A reserve is paid once a range.
 
     Args:
         rows: a machine's table.
@@ -103,10 +104,10 @@ def vmm_cost_ns(
     for number, table in by_number.items():
         end = min(max(chunk_bytes, min(table)), max(table))
         cost = _power_law(table, end)
-        if end != chunk_bytes and _of_size(alone, end) > 0:
-            mine = _of_size(alone, chunk_bytes)
-            together = _of_size(alone, number * chunk_bytes) / number
-            cost = max(mine, min(cost * mine / _of_size(alone, end), together))
+        whole = number if cost * number < 2 * _of_size(alone, end * number) else 1
+        before = _of_size(alone, end * whole)
+        if end != chunk_bytes and before > 0:
+            cost *= _of_size(alone, chunk_bytes * whole) / before
         each[number] = cost
     return _power_law(each, chunks) * chunks
 

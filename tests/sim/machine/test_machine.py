@@ -296,9 +296,24 @@ def test_one_odd_row_of_a_chunk_alone_leaves_several_chunks_as_measured() -> Non
             row("16MiB", 64, "36us")]  # fmt: skip
     cost = vmm_cost_ns(rows, "peer", "set_access", 4 * 2**20, 64)
     assert 64 * 33_000 < cost < 64 * 36_000
-    # beyond a number's sizes it grows as a chunk alone does, but no dearer than one of all bytes
+    # beyond a number's sizes it grows as a chunk alone does: by the bytes above the largest
     large = vmm_cost_ns(rows, "peer", "set_access", 64 * 2**20, 64)
-    assert large == pytest.approx(64 * 34_000 * 4)
+    assert large == pytest.approx(64 * 36_000 * 4)
+
+
+def test_where_bytes_cost_several_large_chunks_cost_as_one_of_their_bytes() -> None:
+    def row(chunk: str, chunks: int, create: str) -> VmmRow:
+        times = dict.fromkeys(("reserve", "map", "set_access", "unmap", "release"), "1us")
+        about = {"kind": "host", "source": "measurement", "note": "a test"}
+        return VmmRow.model_validate(
+            {**times, **about, "chunk": chunk, "chunks": chunks, "create": create}
+        )
+
+    # 0.1 ms a MiB of small chunks, 0.2 of large ones; 16 of 8 MiB are as dear as one of 128 MiB
+    rows = [row("8MiB", 1, "800us"), row("128MiB", 1, "25600us"), row("2GiB", 1, "409600us"),
+            row("8MiB", 16, "1600us")]  # fmt: skip
+    together = vmm_cost_ns(rows, "host", "create", 2**30)
+    assert vmm_cost_ns(rows, "host", "create", 64 * 2**20, 16) == pytest.approx(together)
 
 
 @given(
