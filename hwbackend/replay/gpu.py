@@ -190,8 +190,11 @@ def _carriers(
     def clocked() -> ClockedBackend:
         contents = None
         if options.verify and source.selected is None:
-            contents = Contents(PageNames(state) if state is not None else None,
-                                source.plan.page_tokens)  # fmt: skip
+            contents = Contents(
+                PageNames(state) if state is not None else None,
+                source.plan.page_tokens,
+                ordered=options.mode == "live" or source.plan.keeps_order,
+            )
             looked.append(contents)
         carrier = CudaCarrier(context, room, work, contents, verify=options.verify)
         carriers.append(carrier)

@@ -102,6 +102,11 @@ class Plan:
         return sum(each.kind == "step" for each in self.operations)
 
     @property
+    def keeps_order(self) -> bool:
+        """Whether a request's pages stand in the order of its tokens; see `_batch`."""
+        return all(len(each.reads) < 2 for each in self.operations)
+
+    @property
     def idle_ns(self) -> int:
         """Predicted time in which nothing is under way."""
         busy_until = self.operations[0].submit_ns if self.operations else 0

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -263,5 +264,43 @@ def test_a_page_that_was_overwritten_is_found(context: Context, stream: Stream) 
             WrongPageError, match=r"1 of its 1,024 words .* the first at byte 4,092"
         ):
             contents.look_at_all(room, stream)
+    finally:
+        room.close()
+
+
+class NamesByPage:
+    """Names of a trace in which every page of a request is its own."""
+
+    def of(self, row: int, page: int) -> int:
+        return 100 * row + page
+
+
+def one_request(tokens: int, new: int, slots: list[int]) -> Operation:
+    """A step of request 7, whose pages of 16 tokens are listed as a log lists them."""
+    batch = StepBatch(
+        rows=np.array([7]), new_tokens=np.array([new]), context_tokens=np.array([tokens]),
+        samples=np.array([True]), indptr=np.array([0, len(slots)], np.int32),
+        indices=np.array(slots, np.int32),
+        last_page_len=np.array([(tokens - 1) % 16 + 1], np.int32),
+    )  # fmt: skip
+    return Operation("step", 0, batch=batch)
+
+
+def test_pages_over_two_tiers_may_be_listed_tier_by_tier(context: Context, stream: Stream) -> None:
+    slots = [TierSlots("hbm", place_of("device:0"), 4), TierSlots("host", place_of("host:0"), 4)]
+    room = PagedRoom(4096, slots, 2 << 20, devices()[:1])
+    try:
+        names: Any = NamesByPage()
+        contents = Contents(names, 16, ordered=False)
+        contents.stepped(one_request(40, 40, [0, 5, 1]), room, stream)
+        contents.stepped(one_request(50, 10, [5, 0, 1, 2]), room, stream)
+        contents.stepped(one_request(51, 1, [5, 2, 0, 1]), room, stream)
+        contents.look_at_all(room, stream)
+        with pytest.raises(WrongPageError, match="it holds nothing"):
+            contents.stepped(one_request(52, 1, [5, 2, 3, 1]), room, stream)
+        strict = Contents(names, 16)
+        strict.stepped(one_request(40, 40, [0, 5, 1]), room, stream)
+        with pytest.raises(WrongPageError, match="as its page 0"):
+            strict.stepped(one_request(41, 1, [5, 0, 1]), room, stream)
     finally:
         room.close()
