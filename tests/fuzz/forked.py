@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MOST_S = 30
-MOST_BYTES = 2 << 30
+MOST_BYTES = 3 << 29
 CRASHED = 70
 
 
@@ -29,7 +29,7 @@ class Ended:
         output: what it printed on standard output.
         errors: what it printed on standard error.
         seconds: how long it took on the wall.
-        bytes: its largest resident memory.
+        bytes: its largest resident memory, less what this process held when it was forked.
     """
 
     code: int
@@ -66,6 +66,7 @@ def run_forked(arguments: Sequence[str], folder: Path, warm: bool = False) -> En
     if warm:
         _in_this_process(arguments, folder)
     out, err = folder / ".stdout", folder / ".stderr"
+    held = _resident_bytes()  # a fork begins with all of it
     started = time.monotonic()
     child = os.fork()
     if child == 0:
@@ -74,7 +75,12 @@ def run_forked(arguments: Sequence[str], folder: Path, warm: bool = False) -> En
     seconds = time.monotonic() - started
     code = os.waitstatus_to_exitcode(status)
     texts = [path.read_text(errors="replace") for path in (out, err)]
-    return Ended(code, *texts, seconds, usage.ru_maxrss * 1024)
+    return Ended(code, *texts, seconds, max(usage.ru_maxrss * 1024 - held, 0))
+
+
+def _resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
 
 
 def _wait(child: int) -> tuple[int, resource.struct_rusage]:
