@@ -94,7 +94,7 @@ def _bare(where: Place, reader: Place, chunk: int, chunks: int) -> tuple[float, 
     base = int(call("cuMemAddressReserve", size, 0, 0, 0))
     try:
         for _ in range(chunks):  # one by one, so that those made before a failure are known
-            handles.append(call("cuMemCreate", chunk, properties, 0))  # noqa: PERF401 - as said
+            handles.append(call("cuMemCreate", chunk, properties, 0))  # noqa: PERF401  # as it fails, those made stay known
         for _ in range(2):
             for at, handle in enumerate(handles):
                 call("cuMemMap", base + at * chunk, chunk, 0, handle, 0)

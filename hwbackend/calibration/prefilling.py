@@ -42,7 +42,7 @@ def measure_prefills(bench: Bench, points: Sequence[Point], plan: Plan) -> Itera
                 kernel.bind(kernel.plan(load.batch(), new), bench.stream)
 
                 def work(stream: Stream, base: int = base, q: int = q, out: int = out) -> None:
-                    kernel.launch(stream, q, out, base)  # noqa: B023 - called in this turn
+                    kernel.launch(stream, q, out, base)  # noqa: B023  # timed before the next turn
 
                 pairs = prompts * (tokens * point["prefix"] + tokens * (tokens + 1) / 2)
                 guess = 4 * heads * head_dim * pairs / _GUESSED_FLOPS_PER_US
