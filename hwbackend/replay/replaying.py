@@ -1,15 +1,17 @@
 """`replay`: carry out what was predicted, as a plan or live, and compare."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import pyarrow as pa
 
 from vsim.hwbackend.replay.carry_out import Progress, carry_out
 from vsim.hwbackend.replay.decisions import Run, compare_decisions
 from vsim.hwbackend.replay.measured_log import as_measured, measured_log
 from vsim.hwbackend.replay.needs import Need, needs
 from vsim.hwbackend.replay.options import ReplayOptions
-from vsim.hwbackend.replay.outcome import Outcome, of_pairs, of_plan
+from vsim.hwbackend.replay.outcome import Compared, Outcome, of_pairs, of_plan
 from vsim.hwbackend.replay.pairing import paired
 from vsim.hwbackend.replay.plan import plan_of
 from vsim.hwbackend.replay.recorded_times import RecordedTimes
@@ -75,22 +77,8 @@ def replay(
     plan = source.plan
     runs = [carry_out(plan, carriers.for_plan(source), progress) for _ in range(options.repeats)]
     found = of_plan(plan, runs, options)
-    return Outcome(
-        source=source,
-        options=options,
-        backend=carriers.name,
-        needs=slots_needed(source, options, carriers.work_bytes),
-        classes=found.classes,
-        total=found.total,
-        predicted_s=found.predicted_s,
-        measured_s=found.measured_s,
-        compared=found.operations,
-        alone=(0, 0),
-        idle_s=plan.idle_ns / 1e9,
-        decisions=None,
-        log=measured_log(plan, runs[0]),
-        facts=carriers.facts(),
-        notes=found.notes,
+    return replace(
+        _outcome(source, options, carriers, found, measured_log(plan, runs[0])), notes=found.notes
     )
 
 
@@ -121,6 +109,18 @@ def _live(
     )
     pairs = paired(plan, measured)
     found = of_pairs(pairs, plan, options)
+    return replace(
+        _outcome(source, options, carriers, found, as_measured(result.operations)),
+        compared=len(pairs),
+        alone=(len(plan.operations) - len(pairs), len(measured.operations) - len(pairs)),
+        decisions=compare_decisions(Run(plan, live.simulated), Run(measured, result)),
+    )
+
+
+def _outcome(
+    source: Source, options: ReplayOptions, carriers: Carriers, found: Compared, log: pa.Table
+) -> Outcome:
+    """What both modes say of a replay that has ended, where every operation has its pair."""
     return Outcome(
         source=source,
         options=options,
@@ -130,10 +130,10 @@ def _live(
         total=found.total,
         predicted_s=found.predicted_s,
         measured_s=found.measured_s,
-        compared=len(pairs),
-        alone=(len(plan.operations) - len(pairs), len(measured.operations) - len(pairs)),
-        idle_s=plan.idle_ns / 1e9,
-        decisions=compare_decisions(Run(plan, live.simulated), Run(measured, result)),
-        log=as_measured(result.operations),
+        compared=found.operations,
+        alone=(0, 0),
+        idle_s=source.plan.idle_ns / 1e9,
+        decisions=None,
+        log=log,
         facts=carriers.facts(),
     )
