@@ -94,12 +94,15 @@ def _program(
     runs = len(worth)
     count = reuse.count.astype(np.float64)
     starts, ends = np.flatnonzero(first < last), np.flatnonzero((first < last) & (last < slots))
+    every = np.arange(slots)
     balance = coo_array(
         (
             np.concatenate([-count[starts], count[ends], np.ones(slots), -np.ones(slots - 1)]),
             (
                 np.concatenate([first[starts], last[ends], np.arange(slots), np.arange(1, slots)]),
-                np.concatenate([starts, ends, runs + np.arange(slots), runs + np.arange(slots - 1)]),
+                np.concatenate(
+                    [starts, ends, runs + np.arange(slots), runs + np.arange(slots - 1)]
+                ),
             ),
         ),
         shape=(slots, runs + slots),

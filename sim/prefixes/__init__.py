@@ -1,1 +1,1 @@
-"""Prefix caches over a whole trace: what policies find, what the best could, and what it is worth."""
+"""Prefix caches over a trace: what policies find, what the best could, and its worth."""

@@ -25,7 +25,9 @@ def rounded(
     order = np.lexsort((-density, -np.round(shares, 6)))
     before = np.arange(len(order)) - 1
     before[np.flatnonzero(np.append(-1, reuse.request[:-1]) != reuse.request)] = -1
-    kept = _filled(order, before, reuse.last_use, reuse.request, reuse.count, reuse.requests, blocks)
+    kept = _filled(
+        order, before, reuse.last_use, reuse.request, reuse.count, reuse.requests, blocks
+    )
     return KeptPrefixes(reuse, kept)
 
 
