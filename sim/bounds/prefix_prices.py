@@ -94,7 +94,6 @@ def _program(
     runs = len(worth)
     count = reuse.count.astype(np.float64)
     starts, ends = np.flatnonzero(first < last), np.flatnonzero((first < last) & (last < slots))
-    every = np.arange(slots)
     balance = coo_array(
         (
             np.concatenate([-count[starts], count[ends], np.ones(slots), -np.ones(slots - 1)]),
