@@ -14,6 +14,7 @@ only are left out.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import highspy
 import numpy as np
@@ -67,7 +68,7 @@ def solve_prefixes(
     if scale == 0.0:
         return PrefixProgram(prices, np.zeros(len(shares)), True)
     program = _program(reuse, first, last, slots, steps / scale, float(blocks))
-    highs = highspy.Highs()
+    highs: Any = highspy.Highs()  # type: ignore[no-untyped-call] # it has no annotations
     for option, value in (
         ("output_flag", False),
         ("solver", "simplex"),

@@ -44,12 +44,12 @@ _PRIOR: Final = 200.0  # blocks whose rate is all classes' together, beside thos
 class _Segments(NamedTuple):
     """Blocks in a row of one request, which was the last to use them: one entry each.
 
-    `count` blocks, of which the first `kept` are in the cache; how often they were used, since
+    `size` blocks, of which the first `kept` are in the cache; how often they were used, since
     when, and when last; their class; the next segment of the same request, or -1.
     """
 
     owner: _Ints
-    count: _Ints
+    size: _Ints
     kept: _Ints
     uses: _Ints
     since: _Ints
@@ -112,8 +112,8 @@ def _learn(seg: _Segments, segments: int, know: _Learned, now: int) -> None:
     """Work out what each class is worth at each age, those that have not come back counted in."""
     exposed = know.exposed.copy()
     for s in range(segments):
-        if seg.count[s] > 0:
-            _expose(exposed, seg.kind[s], float(seg.count[s]), float(now - seg.last[s]))
+        if seg.size[s] > 0:
+            _expose(exposed, seg.kind[s], float(seg.size[s]), float(now - seg.last[s]))
     for kind in range(_TURNS):
         for age in range(_AGES):
             still, time, best = 1.0, 0.0, 0.0
@@ -151,16 +151,16 @@ def _take_over(
     """
     while wanted > 0:
         s = head[earlier]
-        taken = min(wanted, seg.count[s])
+        taken = min(wanted, seg.size[s])
         age = row - seg.last[s]
         know.returns[seg.kind[s], _age_bin(float(age))] += taken
         _expose(know.exposed, seg.kind[s], float(taken), float(age))
-        seg.owner[size], seg.count[size], seg.uses[size] = row, taken, seg.uses[s] + 1
+        seg.owner[size], seg.size[size], seg.uses[size] = row, taken, seg.uses[s] + 1
         seg.kept[size] = min(taken, seg.kept[s])
         seg.since[size], seg.last[size] = seg.since[s], row
         seg.kept[s] -= seg.kept[size]
-        seg.count[s] -= taken
-        if seg.count[s] == 0:
+        seg.size[s] -= taken
+        if seg.size[s] == 0:
             head[earlier] = seg.behind[s]
         wanted -= taken
         size += 1
@@ -174,7 +174,7 @@ def _joined(seg: _Segments, first: int, size: int, turn: int) -> int:
     for s in range(first, size):
         seg.kind[s] = min(turn, _TURNS - 1) if seg.uses[s] <= turn + 2 else _SHARED
         if s > first and seg.kind[s] != _SHARED and seg.kind[last] != _SHARED:
-            seg.count[last] += seg.count[s]
+            seg.size[last] += seg.size[s]
             seg.uses[last] = max(seg.uses[last], seg.uses[s])
             seg.since[last] = min(seg.since[last], seg.since[s])
             continue
@@ -183,7 +183,7 @@ def _joined(seg: _Segments, first: int, size: int, turn: int) -> int:
         for column in seg:
             column[last] = column[s]
     for s in range(first, last + 1):
-        seg.kept[s] = seg.count[s]  # it computed what it did not find
+        seg.kept[s] = seg.size[s]  # it computed what it did not find
         seg.behind[s] = s + 1 if s < last else -1
     return last + 1
 
@@ -244,10 +244,10 @@ def _replay(
         found[row] = 0
         for s in range(first, size):
             found[row] += seg.kept[s]
-            if seg.kept[s] < seg.count[s]:
+            if seg.kept[s] < seg.size[s]:
                 break
         if at < end:
-            seg.owner[size], seg.count[size], seg.uses[size] = row, end - at, 1
+            seg.owner[size], seg.size[size], seg.uses[size] = row, end - at, 1
             seg.since[size] = seg.last[size] = row
             size += 1
         if size > first:
