@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.sim.prefixes.exact import optimum
-from tests.traces.test_prefix_cache import chains, packed
+from tests.traces.test_prefix_reuse import chains, packed
 
 from vsim.sim.bounds.false_certificate import FalseCertificateError
 from vsim.sim.bounds.prefix_prices import solve_prefixes
