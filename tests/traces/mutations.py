@@ -193,7 +193,10 @@ def binaries() -> dict[str, bytes]:
 def _by_page(rows: bytes) -> bytes:
     with pa.ipc.open_file(rows) as file:
         table = file.read_all()
-    metadata = table.schema.metadata | {b"vsim.rows": b"page", b"vsim.mass_scale": b"log2 step=0.5"}
+    metadata = table.schema.metadata | {
+        b"vsim.rows": b"page",
+        b"vsim.mass_scale": b"log2 step=0.5 fine=0.125 above=2^-6",
+    }
     mass = pa.array([[7, 0]] * table.num_rows, pa.list_(pa.uint8()))
     stored = by_page(table.append_column("mass", mass)).replace_schema_metadata(metadata)
     sink = io.BytesIO()
