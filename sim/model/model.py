@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from vsim.sim.inputs.model_faults import FieldsError, Place
 from vsim.sim.inputs.words import Text, Word
 from vsim.sim.machine.machine import Precision
+from vsim.sim.model.kv_groups import KvGroup
 
 MOST_LAYERS = 2000
 Count = Annotated[int, Field(ge=1, le=1 << 24)]
@@ -297,6 +298,29 @@ class Model(_Part):
     def kv_bytes_per_token(self, precision: Precision) -> int:
         """Bytes of one token's keys and values in all layers, each held once."""
         return self.layers * self.kv_bytes_per_token_layer(precision)
+
+    def kv_groups(self, kv: Precision, tensor: int = 1) -> tuple[KvGroup, ...]:
+        """What each kind of layer keeps of a request, full attention first.
+
+        Args:
+            kv: precision of the KV cache.
+            tensor: GPUs that share each layer. A GQA head goes to one of them while there are
+                enough heads, beyond that each is held by tensor / kv_heads of them; a latent
+                serves all heads, so that each of them holds it.
+        """
+        latent = isinstance(self.attention, LatentAttention)
+        copies = tensor if latent else max(1, tensor // self.kv_heads)
+        a_layer, window = self.kv_bytes_per_token_layer(kv), self.sliding_window
+        near = 0 if window is None else window.layers
+        groups = []
+        if near < self.layers:
+            far = self.layers - near
+            groups.append(KvGroup("full", "full", far, far * a_layer, copies=copies))
+        if window is not None:
+            name, width = f"window_{window.tokens}", window.tokens
+            group = KvGroup(name, "window", near, near * a_layer, tokens=width, copies=copies)
+            groups.append(group)
+        return tuple(groups)
 
     @property
     def flops_per_token(self) -> int:
