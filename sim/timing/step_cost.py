@@ -32,9 +32,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vsim.sim.machine.machine import Machine, Precision
+from vsim.sim.model.kv_groups import KvGroup
 from vsim.sim.model.model import Model, expected_experts
 from vsim.sim.model.parallel import Layout, lay_out
 from vsim.sim.timing.curve import curve, line, product
+from vsim.sim.timing.kv_pages import KvPages
 from vsim.sim.timing.kv_room import Reserve, does_not_fit, held_weight_bytes, kv_tokens
 from vsim.sim.timing.roofline import ACTIVATION_BYTES
 from vsim.sim.timing.step_curves import StepCurves
@@ -73,6 +75,14 @@ class StepCost:
         hbm_read_bytes_per_s: aggregate effective read bandwidth.
         hbm_write_bytes_per_s: aggregate effective write bandwidth.
         attend_exponent: p of the sum over tiers; infinite for the slowest tier alone.
+        window_pair_share: share of the FLOPs of attention that is in windowed layers; left out,
+            as `window_share`.
+        chunked_window: whether such layers see the tokens since the last multiple of their width,
+            and not the last ones.
+        state_bytes_per_request: read and written again in a step by each of its requests: what
+            layers keep of a request whatever its length.
+        kv_groups: what the layers of each kind keep; left out, all of it is one group of full
+            attention.
         head_bytes: the part of `weight_read_bytes` that is the LM head and the norm before it.
         measured: times of the kernels from tables; left out, they follow from the rates above.
     """
@@ -101,7 +111,25 @@ class StepCost:
     hbm_write_bytes_per_s: float
     attend_exponent: float
     head_bytes: float = 0.0
+    window_pair_share: float | None = None
+    chunked_window: bool = False
+    state_bytes_per_request: int = 0
+    kv_groups: tuple[KvGroup, ...] = ()
     measured: StepCurves | None = None
+
+    @property
+    def pair_share(self) -> float:
+        """Share of the FLOPs of attention that is in windowed layers."""
+        return self.window_share if self.window_pair_share is None else self.window_pair_share
+
+    @property
+    def groups(self) -> tuple[KvGroup, ...]:
+        """What the layers of each kind keep; one group at least."""
+        return self.kv_groups or (KvGroup("full", "full", 1, self.kv_bytes_per_token),)
+
+    def pages(self, page_tokens: int) -> KvPages:
+        """The same in pages of so many tokens."""
+        return KvPages.of(self.groups, page_tokens)
 
     @property
     def curves(self) -> StepCurves:
