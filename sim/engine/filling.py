@@ -150,7 +150,7 @@ def fill_cost(
         "kv_written": cost.kv_write_bytes_per_token,
         "window_share": cost.window_share,
         "window_pair_share": cost.pair_share,
-        "state_bytes": cost.state_bytes_per_request * (1.0 + copied),
+        "state_bytes": cost.state_bytes_per_request * (1.0 + copied) + cost.fixed_bytes_per_request,
         "state_written": cost.state_bytes_per_request,
         "exponent": cost.attend_exponent,
         "attend_weight": machine.attend.copy_weight.value,

@@ -68,7 +68,8 @@ CONTROL = _record(
     "times_eager_launch "
     "pipelined delays holds_back prompt_only weighs_loads admission watermark_pages "
     "token_budget chunked caching static scheduler classes swap spill balanced mapped key_ratio "
-    "part_tokens part_ratio window_tokens chunked_window log_transfers log_steps shared_route think "
+    "part_tokens part_ratio window_tokens chunked_window log_transfers log_steps shared_route "
+    "think "
     "address call_insert call_hit call_release call_remove call_victim call_make_room call_reclaim "
     # where the run stands
     "decode_row decode_column plan_at owed planned emitted uniform step_open finishing "
@@ -86,7 +87,8 @@ CONTROL = _record(
     "steps exceptions operations operation_pages "
     # counters
     "completed rejected fast_steps swapped recomputed swap_refused copy_on_write promoted "
-    "prefetched prefetch_used states_kept states_skipped unstuck through_skipped recomputed_tokens flow_events stalls "
+    "prefetched prefetch_used states_kept states_skipped unstuck through_skipped "
+    "recomputed_tokens flow_events stalls "
     "peak_running time_arithmetic time_launch time_communication time_compute time_weights time_kv "
     "time_small "
     "time_vmm time_idle_transfers time_idle_capacity "
@@ -113,8 +115,8 @@ COST = _record(
 TIER = _record(
     "i8",
     "base capacity slots worthless fresh recycled cursor free idle leaving low high in_place "
-    "through waits chosen lacking deferred deferred_units deferred_first deferred_last peak page_ns_high page_ns_low "
-    "hit_tokens inserted "
+    "through waits chosen lacking deferred deferred_units deferred_first deferred_last peak "
+    "page_ns_high page_ns_low hit_tokens inserted "
     "evicted dropped next_tier wanted allocated attend_tokens bound_ns",
 )
 TIER_COST = _record(

@@ -149,7 +149,7 @@ def close_copy(w: World, path: int, page_bytes: int) -> None:
 
 @borrowing_kernel
 def new_page(w: World) -> int:
-    """A slot for new KV of the only group: HBM first or by bandwidth, then tiers attended in place; -1: none."""
+    """A slot for new KV: HBM first or by bandwidth, then tiers attended in place; -1: none."""
     if w.t[0].free > 0 and not w.c[0].balanced:
         w.t[0].allocated += 1
         return take_free(w, hbm())

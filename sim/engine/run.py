@@ -86,12 +86,12 @@ def collect(state: State, end: int, events: int) -> EngineResult:
             "recomputed",
             "recomputed_tokens",
             "swap_refused",
-            "states_kept",
-            "states_skipped",
             "through_skipped",
             "peak_running",
         )
     }
+    if any(each.group.kind == "state" for each in state.pages.groups):
+        counters |= {name: int(control[name]) for name in ("states_kept", "states_skipped")}
     counters["simpy_events"] = events
     counters["arithmetic_ns"] = int(control["time_arithmetic"])
     return EngineResult(
