@@ -6,6 +6,7 @@ The class is built on PyTorch's meta device, where a weight is a shape and takes
 
 import copy
 import importlib
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,7 +18,10 @@ _EXPERTS_PER_TOKEN: Final = (
 )  # fmt: skip
 # What changes no shape, and would be looked for on the network or on a GPU.
 _LEFT_OUT: Final = ("quantization_config", "compression_config", "auto_map", "dtype", "torch_dtype")
-_STACKED: Final = ("input_linear.weight", "output_linear.weight")  # Granite's experts, in one tensor
+_STACKED: Final = (
+    "input_linear.weight",
+    "output_linear.weight",
+)  # Granite's experts, in one tensor
 _BESIDE: Final = ("vision", "visual", "audio", "multi_modal_projector")
 
 
