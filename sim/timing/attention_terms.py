@@ -12,7 +12,6 @@ latents no more than the index chooses.
 Compressed attention reads one entry for several tokens, beside a window of single ones.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,8 +20,7 @@ from numpy.typing import ArrayLike
 
 from vsim.sim.machine.machine import Precision
 from vsim.sim.model.layer import Mixer
-from vsim.sim.model.model import Model
-from vsim.sim.model.parts.attention import CrossAttention, GroupedAttention
+from vsim.sim.model.parts.attention import GroupedAttention
 from vsim.sim.model.parts.compressed import CompressedAttention
 from vsim.sim.model.parts.indexer import Indexer
 from vsim.sim.model.parts.latent import LatentAttention
@@ -42,7 +40,6 @@ class AttentionTerm:
         reach: tokens that it sees at most; 0 for all.
         chunk: whether it sees those since the last multiple of `reach`, not the last ones.
         ratio: tokens of the context that one entry stands for.
-        fixed: entries that it attends to whatever the context; 0: those of the context.
     """
 
     decode: HeadShape
@@ -52,37 +49,20 @@ class AttentionTerm:
     reach: int = 0
     chunk: bool = False
     ratio: int = 1
-    fixed: int = 0
 
     def entries(self, context: ArrayLike) -> Floats:
         """Entries that a query attends to, behind so many tokens."""
         seen = np.asarray(context, dtype=np.float64)
-        if self.fixed:
-            return np.full(seen.shape, float(self.fixed))
         if self.ratio > 1:
             seen = seen / self.ratio
         return np.minimum(seen, self.reach) if self.reach else seen
 
 
-def near_reach(model: Model) -> tuple[int, bool]:
-    """The reach that most layers' attention is limited to, and whether by chunks; 0 if none is.
-
-    A window, a chunk, or what an index chooses. Of several with as many layers, the shortest.
-    """
-    reaches = Counter(
-        (term.reach, term.chunk)
-        for layer in model.stack
-        for mixer in layer.attentions
-        for term in attention_terms(mixer, 1, "bf16")
-        if term.reach and term.ratio == 1
-    )
-    if not reaches:
-        return 0, False
-    return min(reaches, key=lambda each: (-reaches[each], each))
-
-
 def attention_terms(mixer: Mixer, tensor: int, kv: Precision) -> Iterator[AttentionTerm]:
-    """The kernels of a mixer's attention; none of one that keeps a state.
+    """The kernels of a mixer's attention to its context.
+
+    There are none of states and of cross attention: what these keep of a request is read as it is,
+    whatever the context (`StepCost.state_bytes_per_request`, `fixed_bytes_per_request`).
 
     Args:
         mixer: with all its numbers.
@@ -95,10 +75,6 @@ def attention_terms(mixer: Mixer, tensor: int, kv: Precision) -> Iterator[Attent
         yield from _latent(mixer, tensor, kv)
     elif isinstance(mixer, CompressedAttention):
         yield from _compressed(mixer, tensor, kv)
-    elif isinstance(mixer, CrossAttention):
-        kv_heads = max(mixer.kv_heads // tensor, 1)
-        shape = HeadShape(max(mixer.heads // tensor, 1), kv_heads, mixer.head_dim)
-        yield AttentionTerm(shape, shape, kv, kv, fixed=mixer.tokens)
 
 
 def _grouped(mixer: GroupedAttention, tensor: int, kv: Precision) -> Iterator[AttentionTerm]:

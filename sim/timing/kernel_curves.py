@@ -21,12 +21,12 @@ from vsim.sim.model.weight_format import Weights, stored
 from vsim.sim.timing.attention_terms import (
     AttentionTerm,
     attention_terms,
-    near_reach,
 )
 from vsim.sim.timing.curve import Curve, Grid
 from vsim.sim.timing.experts import ExpertShape
 from vsim.sim.timing.kernels import Kernels
 from vsim.sim.timing.layer_products import Product, expert_shape, products_of
+from vsim.sim.timing.near_terms import near_terms
 from vsim.sim.timing.products import product_bound
 from vsim.sim.timing.roofline import ACTIVATION_BYTES, Bound, Floats, Peaks, weight_bytes
 from vsim.sim.timing.small_kernels import (
@@ -258,7 +258,9 @@ class _Server:
 
     def attention_terms(self) -> tuple[_Terms, _Terms]:
         """Kernels of attention with the model's near reach, and all others, with their numbers."""
-        tensor, reach = self.layout.tensor, near_reach(self.model)
+        tensor = self.layout.tensor
+        model_near = near_terms(self.model.kv_groups(self.kv, tensor))
+        reach = model_near.reach, model_near.chunked
         near: Counter[AttentionTerm] = Counter()
         far: Counter[AttentionTerm] = Counter()
         for layer, count in self._kinds.items():
@@ -297,8 +299,6 @@ class _Server:
         """What long contexts take to be read, for each token: 64 requests of 8,192 beyond 4,096."""
         total = 0.0
         for term, count in terms:
-            if term.fixed:
-                continue
             whole = replace(term, decode=term.decode._replace(window=0), reach=0)
             long, short = (float(self._decode_ns(whole, 64, tokens)) for tokens in (8192, 4096))
             total += self._layers(count) * (long - short) / (64 * 4096)

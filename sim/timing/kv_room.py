@@ -61,7 +61,7 @@ class Reserve:
         return gpus * capacity * self.utilisation - held - overhead
 
 
-def kv_tokens(
+def kv_room_bytes(
     machine: Machine,
     model: Model,
     layout: Layout,
@@ -69,16 +69,25 @@ def kv_tokens(
     kv: Precision,
     reserve: Reserve | None = None,
 ) -> int:
-    """KV tokens that fit beside the weights: of the fullest stage; negative if weights do not."""
+    """HBM for KV beside the weights, copies included: of the fullest stage, scaled to all of them.
+
+    With one group of full attention it is whole tokens. Negative or 0 where weights do not fit.
+    """
     left = reserve or Reserve(machine.gpu.memory_utilisation.value)
-    capacity = machine.hbm.capacity.value
-    per_layer = layout.kv_copies * model.kv_bytes_per_token_layer(kv)
-    return min(
-        math.floor(left.kv_bytes(capacity, held, layout.tensor) / (count * per_layer))
-        for held, count in zip(
-            _stage_weight_bytes(model, layout, weights), layout.stage_layers, strict=True
+    capacity, groups = machine.hbm.capacity.value, model.kv_groups(kv, layout.tensor)
+    rooms = [
+        left.kv_bytes(capacity, held, layout.tensor)
+        for held in _stage_weight_bytes(model, layout, weights)
+    ]
+    shares = [count / model.layers for count in layout.stage_layers]
+    if len(groups) == 1 and groups[0].kind == "full":
+        entry = groups[0].entry_bytes * groups[0].copies
+        tokens = min(
+            math.floor(room / (count * entry / model.layers))
+            for room, count in zip(rooms, layout.stage_layers, strict=True)
         )
-    )
+        return tokens * entry
+    return min(math.floor(room / share) for room, share in zip(rooms, shares, strict=True))
 
 
 def does_not_fit(
@@ -136,4 +145,4 @@ def _fits(
         layout = lay_out(machine, model, tensor, pipeline)
     except InputError:
         return False
-    return kv_tokens(machine, model, layout, weights, kv, reserve) > 0
+    return kv_room_bytes(machine, model, layout, weights, kv, reserve) > 0

@@ -32,10 +32,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vsim.sim.machine.machine import Machine, Precision
+from vsim.sim.model.kv_groups import KvGroup
 from vsim.sim.model.model import LatentAttention, Model, expected_experts
 from vsim.sim.model.parallel import Layout, lay_out
 from vsim.sim.timing.curve import curve, line, product
-from vsim.sim.timing.kv_room import Reserve, does_not_fit, held_weight_bytes, kv_tokens
+from vsim.sim.timing.kv_pages import KvPages
+from vsim.sim.timing.kv_room import Reserve, does_not_fit, held_weight_bytes, kv_room_bytes
+from vsim.sim.timing.near_terms import near_terms, token_bytes
 from vsim.sim.timing.roofline import ACTIVATION_BYTES
 from vsim.sim.timing.step_curves import StepCurves
 from vsim.traces.faults import refuse
@@ -77,6 +80,15 @@ class StepCost:
         hbm_read_bytes_per_s: aggregate effective read bandwidth.
         hbm_write_bytes_per_s: aggregate effective write bandwidth.
         attend_exponent: p of the sum over tiers; infinite for the slowest tier alone.
+        window_pair_share: share of the FLOPs of attention that is in windowed layers; left out,
+            as `window_share`.
+        chunked_window: whether such layers see the tokens since the last multiple of their width,
+            and not the last ones.
+        state_bytes_per_request: read and written again in a step by each of its requests: what
+            layers keep of a request whatever its length.
+        fixed_bytes_per_request: read only, likewise: keys of an image, say.
+        kv_groups: what the layers of each kind keep; left out, all of it is one group of full
+            attention.
         head_bytes: the part of `weight_read_bytes` that is the LM head and the norm before it.
         measured: times of the kernels from tables; left out, they follow from the rates above.
     """
@@ -108,7 +120,26 @@ class StepCost:
     prefill_flops_per_pair: float = 0.0
     attention_flops_per_s: float = 0.0
     prefill_flops_per_s: float = 0.0
+    window_pair_share: float | None = None
+    chunked_window: bool = False
+    state_bytes_per_request: int = 0
+    fixed_bytes_per_request: int = 0
+    kv_groups: tuple[KvGroup, ...] = ()
     measured: StepCurves | None = None
+
+    @property
+    def pair_share(self) -> float:
+        """Share of the FLOPs of attention that is in windowed layers."""
+        return self.window_share if self.window_pair_share is None else self.window_pair_share
+
+    @property
+    def groups(self) -> tuple[KvGroup, ...]:
+        """What the layers of each kind keep; one group at least."""
+        return self.kv_groups or (KvGroup("full", "full", 1, self.kv_bytes_per_token),)
+
+    def pages(self, page_tokens: int) -> KvPages:
+        """The same in pages of so many tokens."""
+        return KvPages.of(self.groups, page_tokens)
 
     @property
     def curves(self) -> StepCurves:
@@ -218,8 +249,10 @@ def step_cost(
         InputError: if the model can't be split so, or does not fit.
     """
     layout = lay_out(machine, model, tensor, pipeline, file=file)
-    kv_bytes = layout.kv_copies * model.kv_bytes_per_token(kv)
-    capacity = kv_tokens(machine, model, layout, weights, kv, reserve) * kv_bytes
+    groups = model.kv_groups(kv, tensor)
+    near = near_terms(groups)
+    kv_bytes = sum(token_bytes(group) for group in groups)
+    capacity = kv_room_bytes(machine, model, layout, weights, kv, reserve)
     if capacity <= 0:
         refuse(file, does_not_fit(machine, model, layout, weights, kv, reserve), place="parallel")
     gpu = machine.gpu
@@ -227,7 +260,7 @@ def step_cost(
     fixed, per_token = _communication_ns(machine, model, layout)
     lm_head = model.embedding_bytes + model.final_norm_bytes
     dense = sum(model.layer_bytes(layer, weights) for layer in range(model.layers)) + lm_head
-    window, moe, exponent = model.sliding_window, model.routed, machine.attend.exponent.value
+    moe, exponent = model.routed, machine.attend.exponent.value
     rates, efficiency = gpu.flops, gpu.flops_efficiency.value
     latent = any(
         isinstance(each, LatentAttention) for layer in model.stack for each in layer.attentions
@@ -252,8 +285,13 @@ def step_cost(
         experts_per_token=moe.experts_per_token if moe else 0,
         kv_read_bytes_per_token=float(kv_bytes),
         kv_write_bytes_per_token=float(kv_bytes),
-        window_tokens=window.tokens if window else 0,
-        window_share=window.layers / model.layers if window else 0.0,
+        window_tokens=near.reach,
+        window_share=near.bytes_share,
+        window_pair_share=near.layers_share,
+        chunked_window=near.chunked,
+        state_bytes_per_request=_kept_whole(groups, "state"),
+        fixed_bytes_per_request=_kept_whole(groups, "fixed"),
+        kv_groups=groups,
         hbm_read_bytes_per_s=effective * machine.hbm.read.value * gpu.hbm_efficiency.value,
         hbm_write_bytes_per_s=effective * machine.hbm.write.value * gpu.hbm_efficiency.value,
         attend_exponent=math.inf if exponent is None else exponent,
@@ -262,6 +300,11 @@ def step_cost(
         attention_flops_per_s=effective * rates.bf16.value * efficiency,
         prefill_flops_per_s=effective * prefill_rate.value * efficiency,
     )
+
+
+def _kept_whole(groups: tuple[KvGroup, ...], kind: str) -> int:
+    """HBM that groups of a kind keep of a request whatever its length."""
+    return sum(group.request_bytes * group.copies for group in groups if group.kind == kind)
 
 
 def fit(
@@ -274,7 +317,10 @@ def fit(
     kv: Precision = "bf16",
     file: str = "scenario",
 ) -> int:
-    """Return the KV tokens that fit beside the weights. Raises InputError with the arithmetic."""
+    """Return the KV tokens that fit beside the weights, every layer's of each.
+
+    Raises InputError with the arithmetic.
+    """
     cost = step_cost(
         machine, model, tensor=tensor, pipeline=pipeline, weights=weights, kv=kv, file=file
     )

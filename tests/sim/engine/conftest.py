@@ -166,7 +166,7 @@ def check_state(state: State) -> None:
         tier = arrays["t"][number]
         base, size, free = int(tier["base"]), int(tier["slots"]), int(tier["free"])
         fresh, recycled = int(tier["fresh"]), int(tier["recycled"])
-        capacity = state.capacity_pages[number]
+        capacity = state.capacity_units[number]
         assert capacity - free == fresh - recycled, "a slot is lost"
         assert 0 <= free <= capacity == tier["capacity"]
         own = slice(base, base + fresh)  # those never used yet lie behind

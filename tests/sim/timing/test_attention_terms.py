@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 
 from vsim.sim.model.model import Model
-from vsim.sim.timing.attention_terms import AttentionTerm, attention_terms, near_reach
+from vsim.sim.timing.attention_terms import AttentionTerm, attention_terms
 from vsim.sim.timing.decode_attention import decode_attention_bound
 from vsim.sim.timing.prefill_attention import prefill_attention_bound
 from vsim.sim.timing.roofline import Peaks
@@ -53,7 +52,6 @@ def test_sparse_attention_scans_its_index_and_reads_what_it_chose() -> None:
     index = {"top": 2048, "heads": 8, "head_dim": 128, "key_bytes": 132}
     chosen, scan = terms(latent(index), tensor=8)
     assert (chosen.reach, scan.reach) == (2048, 0)
-    assert near_reach(latent(index)) == (2048, False)
     far = decode_attention_bound(PEAKS, scan.decode_kv, 1, 100_000, scan.decode)
     # each GPU has all of its heads and keys: 132 bytes a token, and 2 · 128 FLOPs a head
     queries = 2 * 8 * 128 * 2
@@ -85,17 +83,10 @@ def test_an_entry_for_several_tokens_is_read_once() -> None:
     assert near.entries([400, 8]).tolist() == [128, 8]
 
 
-def test_the_near_reach_is_the_one_that_most_layers_have() -> None:
-    parts = {"near": {"kind": "gqa", "window": 128}, "chunk": {"kind": "gqa", "chunk": 512}}
-    layers = ["near dense", "near dense", "chunk dense", "attention dense"]
-    assert near_reach(model(parts=parts, pattern=[{"layers": layers}])) == (128, False)
-    assert near_reach(model()) == (0, False)
-
-
-def test_cross_attention_reads_the_same_for_any_context() -> None:
+def test_states_and_cross_attention_have_no_kernels_that_grow_with_the_context() -> None:
     part = {"kind": "cross", "heads": 16, "kv_heads": 4, "head_dim": 64, "tokens": 1601}
-    mixed = model(
-        parts={"image": part}, pattern=[{"layers": ["attention dense"] * 3 + ["image dense"]}]
-    )
-    (term,) = terms(mixed)
-    assert np.array_equal(term.entries([1, 100_000]), [1601, 1601])
+    layers = ["attention dense"] * 3 + ["image dense"]
+    assert terms(model(parts={"image": part}, pattern=[{"layers": layers}])) == []
+    mamba = {"kind": "mamba", "width": 64, "step_rank": 4}
+    layers = ["attention dense"] * 3 + ["mamba dense"]
+    assert terms(model(parts={"mamba": mamba}, pattern=[{"layers": layers}])) == []
