@@ -33,7 +33,7 @@ from dataclasses import dataclass
 
 from vsim.sim.machine.machine import Machine, Precision
 from vsim.sim.model.kv_groups import KvGroup
-from vsim.sim.model.model import Model, expected_experts
+from vsim.sim.model.model import LatentAttention, Model, expected_experts
 from vsim.sim.model.parallel import Layout, lay_out
 from vsim.sim.timing.curve import curve, line, product
 from vsim.sim.timing.kv_pages import KvPages
@@ -63,7 +63,11 @@ class StepCost:
         flops_per_token: FLOPs of one token in all layers, without attention over the context.
         flops_per_sampled_token: FLOPs of the LM head.
         flops_per_pair: FLOPs of one query token attending to one key token in all layers.
-        flops_per_s: aggregate effective rate.
+        prefill_flops_per_pair: the same in a prefill; 0 for the same.
+        flops_per_s: aggregate effective rate, of products.
+        attention_flops_per_s: of decodes' attention, which computes in bf16; 0 for `flops_per_s`.
+        prefill_flops_per_s: of prefills' attention, in the KV cache's precision, or bf16 where
+            keys are made of latents; 0 for `flops_per_s`.
         weight_read_bytes: weights that every step reads, times micro-batches: all but the routed
             experts and the embedding's rows. The LM head counts whether or not a step samples.
         expert_bytes: one routed expert, summed over all layers that have experts; 0 without.
@@ -113,6 +117,9 @@ class StepCost:
     hbm_write_bytes_per_s: float
     attend_exponent: float
     head_bytes: float = 0.0
+    prefill_flops_per_pair: float = 0.0
+    attention_flops_per_s: float = 0.0
+    prefill_flops_per_s: float = 0.0
     window_pair_share: float | None = None
     chunked_window: bool = False
     state_bytes_per_request: int = 0
@@ -159,8 +166,10 @@ def constant_curves(cost: StepCost) -> StepCurves:
     knots = _token_knots(cost, weights_ns, flops_ns)
     sampled_ns, head_ns = cost.flops_per_sampled_token * flop_ns, cost.head_bytes * read_ns
     near, far = cost.window_share, 1 - cost.window_share
-    pair_ns = cost.flops_per_pair * flop_ns
-    seen_ns = max(cost.kv_read_bytes_per_token * read_ns, pair_ns)
+    decode_pair_ns = cost.flops_per_pair * (1e9 / (cost.attention_flops_per_s or cost.flops_per_s))
+    pair_flops = cost.prefill_flops_per_pair or cost.flops_per_pair
+    pair_ns = pair_flops * (1e9 / (cost.prefill_flops_per_s or cost.flops_per_s))
+    seen_ns = max(cost.kv_read_bytes_per_token * read_ns, decode_pair_ns)
     return StepCurves(
         products=curve(lambda tokens: max(weights_ns(tokens), flops_ns(tokens)), knots),
         arithmetic=curve(
@@ -251,7 +260,12 @@ def step_cost(
     fixed, per_token = _communication_ns(machine, model, layout)
     lm_head = model.embedding_bytes + model.final_norm_bytes
     dense = sum(model.layer_bytes(layer, weights) for layer in range(model.layers)) + lm_head
-    moe, exponent = model.moe, machine.attend.exponent.value
+    moe, exponent = model.routed, machine.attend.exponent.value
+    rates, efficiency = gpu.flops, gpu.flops_efficiency.value
+    latent = any(
+        isinstance(each, LatentAttention) for layer in model.stack for each in layer.attentions
+    )
+    prefill_rate = rates.bf16 if latent else rates.for_weights(kv)
     return StepCost(
         gpus=layout.gpus,
         kv_bytes_per_token=kv_bytes,
@@ -282,6 +296,9 @@ def step_cost(
         hbm_write_bytes_per_s=effective * machine.hbm.write.value * gpu.hbm_efficiency.value,
         attend_exponent=math.inf if exponent is None else exponent,
         head_bytes=float(pipeline * lm_head),
+        prefill_flops_per_pair=float(model.prefill_flops_per_pair),
+        attention_flops_per_s=effective * rates.bf16.value * efficiency,
+        prefill_flops_per_s=effective * prefill_rate.value * efficiency,
     )
 
 

@@ -1,0 +1,213 @@
+"""Decoders whose layers differ in heads or FFNs: Llama 4 and 3.2, MiMo-V2, Step, Nemotron-NAS."""
+
+from typing import Any
+
+from vsim.sim.inputs.model_faults import show
+from vsim.sim.model.reading.attention import grouped_attention, heads_of, kinds_of_layers, reach_of
+from vsim.sim.model.reading.draft import Draft
+from vsim.sim.model.reading.experts import FFN_WIDTH, expert_layers, experts
+from vsim.sim.model.reading.keys import Keys
+from vsim.sim.model.reading.plain import dense_width, feed_forward, read_heads
+from vsim.sim.model.reading.traits import Traits
+
+_TILES, _PATCHES = 4, 1601
+_EXTRA_ROWS = 8
+
+
+def llama4(keys: Keys, draft: Draft, traits: Traits) -> None:
+    """Llama 4: chunks but in every fourth layer; experts in every layer or every other."""
+    heads_of(keys, draft, read_heads(keys, draft, traits))
+    kinds = kinds_of_layers(keys, draft, traits)
+    draft.mixers = grouped_attention(keys, draft, traits, kinds)
+    keys.see("use_qk_norm", "no_rope_layers", "no_rope_layer_interval", "for_llm_compressor")
+    found = experts(keys, traits)
+    if found is None:
+        keys.complain("num_local_experts", "is missing; write the number of experts")
+        return
+    # One shared expert, as wide as a routed one.
+    draft.fields["moe"] = found | {"shared_experts": 1}
+    step = keys.whole("interleave_moe_layer_step") or 1
+    listed = keys.raw("moe_layers")
+    sparse = [
+        at in listed if isinstance(listed, list) and listed else (at + 1) % step == 0
+        for at in range(draft.layers)
+    ]
+    draft.ffns = ["experts" if each else "dense" for each in sparse]
+    wide = keys.whole("intermediate_size_mlp")
+    if not all(sparse):
+        draft.fields["ffn_hidden"] = wide or keys.need("the FFN's inner width", *FFN_WIDTH)
+
+
+def mllama(keys: Keys, draft: Draft, traits: Traits) -> None:
+    """Llama 3.2 Vision: some layers attend to an image instead of the text.
+
+    An image has four tiles of 1,601 tokens at most. The embedding has 8 rows more than the head.
+    """
+    heads = read_heads(keys, draft, traits)
+    heads_of(keys, draft, heads)
+    places = keys.numbers("cross_attention_layers") or []
+    part = {
+        "kind": "cross",
+        "heads": heads,
+        "kv_heads": draft.fields["kv_heads"],
+        "head_dim": draft.fields["head_dim"],
+        "tokens": _TILES * _PATCHES,
+        "qk_norm": True,
+    }
+    cross = draft.part("cross", part)
+    draft.mixers = [cross if at in places else "attention" for at in range(draft.layers)]
+    draft.fields["other"] = _EXTRA_ROWS * draft.hidden
+    feed_forward(keys, draft, traits)
+
+
+def mimo_v2(keys: Keys, draft: Draft, traits: Traits) -> None:
+    """MiMo-V2: windowed layers with KV heads of their own, values narrower than keys."""
+    heads = read_heads(keys, draft, traits)
+    heads_of(keys, draft, heads)
+    pattern = keys.each(draft.layers, "hybrid_layer_pattern")
+    if pattern is not None:
+        kinds = ["window" if each else "full" for each in pattern]
+    else:
+        kinds = kinds_of_layers(keys, draft, traits)
+    value = keys.whole("v_head_dim")
+    own: dict[str, Any] = {"kind": "gqa"} | ({"value_dim": value} if value else {})
+    near: dict[str, Any] = {"kind": "gqa"} | reach_of(keys, "window")
+    near |= {
+        "heads": keys.whole("swa_num_attention_heads") or heads,
+        "kv_heads": keys.whole("swa_num_key_value_heads") or 2 * draft.fields["kv_heads"],
+        "head_dim": keys.whole("swa_head_dim") or draft.fields["head_dim"],
+    }
+    near_value = keys.whole("swa_v_head_dim") or value
+    if near_value:
+        near["value_dim"] = near_value
+    if keys.yes("add_swa_attention_sink_bias", default=True):
+        near["sinks"] = True
+    if keys.yes("add_full_attention_sink_bias"):
+        own["sinks"] = True
+    draft.fields["attention"] = own
+    name = draft.part("window", near)
+    draft.mixers = [name if kind == "window" else "attention" for kind in kinds]
+    keys.see("attention_chunk_size", "sliding_window", "sliding_window_size")
+    keys.see("swa_rope_theta", "attention_value_scale")
+    feed_forward(keys, draft, traits)
+
+
+def step3p5(keys: Keys, draft: Draft, traits: Traits) -> None:
+    """Step-3.5 and 3.7: windowed layers may have more heads; a gate a head; one shared expert."""
+    heads = read_heads(keys, draft, traits)
+    keys.see("num_key_value_heads", "num_attention_groups")
+    heads_of(keys, draft, heads)
+    groups = keys.whole("num_attention_groups")
+    if groups is not None:
+        draft.fields["kv_heads"] = groups
+    kinds = kinds_of_layers(keys, draft, traits)
+    more = keys.whole("num_sliding_attention_heads")
+    cached: int | None = None
+    setting = keys.inner("attention_other_setting")
+    if setting is not None:
+        more = setting.whole("num_attention_heads") or more
+        cached = setting.whole("num_attention_groups", "num_key_value_heads")
+        setting.see("attention_type", "head_dim", "true_head_dim", "max_position_embeddings")
+    names = grouped_attention(keys, draft, traits, kinds)
+    for at, kind in enumerate(kinds):
+        if kind == "window" and (more or cached):
+            part: dict[str, Any] = {"kind": "gqa", "gate": traits.gate} | reach_of(keys, kind)
+            if more:
+                part["heads"] = more
+            if cached:
+                part["kv_heads"] = cached
+            names[at] = draft.part("wide_window", part)
+    draft.mixers = names
+    keys.see("share_q_dim", "share_expert_dims", "use_head_wise_attn_gate", "gating")
+    feed_forward(keys, draft, traits)
+
+
+def nemotron_nas(keys: Keys, draft: Draft, traits: Traits) -> None:
+    """Nemotron-NAS: each layer's attention and FFN are kept, narrowed, a matrix, or left out."""
+    heads = read_heads(keys, draft, traits)
+    blocks = keys.each(draft.layers, "block_configs")
+    if blocks is None or not all(isinstance(block, dict) for block in blocks):
+        keys.complain("block_configs", "is missing; write each layer's attention and FFN")
+        return
+    draft.fields["kv_heads"] = heads
+    width = keys.whole("head_dim") or draft.hidden // heads
+    draft.fields["head_dim"] = width
+    for block in blocks:
+        attention, ffn = block.get("attention") or {}, block.get("ffn") or {}
+        draft.mixers.append(_nas_attention(keys, draft, attention, heads))
+        draft.ffns.append(_nas_ffn(keys, draft, ffn))
+    keys.see("num_key_value_heads", "intermediate_size", "ffn_mult")
+
+
+def _nas_attention(keys: Keys, draft: Draft, block: dict[str, Any], heads: int) -> str:
+    if block.get("no_op"):
+        return ""
+    if block.get("replace_with_linear"):
+        return draft.part("matrix", {"kind": "linear"})
+    group = block.get("n_heads_in_group")
+    cached = heads // group if type(group) is int and group > 0 else block.get("num_key_value_heads")
+    if type(cached) is not int or cached < 1:
+        keys.complain("block_configs", f"attention {show(block)} says no number of KV heads")
+        return ""
+    part: dict[str, Any] = {"kind": "gqa", "kv_heads": cached}
+    window = block.get("window_length") or block.get("sliding_window")
+    if type(window) is int:
+        part["window"] = window
+    if block.get("sparsify") or block.get("num_sink_tokens"):
+        keys.complain("block_configs", "attention that is sparse is not known here")
+    return draft.part(f"attention_{cached}", part)
+
+
+def _nas_ffn(keys: Keys, draft: Draft, block: dict[str, Any]) -> str:
+    if block.get("no_op"):
+        return ""
+    if block.get("replace_with_linear"):
+        return draft.part("matrix", {"kind": "linear"})
+    width, factor = block.get("intermediate_size"), block.get("ffn_mult")
+    if type(width) is not int and isinstance(factor, int | float):
+        # As its code rounds: two thirds, times the factor, up to a multiple of 256.
+        width = -(-int(2 * factor * draft.hidden / 3) // 256) * 256
+    if type(width) is not int or width < 1:
+        keys.complain("block_configs", f"ffn {show(block)} says no width")
+        return ""
+    return draft.part(f"dense_{width}", {"kind": "dense", "width": width})
+
+
+def arctic(keys: Keys, draft: Draft, traits: Traits) -> None:
+    """Arctic: experts beside an ordinary FFN as wide as the residual stream."""
+    heads = read_heads(keys, draft, traits)
+    heads_of(keys, draft, heads)
+    draft.mixers = ["attention"] * draft.layers
+    found = experts(keys, traits)
+    if found is None:
+        keys.complain("num_local_experts", "is missing; write the number of experts")
+        return
+    draft.fields["moe"] = found
+    sparse = expert_layers(keys, draft, traits)
+    residual = keys.yes("parallel_attn_mlp_res", "use_residual", default=True)
+    keys.see("use_residual", "parallel_attn_mlp_res")
+    draft.fields["ffn_hidden"] = draft.hidden if residual else dense_width(keys, draft, traits)
+    beside = "dense experts" if residual else "experts"
+    plain = dense_width(keys, draft, traits)
+    other = draft.part("dense_plain", {"kind": "dense", "width": plain})
+    draft.ffns = [beside if each else other for each in sparse]
+
+
+def dbrx(keys: Keys, draft: Draft, traits: Traits) -> None:
+    """DBRX: heads and experts in groups of keys of their own."""
+    heads = keys.need("the number of query heads", "n_heads")
+    draft.fields["heads"] = heads
+    attention, ffn = keys.inner("attn_config"), keys.inner("ffn_config")
+    if attention is None or ffn is None:
+        keys.complain("ffn_config" if ffn is None else "attn_config", "is missing; write it")
+        return
+    draft.fields["kv_heads"] = attention.need("the number of KV heads", "kv_n_heads")
+    draft.fields["head_dim"] = draft.hidden // heads
+    draft.fields["moe"] = {
+        "experts": ffn.need("the number of experts", "moe_num_experts"),
+        "experts_per_token": ffn.need("how many a token goes through", "moe_top_k"),
+        "expert_hidden": ffn.need("an expert's inner width", "ffn_hidden_size"),
+    }
+    draft.mixers = ["attention"] * draft.layers
+    draft.ffns = ["experts"] * draft.layers
+    keys.see("num_key_value_heads")
