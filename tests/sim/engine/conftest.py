@@ -135,8 +135,7 @@ def bits(words: NDArray[np.int64]) -> NDArray[np.bool_]:
 def check_state(state: State) -> None:
     """Whatever must hold between any two operations."""
     arrays, tiers = state.arrays, len(state.tier_names)
-    held, flags, ref, table = arrays["holds"], arrays["flags"], arrays["ref"], arrays["table"]
-    row_pages = int(state.control["row_pages"])
+    held, flags, ref = arrays["holds"], arrays["flags"], arrays["ref"]
     requests = arrays["r"][: len(state.requests)]
     holders = requests[requests["row"] >= 0]
     users = row_entries(state, holders)
