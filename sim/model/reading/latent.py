@@ -43,7 +43,7 @@ def latent_fields(keys: Keys) -> dict[str, Any]:
     if query is not None:
         latent["q_lora_rank"] = query
     if keys.yes("mla_use_output_gate", "use_mla_output_gate"):
-        latent["output_gate"] = True
+        latent["gate"] = "all"
     return latent
 
 
