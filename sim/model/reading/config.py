@@ -103,7 +103,7 @@ def read_fields(config: Mapping[str, Any], file: str) -> tuple[dict[str, Any], K
         draft.fields["positions"] = more + keys.need("how many positions are learned", key, "n_ctx")
     if traits.other_per_layer:
         draft.fields["other_per_layer"] = traits.other_per_layer
-    found = declared(keys)
+    found = declared(keys, draft)
     if found:
         draft.fields["declared"] = found
     complain_of_unread(keys, known)

@@ -56,6 +56,7 @@ _FAMILIES: dict[str, Traits] = {
     "ernie4_5": Traits(qkv_bias="use_bias", output_bias="use_bias", ffn_bias="use_bias"),
     "ernie4_5_moe": Traits(qkv_bias="use_bias", output_bias="use_bias", ffn_bias="use_bias",
                            router_bias=True, rhythm_from_first=False),
+    "apertus1p5_text": Traits(gated=False, qk_norm="head", other_per_layer=2),
     "apertus": Traits(gated=False, qk_norm="head", other_per_layer=2),
     "mimo": Traits(qkv_bias="attention_bias", output_bias=False, tied=False, windows="upper"),
     "minicpm3": Traits(tied=True),
@@ -174,6 +175,7 @@ _FAMILIES: dict[str, Traits] = {
     # Whose code lies beside their weights
     "phi3small": Traits(tied=True, build="phi3small"),
     "phi3_v": Traits(qkv_bias=False, output_bias=False, windows="all", tied=False),
+    "phi4_multimodal": Traits(qkv_bias=False, output_bias=False, windows="all", tied=True),
     "phi4mm": Traits(qkv_bias=False, output_bias=False, windows="all", tied=True),
     "minicpmv": Traits(tied=True, qkv_bias=True, output_bias=False),
     "minicpmo": Traits(tied=True, qkv_bias=True, output_bias=False),

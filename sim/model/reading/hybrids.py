@@ -334,7 +334,7 @@ def nemotron_h(keys: Keys, draft: Draft, traits: Traits) -> None:
         mixer["projection_bias"] = True
     if keys.yes("mlp_bias"):
         draft.fields["ffn_bias"] = True
-    keys.see("mtp_hybrid_override_pattern", "mtp_layers_block_type", "time_step_rank", "expand")
+    keys.see("time_step_rank", "expand", "moe_shared_expert_overlap", *FFN_WIDTH)
     if "moe" in kinds:
         found = experts(keys, traits)
         if found is None:
