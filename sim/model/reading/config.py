@@ -21,6 +21,7 @@ _BUILDS: Mapping[str, Build] = MappingProxyType({
     "arctic": mixed.arctic,
     "bamba": hybrids.bamba,
     "bloom": older.bloom,
+    "grok": mixed.grok,
     "bailing_linear": hybrids.bailing_linear,
     "bailing_hybrid": hybrids.bailing_hybrid,
     "diffllama": mixed.diffllama,
@@ -65,8 +66,8 @@ _BUILDS: Mapping[str, Build] = MappingProxyType({
     "zamba": zamba.zamba,
     "zamba2": zamba.zamba2,
 })  # fmt: skip
-LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-HIDDEN = ("hidden_size", "n_embd", "d_model", "n_embed")
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_transformer_layers")
+HIDDEN = ("hidden_size", "n_embd", "d_model", "n_embed", "model_dim")
 VOCABULARY = ("vocab_size", "padded_vocab_size")
 # Sizes that every published file states; only groups inside one leave them to the class.
 _STATED = {*LAYERS, *HIDDEN, *VOCABULARY, "num_attention_heads", "n_head", "n_heads",
@@ -125,8 +126,9 @@ def _tied(keys: Keys, traits: Traits, known: bool) -> bool:
     if keys.values.get("use_embedding_sharing") is True:  # Command-R's own name for it
         keys.see("use_embedding_sharing", "tie_word_embeddings")
         return True
-    value = keys.raw("tie_word_embeddings")
+    names = ("tie_word_embeddings", "tie_embedding")  # the second is Liquid AI's
+    value = keys.raw(*names)
     if value is None and traits.tied is None and not known:
         message = "is missing, and what a model of this model_type does is not known here"
         keys.complain("tie_word_embeddings", f"{message}; write true or false")
-    return keys.yes("tie_word_embeddings", default=bool(traits.tied))
+    return keys.yes(*names, default=bool(traits.tied))

@@ -62,7 +62,7 @@ _FAMILIES: dict[str, Traits] = {
     "minicpm3": Traits(tied=True),
     "dots1": Traits(qk_norm="head", windows="upper", router_bias=True),
     "dbrx": Traits(qkv_bias=False, output_bias=False, build="dbrx", tied=False),
-    "grok-1": Traits(norms=4, tied=False, qkv_bias=False, output_bias=False),
+    "grok-1": Traits(norms=4, tied=False, qkv_bias=False, output_bias=False, build="grok"),
     "arctic": Traits(norms=3, tied=False, build="arctic"),
     # Qwen
     "qwen2": _QWEN2,

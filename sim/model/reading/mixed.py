@@ -193,6 +193,17 @@ def arctic(keys: Keys, draft: Draft, traits: Traits) -> None:
     draft.ffns = [beside if each else other for each in sparse]
 
 
+def grok(keys: Keys, draft: Draft, traits: Traits) -> None:
+    """Grok-1 has experts, Grok-2 an ordinary FFN beside them."""
+    attend(keys, draft, traits)
+    beside = keys.yes("residual_moe")
+    width = keys.need("the FFN's inner width", "intermediate_size")
+    feed_forward(keys, draft, traits)
+    if beside:
+        draft.fields["ffn_hidden"] = width
+        draft.ffns = ["dense experts"] * draft.layers
+
+
 def dbrx(keys: Keys, draft: Draft, traits: Traits) -> None:
     """DBRX: heads and experts in groups of keys of their own."""
     heads = keys.need("the number of query heads", "n_heads")
@@ -274,6 +285,16 @@ def plamo2(keys: Keys, draft: Draft, traits: Traits) -> None:
     instead = draft.hidden * (2 * state + state_heads)
     states = draft.layers - sum(attends)
     draft.fields["other"] = max(0, states * (differs - instead))
+    window = keys.whole("attention_window_size")
+    longest = keys.whole("max_position_embeddings")
+    whole = keys.raw("full_attention_idx")
+    if window is not None and not (longest is not None and window >= longest):
+        near = draft.part("window", {"kind": "gqa", "window": window})
+        places = whole if isinstance(whole, list) else []
+        draft.mixers = [
+            near if mixer == "attention" and at not in places else mixer
+            for at, mixer in enumerate(draft.mixers)
+        ]
     keys.see("mamba_enabled", "mamba_chunk_size")
     feed_forward(keys, draft, traits)
 
@@ -298,7 +319,7 @@ def openelm(keys: Keys, draft: Draft, traits: Traits) -> None:
         if wide < 0.9 * factor * draft.hidden:
             wide += multiple
         draft.ffns.append(draft.part(f"dense_{wide}", {"kind": "dense", "width": wide}))
-    keys.see("num_gqa_groups", "qkv_multipliers", "ffn_with_glu", "share_input_output_layers")
+    keys.see("max_context_length", "rope_max_length", "num_gqa_groups", "qkv_multipliers", "ffn_with_glu", "share_input_output_layers")
     if keys.has("share_input_output_layers"):
         draft.fields["tied_embeddings"] = keys.yes("share_input_output_layers")
 

@@ -24,7 +24,8 @@ _HARMLESS = re.compile(
     r"|use_associative_scan|kda_safe_gate|moe_renormalize|apply_residual_connection_post_layernorm"
     r"|residual_post_layernorm|attention_softmax_in_fp32|apply_query_key_layer_scaling"
     r"|original_rope|interleaved_qkv|layer_norm_elementwise_affine|attn_res_block_size|use_mixed_mlp_moe|use_gemma_norm"
-    r"|postnorm|index_share_for_mtp_iteration|index_topk_pattern|indexer_rope_interleave)$"
+    r"|postnorm|norm_before_gate|mamba_norm_before_gate|index_share_for_mtp_iteration|block_dim|conv_dim"
+    r"|mlp_expansion_factor|num_heads_in_group|interleave_moe_layer_type|index_topk_pattern|indexer_rope_interleave)$"
     r"|rope|rotary|yarn|dropout|pdrop|_eps$|epsilon|^eps$|init|loss|aux|jitter|hidden_act"
     r"|activation|_act$|scaling|_scale$|^scale_|multiplier|soft_?cap|_dtype$|name_or_path|beam"
     r"|penalty|max_length|min_length|max_position|max_seq|max_source|max_target|model_max|n_ctx"
@@ -44,6 +45,11 @@ _STRUCTURAL = re.compile(
     r"layer|head|hidden|expert|moe|lora|rank|latent|window|kv|ssm|mamba|conv|state|index|compress"
     r"|share|attn|attention|mlp|ffn|intermediate|_dim|width|pattern|interval|freq|period|recur"
     r"|loop|hyper|ngram|bias|norm|gate|embed|vocab|proj|residual|memory|sparse|linear|chunk"
+)
+# The same of yes or no and of words, which seldom are anything but a choice of kernels.
+_FLAG = re.compile(
+    r"gate|bias|lora|latent|compress|recur|loop|hyper|ngram|memory|cla$|cross_attn|sink|k_eq_v"
+    r"|residual_moe|double|linear_attn|tie_|share_|_ple|second"
 )
 _NEUTRAL: tuple[object, ...] = (None, False, 0, 1, "", [], {})
 # Decoders whose layers are built in a way that is not known here, and why.
@@ -89,8 +95,10 @@ def complain_of_unread(keys: Keys, known: bool) -> None:
             continue
         if known and (key in of_class or not _STRUCTURAL.search(key)):
             continue
-        if isinstance(value, dict) and known:
-            continue  # another network's group, such as a vision tower's
+        if known and isinstance(value, dict | float):
+            continue  # another network's group, such as a vision tower's; or a factor
+        if known and isinstance(value, bool | str) and not _FLAG.search(key):
+            continue
         message = f"{show(value)} may change how layers are built, and is not understood"
         keys.complain(key, f"{message} for model_type '{kind}'; {_ELSE}")
 
