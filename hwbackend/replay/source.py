@@ -257,6 +257,11 @@ def _requests(
             scenario, server.machine, server.cost, requests, server.base, rules=rules
         )
 
+    if server.cost.pages(engine.page_or_block_tokens).grouped:
+        message = f"{server.model.name} keeps KV in several groups, which no replay carries out yet"
+        refuse(
+            path, f"{message}; name a model whose layers all see the whole context", place="model"
+        )
     simulated = run_engine(state())
     assert simulated.operations is not None
     notes.append(

@@ -1,6 +1,7 @@
 """What a step's batch computes and attends to, in sums of whole numbers."""
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
+from vsim.sim.engine.group_tables import note_requests_pages
 from vsim.sim.engine.layout import World
 from vsim.sim.engine.pages import tier_of
 
@@ -17,6 +18,20 @@ def windowed_pairs(computed: int, tokens: int, window: int) -> int:
 
 
 @borrowing_inline
+def chunked_pairs(computed: int, tokens: int, width: int) -> int:
+    """Query-key pairs of `tokens` new tokens behind `computed` that see their own chunk only."""
+    end = computed + tokens
+    return pairs_from_start(end, width) - pairs_from_start(computed, width)
+
+
+@borrowing_inline
+def pairs_from_start(tokens: int, width: int) -> int:
+    """The same of a prompt from nothing."""
+    rest = tokens % width
+    return tokens // width * (width * (width + 1) // 2) + rest * (rest + 1) // 2
+
+
+@borrowing_inline
 def clear_sums(w: World) -> None:
     """Nothing is computed yet."""
     w.c[0].decodes = 0
@@ -29,6 +44,7 @@ def clear_sums(w: World) -> None:
     w.c[0].near_decode_context = 0
     w.c[0].near_chunk_pairs = 0
     w.c[0].near_chunk_context = 0
+    w.c[0].batch_requests = 0
     for tier in range(1, w.c[0].tiers):
         w.t[tier].attend_tokens = 0
 
@@ -37,16 +53,22 @@ def clear_sums(w: World) -> None:
 def add_attention(w: World, done: int, n: int) -> None:
     """Add what `n` tokens behind `done` attend to."""
     window = w.c[0].window_tokens
+    w.c[0].batch_requests += 1
     if n == 1:
         w.c[0].decodes += 1
         w.c[0].decode_context += done + 1
-        if window > 0:
+        if window > 0 and w.c[0].chunked_window:
+            w.c[0].near_decode_context += done % window + 1
+        elif window > 0:
             w.c[0].near_decode_context += min(done + 1, window)
     else:
         w.c[0].chunk_tokens += n
         w.c[0].chunk_pairs += n * done + n * (n + 1) // 2
         w.c[0].chunk_context += done + n
-        if window > 0:
+        if window > 0 and w.c[0].chunked_window:
+            w.c[0].near_chunk_pairs += chunked_pairs(done, n, window)
+            w.c[0].near_chunk_context += done + n - done // window * window
+        elif window > 0:
             w.c[0].near_chunk_pairs += windowed_pairs(done, n, window)
             w.c[0].near_chunk_context += min(done + n, window + n - 1)
 
@@ -97,6 +119,7 @@ def sum_step(w: World) -> bool:
     w.c[0].step_context = w.c[0].decode_context + w.c[0].chunk_context
     w.c[0].held_tokens = held * w.c[0].page_tokens
     w.c[0].used_tokens = used
+    note_requests_pages(w, prefill > 0)
     return True
 
 

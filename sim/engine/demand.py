@@ -87,13 +87,13 @@ def step_demand(w: World, now: int) -> float:
     The step's sums are whole numbers in the control record, converted to floats once, here.
     """
     tokens = w.c[0].step_tokens
-    near_share = w.x[0].window_share
     near_pairs = w.c[0].near_decode_context + w.c[0].near_chunk_pairs
     pairs = w.c[0].decode_context + w.c[0].chunk_pairs
+    pair_share = w.x[0].window_pair_share
     flops = (
         tokens * w.x[0].flops_token
         + w.c[0].step_sampled * w.x[0].flops_sampled
-        + (pairs * (1.0 - near_share) + near_pairs * near_share) * w.x[0].flops_pair
+        + (pairs * (1.0 - pair_share) + near_pairs * pair_share) * w.x[0].flops_pair
     )
     w.x[0].compute_ns = flops / w.x[0].flops_per_s * 1e9
     look_up(w)
@@ -104,6 +104,7 @@ def step_demand(w: World, now: int) -> float:
     weights_ns = products - arithmetic + head
     w.x[0].prefill_ns = 0.0
     copied = w.c[0].copied_tokens * (w.x[0].kv_read + w.x[0].kv_write)
+    copied += w.c[0].batch_requests * w.x[0].state_bytes
     hbm = attention_ns(w) + 1e9 * copied / w.tc[0].read_bytes_per_s
     slowest = 0
     step_bytes(w)
@@ -185,6 +186,7 @@ def step_bytes(w: World) -> None:
             w.tc[tier].step_bytes = w.t[tier].attend_tokens * scale
     kv = (context - lower) * scale + tokens * w.x[0].kv_write
     kv += w.c[0].copied_tokens * (w.x[0].kv_read + w.x[0].kv_write)
+    kv += w.c[0].batch_requests * w.x[0].state_bytes
     w.tc[0].step_bytes = weights + kv
     w.x[0].weight_share = weights / (weights + kv)
 
@@ -276,6 +278,7 @@ def account_step(w: World, now: int) -> None:
         w.t[w.c[0].step_slowest].bound_ns += kv
     length = now - w.c[0].step_start
     w.tc[0].written += (w.c[0].step_tokens + w.c[0].copied_tokens) * w.x[0].kv_written
+    w.tc[0].written += w.c[0].batch_requests * w.x[0].state_written
     for tier in range(w.c[0].tiers):
         w.tc[tier].read += w.tc[tier].step_bytes
     w.c[0].copied_tokens = 0

@@ -8,6 +8,7 @@ from vsim.sim.engine.class_heaps import (
     note_waiting,
 )
 from vsim.sim.engine.class_marks import mark, unmark
+from vsim.sim.engine.group_tables import most_units
 from vsim.sim.engine.layout import FAIR, LOADING, NEVER, PRIORITY, REJECTED, WAITING, World
 from vsim.sim.engine.pages import pages_of
 
@@ -88,12 +89,16 @@ def arrive(w: World, request: int, now: int) -> None:
     w.c[0].blocked = 0
     w.c[0].prefetch_idle = 0
     pages = pages_of(w, w.r[request].prompt + w.r[request].output)
+    need = wide(pages)
+    if w.c[0].grouped:
+        states = wide(2 if w.c[0].caching else 1)  # one that it goes on from, and its own
+        need = most_units(w, wide(w.r[request].prompt + w.r[request].output), states)
     room = w.t[0].capacity
     if (w.c[0].spill or w.c[0].balanced) and not w.c[0].static:
         for tier in range(1, w.c[0].tiers):
             if w.t[tier].in_place:
                 room += w.t[tier].capacity
-    if pages > room or pages > w.c[0].row_pages:
+    if need > room or pages > w.c[0].longest:
         w.r[request].state = REJECTED
         w.c[0].rejected += 1
         return

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vsim.sim.engine.exact_sums import exact_sum
 from vsim.sim.engine.gaps import Gaps
-from vsim.sim.engine.result import EngineResult, LinkCounters, TierCounters
+from vsim.sim.engine.result import EngineResult, GroupCounters, LinkCounters, TierCounters
 from vsim.sim.results.stretch import busiest_stretch
 from vsim.traces.requests import Requests
 
@@ -207,7 +207,7 @@ def _tier(tier: TierCounters, simulated_ns: int, all_hits: int) -> Summary:
     return {
         "name": tier.name,
         "capacity_bytes": tier.capacity_pages * tier.page_bytes,
-        "page_bytes": tier.page_bytes,
+        "page_bytes": tier.page_bytes if tier.all_page_bytes is None else tier.all_page_bytes,
         "peak_bytes": tier.peak_pages * tier.page_bytes,
         "mean_bytes": _share(tier.page_ns * tier.page_bytes, simulated_ns),
         "read_bytes": tier.read_bytes,
@@ -217,6 +217,21 @@ def _tier(tier: TierCounters, simulated_ns: int, all_hits: int) -> Summary:
         "inserted_pages": tier.inserted_pages,
         "evicted_pages": tier.evicted_pages,
         "dropped_pages": tier.dropped_pages,
+    }
+
+
+def _group(group: GroupCounters) -> Summary:
+    """Summarise what HBM held of one KV group."""
+    size = group.page_bytes
+    return {
+        "name": group.name,
+        "kind": group.kind,
+        "layers": group.layers,
+        "page_bytes": size,
+        "peak_bytes": group.peak_pages * size,
+        "end_bytes": group.end_pages * size,
+        "requests_peak_bytes": group.requests_peak_pages * size,
+        "decoding_peak_bytes": group.decoding_peak_pages * size,
     }
 
 
@@ -264,7 +279,10 @@ def summarise(
     count completed requests only; `faults_per_1000_tokens` is over their prompt and output tokens
     together; `concurrent_requests` are those between admission and last token; `fragmentation` is
     the share of the KV tokens reserved for running requests that held none; a tier's `hit_share`
-    is its share of all hit tokens, and its bytes read include weights and attends; a link's
+    is its share of all hit tokens, and its bytes read include weights and attends; `kv_groups` say
+    what of HBM the layers of each kind held at once at most (`peak_bytes`, with what is cached),
+    what running requests held of it (`requests_peak_bytes`), and those in steps without a prompt
+    (`decoding_peak_bytes`), a page that several share counted for each; a link's
     `forward` way is from the first tier of its name to the second; `compute_busy_share` is the
     time that all FLOPs took at the effective rate; `time_share` splits the simulated time, `step`
     that of a mean step.
@@ -351,6 +369,7 @@ def summarise(
             else 0.0
         ),
         "tiers": tiers,
+        "kv_groups": [_group(group) for group in engine.groups],
         "links": [_link(link, simulated) for link in engine.links],
         "compute_busy_share": _share(engine.counters.get("arithmetic_ns", 0), simulated),
         "time_share": shares,

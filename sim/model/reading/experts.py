@@ -66,8 +66,12 @@ def _router_bias(keys: Keys) -> bool:
     named = keys.word("topk_method") == "noaux_tc"
     return named or any(
         keys.yes(key)
-        for key in ("use_routing_bias", "use_expert_bias", "moe_router_enable_expert_bias",
-                    "use_moe_router_bias")  # fmt: skip
+        for key in (
+            "use_routing_bias",
+            "use_expert_bias",
+            "moe_router_enable_expert_bias",
+            "use_moe_router_bias",
+        )  # fmt: skip
     )
 
 

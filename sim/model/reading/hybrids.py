@@ -162,7 +162,9 @@ def lightning(keys: Keys, draft: Draft, traits: Traits) -> None:
     feed_forward(keys, draft, traits)
 
 
-def mamba_part(keys: Keys, draft: Draft, *, prefix: str = "", norms: bool = False) -> dict[str, Any]:
+def mamba_part(
+    keys: Keys, draft: Draft, *, prefix: str = "", norms: bool = False
+) -> dict[str, Any]:
     """A Mamba mixer under the names of Mamba itself, or of Jamba with a prefix."""
     expand = keys.whole(f"{prefix}expand") or 2
     width = None if prefix else keys.whole("intermediate_size", "d_inner")
@@ -362,7 +364,9 @@ def _nemotron_kinds(keys: Keys, draft: Draft) -> list[str]:
             return []
         return [_NEMOTRON[each] for each in listed]
     if pattern is None:
-        keys.complain("hybrid_override_pattern", "is missing; write each layer's kind, as M, *, -, E")
+        keys.complain(
+            "hybrid_override_pattern", "is missing; write each layer's kind, as M, *, -, E"
+        )
         return []
     unknown = next((letter for letter in pattern if letter not in _LETTERS), None)
     if unknown is not None:
@@ -383,9 +387,7 @@ def recurrent_gemma(keys: Keys, draft: Draft, traits: Traits) -> None:
         "conv_tokens": keys.whole("conv1d_width") or 4,
     }
     named = {"recurrent": "recurrent", "attention": "window"}
-    per_layer = [
-        named.get(str(kinds[at % len(kinds)]), "recurrent") for at in range(draft.layers)
-    ]
+    per_layer = [named.get(str(kinds[at % len(kinds)]), "recurrent") for at in range(draft.layers)]
     _hybrid(keys, draft, traits, per_layer, part, "recurrent")
     feed_forward(keys, draft, traits)
     draft.fields["ffn_hidden"] //= 2  # its gate and its value are halves of the stated width

@@ -145,7 +145,9 @@ def _nas_attention(keys: Keys, draft: Draft, block: dict[str, Any], heads: int) 
     if block.get("replace_with_linear"):
         return draft.part("matrix", {"kind": "linear"})
     group = block.get("n_heads_in_group")
-    cached = heads // group if type(group) is int and group > 0 else block.get("num_key_value_heads")
+    cached = (
+        heads // group if type(group) is int and group > 0 else block.get("num_key_value_heads")
+    )
     if type(cached) is not int or cached < 1:
         keys.complain("block_configs", f"attention {show(block)} says no number of KV heads")
         return ""
