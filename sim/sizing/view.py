@@ -40,7 +40,7 @@ def _head(shown: ShownModel) -> Iterator[Text]:
     beside = [f"{name} {_count(count)}" for name, count in model.apart.items()]
     if beside:
         yield Text(f"beside it, not counted: {', '.join(map(one_line, beside))}")
-    said = {name: ", as the checkpoint declares" for name in shown.declared}
+    said = dict.fromkeys(shown.declared, ", as the checkpoint declares")
     yield Text(
         f"weights {_bytes(sizes.weight_bytes)} in {weight_words(sizes.weights)}"
         f"{said.get('weights', '')} · KV in {sizes.kv}{said.get('kv', '')}"
