@@ -7,6 +7,7 @@ from vsim.sim.model.model import Model
 from vsim.sim.model.parallel import lay_out
 from vsim.sim.profiles.loading import load_profile
 from vsim.sim.profiles.rules import server_rules
+from vsim.sim.scenario.precision import kv_of, weights_of
 from vsim.sim.scenario.scenario import EngineSettings, Scenario
 from vsim.sim.timing.equal_groups import equal_groups, equal_layers, layer_bytes
 from vsim.sim.timing.kernel_curves import kernel_curves
@@ -30,7 +31,8 @@ def server_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCost:
     cost = server_rates(scenario, machine, model)
     layout = lay_out(machine, model, degrees.tensor, degrees.pipeline)
     kernels = kernels_of(machine, load_profile(engine.profile).kernels)
-    curves = kernel_curves(machine, model, layout, kernels, precision.weights, precision.kv)
+    weights, kv = weights_of(precision, model), kv_of(precision, model)
+    curves = kernel_curves(machine, model, layout, kernels, weights, kv)
     sizes = server_rules(engine, model, cost.gpus).graph_sizes
     return replace(cost, measured=curves.padded(sizes))
 
@@ -50,7 +52,8 @@ def replayed_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCos
     cost = server_rates(scenario, machine, model)
     layout = lay_out(machine, model, degrees.tensor, degrees.pipeline)
     kernels = kernels_of(machine, "vsim")
-    curves = kernel_curves(machine, model, layout, kernels, precision.weights, precision.kv)
+    weights, kv = weights_of(precision, model), kv_of(precision, model)
+    curves = kernel_curves(machine, model, layout, kernels, weights, kv)
     return replace(cost, measured=curves)
 
 
@@ -62,8 +65,8 @@ def server_rates(scenario: Scenario, machine: Machine, model: Model) -> StepCost
         model,
         tensor=degrees.tensor,
         pipeline=degrees.pipeline,
-        weights=precision.weights,
-        kv=precision.kv,
+        weights=weights_of(precision, model),
+        kv=kv_of(precision, model),
         reserve=reserve_of(engine, machine, model),
     )
     told = load_profile(engine.profile).equal_groups
@@ -81,5 +84,5 @@ def reserve_of(engine: EngineSettings, machine: Machine, model: Model) -> Reserv
     memory = load_profile(engine.profile).memory
     if memory is None:
         return Reserve(machine.gpu.memory_utilisation.value)
-    overhead = memory.overhead if model.moe is None else memory.overhead_experts
+    overhead = memory.overhead if model.routed is None else memory.overhead_experts
     return Reserve(memory.utilisation.value, overhead.value, memory.of_rest)

@@ -54,6 +54,7 @@ class RunFacts:
         max_running_requests: requests in the batch at most.
         prefix_caching: whether prefix hits could be found at all.
         tier_bytes_per_s: each tier's read and write bandwidth, HBM first; empty if not known.
+        declared: which of `weights` and `kv` have the precision that the checkpoint declares.
     """
 
     scenario: str
@@ -74,6 +75,7 @@ class RunFacts:
     max_running_requests: int
     prefix_caching: bool
     tier_bytes_per_s: tuple[tuple[float, float], ...] = ()
+    declared: tuple[str, ...] = ()
 
 
 def nearest_ranks(
@@ -319,6 +321,7 @@ def summarise(
             "name": facts.model,
             "weight_precision": facts.weight_precision,
             "kv_precision": facts.kv_precision,
+            **({"declared": list(facts.declared)} if facts.declared else {}),
             "weight_bytes": facts.weight_bytes,
             "kv_bytes_per_token": facts.kv_bytes_per_token,
         },
