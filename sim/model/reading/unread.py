@@ -86,7 +86,9 @@ def complain_of_unread(keys: Keys, known: bool) -> None:
     """
     kind = keys.kind or "none"
     if kind in _UNKNOWN:
-        keys.complain("model_type", f"'{kind}' has {_UNKNOWN[kind]}, which is not known here; {_ELSE}")
+        keys.complain(
+            "model_type", f"'{kind}' has {_UNKNOWN[kind]}, which is not known here; {_ELSE}"
+        )
         return
     of_class = class_keys(kind)
     for key in keys.unread():
