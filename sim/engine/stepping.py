@@ -7,7 +7,7 @@ from vsim.sim.engine.demand import account_pages, account_step, begin_step, open
 from vsim.sim.engine.emitting import close_step
 from vsim.sim.engine.fluid import advance_service, settle
 from vsim.sim.engine.free_slots import hbm, take_free
-from vsim.sim.engine.group_tables import note_requests_pages, quiet_steps
+from vsim.sim.engine.group_tables import ends_below, note_requests_pages, quiet_steps
 from vsim.sim.engine.layout import FAIR, IDLE, NEVER, World
 from vsim.sim.engine.pages import attach_page, tier_of
 from vsim.sim.engine.queues import is_revealed
@@ -87,7 +87,10 @@ def run_length(w: World, now: int) -> int:
             length = min(length, window - computed)
         if w.c[0].grouped:
             length = min(length, quiet_steps(w, request))
-        if w.c[0].lower_attends and w.r[request].held > 0:
+        if w.c[0].lower_attends and w.c[0].grouped:
+            if ends_below(w, request):
+                return 0
+        elif w.c[0].lower_attends and w.r[request].held > 0:
             last = w.table[w.r[request].row * w.c[0].row_pages + w.r[request].held - 1]
             if tier_of(w, last) > 0:
                 return 0
