@@ -271,16 +271,22 @@ def most_units(w: World, tokens: int, states: int) -> int:
 def note_requests_pages(w: World, prompts: bool) -> None:
     """Note the most pages of each group that the batch holds, and that it holds while it decodes.
 
-    A page that requests share counts for each.
+    A page that requests share counts for each. Of one group `held_tokens` says how many.
     """
+    if not w.c[0].grouped:
+        pages = w.c[0].held_tokens // w.c[0].page_tokens
+        w.kv[0].requests_peak = max(w.kv[0].requests_peak, pages)
+        if not prompts:
+            w.kv[0].decoding_peak = max(w.kv[0].decoding_peak, pages)
+        return
     for group in range(w.c[0].groups):
         w.kv[group].requests_pages = 0
     for i in range(w.c[0].running):
         request = w.run[i]
         row = wide(w.r[request].row)
         for group in range(w.c[0].groups):
-            held = end_entry(w, row, group, wide(w.r[request].held))
-            w.kv[group].requests_pages += held - first_entry(w, row, group)
+            pages = end_entry(w, row, group, 0) - first_entry(w, row, group)
+            w.kv[group].requests_pages += pages
     for group in range(w.c[0].groups):
         pages = w.kv[group].requests_pages
         w.kv[group].requests_peak = max(w.kv[group].requests_peak, pages)

@@ -122,7 +122,6 @@ def decode_run(w: World, now: int, horizon: int) -> int:
         next_page = min(next_page, w.r[request].held * page_tokens - computed)
         if computed < window or w.c[0].chunked_window:
             below += 1
-    note_requests_pages(w, False)
     done = 0
     while done < length and w.c[0].steps + 1 < w.c[0].step_room:
         if not reclaim_is_idle(w) or is_revealed(w):
@@ -152,9 +151,10 @@ def decode_run(w: World, now: int, horizon: int) -> int:
                     attach_page(w, request, hbm(), take_free(w, hbm()))
                     room += page_tokens
                 next_page = min(next_page, room)
-            note_requests_pages(w, False)
         w.c[0].held_tokens = held * page_tokens
         w.c[0].used_tokens = used
+        if done == 0 or need > 0:
+            note_requests_pages(w, False)
         end = begin_step(w, now)
         if end >= horizon or end >= w.c[0].next_flow:
             # the step is under way: leave it so, as `advance` would
