@@ -76,7 +76,9 @@ def bound_run(
     known = np.bincount(reuse.request, weights=reuse.count, minlength=len(order)).astype(np.int64)
     again = engine.preemptions[order] > 0
     once = _without(reuse, again)
-    find = solve_prefixes(once, worth, blocks).prices if tight else quick_prices(once, worth, blocks)
+    find = (
+        solve_prefixes(once, worth, blocks).prices if tight else quick_prices(once, worth, blocks)
+    )
     certificate = certify_prefixes(once, worth, blocks, find)
     freed = fine * int(known[again].sum())
     return RunPrefixBound(int(certificate.most) + freed, fine * int(known.sum()), tight)

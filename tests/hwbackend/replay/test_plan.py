@@ -37,7 +37,7 @@ def planned(world: World, log: pa.Table, until_ns: int | None = None) -> Plan:
         log,
         state.tier_names,
         page_tokens=int(world.engine["page_tokens"]),
-        page_bytes=state.page_bytes,
+        page_bytes=state.pages.page_bytes,
         file="log",
         until_ns=until_ns,
     )
