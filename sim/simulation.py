@@ -15,6 +15,7 @@ from vsim.sim.machine.machine import Machine
 from vsim.sim.model.loading import load_model
 from vsim.sim.model.model import Model
 from vsim.sim.model.parallel import check_peer
+from vsim.sim.prefixes.run_bound import compile_bound
 from vsim.sim.profiles.rules import has_host_times, server_rules, with_profile
 from vsim.sim.profiles.server_cost import server_cost
 from vsim.sim.results.known_prefixes import compile_counting
@@ -108,6 +109,7 @@ def _simulate(
     rules = server_rules(scenario.engine, model, cost.gpus)
     compile_kernels()
     compile_counting()
+    compile_bound()
     tables = RunTables.of(scenario, folder) if keep else None
     started = perf_counter()
     try:

@@ -14,11 +14,11 @@ request used counts as found by it.
 """
 
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vsim.sim.bounds.false_certificate import FalseCertificateError
 from vsim.sim.bounds.prefix_prices import solve_prefixes
 from vsim.sim.bounds.prefix_tree import certify_prefixes
 from vsim.sim.engine.page_keys import page_keys
@@ -84,15 +84,22 @@ def bound_run(
     return RunPrefixBound(int(certificate.most) + freed, fine * int(known.sum()), tight)
 
 
+def compile_bound() -> None:
+    """Compile what it takes, or load it from the cache, so that no run's time holds that."""
+    each = np.arange(3, dtype=np.int64)
+    one = np.ones(3, np.int64)
+    reuse = PrefixReuse.of_held(each, one, one, each, np.array([0, 1, 0], np.int32))
+    worth = Worth.of("tokens", reuse, lambda depth: 1)
+    certify_prefixes(reuse, worth, 0, quick_prices(reuse, worth, 0))
+
+
 def refuse_false_run_bound(bound: RunPrefixBound, hit_tokens: int) -> None:
     """Hold a bound against what the run itself found.
 
     Raises:
         FalseCertificateError: it found more.
     """
-    if Fraction(hit_tokens) > bound.tokens:
-        from vsim.sim.bounds.false_certificate import FalseCertificateError
-
+    if hit_tokens > bound.tokens:
         raise FalseCertificateError(
             "this is a bug in vsim, and no fault of your input: no cache of this size finds more"
             f" than {bound.tokens:,} tokens, and yet the run found {hit_tokens:,}; please report it"

@@ -26,12 +26,11 @@ def prefix_bound(
     found = bound_run(requests, engine, facts.page_tokens, facts.block_tokens, tight=tight)
     refuse_false_run_bound(found, summary["prefix_hit_tokens"])
     prompt = summary["tokens"]["prompt"]
-    share = (lambda tokens: tokens / prompt) if prompt else (lambda tokens: 0.0)
     return {
         "prefix_bound": {
             "hit_tokens": found.tokens,
-            "hit_ratio": share(found.tokens),
-            "unbounded_hit_ratio": share(found.unbounded_tokens),
+            "hit_ratio": found.tokens / prompt if prompt else 0.0,
+            "unbounded_hit_ratio": found.unbounded_tokens / prompt if prompt else 0.0,
             "tight": found.tight,
         }
     }
