@@ -61,6 +61,7 @@ PROBES: Final = (
     "mixed_attention",  # decodes whose pages lie in two tiers
     "products",
     "experts",
+    "all_reduce",  # a sum over GPUs
     "power",
     "clock",
 )

@@ -18,6 +18,7 @@ from vsim.hwbackend.calibration.multiplying import measure_experts, measure_prod
 from vsim.hwbackend.calibration.plan import Plan
 from vsim.hwbackend.calibration.prefilling import measure_prefills
 from vsim.hwbackend.calibration.reads import measure_reads, measure_writes
+from vsim.hwbackend.calibration.summing import measure_sums
 from vsim.hwbackend.calibration.transfers import measure_copies
 from vsim.hwbackend.cuda.errors import CudaError, DeviceLost
 from vsim.hwbackend.measuring.facts import read_facts
@@ -42,6 +43,7 @@ RUNNERS: Final[dict[str, Runner]] = {
     "prefill_attention": measure_prefills,
     "products": measure_products,
     "experts": measure_experts,
+    "all_reduce": measure_sums,
 }
 """Who measures each probe's points."""
 

@@ -99,6 +99,7 @@ def full_plan() -> Plan:
         *_besides(),
         *_products((1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)),
         *_experts((1, 16, 64, 256, 1024, 4096)),
+        *_sums(tuple(2**at * KIB for at in range(19))),  # to 256 MiB
     ]
     return Plan(tuple(points), 9, 1.5)
 
@@ -117,6 +118,7 @@ def quick_plan() -> Plan:
         *_besides(),
         *_products((1, 64, 1024)),
         *_experts((64, 1024)),
+        *_sums((16 * KIB, MIB, 64 * MIB)),
     ]
     return Plan(tuple(points), 5, 0.3)
 
@@ -253,6 +255,11 @@ def _products(tokens: Sequence[int]) -> Iterator[Point]:
 def _experts(tokens: Sequence[int]) -> Iterator[Point]:
     for m in tokens:
         yield point("experts", "balanced", tokens=m, **MIXTRAL_EXPERTS)
+
+
+def _sums(sizes: Sequence[int]) -> Iterator[Point]:
+    for size in sizes:
+        yield point("all_reduce", "nccl", bytes=size, gpus=2)
 
 
 def _heads(shape: Heads) -> dict[str, int]:
