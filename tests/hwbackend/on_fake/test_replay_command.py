@@ -329,7 +329,12 @@ def test_tokens_of_pages_over_two_gpus_are_written_into_their_own_pages(
 ) -> None:
     path = tmp_path / "peer.yaml"
     text = SMALL.replace("h100", "2xh200-measured").replace("tier: host", "tier: peer")
-    text = text.replace("requests: 24", "requests: 5").replace("capacity: 4GiB", "access: in_place")
+    for old, new in (
+        ("requests: 24", "requests: 3"),
+        ('"0.5:40,0.99:120"', '"0.5:300,0.99:400"'),  # so that pages are born while others decode
+        ("capacity: 4GiB", "access: in_place"),
+    ):
+        text = text.replace(old, new)
     path.write_text(text + "engine: {placement: balanced}\n")
     options = replace(PLAN, verify=True)
     source = read_source(str(path), options)
