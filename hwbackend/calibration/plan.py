@@ -89,6 +89,7 @@ def full_plan() -> Plan:
                 524288,
             ),
         ),
+        *_ragged((LLAMA_3_1_8B, LLAMA_2_70B, LLAMA_2_7B, SMOLLM2_135M), _RAGGED),
         *_prefills(
             (LLAMA_3_1_8B, LLAMA_2_70B, LLAMA_2_7B, SMOLLM2_135M),
             (1, 4),
@@ -113,6 +114,7 @@ def quick_plan() -> Plan:
         *_reads((256 * MIB, 2 * GIB), (1,)),
         *_copies((64 * KIB, 4 * MIB, 256 * MIB), (16,), (64 * KIB, 1 * MIB)),
         *_decodes((LLAMA_3_1_8B,), (1, 16, 64), (2048, 8192)),
+        *_ragged((LLAMA_3_1_8B,), _RAGGED[:1]),
         *_prefills((LLAMA_3_1_8B,), (1,), (512, 2048), (8192,)),
         *_mixes(((64, 2048),)),
         *_besides(),
@@ -196,6 +198,32 @@ def _decodes(
     for shape, batch, context in product(shapes, batches, contexts):
         if kv_bytes(shape, batch * context) <= 8 * GIB:
             yield point("decode_attention", "hbm", batch=batch, context=context, **_heads(shape))
+
+
+_RAGGED: Final = (
+    (32, 512, 32, 8192),
+    (64, 512, 16, 16384),
+    (32, 256, 32, 4096),
+    (32, 512, 1, 65536),
+    (64, 128, 16, 8192),
+    (64, 1024, 64, 8192),
+    (128, 256, 8, 8192),
+    (16, 256, 16, 32768),
+    (8, 128, 32, 4096),
+)
+"""Short requests, their context, long ones, theirs."""
+
+
+def _ragged(
+    shapes: Sequence[Heads], batches: Sequence[tuple[int, int, int, int]]
+) -> Iterator[Point]:
+    for shape, (shorts, short, longs, long) in product(shapes, batches):
+        if kv_bytes(shape, shorts * short + longs * long) <= 8 * GIB:
+            for order in ("together", "spread"):
+                yield point(
+                    "ragged_attention", order,
+                    shorts=shorts, short=short, longs=longs, long=long, **_heads(shape),
+                )  # fmt: skip
 
 
 def _prefills(

@@ -96,6 +96,10 @@ def _loads(point: Point) -> tuple[int, float, str]:
             return 2 * size, FIRST_US["engine"] + 2 * size / rate * 1e6, "us"
         each = EACH_US[way] + size / RATES[route] * 1e6
         return size * count, FIRST_US[way] + count * each, "us"
+    if point.probe == "ragged_attention":
+        tokens = point["shorts"] * point["short"] + point["longs"] * point["long"]
+        size = kv_bytes((point["heads"], point["kv_heads"], point["head_dim"]), tokens)
+        return size, decode_us(size), "us"
     if point.probe in ("decode_attention", "mixed_attention"):
         shape = point["heads"], point["kv_heads"], point["head_dim"]
         size = kv_bytes(shape, point["batch"] * point["context"])

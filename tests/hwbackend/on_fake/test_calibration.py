@@ -39,6 +39,10 @@ POINTS = (
     point("copy", "host-hbm both ways", bytes=MIB, count=1),
     point("decode_attention", "hbm", batch=2, context=64, **HEADS),
     *(
+        point("ragged_attention", order, shorts=4, short=16, longs=2, long=64, **HEADS)
+        for order in ("together", "spread")
+    ),
+    *(
         point("mixed_attention", place, batch=2, context=64, share=share, **HEADS)
         for place in ("peer", "host") for share in (0, WHOLE // 4, WHOLE)
     ),
