@@ -47,6 +47,7 @@ GPU_CASE_CLASSES: Final = (
     "mapping",
     "sparse decode",
     "decode loops",
+    "replays",
 )
 PROBES: Final = (
     "read",  # a kernel that only reads

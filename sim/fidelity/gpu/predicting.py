@@ -14,13 +14,14 @@ from vsim.sim.fidelity.gpu.cases import (
     AttentionCase,
     CopyCase,
     GpuCase,
-    Heads,
-    LoopCase,
-    LoopCopy,
     MappingCase,
     MixedCase,
     SparseCase,
 )
+from vsim.sim.fidelity.gpu.heads import Heads
+from vsim.sim.fidelity.gpu.loop_cases import LoopCase, LoopCopy
+from vsim.sim.fidelity.gpu.replay_cases import ReplayCase
+from vsim.sim.fidelity.gpu.replay_predicting import replay_ns
 from vsim.sim.fidelity.gpu.sparse_plan import (
     ATTEND_HBM,
     ATTEND_SLOW,
@@ -160,6 +161,11 @@ def _mapping(case: MappingCase, by: Predictor) -> float:
     fresh: tuple[VmmCall, ...] = ("create", "map", "set_access")
     grown = case.count // case.at_once * sum(cost(call, case.at_once) for call in fresh)
     return grown + (cost("reserve", case.count) if case.mapped == "burst" else 0.0)
+
+
+@_ns.register
+def _replay(case: ReplayCase, by: Predictor) -> float:
+    return replay_ns(case, by.machine, STACK)
 
 
 @_ns.register
