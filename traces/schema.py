@@ -58,9 +58,11 @@ PROBES: Final = (
     "launch",  # an empty kernel, a graph, an event
     "decode_attention",
     "prefill_attention",
+    "ragged_attention",  # decodes of short and long contexts side by side
     "mixed_attention",  # decodes whose pages lie in two tiers
     "products",
     "experts",
+    "all_reduce",  # a sum over GPUs
     "power",
     "clock",
 )

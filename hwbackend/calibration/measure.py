@@ -17,7 +17,9 @@ from vsim.hwbackend.calibration.loads import measure_board
 from vsim.hwbackend.calibration.multiplying import measure_experts, measure_products
 from vsim.hwbackend.calibration.plan import Plan
 from vsim.hwbackend.calibration.prefilling import measure_prefills
+from vsim.hwbackend.calibration.ragged import measure_ragged
 from vsim.hwbackend.calibration.reads import measure_reads, measure_writes
+from vsim.hwbackend.calibration.summing import measure_sums
 from vsim.hwbackend.calibration.transfers import measure_copies
 from vsim.hwbackend.cuda.errors import CudaError, DeviceLost
 from vsim.hwbackend.measuring.facts import read_facts
@@ -38,10 +40,12 @@ RUNNERS: Final[dict[str, Runner]] = {
     "copy": measure_copies,
     "beside": measure_besides,
     "decode_attention": measure_decodes,
+    "ragged_attention": measure_ragged,
     "mixed_attention": measure_mixes,
     "prefill_attention": measure_prefills,
     "products": measure_products,
     "experts": measure_experts,
+    "all_reduce": measure_sums,
 }
 """Who measures each probe's points."""
 
@@ -107,7 +111,7 @@ def _groups(plan: Plan) -> Iterator[Sequence[Point]]:
     for point in plan.points:
         runner = RUNNERS[point.probe]
         part = "" if runner is measure_board else f"{point.variant.split()[0]} {point.get('share')}"
-        if runner is measure_mixes:
+        if runner in (measure_mixes, measure_ragged):
             part = point.variant
         groups.setdefault((runner, part), []).append(point)
     again = [points for (runner, _), points in groups.items() if runner is measure_calls]
