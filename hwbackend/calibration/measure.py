@@ -26,6 +26,9 @@ from vsim.hwbackend.measuring.facts import read_facts
 from vsim.traces.faults import InputError
 from vsim.traces.gpu_samples import GpuSamples, Point, Sampled
 
+MOST_S: Final = 210.0
+"""A calibration takes four minutes at most: what is begun last takes some seconds."""
+
 Runner = Callable[[Bench, Sequence[Point], Plan], Iterator[Sampled]]
 Tell = Callable[[str], None]
 
@@ -51,7 +54,10 @@ RUNNERS: Final[dict[str, Runner]] = {
 
 
 def measure(
-    plan: Plan, tell: Tell | None = None, most_bytes: Mapping[str, int] = MOST_BYTES
+    plan: Plan,
+    tell: Tell | None = None,
+    most_bytes: Mapping[str, int] = MOST_BYTES,
+    most_s: float = MOST_S,
 ) -> GpuSamples:
     """Measure a plan. A probe that fails leaves its points out, and the others go on.
 
@@ -59,6 +65,7 @@ def measure(
         plan: what to measure.
         tell: is told what was measured.
         most_bytes: memory that is taken of each place.
+        most_s: after so long nothing more is begun, and what was not is left out by name.
 
     Raises:
         NoDriver: there is no GPU.
@@ -67,11 +74,16 @@ def measure(
     rows: list[Sampled] = []
     left_out: list[str] = []
     bench = Bench(most_bytes)
+    until = time.monotonic() + most_s
     try:
         for points in _groups(plan):
-            began, count = time.monotonic(), len(rows)
-            why = _measured(bench, points, plan, rows)
             about = f"{points[0].probe} {points[0].variant.split()[0]}"
+            began, count = time.monotonic(), len(rows)
+            if began > until:
+                if points[0] not in {row.point for row in rows}:
+                    left_out.append(f"{about}: not begun, {most_s:.0f} s were over")
+                continue
+            why = _measured(bench, points, plan, rows)
             if why is not None:
                 left_out.append(f"{about}: {why}")
             if tell is not None:

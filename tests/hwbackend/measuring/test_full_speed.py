@@ -28,7 +28,7 @@ def by_core(cores: set[int], us: dict[int, float]) -> Callable[[], float]:
 
 
 def test_the_thread_goes_to_the_fastest_core_and_is_free_again_afterwards(cores: set[int]) -> None:
-    with FullSpeed(by_core(cores, {0: 150.0, 1: 100.0, 2: 160.0})) as host:
+    with FullSpeed(9.0, by_core(cores, {0: 150.0, 1: 100.0, 2: 160.0})) as host:
         assert cores == {1}
         assert host.sample(lambda: "found") == "found"
         assert (host.taken, host.again, host.slow) == (1, 0, 0)
@@ -36,7 +36,7 @@ def test_the_thread_goes_to_the_fastest_core_and_is_free_again_afterwards(cores:
 
 
 def test_a_sample_on_a_core_that_turned_slow_is_taken_again_on_another(cores: set[int]) -> None:
-    us = {0: 104.0, 1: 100.0, 2: 160.0}
+    us = {0: 130.0, 1: 100.0, 2: 104.0}
     taken: list[int] = []
 
     def take() -> int:
@@ -45,9 +45,9 @@ def test_a_sample_on_a_core_that_turned_slow_is_taken_again_on_another(cores: se
         us[1] = 150.0
         return core
 
-    with FullSpeed(by_core(cores, us)) as host:
-        assert host.sample(take) == 0
-        assert taken == [1, 0]
+    with FullSpeed(9.0, by_core(cores, us)) as host:
+        assert host.sample(take) == 2
+        assert taken == [1, 2]
         assert (host.taken, host.again, host.slow) == (1, 1, 0)
 
 
@@ -60,16 +60,27 @@ def test_where_all_cores_stay_slow_the_sample_of_the_fastest_loops_stands(cores:
         us.update(dict.fromkeys(us, value))
         return value
 
-    with FullSpeed(by_core(cores, us)) as host:
+    with FullSpeed(9.0, by_core(cores, us)) as host:
         assert host.sample(take) == 151.0
         assert (host.taken, host.again, host.slow) == (1, MOST_TRIES, 1)
         assert "1 stand" in host.told
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinities here")
+def test_when_the_time_for_it_is_over_nothing_is_taken_again(cores: set[int]) -> None:
+    us = {0: 100.0, 1: 110.0, 2: 120.0}
+
+    def take() -> None:
+        us.update(dict.fromkeys(us, 300.0))
+
+    with FullSpeed(0.0, by_core(cores, us)) as host:
+        host.sample(take)
+        assert (host.taken, host.again, host.slow) == (1, 0, 1)
+
+
 def test_a_real_loop_takes_time_and_the_real_thread_is_pinned_while_it_runs() -> None:
     before = os.sched_getaffinity(0)
-    with FullSpeed() as host:
+    with FullSpeed(9.0) as host:
         assert len(os.sched_getaffinity(0)) == 1
         assert host.sample(loop_us) > 0
     assert os.sched_getaffinity(0) == before

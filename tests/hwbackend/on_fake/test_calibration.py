@@ -141,6 +141,14 @@ def test_a_call_that_fails_loses_its_points_and_nothing_else(
     assert ("OutOfMemory" in capsys.readouterr().err) == bool(samples.left_out)
 
 
+def test_what_is_not_begun_in_time_is_left_out_by_name(fake: Fake) -> None:
+    asked = plan(point("launch", "event"), *(each for each in POINTS if each.probe == "copy"))
+    samples = measure(asked, most_bytes=SMALL, most_s=-1.0)
+    assert samples.rows == ()
+    assert "launch event: not begun, -1 s were over" in samples.left_out
+    assert len(samples.left_out) == len(set(samples.left_out)) == 4
+
+
 def test_a_lost_gpu_ends_the_measurement_and_what_was_measured_stays(fake: Fake) -> None:
     begin = fake.call_count()
     measure(plan(point("launch", "event")), most_bytes=SMALL)
