@@ -39,6 +39,7 @@ from vsim.sim.timing.attend import attend_ns
 from vsim.sim.timing.copies import copy_ns
 from vsim.sim.timing.head_shapes import HeadShape
 from vsim.sim.timing.kernels import Kernels, kernels_of
+from vsim.sim.timing.table_kernels import ragged_factor
 
 STACK: Final[Stack] = "vsim"
 """Whose kernels cases are measured with."""
@@ -114,7 +115,9 @@ def _ns(case: object, by: Predictor) -> float:
 
 @_ns.register
 def _attention(case: AttentionCase, by: Predictor) -> float:
-    return case.layers * by.decode_ns(case.heads, len(case.contexts), sum(case.contexts))
+    even_ns = by.decode_ns(case.heads, len(case.contexts), sum(case.contexts))
+    shape = HeadShape(case.heads.heads, case.heads.kv_heads, case.heads.head_dim)
+    return case.layers * even_ns * ragged_factor(by.kernels, shape, even_ns, case.contexts)
 
 
 @_ns.register

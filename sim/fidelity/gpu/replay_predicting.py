@@ -13,10 +13,12 @@ from vsim.sim.model.loading import load_model
 from vsim.sim.model.parallel import lay_out
 from vsim.sim.timing.attend import attend_ns
 from vsim.sim.timing.copies import copy_ns
+from vsim.sim.timing.head_shapes import HeadShape
 from vsim.sim.timing.kernel_curves import kernel_curves
-from vsim.sim.timing.kernels import kernels_of
+from vsim.sim.timing.kernels import Kernels, kernels_of
 from vsim.sim.timing.step_cost import StepCost, step_cost
 from vsim.sim.timing.step_time import Batch, attention_ns, step_time_ns
+from vsim.sim.timing.table_kernels import ragged_factor
 
 
 def replay_ns(case: ReplayCase, machine: Machine, stack: Stack) -> float:
@@ -26,7 +28,7 @@ def replay_ns(case: ReplayCase, machine: Machine, stack: Stack) -> float:
         InputError: the model is unknown, or does not fit.
         LookupError: the machine lacks a tier, or a way between two.
     """
-    cost = _cost(machine, case.model, stack)
+    cost, kernels, shape = _cost(machine, case.model, stack)
     page_bytes = case.page_tokens * cost.kv_bytes_per_token
     copied = sum(
         copy_ns(
@@ -35,16 +37,21 @@ def replay_ns(case: ReplayCase, machine: Machine, stack: Stack) -> float:
         )
         for copy in case.copies
     )  # fmt: skip
-    return copied + sum(_step_ns(step, machine, cost) for step in case.steps)
+    return copied + sum(
+        _step_ns(step, machine, cost) + _ragged_ns(step, cost, kernels, shape)
+        for step in case.steps
+    )
 
 
 @lru_cache(maxsize=8)
-def _cost(machine: Machine, model: str, stack: Stack) -> StepCost:
-    """Costs of a model in bf16 on one GPU, with the times of a stack's kernels."""
+def _cost(machine: Machine, model: str, stack: Stack) -> tuple[StepCost, Kernels, HeadShape]:
+    """Costs of a model in bf16 on one GPU, by a stack's kernels; and those, and its heads."""
     found = load_model(model)
     layout = lay_out(machine, found, 1, 1)
-    curves = kernel_curves(machine, found, layout, kernels_of(machine, stack), "bf16", "bf16")
-    return replace(step_cost(machine, found), measured=curves)
+    kernels = kernels_of(machine, stack)
+    curves = kernel_curves(machine, found, layout, kernels, "bf16", "bf16")
+    shape = HeadShape(found.heads, found.kv_heads, found.head_dim)
+    return replace(step_cost(machine, found), measured=curves), kernels, shape
 
 
 def _step_ns(step: ReplayedStep, machine: Machine, cost: StepCost) -> float:
@@ -67,6 +74,17 @@ def _step_ns(step: ReplayedStep, machine: Machine, cost: StepCost) -> float:
     )
     attention = attend_ns(machine, attention_ns(cost, cost.curves, in_hbm), below)
     return whole_ns - attention_ns(cost, cost.curves, batch) + attention
+
+
+def _ragged_ns(step: ReplayedStep, cost: StepCost, kernels: Kernels, shape: HeadShape) -> float:
+    """What unlike contexts of decodes add to all layers' attention."""
+    contexts = [c for new, c in zip(step.new_tokens, step.contexts, strict=True) if new == 1]
+    if len(contexts) < 2:
+        return 0.0
+    mean = sum(contexts) / len(contexts)
+    layer_ns = float(kernels.decode_attention_ns("bf16", len(contexts), mean, shape))
+    whole_ns = float(cost.curves.decode.at(len(contexts), mean))
+    return whole_ns * (ragged_factor(kernels, shape, layer_ns, contexts) - 1)
 
 
 def batch_of(step: ReplayedStep) -> Batch:
