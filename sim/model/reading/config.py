@@ -13,7 +13,7 @@ from vsim.sim.model.reading.keys import Keys
 from vsim.sim.model.reading.nested import decoder_of, family_of
 from vsim.sim.model.reading.quantisation import declared
 from vsim.sim.model.reading.traits import Traits
-from vsim.sim.model.reading.unread import complain_of_unread
+from vsim.sim.model.reading.unread import complain_of_kind, complain_of_unread
 
 Build: TypeAlias = Callable[[Keys, Draft, Traits], None]
 _BUILDS: Mapping[str, Build] = MappingProxyType({
@@ -90,6 +90,8 @@ def decoder_keys(config: Mapping[str, Any], file: str) -> tuple[Keys, Traits, bo
 def read_fields(config: Mapping[str, Any], file: str) -> tuple[dict[str, Any], Keys]:
     """The fields of a model file; what is wrong is in the keys' faults."""
     keys, traits, known = decoder_keys(config, file)
+    if complain_of_kind(keys):
+        return {}, keys
     draft = Draft(_layers(keys), keys.need("the width of the residual stream", *HIDDEN))
     draft.fields["vocabulary"] = keys.need("the number of tokens known", *VOCABULARY)
     draft.fields["tied_embeddings"] = _tied(keys, traits, known)

@@ -301,9 +301,8 @@ def lfm2(keys: Keys, draft: Draft, traits: Traits) -> None:
         part["bias"] = True
     _hybrid(keys, draft, traits, kinds, part, "conv")
     feed_forward(keys, draft, traits)
-    width = keys.whole("intermediate_size", "block_ff_dim")
     if "ffn_hidden" in draft.fields and keys.yes("block_auto_adjust_ff_dim"):
-        draft.fields["ffn_hidden"] = _adjusted(keys, width or 1)
+        draft.fields["ffn_hidden"] = _adjusted(keys, draft.fields["ffn_hidden"])
 
 
 def _adjusted(keys: Keys, width: int) -> int:

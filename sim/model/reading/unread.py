@@ -73,8 +73,22 @@ _UNKNOWN = {
     "xglm": "layers of its own", "xlnet": "two-stream attention", "xlstm": "an xLSTM",
     "zaya": "convolutional attention", "openai-gpt": "layers of its own",
     "gpt_neox_japanese": "layers of its own", "modernbert-decoder": "layers of its own",
-    "cpmant": "layers of its own", "musicgen": "a decoder over sound", "fuyu": "layers of its own",
+    "cohere_compass_text": "layers of its own", "gemma4_assistant": "a draft's layers",
+    "gemma4_unified_assistant": "a draft's layers", "trocr": "a decoder over images",
+    "blenderbot-small": "an encoder", "musicgen_melody": "a decoder over sound",
+    "roc_bert": "an encoder", "dots3_note": "latents that differ by layer",
+    "qwen4_exp": "hyper-connections and an n-gram memory", "blt_local_decoder": "patches of bytes",
+    "cpmant": "layers of its own", "musicgen": "a decoder over sound",
 }  # fmt: skip
+
+
+def complain_of_kind(keys: Keys) -> bool:
+    """Refuse decoders that are known to be built otherwise; whether it was one."""
+    why = _UNKNOWN.get(keys.kind)
+    if why is not None:
+        message = f"'{keys.kind}' has {why}, which is not known here; {_ELSE}"
+        keys.complain("model_type", message)
+    return why is not None
 
 
 def complain_of_unread(keys: Keys, known: bool) -> None:
@@ -85,9 +99,6 @@ def complain_of_unread(keys: Keys, known: bool) -> None:
     nothing.
     """
     kind = keys.kind or "none"
-    if kind in _UNKNOWN:
-        keys.complain("model_type", f"'{kind}' has {_UNKNOWN[kind]}, which is not known here; {_ELSE}")
-        return
     of_class = class_keys(kind)
     for key in keys.unread():
         value = keys.values[key]
