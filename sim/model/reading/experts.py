@@ -72,7 +72,7 @@ def _router_bias(keys: Keys) -> bool:
             "use_expert_bias",
             "moe_router_enable_expert_bias",
             "use_moe_router_bias",
-        )  # fmt: skip
+        )
     )
 
 
