@@ -108,6 +108,10 @@ class Model(Shape):
         """Weights of one routed expert of one layer; 0 without experts."""
         return 0 if self.routed is None else self.routed.expert_parameters(self.hidden)
 
+    def layer_parameters(self, layer: int) -> int:
+        """All weights of a layer, from 0, that are its own."""
+        return self._layer_parameters(self._owned[layer])
+
     def _layer_parameters(self, layer: Layer) -> int:
         """All weights of a layer."""
         matrices = sum(each.weights for each in layer.matrices(self.hidden))
