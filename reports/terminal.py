@@ -60,6 +60,7 @@ def _head(summary: Mapping[str, Any]) -> Sequence[Text]:
         Text.assemble(
             (summary["scenario"], "bold"), f" · {model['name']} on {machine['name']}{gpus}"
         ),
+        *_declared(model),
         Text(
             f"{requests['completed']:,} of {requests['submitted']:,} requests completed{rejected} "
             f"in {_digits(summary['simulated_s'])} s simulated "
@@ -71,6 +72,14 @@ def _head(summary: Mapping[str, Any]) -> Sequence[Text]:
             f"{_digits(throughput['output_tokens_per_s'])} output tokens/s"
         ),
     )
+
+
+def _declared(model: Mapping[str, Any]) -> Sequence[Text]:
+    """Say which precisions are the checkpoint's, where a scenario wrote none."""
+    found = {"weights": model["weight_precision"], "kv": model["kv_precision"]}
+    names = {"weights": "weights in ", "kv": "KV in "}
+    said = [names[each] + found[each] for each in model.get("declared", ())]
+    return [Text(f"{', '.join(said)}, as the checkpoint declares")] if said else []
 
 
 def _latencies(summary: Mapping[str, Any]) -> Table:

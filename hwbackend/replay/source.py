@@ -22,6 +22,7 @@ from vsim.sim.profiles.rules import ServerRules, server_rules
 from vsim.sim.profiles.server_cost import replayed_cost
 from vsim.sim.results.output import OPERATIONS, SUMMARY
 from vsim.sim.scenario.applicability import tiers_exist
+from vsim.sim.scenario.precision import kv_of, weight_words, weights_of
 from vsim.sim.scenario.scenario import OutputSettings, Scenario
 from vsim.sim.scenario.workload import load_requests, shape_requests
 from vsim.sim.simulation import Server, checked_case, serving
@@ -290,7 +291,8 @@ def _attention(server: Server, path: str, options: ReplayOptions, notes: list[st
     scenario = server.scenario
     result = run_attention(scenario, server.machine, server.model, server.cost, server.base)
     assert result.operations is not None
-    batch = load_batch(scenario.workload, server.model, scenario.precision.kv, server.base)
+    kv = kv_of(scenario.precision, server.model)
+    batch = load_batch(scenario.workload, server.model, kv, server.base)
     reads = batch.reads
     layer, head = (np.unique(x, return_inverse=True)[1] for x in (reads.layer, reads.kv_head))
     selected = Selected(
@@ -329,7 +331,10 @@ def _source(
         machine=server.machine.name,
         model=scenario.model,
         weight_bytes=server.cost.weight_bytes,
-        precision=(scenario.precision.weights, scenario.precision.kv),
+        precision=(
+            weight_words(weights_of(scenario.precision, server.model)),
+            kv_of(scenario.precision, server.model),
+        ),
         gpus=server.cost.gpus,
         movement=scenario.engine.movement,
         plan=plan,

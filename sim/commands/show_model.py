@@ -9,7 +9,8 @@ from vsim.sim.model.loading import load_model
 from vsim.sim.model.model import Model
 from vsim.sim.profiles.loading import load_profile, profile_names
 from vsim.sim.profiles.server_cost import reserve_of
-from vsim.sim.scenario.scenario import EngineSettings
+from vsim.sim.scenario.precision import kv_of, taken_from_checkpoint, weights_of
+from vsim.sim.scenario.scenario import EngineSettings, Precisions
 from vsim.sim.sizing.machine_room import Engine, MachineRoom, machine_room
 from vsim.sim.sizing.shown_model import ShownModel
 from vsim.sim.sizing.sizes import ModelSizes
@@ -61,7 +62,7 @@ def shown_model(
     *,
     tokens: int,
     tensor: int | None = None,
-    kv: Any = None,
+    kv: Any = None,  # a Precision, which was checked
     weights: Any = None,
     profile: str = "vllm",
 ) -> ShownModel:
@@ -70,7 +71,8 @@ def shown_model(
     rules = load_profile(profile)
     equal = rules.equal_groups is not None and rules.equal_groups.value
     steps = rules.budgets[0].token_budget.value
-    sizes = ModelSizes.of(model, weights or "bf16", kv or "bf16", tokens)
+    written = Precisions(weights=weights, kv=kv)
+    sizes = ModelSizes.of(model, weights_of(written, model), kv_of(written, model), tokens)
     rooms: list[MachineRoom] = []
     for name in catalogue_names():
         machine = load_machine(name)
@@ -86,7 +88,15 @@ def shown_model(
                 tensor=tensor,
             )
         )
-    return ShownModel(sizes, rules.name, steps, engine.block_tokens, equal, tuple(rooms))
+    return ShownModel(
+        sizes,
+        rules.name,
+        steps,
+        engine.block_tokens,
+        equal,
+        tuple(rooms),
+        taken_from_checkpoint(written, model),
+    )
 
 
 def _faults(

@@ -54,6 +54,7 @@ class RunFacts:
         max_running_requests: requests in the batch at most.
         prefix_caching: whether prefix hits could be found at all.
         tier_bytes_per_s: each tier's read and write bandwidth, HBM first; empty if not known.
+        declared: which of `weights` and `kv` have the precision that the checkpoint declares.
     """
 
     scenario: str
@@ -74,6 +75,7 @@ class RunFacts:
     max_running_requests: int
     prefix_caching: bool
     tier_bytes_per_s: tuple[tuple[float, float], ...] = ()
+    declared: tuple[str, ...] = ()
 
 
 def nearest_ranks(
@@ -223,15 +225,20 @@ def _tier(tier: TierCounters, simulated_ns: int, all_hits: int) -> Summary:
 def _group(group: GroupCounters) -> Summary:
     """Summarise what HBM held of one KV group."""
     size = group.page_bytes
+    held = {
+        "peak": group.peak_pages,
+        "end": group.end_pages,
+        "requests_peak": group.requests_peak_pages,
+        "decoding_peak": group.decoding_peak_pages,
+    }
     return {
         "name": group.name,
         "kind": group.kind,
         "layers": group.layers,
         "page_bytes": size,
-        "peak_bytes": group.peak_pages * size,
-        "end_bytes": group.end_pages * size,
-        "requests_peak_bytes": group.requests_peak_pages * size,
-        "decoding_peak_bytes": group.decoding_peak_pages * size,
+        "page_padding_bytes": group.padding_bytes,
+        **{f"{name}_pages": pages for name, pages in held.items()},
+        **{f"{name}_bytes": pages * size for name, pages in held.items()},
     }
 
 
@@ -319,6 +326,7 @@ def summarise(
             "name": facts.model,
             "weight_precision": facts.weight_precision,
             "kv_precision": facts.kv_precision,
+            **({"declared": list(facts.declared)} if facts.declared else {}),
             "weight_bytes": facts.weight_bytes,
             "kv_bytes_per_token": facts.kv_bytes_per_token,
         },

@@ -19,6 +19,12 @@ from vsim.sim.results.result_tables import request_parts, steps_table
 from vsim.sim.results.run_settings import RunSettings
 from vsim.sim.results.stored import NumberedOperations, StoredSteps, StoredTable
 from vsim.sim.results.verdict import verdict
+from vsim.sim.scenario.precision import (
+    kv_of,
+    taken_from_checkpoint,
+    weight_words,
+    weights_of,
+)
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.timing.step_cost import StepCost
 from vsim.traces.arrow_io import Provenance, file_metadata, put_table
@@ -223,7 +229,7 @@ def make_result(
         model: what was served.
     """
     summary = summarise(
-        run_facts(scenario, machine, cost, requests), requests, engine, engine_wall_s
+        run_facts(scenario, machine, model, cost, requests), requests, engine, engine_wall_s
     )
     settings = RunSettings(scenario, machine, model, cost, requests)
     return result_of({**summary, "verdict": verdict(summary, settings)}, requests, engine)
@@ -240,7 +246,9 @@ def result_of(summary: Mapping[str, Any], requests: Requests, engine: EngineResu
     )
 
 
-def run_facts(scenario: Scenario, machine: Machine, cost: StepCost, requests: Requests) -> RunFacts:
+def run_facts(
+    scenario: Scenario, machine: Machine, model: Model, cost: StepCost, requests: Requests
+) -> RunFacts:
     """What a summary says about a run besides what happened in it."""
     return RunFacts(
         scenario=scenario.name,
@@ -250,8 +258,9 @@ def run_facts(scenario: Scenario, machine: Machine, cost: StepCost, requests: Re
         machine=scenario.machine,
         gpus=cost.gpus,
         model=scenario.model,
-        weight_precision=scenario.precision.weights,
-        kv_precision=scenario.precision.kv,
+        weight_precision=weight_words(weights_of(scenario.precision, model)),
+        kv_precision=kv_of(scenario.precision, model),
+        declared=taken_from_checkpoint(scenario.precision, model),
         kv_bytes_per_token=cost.kv_bytes_per_token,
         weight_bytes=cost.weight_bytes,
         block_tokens=scenario.engine.block_tokens,

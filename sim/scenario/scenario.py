@@ -124,10 +124,10 @@ class Parallel(_Section):
 class Precisions(_Section):
     """How many bits the numbers have."""
 
-    weights: Precision = "bf16"
-    """Precision of the weights."""
-    kv: Precision = "bf16"
-    """Precision of the KV cache."""
+    weights: Precision | None = None
+    """Precision of the weights. Left out: as the checkpoint declares, else bf16."""
+    kv: Precision | None = None
+    """Precision of the KV cache. Left out: as the checkpoint declares, else bf16."""
 
 
 class EngineSettings(_Section):

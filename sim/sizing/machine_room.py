@@ -7,6 +7,7 @@ from vsim.sim.machine.machine import Machine, Precision
 from vsim.sim.model.kv_groups import KvGroup
 from vsim.sim.model.model import Model
 from vsim.sim.model.parallel import lay_out
+from vsim.sim.model.weight_format import Weights
 from vsim.sim.sizing.engine_room import engine_room
 from vsim.sim.timing.kv_room import Reserve, held_weight_bytes
 from vsim.traces.faults import InputError
@@ -60,7 +61,7 @@ def machine_room(
     model: Model,
     tokens: int,
     *,
-    weights: Precision,
+    weights: Weights,
     kv: Precision,
     engine: Engine,
     tensor: int | None = None,

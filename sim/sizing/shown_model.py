@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from vsim.sim.scenario.precision import weight_words
 from vsim.sim.sizing.engine_room import HeldGroup, engine_room
 from vsim.sim.sizing.machine_room import MachineRoom
 from vsim.sim.sizing.sizes import ModelSizes
@@ -19,6 +20,7 @@ class ShownModel:
         block_tokens: of its blocks.
         equal_groups: see `engine_room`.
         machines: what each has room for.
+        declared: which of `weights` and `kv` have the precision that the checkpoint declares.
     """
 
     sizes: ModelSizes
@@ -27,6 +29,7 @@ class ShownModel:
     block_tokens: int
     equal_groups: bool
     machines: tuple[MachineRoom, ...]
+    declared: tuple[str, ...] = ()
 
     @property
     def held(self) -> tuple[HeldGroup, ...]:
@@ -47,13 +50,15 @@ class ShownModel:
             "source": model.source,
             "parameters": model.parameters,
             "active_parameters": model.active_parameters,
-            "weights": sizes.weights,
+            "weights": weight_words(sizes.weights),
             "weight_bytes": sizes.weight_bytes,
             "kv": sizes.kv,
             "kv_bytes_per_token": sizes.kv_bytes_per_token,
             "tokens": sizes.tokens,
             "kv_bytes_held": sizes.kv_bytes_held,
             "state_bytes_per_request": sizes.state_bytes_per_request,
+            "declared": list(self.declared),
+            "beside": dict(model.apart),
             "layers": model.layers,
             "groups": [_group(each, sizes.tokens) for each in held],
             "engine": {

@@ -6,6 +6,7 @@ from typing import Self
 from vsim.sim.machine.machine import Precision
 from vsim.sim.model.kv_groups import KvGroup
 from vsim.sim.model.model import Model
+from vsim.sim.model.weight_format import Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +15,7 @@ class ModelSizes:
 
     Args:
         model: whose.
-        weights: precision of the weights.
+        weights: precision of the weights, or of each part of them.
         kv: precision of the KV cache.
         tokens: length of the sequence, after its prefill.
         groups: what the layers of one kind keep, on one GPU.
@@ -25,7 +26,7 @@ class ModelSizes:
     """
 
     model: Model
-    weights: Precision
+    weights: Weights
     kv: Precision
     tokens: int
     groups: tuple[KvGroup, ...]
@@ -35,7 +36,7 @@ class ModelSizes:
     state_bytes_per_request: int
 
     @classmethod
-    def of(cls, model: Model, weights: Precision, kv: Precision, tokens: int) -> Self:
+    def of(cls, model: Model, weights: Weights, kv: Precision, tokens: int) -> Self:
         """Work out a model's sizes with these precisions, for a sequence of so many tokens."""
         return cls(
             model,

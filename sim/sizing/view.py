@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vsim.sim.model.kv_groups import KvGroup
+from vsim.sim.scenario.precision import weight_words
 from vsim.sim.sizing.machine_room import MachineRoom
 from vsim.sim.sizing.shown_model import ShownModel
 from vsim.traces.faults import one_line
@@ -36,7 +37,14 @@ def _head(shown: ShownModel) -> Iterator[Text]:
     active = model.active_parameters
     met = "" if active == model.parameters else f" · a token meets {_count(active)}"
     yield Text(f"{_count(model.parameters)} parameters{met}")
-    yield Text(f"weights {_bytes(sizes.weight_bytes)} in {sizes.weights} · KV in {sizes.kv}")
+    beside = [f"{name} {_count(count)}" for name, count in model.apart.items()]
+    if beside:
+        yield Text(f"beside it, not counted: {', '.join(map(one_line, beside))}")
+    said = dict.fromkeys(shown.declared, ", as the checkpoint declares")
+    yield Text(
+        f"weights {_bytes(sizes.weight_bytes)} in {weight_words(sizes.weights)}"
+        f"{said.get('weights', '')} · KV in {sizes.kv}{said.get('kv', '')}"
+    )
 
 
 def _groups(shown: ShownModel) -> Table:

@@ -7,10 +7,11 @@ from vsim.sim.machine.machine import Machine, Precision
 from vsim.sim.model.kv_groups import KvGroup
 from vsim.sim.model.model import Model
 from vsim.sim.model.parallel import Layout, lay_out
+from vsim.sim.model.weight_format import Weights
 from vsim.traces.faults import InputError
 
 
-def _stage_weight_bytes(model: Model, layout: Layout, weights: Precision) -> list[float]:
+def _stage_weight_bytes(model: Model, layout: Layout, weights: Weights) -> list[float]:
     """Weight bytes of each stage, summed over its GPUs."""
     stages: list[float] = []
     layer = 0
@@ -18,19 +19,25 @@ def _stage_weight_bytes(model: Model, layout: Layout, weights: Precision) -> lis
         total = 0.0
         for _ in range(count):
             total += model.layer_bytes(layer, weights)
-            if model.moe is not None and layer >= model.moe.dense_layers:
-                total += model.moe.experts * model.expert_bytes(weights)
+            total += model.experts_bytes(layer, weights)
             layer += 1
         first, last = stage == 0, stage == layout.pipeline - 1
         if last:
             total += model.final_norm_bytes
-        tied_here = first and last and model.tied_embeddings
-        total += model.embedding_bytes * (first + last - tied_here)
+        if first:
+            total += model.embedding_bytes + model.beside_bytes
+        if last and not (first and model.tied_embeddings):
+            total += lm_head_bytes(model, weights)
         stages.append(total)
     return stages
 
 
-def held_weight_bytes(model: Model, layout: Layout, weights: Precision) -> int:
+def lm_head_bytes(model: Model, weights: Weights) -> float:
+    """Bytes of the LM head: of the embedding where that serves as one."""
+    return model.embedding_bytes if model.tied_embeddings else model.head_bytes(weights)
+
+
+def held_weight_bytes(model: Model, layout: Layout, weights: Weights) -> int:
     """Weights that a server holds; with pipeline stages a tied LM head is a second copy."""
     return round(sum(_stage_weight_bytes(model, layout, weights)))
 
@@ -66,7 +73,7 @@ def kv_room_bytes(
     machine: Machine,
     model: Model,
     layout: Layout,
-    weights: Precision,
+    weights: Weights,
     kv: Precision,
     reserve: Reserve | None = None,
 ) -> int:
@@ -120,7 +127,7 @@ def does_not_fit(
     machine: Machine,
     model: Model,
     layout: Layout,
-    weights: Precision,
+    weights: Weights,
     kv: Precision,
     reserve: Reserve | None = None,
 ) -> str:
@@ -163,7 +170,7 @@ def _fits(
     model: Model,
     tensor: int,
     pipeline: int,
-    weights: Precision,
+    weights: Weights,
     kv: Precision,
     reserve: Reserve | None,
 ) -> bool:

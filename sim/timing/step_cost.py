@@ -28,16 +28,24 @@ rates are divided by the imbalance. Fixed costs are paid by each micro-batch in 
 
 import math
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vsim.sim.machine.machine import Machine, Precision
+from vsim.sim.machine.machine import Machine, Precision, Rates
 from vsim.sim.model.kv_groups import KvGroup
 from vsim.sim.model.model import LatentAttention, Model, expected_experts
 from vsim.sim.model.parallel import Layout, lay_out
+from vsim.sim.model.weight_format import WeightFormat, Weights
 from vsim.sim.timing.curve import curve, line, product
 from vsim.sim.timing.kv_pages import KvPages
-from vsim.sim.timing.kv_room import Reserve, does_not_fit, held_weight_bytes, kv_room_bytes
+from vsim.sim.timing.kv_room import (
+    Reserve,
+    does_not_fit,
+    held_weight_bytes,
+    kv_room_bytes,
+    lm_head_bytes,
+)
 from vsim.sim.timing.near_terms import near_terms, token_bytes
 from vsim.sim.timing.roofline import ACTIVATION_BYTES
 from vsim.sim.timing.step_curves import StepCurves
@@ -89,6 +97,7 @@ class StepCost:
         fixed_bytes_per_request: read only, likewise: keys of an image, say.
         kv_groups: what the layers of each kind keep; left out, all of it is one group of full
             attention.
+        equal_groups: whether the engine pads groups until they are equal.
         head_bytes: the part of `weight_read_bytes` that is the LM head and the norm before it.
         measured: times of the kernels from tables; left out, they follow from the rates above.
     """
@@ -125,6 +134,7 @@ class StepCost:
     state_bytes_per_request: int = 0
     fixed_bytes_per_request: int = 0
     kv_groups: tuple[KvGroup, ...] = ()
+    equal_groups: bool = False
     measured: StepCurves | None = None
 
     @property
@@ -139,7 +149,7 @@ class StepCost:
 
     def pages(self, page_tokens: int) -> KvPages:
         """The same in pages of so many tokens."""
-        return KvPages.of(self.groups, page_tokens)
+        return KvPages.of(self.groups, page_tokens, equal=self.equal_groups)
 
     @property
     def curves(self) -> StepCurves:
@@ -228,7 +238,7 @@ def step_cost(
     *,
     tensor: int = 1,
     pipeline: int = 1,
-    weights: Precision = "bf16",
+    weights: Weights = "bf16",
     kv: Precision = "bf16",
     reserve: Reserve | None = None,
     file: str = "scenario",
@@ -240,7 +250,7 @@ def step_cost(
         model: what they serve.
         tensor: GPUs that share each layer.
         pipeline: stages.
-        weights: precision of the weights.
+        weights: precision of the weights, or of each part of them.
         kv: precision of the KV cache.
         reserve: what the engine leaves of each GPU; left out, the share that the machine says.
         file: the name that faults give.
@@ -258,7 +268,7 @@ def step_cost(
     gpu = machine.gpu
     effective = layout.gpus / layout.imbalance
     fixed, per_token = _communication_ns(machine, model, layout)
-    lm_head = model.embedding_bytes + model.final_norm_bytes
+    lm_head = lm_head_bytes(model, weights) + model.final_norm_bytes
     dense = sum(model.layer_bytes(layer, weights) for layer in range(model.layers)) + lm_head
     moe, exponent = model.routed, machine.attend.exponent.value
     rates, efficiency = gpu.flops, gpu.flops_efficiency.value
@@ -278,9 +288,10 @@ def step_cost(
         flops_per_token=float(model.flops_per_token),
         flops_per_sampled_token=float(model.flops_per_sampled_token),
         flops_per_pair=float(model.flops_per_pair),
-        flops_per_s=effective * gpu.flops.for_weights(weights).value * gpu.flops_efficiency.value,
+        flops_per_s=effective * _product_rate(model, weights, rates) * efficiency,
         weight_read_bytes=float(pipeline * dense),
-        expert_bytes=model.moe_layers * model.expert_bytes(weights),
+        expert_bytes=sum(model.experts_bytes(layer, weights) for layer in range(model.layers))
+        / (moe.experts if moe else 1),
         experts=moe.experts if moe else 0,
         experts_per_token=moe.experts_per_token if moe else 0,
         kv_read_bytes_per_token=float(near.read_bytes),
@@ -302,6 +313,21 @@ def step_cost(
     )
 
 
+def _product_rate(model: Model, weights: Weights, rates: Rates) -> float:
+    """FLOPs per second of a GPU's products, of several precisions by what a token meets of each."""
+    if not isinstance(weights, WeightFormat):
+        return rates.for_weights(weights).value
+    met: Counter[Precision] = Counter()
+    for layer, count in Counter(model.stack).items():
+        for each in layer.matrices(model.hidden):
+            met[weights.of(each.role).precision] += count * each.weights
+        if layer.moe is not None:
+            routed = layer.moe.experts_per_token * model.expert_parameters_of(layer)
+            met[weights.of("experts").precision] += count * routed
+    time = sum(number / rates.for_weights(kind).value for kind, number in met.items())
+    return sum(met.values()) / time
+
+
 def _kept_whole(groups: tuple[KvGroup, ...], kind: str) -> int:
     """HBM that groups of a kind keep of a request whatever its length."""
     return sum(group.request_bytes * group.copies for group in groups if group.kind == kind)
@@ -313,7 +339,7 @@ def fit(
     *,
     tensor: int = 1,
     pipeline: int = 1,
-    weights: Precision = "bf16",
+    weights: Weights = "bf16",
     kv: Precision = "bf16",
     file: str = "scenario",
 ) -> int:
