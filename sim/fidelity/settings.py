@@ -49,7 +49,7 @@ class ServerSettings:
     max_requests: int | None = None
     block_tokens: int | None = None
     num_gpu_blocks: int | None = None
-    weights: Precision = "bf16"
+    weights: WeightPrecision = "bf16"
     kv: Precision = "bf16"
     host_bytes: int | None = None
     unclear: tuple[str, ...] = ()
