@@ -92,12 +92,12 @@ def memory_needs(case: Case) -> list[Need]:
     used = min(rows, n)
     longest, live = _pages(case, used)
     room = sum(_capacity(case, i) for i in range(count)) + 2  # a longer request is rejected
-    kinds = len(case.pages.groups)
+    groups = len(case.pages.groups)
     if case.pages.grouped:
-        longest, live = kinds * (longest + 2), kinds * (live + 2 * used)
+        longest, live = groups * (longest + 2), groups * (live + 2 * used)
     else:
         longest, live = min(longest, room), min(live, used * room)
-    keys = kinds * _keys(case)
+    keys = groups * _keys(case)
     slots = sum(min(_capacity(case, i), keys + 2 * live) for i in range(count))
     for number, words in ((slots, "pages in the tiers"), (keys, "different pages of prompts")):
         if number >= MOST_NUMBERED:

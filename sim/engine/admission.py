@@ -102,7 +102,7 @@ def owed_pages(w: World, request: int) -> int:
     """Room that a request was promised and does not hold yet."""
     if w.c[0].grouped:  # behind a prompt windows hold less than they were admitted with
         return max(promised_pages(w, request) - held_units(w, request), 0)
-    return promised_pages(w, request) - w.r[request].held
+    return int(promised_pages(w, request) - w.r[request].held)
 
 
 @borrowing_kernel

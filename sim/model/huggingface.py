@@ -29,25 +29,28 @@ def load_config(path: str | Path) -> Model:
     Raises:
         InputError: with every key that is missing or wrong.
     """
-    folder = Path(path).absolute().parent.name
-    name = folder if folder and folder.isprintable() else "model"
-    return parse_config(read_text(path), str(path), name)
+    folder = Path(path).absolute().parent
+    name = folder.name if folder.name and folder.name.isprintable() else "model"
+    beside = folder / "hf_quant_config.json"
+    quantisation = read_text(beside) if beside.is_file() else None
+    return parse_config(read_text(path), str(path), name, quantisation)
 
 
-def parse_config(text: str, file: str, name: str) -> Model:
-    """Read the text of a `config.json`; `file` is the name that faults give."""
-    try:
-        config = json.loads(
-            text,
-            parse_constant=lambda word: _constant(file, word),
-            object_pairs_hook=lambda pairs: _fields_once(file, pairs),
-        )
-    except json.JSONDecodeError as error:
-        refuse(file, f"is not JSON here: {error.msg}", line=error.lineno, column=error.colno)
-    except (RecursionError, ValueError):  # ValueError: a number of thousands of digits
-        refuse(file, "is not a model's configuration; write a Hugging Face config.json")
-    if not isinstance(config, dict):
-        refuse(file, f"holds {show(config)}; write a group of keys, as Hugging Face does")
+def parse_config(text: str, file: str, name: str, quantisation: str | None = None) -> Model:
+    """Read the text of a `config.json`.
+
+    Args:
+        text: of the file.
+        file: the name that faults give.
+        name: the model's.
+        quantisation: text of the `hf_quant_config.json` beside it, where ModelOpt says what the
+            file itself may leave out.
+    """
+    config = _group(text, file)
+    if quantisation is not None and "quantization_config" not in config:
+        found = _group(quantisation, "hf_quant_config.json").get("quantization")
+        if isinstance(found, dict):
+            config["quantization_config"] = found
     why = refusal(config)
     if why is not None:
         refuse(file, why, place="model_type")
@@ -62,6 +65,23 @@ def parse_config(text: str, file: str, name: str) -> Model:
             Fault(file, message, place=_key_of(place))
             for place, message, _ in explain(error, fields, Model)
         ) from None
+
+
+def _group(text: str, file: str) -> dict[str, Any]:
+    """Read JSON that is a group of keys."""
+    try:
+        config = json.loads(
+            text,
+            parse_constant=lambda word: _constant(file, word),
+            object_pairs_hook=lambda pairs: _fields_once(file, pairs),
+        )
+    except json.JSONDecodeError as error:
+        refuse(file, f"is not JSON here: {error.msg}", line=error.lineno, column=error.colno)
+    except (RecursionError, ValueError):  # ValueError: a number of thousands of digits
+        refuse(file, "is not a model's configuration; write a Hugging Face config.json")
+    if not isinstance(config, dict):
+        refuse(file, f"holds {show(config)}; write a group of keys, as Hugging Face does")
+    return config
 
 
 def _constant(file: str, word: str) -> float:

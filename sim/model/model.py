@@ -221,9 +221,7 @@ class Model(Shape):
 
         An entry that stands for several tokens counts its part of a token.
         """
-        per_token = sum(
-            group.entry_bytes / group.tokens_per_entry for group in self.kv_groups(kv)
-        )
+        per_token = sum(group.entry_bytes / group.tokens_per_entry for group in self.kv_groups(kv))
         return round(per_token)
 
     def kv_bytes_held(self, tokens: int, kv: Precision) -> int:
@@ -299,5 +297,3 @@ def expected_experts(experts: int, experts_per_token: int, tokens: Tokens) -> To
     """
     untouched: Tokens = (1 - experts_per_token / experts) ** tokens
     return experts * (1 - untouched)
-
-

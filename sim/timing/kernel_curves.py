@@ -259,7 +259,7 @@ class _Server:
     def attention_terms(self) -> tuple[_Terms, _Terms]:
         """Kernels of attention with the model's near reach, and all others, with their numbers."""
         tensor = self.layout.tensor
-        model_near = near_terms(self.model.kv_groups(self.kv, tensor))
+        model_near = near_terms(self.model, self.kv, tensor)
         reach = model_near.reach, model_near.chunked
         near: Counter[AttentionTerm] = Counter()
         far: Counter[AttentionTerm] = Counter()

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from vsim.sim.machine.machine import Machine, Precision
+from vsim.sim.model.kv_groups import KvGroup
 from vsim.sim.model.model import Model
 from vsim.sim.model.parallel import Layout, lay_out
 from vsim.sim.model.weight_format import Weights
@@ -78,7 +79,9 @@ def kv_room_bytes(
 ) -> int:
     """HBM for KV beside the weights, copies included: of the fullest stage, scaled to all of them.
 
-    With one group of full attention it is whole tokens. Negative or 0 where weights do not fit.
+    With one group of full attention it is whole tokens. Of several, a stage has its share of each
+    one's layers; whatever mix of them is held has to fit, so that its largest share counts.
+    Negative or 0 where weights do not fit.
     """
     left = reserve or Reserve(machine.gpu.memory_utilisation.value)
     capacity, groups = machine.hbm.capacity.value, model.kv_groups(kv, layout.tensor)
@@ -86,15 +89,38 @@ def kv_room_bytes(
         left.kv_bytes(capacity, held, layout.tensor)
         for held in _stage_weight_bytes(model, layout, weights)
     ]
-    shares = [count / model.layers for count in layout.stage_layers]
+    stages = _stage_groups(model, layout, kv)
     if len(groups) == 1 and groups[0].kind == "full":
-        entry = groups[0].entry_bytes * groups[0].copies
-        tokens = min(
-            math.floor(room / (count * entry / model.layers))
-            for room, count in zip(rooms, layout.stage_layers, strict=True)
+        tokens = (
+            math.floor(room / (stage[0].entry_bytes * stage[0].copies)) if stage else math.inf
+            for room, stage in zip(rooms, stages, strict=True)
         )
-        return tokens * entry
-    return min(math.floor(room / share) for room, share in zip(rooms, shares, strict=True))
+        return int(min(tokens)) * groups[0].entry_bytes * groups[0].copies
+    whole = {_kind(group): _size(group) for group in groups}
+    shares = (
+        max((_size(group) / whole[_kind(group)] for group in stage), default=0.0)
+        for stage in stages
+    )
+    return min(math.floor(room / share) for room, share in zip(rooms, shares, strict=True) if share)
+
+
+def _stage_groups(model: Model, layout: Layout, kv: Precision) -> list[tuple[KvGroup, ...]]:
+    """The KV groups of each stage."""
+    first = [sum(layout.stage_layers[:stage]) for stage in range(layout.pipeline)]
+    return [
+        model.kv_groups_of(start, count, kv, layout.tensor)
+        for start, count in zip(first, layout.stage_layers, strict=True)
+    ]
+
+
+def _kind(group: KvGroup) -> tuple[str, int, int, int]:
+    """What the groups of a stage and of the whole model have in common."""
+    return group.kind, group.tokens, group.tokens_per_entry, group.copies
+
+
+def _size(group: KvGroup) -> int:
+    """Bytes of an entry, or of a request, of one copy."""
+    return group.entry_bytes + group.request_bytes
 
 
 def does_not_fit(

@@ -258,7 +258,7 @@ def step_cost(
     """
     layout = lay_out(machine, model, tensor, pipeline, file=file)
     groups = model.kv_groups(kv, tensor)
-    near = near_terms(groups)
+    near = near_terms(model, kv, tensor)
     kv_bytes = sum(token_bytes(group) for group in groups)
     capacity = kv_room_bytes(machine, model, layout, weights, kv, reserve)
     if capacity <= 0:
@@ -292,7 +292,7 @@ def step_cost(
         / (moe.experts if moe else 1),
         experts=moe.experts if moe else 0,
         experts_per_token=moe.experts_per_token if moe else 0,
-        kv_read_bytes_per_token=float(kv_bytes),
+        kv_read_bytes_per_token=float(near.read_bytes),
         kv_write_bytes_per_token=float(kv_bytes),
         window_tokens=near.reach,
         window_share=near.bytes_share,

@@ -52,6 +52,8 @@ class GroupedAttention(Part):
     """It keeps keys and values; false: it attends to those that another layer keeps."""
     index: Indexer | None = None
     """Chooses the tokens to attend to; left out: all that it sees."""
+    query_latent: Count | None = None
+    """Width that queries are projected down to before all heads; left out: they are not."""
     inputs: Count | None = None
     """Width of what queries, keys and values are made of; left out: the residual stream's."""
     copies: Count | None = None
@@ -82,7 +84,13 @@ class GroupedAttention(Part):
         heads, cached, out = self.query_heads, self.cached_heads, hidden
         hidden = self.inputs or hidden
         queries = heads * self.key_width * (2 if self.gate == "all" else 1)
-        found = [Matrix("qkv", hidden, queries, "attention", units=heads)]
+        if self.query_latent is None:
+            found = [Matrix("qkv", hidden, queries, "attention", units=heads)]
+        else:
+            found = [
+                Matrix("query_down", hidden, self.query_latent, "attention", "none"),
+                Matrix("query", self.query_latent, queries, "attention", units=heads),
+            ]
         if self.projects_kv:
             keys = cached * self.key_width
             found.append(Matrix("qkv", hidden, keys, "attention", units=cached))
@@ -99,7 +107,7 @@ class GroupedAttention(Part):
         """Biases, norms and sinks."""
         heads, cached = self.query_heads, self.cached_heads
         both = (cached * self.key_width, cached * self.value_width) if self.projects_kv else (0, 0)
-        count = heads if self.sinks else 0
+        count = (heads if self.sinks else 0) + (self.query_latent or 0)
         if self.qkv_bias:
             count += heads * self.key_width + sum(both)
         if self.output_bias:

@@ -26,8 +26,8 @@ class LatentAttention(Part):
     """Width of the query's latent; null where queries are projected directly."""
     heads: Count | None = None
     """Query heads; left out: the model's."""
-    output_gate: bool = False
-    """What is attended is gated by a number a value, made of the residual stream."""
+    gate: Literal["none", "head", "all"] = "none"
+    """What is attended is gated: by a number a head, or by one a number."""
     index: Indexer | None = None
     """Chooses the tokens to attend to; left out: all."""
 
@@ -60,8 +60,9 @@ class LatentAttention(Part):
             Matrix("kv_up", rank, wide, "attention", units=heads),
             Matrix("output", values, hidden, "attention", "inputs", units=heads),
         ]
-        if self.output_gate:
-            found.append(Matrix("gate", hidden, values, "attention", units=heads))
+        if self.gate != "none":
+            width = heads if self.gate == "head" else values
+            found.append(Matrix("gate", hidden, width, "attention", units=heads))
         index = self.index.matrices(hidden, self.q_lora_rank or hidden) if self.index else ()
         return (*found, *index)
 

@@ -75,26 +75,25 @@ class KimiDeltaAttention(Part):
     """Width of a query, a key and a value."""
     conv_tokens: Count = 4
     """Tokens that the convolutions before it reach over."""
+    decay_rank: Count | None = None
+    """Width that the decay is projected down to; left out: it is a full matrix."""
     gate_rank: Count | None = None
-    """Width that the output's gate is projected down to; left out: it is a full matrix."""
+    """The same of the output's gate."""
     state_bytes: StateBytes = 4
     """Bytes of a number of its state."""
 
     def matrices(self, hidden: int) -> tuple[Matrix, ...]:
-        """q, k, v and o; the decay through a head's width; a number a head; the output's gate."""
+        """q, k, v and o; a number a head; the decay and the output's gate."""
         wide, heads = self.heads * self.head_dim, self.heads
         found = [
             Matrix("qkv", hidden, 3 * wide, "linear", units=heads),
-            Matrix("decay_down", hidden, self.head_dim, "linear", "none"),
-            Matrix("decay", self.head_dim, wide, "linear", units=heads),
             Matrix("beta", hidden, heads, "linear", units=heads),
             Matrix("output", wide, hidden, "linear", "inputs", units=heads),
         ]
-        if self.gate_rank is None:
-            found.append(Matrix("gate", hidden, wide, "linear", units=heads))
-        else:
-            found.append(Matrix("gate_down", hidden, self.gate_rank, "linear", "none"))
-            found.append(Matrix("gate", self.gate_rank, wide, "linear", units=heads))
+        for name, rank in (("decay", self.decay_rank), ("gate", self.gate_rank)):
+            if rank is not None:
+                found.append(Matrix(f"{name}_down", hidden, rank, "linear", "none"))
+            found.append(Matrix(name, rank or hidden, wide, "linear", units=heads))
         return tuple(found)
 
     def vectors(self, hidden: int) -> int:

@@ -48,10 +48,12 @@ def attention_fields(keys: Keys, traits: Traits) -> dict[str, Any]:
 def qk_norm(keys: Keys, traits: Traits) -> str:
     """Whether queries and keys are normalised, and with weights of what."""
     norm = traits.qk_norm
+    if norm in ("head", "all"):
+        keys.see("use_qk_norm", "qk_norm", "use_qk_layernorm", "qk_layernorm")
     if norm in ("none", "head", "all"):
         return norm
     key, _, width = norm.partition(":")
-    return (width or "head") if keys.yes(key) else "none"
+    return (width or "head") if flag(keys, key) else "none"
 
 
 def flag(keys: Keys, trait: bool | str) -> bool:

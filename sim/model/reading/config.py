@@ -13,7 +13,7 @@ from vsim.sim.model.reading.keys import Keys
 from vsim.sim.model.reading.nested import decoder_of, family_of
 from vsim.sim.model.reading.quantisation import declared
 from vsim.sim.model.reading.traits import Traits
-from vsim.sim.model.reading.unread import complain_of_unread
+from vsim.sim.model.reading.unread import complain_of_kind, complain_of_unread
 
 Build: TypeAlias = Callable[[Keys, Draft, Traits], None]
 _BUILDS: Mapping[str, Build] = MappingProxyType({
@@ -21,6 +21,17 @@ _BUILDS: Mapping[str, Build] = MappingProxyType({
     "arctic": mixed.arctic,
     "bamba": hybrids.bamba,
     "bloom": older.bloom,
+    "grok": mixed.grok,
+    "bailing_linear": hybrids.bailing_linear,
+    "bailing_hybrid": hybrids.bailing_hybrid,
+    "diffllama": mixed.diffllama,
+    "bitnet": mixed.bitnet,
+    "hyperclovax": mixed.hyperclovax,
+    "phi3small": mixed.phi3small,
+    "openelm": mixed.openelm,
+    "plamo2": mixed.plamo2,
+    "step3": mixed.step3,
+    "laguna": mixed.laguna,
     "chatglm": older.chatglm,
     "dbrx": mixed.dbrx,
     "deepseek_v4": sparse.deepseek_v4,
@@ -55,8 +66,8 @@ _BUILDS: Mapping[str, Build] = MappingProxyType({
     "zamba": zamba.zamba,
     "zamba2": zamba.zamba2,
 })  # fmt: skip
-LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
-HIDDEN = ("hidden_size", "n_embd", "d_model", "n_embed")
+LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_transformer_layers")
+HIDDEN = ("hidden_size", "n_embd", "d_model", "n_embed", "model_dim")
 VOCABULARY = ("vocab_size", "padded_vocab_size")
 # Sizes that every published file states; only groups inside one leave them to the class.
 _STATED = {*LAYERS, *HIDDEN, *VOCABULARY, "num_attention_heads", "n_head", "n_heads",
@@ -79,6 +90,8 @@ def decoder_keys(config: Mapping[str, Any], file: str) -> tuple[Keys, Traits, bo
 def read_fields(config: Mapping[str, Any], file: str) -> tuple[dict[str, Any], Keys]:
     """The fields of a model file; what is wrong is in the keys' faults."""
     keys, traits, known = decoder_keys(config, file)
+    if complain_of_kind(keys):
+        return {}, keys
     draft = Draft(_layers(keys), keys.need("the width of the residual stream", *HIDDEN))
     draft.fields["vocabulary"] = keys.need("the number of tokens known", *VOCABULARY)
     draft.fields["tied_embeddings"] = _tied(keys, traits, known)
@@ -93,7 +106,7 @@ def read_fields(config: Mapping[str, Any], file: str) -> tuple[dict[str, Any], K
         draft.fields["positions"] = more + keys.need("how many positions are learned", key, "n_ctx")
     if traits.other_per_layer:
         draft.fields["other_per_layer"] = traits.other_per_layer
-    found = declared(keys)
+    found = declared(keys, draft)
     if found:
         draft.fields["declared"] = found
     complain_of_unread(keys, known)
@@ -115,8 +128,9 @@ def _tied(keys: Keys, traits: Traits, known: bool) -> bool:
     if keys.values.get("use_embedding_sharing") is True:  # Command-R's own name for it
         keys.see("use_embedding_sharing", "tie_word_embeddings")
         return True
-    value = keys.raw("tie_word_embeddings")
+    names = ("tie_word_embeddings", "tie_embedding")  # the second is Liquid AI's
+    value = keys.raw(*names)
     if value is None and traits.tied is None and not known:
         message = "is missing, and what a model of this model_type does is not known here"
         keys.complain("tie_word_embeddings", f"{message}; write true or false")
-    return keys.yes("tie_word_embeddings", default=bool(traits.tied))
+    return keys.yes(*names, default=bool(traits.tied))

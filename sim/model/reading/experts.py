@@ -16,7 +16,8 @@ SHARED = ("n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_nu
 SHARED_WIDTH = ("shared_expert_intermediate_size", "shared_experts_intermediate_size",
                 "moe_shared_expert_intermediate_size", "share_expert_dim",
                 "shared_intermediate_size")  # fmt: skip
-FFN_WIDTH = ("intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner", "d_inner")
+FFN_WIDTH = ("intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner", "d_inner",
+             "block_ff_dim")  # fmt: skip
 _DENSE = {"dense", "mlp", "ffn"}
 _SPARSE = {"sparse", "moe", "hash_moe", "expert", "experts"}
 
@@ -66,8 +67,12 @@ def _router_bias(keys: Keys) -> bool:
     named = keys.word("topk_method") == "noaux_tc"
     return named or any(
         keys.yes(key)
-        for key in ("use_routing_bias", "use_expert_bias", "moe_router_enable_expert_bias",
-                    "use_moe_router_bias")  # fmt: skip
+        for key in (
+            "use_routing_bias",
+            "use_expert_bias",
+            "moe_router_enable_expert_bias",
+            "use_moe_router_bias",
+        )  # fmt: skip
     )
 
 

@@ -1,5 +1,6 @@
 """Decoders some of whose layers keep a state: linear attention, state spaces, convolutions."""
 
+from dataclasses import replace
 from typing import Any
 
 from vsim.sim.inputs.model_faults import show
@@ -68,27 +69,83 @@ def kimi_linear(keys: Keys, draft: Draft, traits: Traits) -> None:
     heads = read_heads(keys, draft, traits)
     linear = keys.inner("linear_attn_config")
     if linear is None:
-        keys.complain("linear_attn_config", "is missing; write linear attention's heads and layers")
-        return
+        linear = keys  # as transformers writes it: the same under names of its own
     latent = latent_fields(keys)
     keys.see("head_dim", "num_key_value_heads")
     width = latent["qk_nope_head_dim"] + latent["qk_rope_head_dim"]
     draft.fields |= {"kv_heads": heads, "head_dim": width, "attention": latent}
-    full = linear.numbers("full_attn_layers") or []
+    # Layers are counted from 1 there.
+    full = [each - 1 for each in linear.numbers("full_attn_layers") or []]
     linear.see("kda_layers")
-    head_dim = linear.need("a head's width", "head_dim")
+    if linear is keys:
+        kinds = kinds_of_layers(keys, draft, traits)
+        full = [at for at, kind in enumerate(kinds) if kind == "full"]
+    inner = linear is not keys
+    head_dim = linear.need("a head's width", "head_dim" if inner else "linear_head_dim")
+    reach = "short_conv_kernel_size" if inner else "linear_conv_kernel_dim"
     part: dict[str, Any] = {
         "kind": "kda",
-        "heads": linear.need("the number of heads", "num_heads"),
+        "heads": linear.need("the number of heads", "num_heads" if inner else "linear_num_heads"),
         "head_dim": head_dim,
-        "conv_tokens": linear.need("the convolution's reach", "short_conv_kernel_size"),
+        "conv_tokens": linear.need("the convolution's reach", reach),
+        "decay_rank": head_dim,
     }
     if not linear.yes("use_full_rank_gate"):
         part["gate_rank"] = head_dim
     name = draft.part("linear", part)
-    # Layers are counted from 1 there.
-    draft.mixers = ["attention" if at + 1 in full else name for at in range(draft.layers)]
+    draft.mixers = ["attention" if at in full else name for at in range(draft.layers)]
     feed_forward(keys, draft, traits)
+
+
+def bailing_hybrid(keys: Keys, draft: Draft, traits: Traits) -> None:
+    """Ling 2.5 and after: Kimi delta attention, and the last layer of a group MLA with a gate."""
+    heads = read_heads(keys, draft, traits)
+    latent = latent_fields(keys) | {"gate": "head"}
+    keys.see("head_dim", "num_key_value_heads", "qk_head_dim")
+    width = latent["qk_nope_head_dim"] + latent["qk_rope_head_dim"]
+    draft.fields |= {"kv_heads": heads, "head_dim": width, "attention": latent}
+    head_dim = keys.whole("linear_head_dim") or keys.whole("head_dim") or 128
+    part = {
+        "kind": "kda",
+        "heads": keys.whole("linear_num_heads") or heads,
+        "head_dim": head_dim,
+        "conv_tokens": keys.whole("linear_conv_kernel_dim", "short_conv_kernel_size") or 4,
+    }
+    kinds = _grouped_kinds(keys, draft, traits)
+    name = draft.part("linear", part)
+    draft.mixers = ["attention" if kind == "full" else name for kind in kinds]
+    feed_forward(keys, draft, traits)
+
+
+def bailing_linear(keys: Keys, draft: Draft, traits: Traits) -> None:
+    """Ring-linear: lightning attention, and the last layer of a group softmax or MLA."""
+    heads = keys.need("the number of query heads", "num_attention_heads")
+    width = keys.whole("head_dim") or draft.hidden // heads
+    part = {"kind": "lightning", "heads": heads, "head_dim": width, "qk_norm": True}
+    kinds = _grouped_kinds(keys, draft, traits)
+    keys.see("group_norm_size", "linear_silu")
+    if keys.whole("kv_lora_rank") is None:
+        _hybrid(keys, draft, traits, kinds, part, "linear")
+    else:
+        attend(keys, draft, traits)
+        name = draft.part("linear", part)
+        draft.mixers = [
+            mixer if kind == "full" else name
+            for mixer, kind in zip(draft.mixers, kinds, strict=True)
+        ]
+    feed_forward(keys, draft, traits)
+
+
+def _grouped_kinds(keys: Keys, draft: Draft, traits: Traits) -> list[str]:
+    """The last layer of each group attends, and so do those behind the last whole group."""
+    if keys.has("layer_types"):
+        return kinds_of_layers(keys, draft, traits)
+    size = keys.need("how many layers a group has", "layer_group_size")
+    whole = draft.layers // size * size
+    return [
+        "full" if (at + 1) % size == 0 or at >= whole else "linear_attention"
+        for at in range(draft.layers)
+    ]
 
 
 def lightning(keys: Keys, draft: Draft, traits: Traits) -> None:
@@ -105,7 +162,9 @@ def lightning(keys: Keys, draft: Draft, traits: Traits) -> None:
     feed_forward(keys, draft, traits)
 
 
-def mamba_part(keys: Keys, draft: Draft, *, prefix: str = "", norms: bool = False) -> dict[str, Any]:
+def mamba_part(
+    keys: Keys, draft: Draft, *, prefix: str = "", norms: bool = False
+) -> dict[str, Any]:
     """A Mamba mixer under the names of Mamba itself, or of Jamba with a prefix."""
     expand = keys.whole(f"{prefix}expand") or 2
     width = None if prefix else keys.whole("intermediate_size", "d_inner")
@@ -229,6 +288,10 @@ def lfm2(keys: Keys, draft: Draft, traits: Traits) -> None:
         kinds = kinds_of_layers(keys, draft, traits)
     else:
         kinds = ["full" if at in places else "conv" for at in range(draft.layers)]
+    if keys.yes("use_sandwich_norm"):
+        draft.fields["norms_per_layer"] = 4
+    if keys.yes("use_attention_gate"):
+        traits = replace(traits, gate="head")
     part: dict[str, Any] = {
         "kind": "short_conv",
         "width": keys.whole("conv_dim_out", "conv_dim") or draft.hidden,
@@ -238,9 +301,8 @@ def lfm2(keys: Keys, draft: Draft, traits: Traits) -> None:
         part["bias"] = True
     _hybrid(keys, draft, traits, kinds, part, "conv")
     feed_forward(keys, draft, traits)
-    width = keys.whole("intermediate_size", "block_ff_dim")
     if "ffn_hidden" in draft.fields and keys.yes("block_auto_adjust_ff_dim"):
-        draft.fields["ffn_hidden"] = _adjusted(keys, width or 1)
+        draft.fields["ffn_hidden"] = _adjusted(keys, draft.fields["ffn_hidden"])
 
 
 def _adjusted(keys: Keys, width: int) -> int:
@@ -273,7 +335,7 @@ def nemotron_h(keys: Keys, draft: Draft, traits: Traits) -> None:
         mixer["projection_bias"] = True
     if keys.yes("mlp_bias"):
         draft.fields["ffn_bias"] = True
-    keys.see("mtp_hybrid_override_pattern", "mtp_layers_block_type", "time_step_rank", "expand")
+    keys.see("time_step_rank", "expand", "moe_shared_expert_overlap", *FFN_WIDTH)
     if "moe" in kinds:
         found = experts(keys, traits)
         if found is None:
@@ -301,7 +363,9 @@ def _nemotron_kinds(keys: Keys, draft: Draft) -> list[str]:
             return []
         return [_NEMOTRON[each] for each in listed]
     if pattern is None:
-        keys.complain("hybrid_override_pattern", "is missing; write each layer's kind, as M, *, -, E")
+        keys.complain(
+            "hybrid_override_pattern", "is missing; write each layer's kind, as M, *, -, E"
+        )
         return []
     unknown = next((letter for letter in pattern if letter not in _LETTERS), None)
     if unknown is not None:
@@ -322,9 +386,7 @@ def recurrent_gemma(keys: Keys, draft: Draft, traits: Traits) -> None:
         "conv_tokens": keys.whole("conv1d_width") or 4,
     }
     named = {"recurrent": "recurrent", "attention": "window"}
-    per_layer = [
-        named.get(str(kinds[at % len(kinds)]), "recurrent") for at in range(draft.layers)
-    ]
+    per_layer = [named.get(str(kinds[at % len(kinds)]), "recurrent") for at in range(draft.layers)]
     _hybrid(keys, draft, traits, per_layer, part, "recurrent")
     feed_forward(keys, draft, traits)
     draft.fields["ffn_hidden"] //= 2  # its gate and its value are halves of the stated width

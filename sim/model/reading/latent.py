@@ -43,7 +43,7 @@ def latent_fields(keys: Keys) -> dict[str, Any]:
     if query is not None:
         latent["q_lora_rank"] = query
     if keys.yes("mla_use_output_gate", "use_mla_output_gate"):
-        latent["output_gate"] = True
+        latent["gate"] = "all"
     return latent
 
 
@@ -74,6 +74,7 @@ def indexer(keys: Keys) -> dict[str, Any] | None:
 def indexer_kinds(keys: Keys, layers: int) -> list[bool]:
     """Which layers have an indexer of their own; the others take the choice before theirs."""
     listed = keys.each(layers, "indexer_types") if keys.has("indexer_types") else None
+    keys.see("index_topk_pattern", "index_topk_freq", "index_skip_topk_offset")
     if listed is not None:
         return [each != "shared" for each in listed]
     pattern = keys.word("index_topk_pattern")

@@ -7,7 +7,7 @@ from vsim.sim.model.reading.attention import grouped_attention, heads_of, kinds_
 from vsim.sim.model.reading.draft import Draft
 from vsim.sim.model.reading.experts import FFN_WIDTH, expert_layers, experts
 from vsim.sim.model.reading.keys import Keys
-from vsim.sim.model.reading.plain import dense_width, feed_forward, read_heads
+from vsim.sim.model.reading.plain import attend, dense_width, feed_forward, read_heads
 from vsim.sim.model.reading.traits import Traits
 
 _TILES, _PATCHES = 4, 1601
@@ -145,7 +145,9 @@ def _nas_attention(keys: Keys, draft: Draft, block: dict[str, Any], heads: int) 
     if block.get("replace_with_linear"):
         return draft.part("matrix", {"kind": "linear"})
     group = block.get("n_heads_in_group")
-    cached = heads // group if type(group) is int and group > 0 else block.get("num_key_value_heads")
+    cached = (
+        heads // group if type(group) is int and group > 0 else block.get("num_key_value_heads")
+    )
     if type(cached) is not int or cached < 1:
         keys.complain("block_configs", f"attention {show(block)} says no number of KV heads")
         return ""
@@ -193,6 +195,17 @@ def arctic(keys: Keys, draft: Draft, traits: Traits) -> None:
     draft.ffns = [beside if each else other for each in sparse]
 
 
+def grok(keys: Keys, draft: Draft, traits: Traits) -> None:
+    """Grok-1 has experts, Grok-2 an ordinary FFN beside them."""
+    attend(keys, draft, traits)
+    beside = keys.yes("residual_moe")
+    width = keys.need("the FFN's inner width", "intermediate_size")
+    feed_forward(keys, draft, traits)
+    if beside:
+        draft.fields["ffn_hidden"] = width
+        draft.ffns = ["dense experts"] * draft.layers
+
+
 def dbrx(keys: Keys, draft: Draft, traits: Traits) -> None:
     """DBRX: heads and experts in groups of keys of their own."""
     heads = keys.need("the number of query heads", "n_heads")
@@ -211,3 +224,139 @@ def dbrx(keys: Keys, draft: Draft, traits: Traits) -> None:
     draft.mixers = ["attention"] * draft.layers
     draft.ffns = ["experts"] * draft.layers
     keys.see("num_key_value_heads")
+
+
+def laguna(keys: Keys, draft: Draft, traits: Traits) -> None:
+    """Laguna: query heads may differ by layer; a gate a head, or a number."""
+    heads = read_heads(keys, draft, traits)
+    heads_of(keys, draft, heads)
+    kinds = kinds_of_layers(keys, draft, traits)
+    each = keys.each(draft.layers, "num_attention_heads_per_layer") or [heads] * draft.layers
+    gating = keys.raw("gating")
+    gate = "head" if gating in (True, "per-head") else "all"
+    for kind, count in zip(kinds, each, strict=True):
+        part: dict[str, Any] = {"kind": "gqa", "gate": gate} | reach_of(keys, kind)
+        if count != heads:
+            part["heads"] = count
+        draft.mixers.append(draft.part("global" if kind == "full" else kind, part))
+    feed_forward(keys, draft, traits)
+
+
+def step3(keys: Keys, draft: Draft, traits: Traits) -> None:
+    """Step-3: all heads share one key and value head; queries go through a latent."""
+    heads = read_heads(keys, draft, traits)
+    draft.fields["kv_heads"] = keys.whole("num_attention_groups", "num_key_value_heads") or 1
+    draft.fields["head_dim"] = keys.whole("head_dim") or 256
+    latent = keys.whole("share_q_dim") or draft.fields["head_dim"]
+    draft.fields["attention"] = {"kind": "gqa", "query_latent": latent}
+    draft.mixers = ["attention"] * draft.layers
+    draft.fields["heads"] = heads
+    feed_forward(keys, draft, traits)
+
+
+def plamo2(keys: Keys, draft: Draft, traits: Traits) -> None:
+    """PLaMo 2: Mamba in heads, attention in one layer of so many."""
+    heads = read_heads(keys, draft, traits)
+    draft.fields["kv_heads"] = keys.whole("num_key_value_heads") or heads
+    width = keys.need("a head's width", "hidden_size_per_head")
+    draft.fields["head_dim"] = width
+    draft.fields["qk_norm"] = True
+    step = keys.need("how many layers a period has", "mamba_step")
+    state_heads = keys.need("the state space's heads", "mamba_num_heads")
+    state = keys.need("a channel's state", "mamba_d_state")
+    rank = max(64, draft.hidden // 16)
+    channels = state_heads * width
+    part: dict[str, Any] = {
+        "kind": "mamba2",
+        "heads": state_heads,
+        "head_dim": width,
+        "groups": 1,
+        "state": state,
+        "conv_tokens": keys.whole("mamba_d_conv") or 4,
+        "conv_bias": False,
+        "norm": False,
+    }
+    name = draft.part("mamba", part)
+    short = draft.layers <= step // 2
+    attends = [
+        at == draft.layers - 1 if short else at % step == step // 2 for at in range(draft.layers)
+    ]
+    draft.mixers = ["attention" if each else name for each in attends]
+    # Its input, output and time step come from the channels instead of the residual stream.
+    differs = channels * (2 * state + rank) + rank * state_heads + rank + 2 * state
+    instead = draft.hidden * (2 * state + state_heads)
+    states = draft.layers - sum(attends)
+    draft.fields["other"] = max(0, states * (differs - instead))
+    window = keys.whole("attention_window_size")
+    longest = keys.whole("max_position_embeddings")
+    whole = keys.raw("full_attention_idx")
+    if window is not None and not (longest is not None and window >= longest):
+        near = draft.part("window", {"kind": "gqa", "window": window})
+        places = whole if isinstance(whole, list) else []
+        draft.mixers = [
+            near if mixer == "attention" and at not in places else mixer
+            for at, mixer in enumerate(draft.mixers)
+        ]
+    keys.see("mamba_enabled", "mamba_chunk_size")
+    feed_forward(keys, draft, traits)
+
+
+def openelm(keys: Keys, draft: Draft, traits: Traits) -> None:
+    """OpenELM: heads and FFN widths grow from layer to layer."""
+    width = keys.need("a head's width", "head_dim")
+    cached = keys.each(draft.layers, "num_kv_heads")
+    queries = keys.each(draft.layers, "num_query_heads")
+    factors = keys.each(draft.layers, "ffn_multipliers")
+    if cached is None or queries is None or factors is None:
+        keys.complain("num_query_heads", "is missing; write each layer's heads")
+        return
+    multiple = keys.whole("ffn_dim_divisor") or 256
+    norm = "head" if keys.yes("normalize_qk_projections") else "none"
+    for heads, kv_heads, factor in zip(queries, cached, factors, strict=True):
+        part = {"kind": "gqa", "heads": heads, "kv_heads": kv_heads, "head_dim": width,
+                "qk_norm": norm}  # fmt: skip
+        draft.mixers.append(draft.part(f"attention_{heads}", part))
+        # As its code rounds: to the nearest multiple, but not down by more than a tenth.
+        wide = max(multiple, int(factor * draft.hidden + multiple / 2) // multiple * multiple)
+        if wide < 0.9 * factor * draft.hidden:
+            wide += multiple
+        draft.ffns.append(draft.part(f"dense_{wide}", {"kind": "dense", "width": wide}))
+    keys.see("max_context_length", "rope_max_length", "num_gqa_groups", "qkv_multipliers", "ffn_with_glu", "share_input_output_layers")
+    if keys.has("share_input_output_layers"):
+        draft.fields["tied_embeddings"] = keys.yes("share_input_output_layers")
+
+
+def phi3small(keys: Keys, draft: Draft, traits: Traits) -> None:
+    """Phi-3-small: sees blocks of the text only in every other layer; all KV is kept."""
+    heads = read_heads(keys, draft, Traits(qkv_bias=True))
+    heads_of(keys, draft, heads)
+    draft.fields |= {"norm_bias": True, "ffn_bias": True}
+    draft.fields["attention"] = {"kind": "gqa", "output_bias": True}
+    draft.fields["ffn_hidden"] = keys.need("the FFN's inner width", "ff_intermediate_size",
+                                           "intermediate_size")  # fmt: skip
+    draft.mixers = ["attention"] * draft.layers
+    draft.ffns = ["dense"] * draft.layers
+    keys.see("dense_attention_every_n_layers", "blocksparse_block_size", "ff_dim_multiplier")
+    keys.see("blocksparse_num_local_blocks", "blocksparse_vert_stride", "gegelu_limit")
+
+
+def hyperclovax(keys: Keys, draft: Draft, traits: Traits) -> None:
+    """HyperCLOVA X: a norm behind attention and FFN as well, where the file says so."""
+    attend(keys, draft, traits)
+    feed_forward(keys, draft, traits)
+    if keys.yes("use_post_norm", default=True):
+        draft.fields["norms_per_layer"] = 4
+
+
+def bitnet(keys: Keys, draft: Draft, traits: Traits) -> None:
+    """BitNet: a norm inside attention and one inside the FFN."""
+    attend(keys, draft, traits)
+    feed_forward(keys, draft, traits)
+    draft.fields["other_per_layer"] = draft.hidden + draft.fields.get("ffn_hidden", 0)
+
+
+def diffllama(keys: Keys, draft: Draft, traits: Traits) -> None:
+    """DiffLlama: four vectors a layer weigh the difference of two attentions."""
+    attend(keys, draft, traits)
+    feed_forward(keys, draft, traits)
+    draft.fields["other_per_layer"] = 4 * draft.fields["head_dim"]

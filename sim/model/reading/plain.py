@@ -34,6 +34,17 @@ def attend(keys: Keys, draft: Draft, traits: Traits) -> None:
     heads_of(keys, draft, heads)
     kinds = kinds_of_layers(keys, draft, traits)
     draft.mixers = grouped_attention(keys, draft, traits, _listed_as_linear(keys, draft, kinds))
+    _shared_between_layers(keys, draft)
+
+
+def _shared_between_layers(keys: Keys, draft: Draft) -> None:
+    """Hunyuan's cross-layer attention: of so many layers only the first has keys and values."""
+    factor = keys.whole("cla_share_factor") or 1
+    if not keys.yes("use_cla") or factor == 1:
+        return
+    own = draft.fields.get("attention", {"kind": "gqa"})
+    reuses = draft.part("reusing", own | {"projects_kv": False, "keeps_kv": False})
+    draft.mixers = [reuses if at % factor else each for at, each in enumerate(draft.mixers)]
 
 
 def read_heads(keys: Keys, draft: Draft, traits: Traits) -> int:

@@ -57,7 +57,7 @@ def zamba2(keys: Keys, draft: Draft, traits: Traits) -> None:
     if keys.yes("use_shared_attention_adapter"):
         adapters += uses * 3 * 2 * rank * wide
     draft.fields["other"] = adapters + copies * (wide + hidden)
-    keys.see("kv_channels", "num_query_groups", "use_conv_bias", "chunk_size")
+    keys.see("kv_channels", "num_query_groups", "use_conv_bias", "gated_linear_unit")
 
 
 def zamba(keys: Keys, draft: Draft, traits: Traits) -> None:
