@@ -70,6 +70,7 @@ PUBLISHED = {
 DECLARED = {
     "gpt-oss-20b": ("bf16", "mxfp4"),
     "gpt-oss-120b": ("bf16", "mxfp4"),
+    "deepseek-v3": ("fp8", "fp8"),
     "deepseek-v3.2": ("fp8", "fp8"),
     "deepseek-v4-flash": ("fp8", "mxfp4"),
     "deepseek-v4-pro": ("fp8", "mxfp4"),
