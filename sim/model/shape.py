@@ -107,7 +107,7 @@ class Shape(Part):
     """Layers that see a window only; left out: none."""
     moe: Moe | None = None
     """Experts; left out: every FFN is an ordinary one."""
-    parts: dict[Word, AnyPart] = {}
+    parts: dict[Word, AnyPart] = Field(default_factory=dict)
     """Further parts of layers, by name."""
     pattern: tuple[Run, ...] = ()
     """Each layer's parts by name: those of `parts`, or `attention`, `dense` (the FFN of width
@@ -127,7 +127,7 @@ class Shape(Part):
     """The same, of the model."""
     declared: Declared = Declared()
     """Precisions that its checkpoint was published in."""
-    apart: dict[Word, Annotated[int, Field(ge=0, le=1 << 50)]] = {}
+    apart: dict[Word, Annotated[int, Field(ge=0, le=1 << 50)]] = Field(default_factory=dict)
     """Weights beside the decoder, by name (`mtp`, `vision`); they count nowhere."""
 
     @model_validator(mode="after")
@@ -214,8 +214,10 @@ class Shape(Part):
         if "attention" in self._used:
             parts[()] = self.attention
         for place, part in parts.items():
-            names = ("heads", "kv_heads", "head_dim") if isinstance(part, GroupedAttention) else ()
-            if isinstance(part, LatentAttention):
+            names: tuple[str, ...] = ()
+            if isinstance(part, GroupedAttention):
+                names = ("heads", "kv_heads", "head_dim")
+            elif isinstance(part, LatentAttention):
                 names = ("heads",)
                 if not place:
                     yield from self._latent_faults(part)

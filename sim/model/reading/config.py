@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+from vsim.sim.model.parts.ffn import MOST_LAYERS
 from vsim.sim.model.reading import gemma, hybrids, mixed, older, plain, sparse, zamba
 from vsim.sim.model.reading.attention import flag
 from vsim.sim.model.reading.class_defaults import class_defaults
@@ -121,7 +122,12 @@ def _layers(keys: Keys) -> int:
     if isinstance(listed, list) and listed and not keys.has(*LAYERS):
         keys.see("layers_block_type")
         return len(listed)
-    return keys.need("the number of layers", *LAYERS)
+    count = keys.need("the number of layers", *LAYERS)
+    if count > MOST_LAYERS:
+        message = f"{count} is out of range; write a number of at most {MOST_LAYERS}"
+        keys.complain(LAYERS[0], message)
+        return 1
+    return count
 
 
 def _tied(keys: Keys, traits: Traits, known: bool) -> bool:
@@ -130,6 +136,10 @@ def _tied(keys: Keys, traits: Traits, known: bool) -> bool:
         return True
     names = ("tie_word_embeddings", "tie_embedding")  # the second is Liquid AI's
     value = keys.raw(*names)
+    if value is None:  # as a file without the key: what the class does
+        value = keys.defaults.get("tie_word_embeddings")
+        if value is not None:
+            return bool(value)
     if value is None and traits.tied is None and not known:
         message = "is missing, and what a model of this model_type does is not known here"
         keys.complain("tie_word_embeddings", f"{message}; write true or false")

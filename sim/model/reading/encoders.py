@@ -6,9 +6,9 @@ from typing import Any
 _ENCODERS = frozenset({
     "albert", "bert", "big_bird", "camembert", "canine", "clip", "clip_text_model", "colpali",
     "convbert", "data2vec-text", "deberta", "deberta-v2", "distilbert", "electra", "ernie",
-    "esm", "eurobert", "flaubert", "funnel", "ibert", "jina_embeddings_v3", "layoutlm", "longformer",
-    "luke", "megatron-bert", "mobilebert", "modernbert", "mpnet", "nezha", "nomic_bert",
-    "nystromformer", "rembert", "roberta", "roberta-prelayernorm", "roformer", "siglip", "siglip2",
+    "esm", "eurobert", "flaubert", "funnel", "ibert", "jina_embeddings_v3", "layoutlm",
+    "longformer", "luke", "megatron-bert", "mobilebert", "modernbert", "mpnet", "nezha",
+    "nomic_bert", "nystromformer", "rembert", "roberta", "roberta-prelayernorm", "roformer", "siglip", "siglip2",
     "splinter", "squeezebert", "vit", "wav2vec2", "xlm", "xlm-roberta", "xlm-roberta-xl", "xmod",
 })  # fmt: skip
 _BOTH = frozenset({

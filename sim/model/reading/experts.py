@@ -59,7 +59,7 @@ def _shared(keys: Keys, width: int, traits: Traits) -> dict[str, int]:
         wide *= (count or 1) if traits.shared_width_each else 1
         each, rest = divmod(wide, width)
         return {"shared_experts": each} if not rest else {"shared_hidden": wide}
-    return {"shared_experts": count or (0 if wide is None else 0)}
+    return {"shared_experts": count or 0}
 
 
 def _router_bias(keys: Keys) -> bool:
@@ -72,7 +72,7 @@ def _router_bias(keys: Keys) -> bool:
             "use_expert_bias",
             "moe_router_enable_expert_bias",
             "use_moe_router_bias",
-        )  # fmt: skip
+        )
     )
 
 

@@ -321,7 +321,14 @@ def openelm(keys: Keys, draft: Draft, traits: Traits) -> None:
         if wide < 0.9 * factor * draft.hidden:
             wide += multiple
         draft.ffns.append(draft.part(f"dense_{wide}", {"kind": "dense", "width": wide}))
-    keys.see("max_context_length", "rope_max_length", "num_gqa_groups", "qkv_multipliers", "ffn_with_glu", "share_input_output_layers")
+    keys.see(
+        "max_context_length",
+        "rope_max_length",
+        "num_gqa_groups",
+        "qkv_multipliers",
+        "ffn_with_glu",
+        "share_input_output_layers",
+    )
     if keys.has("share_input_output_layers"):
         draft.fields["tied_embeddings"] = keys.yes("share_input_output_layers")
 

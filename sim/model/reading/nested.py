@@ -7,8 +7,14 @@ from vsim.sim.model.reading.families import FAMILIES
 
 GROUPS = ("text_config", "llm_config", "language_config", "thinker_config", "llm_cfg",
           "language_model_config", "text_model_config", "decoder_config")  # fmt: skip
-_LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_transformer_layers",
-           "layers_block_type")
+_LAYERS = (
+    "num_hidden_layers",
+    "n_layer",
+    "n_layers",
+    "num_layers",
+    "num_transformer_layers",
+    "layers_block_type",
+)
 # What the decoder is where its own group does not say (transformers 5.24, the classes' defaults).
 _INNER = {
     "aria": "llama", "aya_vision": "cohere2", "cohere2_vision": "cohere2", "gemma3": "gemma3_text",

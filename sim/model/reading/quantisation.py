@@ -171,7 +171,9 @@ def _exceptions(config: Keys, stored: dict[str, Any], draft: Draft) -> dict[str,
             for layer in range(draft.layers)
             for module in modules
         ]
-        kept = sum(any(_matches(p, each) for p in patterns for each in each_of) for each_of in names)
+        kept = sum(
+            any(_matches(p, each) for p in patterns for each in each_of) for each_of in names
+        )
         if kept == len(names):
             found[role] = {"precision": "bf16"}
         elif kept:

@@ -55,7 +55,8 @@ _NEUTRAL: tuple[object, ...] = (None, False, 0, 1, "", [], {})
 # Decoders whose layers are built in a way that is not known here, and why.
 _UNKNOWN = {
     "beam": "layers of its own", "bert-generation": "layers of its own",
-    "biogpt": "layers of its own", "git": "layers of its own", "blt": "a hierarchy of bytes and patches",
+    "biogpt": "layers of its own", "git": "layers of its own",
+    "blt": "a hierarchy of bytes and patches",
     "ctrl": "layers of its own", "doge": "attention and experts of its own",
     "dory": "layers of its own", "hrm_text": "layers that are passed several times",
     "hy_v4": "hyper-connections", "inkling2_loop_text": "layers that are passed several times",

@@ -45,15 +45,15 @@ def zamba2(keys: Keys, draft: Draft, traits: Traits) -> None:
         "inputs": wide,
         "copies": copies,
     }
-    ffn = {"kind": "dense", "width": keys.need("the FFN's inner width", "intermediate_size",
-                                               "ffn_hidden_size"), "copies": copies}  # fmt: skip
+    width = keys.need("the FFN's inner width", "intermediate_size", "ffn_hidden_size")
+    ffn = {"kind": "dense", "width": width, "copies": copies}
     name, block = draft.part("mamba", mamba), draft.part("shared", attention)
     dense, back = draft.part("shared_ffn", ffn), draft.part("back", {"kind": "linear"})
     draft.mixers = [f"{block} {name}" if each else name for each in shared]
     draft.ffns = [f"{dense} {back}" if each else "" for each in shared]
     uses = sum(shared)
     rank = keys.whole("adapter_rank") or 128
-    adapters = uses * rank * (hidden + 2 * ffn["width"])
+    adapters = uses * rank * (hidden + 2 * width)
     if keys.yes("use_shared_attention_adapter"):
         adapters += uses * 3 * 2 * rank * wide
     draft.fields["other"] = adapters + copies * (wide + hidden)
