@@ -261,7 +261,18 @@ class CheckedBackend(SimulatedBackend):
 
     def submit(self, operation: Operation) -> None:
         self.submitted.append(operation)
+        if operation.kind == "copy":
+            assert operation.targets is not None
+            assert operation.size_bytes == self._moved_bytes(operation.targets)
         super().submit(operation)
+
+    def _moved_bytes(self, targets: NDArray[np.int64]) -> int:
+        """Each page once, whatever HBM holds of it."""
+        pages = self.checked.pages
+        if not pages.grouped:
+            return len(targets) * pages.groups[0].bytes
+        groups = self.checked.arrays["group_of"][targets]
+        return int(np.array([each.bytes for each in pages.groups])[groups].sum())
 
     def wait(self) -> Completion | None:
         check_state(self.checked)
