@@ -4,7 +4,7 @@ import json
 from typing import Any, Final, get_args
 
 from vsim.sim.machine.loading import catalogue_names, load_machine
-from vsim.sim.machine.machine import Precision
+from vsim.sim.machine.machine import Precision, WeightPrecision
 from vsim.sim.model.loading import load_model
 from vsim.sim.model.model import Model
 from vsim.sim.profiles.loading import load_profile, profile_names
@@ -107,8 +107,8 @@ def _faults(
         faults.append(Fault("--tokens", f"{tokens} is out of range; write 1 to {MOST_TOKENS}"))
     if tensor is not None and not 1 <= tensor <= MOST_TENSOR:
         faults.append(Fault("--tensor", f"{tensor} is out of range; write 1 to {MOST_TENSOR}"))
-    known = get_args(Precision)
-    for option, value in (("--kv", kv), ("--weights", weights)):
+    kinds = [("--kv", kv, get_args(Precision)), ("--weights", weights, get_args(WeightPrecision))]
+    for option, value, known in kinds:
         if value is not None and value not in known:
             message = f"'{value}' is no precision{suggestion(value, known)}; write one of"
             faults.append(Fault(option, f"{message} {', '.join(known)}"))

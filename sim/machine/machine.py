@@ -26,6 +26,7 @@ Source = Literal["datasheet", "measurement", "assumption"]
 Stack = Literal["vllm", "sglang", "trtllm", "vsim"]
 TierKind = Literal["hbm", "peer", "lpddr", "host", "cxl", "nvme", "network"]
 Precision = Literal["bf16", "fp8", "fp8_scaled", "int8", "int4", "mxfp4", "nvfp4"]
+WeightPrecision = Literal["bf16", "fp8", "int8", "int4", "mxfp4", "nvfp4"]
 Name = Word
 Share = Annotated[float, Field(ge=0.001, le=1)]
 Watts = Annotated[float, Field(gt=0, le=1e6)]

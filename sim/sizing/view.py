@@ -114,7 +114,7 @@ def _room(room: MachineRoom) -> Iterator[str | Text]:
         yield "–"
         yield "–"
         yield "–"
-        yield "can't be split so"
+        yield "can't be split"
         yield "–"
         return
     yield f"{room.gpus:,}"
