@@ -53,7 +53,7 @@ def count(config: Mapping[str, Any]) -> Counted:
         config: as config.json has it.
 
     Raises:
-        LookupError: transformers has no class for it.
+        LookupError: transformers has no class for it, or can't read it.
     """
     transformers, torch = (importlib.import_module(name) for name in ("transformers", "torch"))
     transformers.logging.set_verbosity_error()
@@ -61,7 +61,10 @@ def count(config: Mapping[str, Any]) -> Counted:
     kind = raw.get("model_type")
     if kind not in transformers.CONFIG_MAPPING:
         raise LookupError(f"transformers {transformers.__version__} has no model_type '{kind}'")
-    whole = transformers.CONFIG_MAPPING[kind].from_dict(copy.deepcopy(raw))
+    try:
+        whole = transformers.CONFIG_MAPPING[kind].from_dict(copy.deepcopy(raw))
+    except (AttributeError, KeyError, TypeError) as error:  # parts of it have no defaults
+        raise LookupError(f"transformers does not read '{kind}': {error}") from error
     text = whole
     for key in _DECODERS:
         text = getattr(text, key, None) or text
