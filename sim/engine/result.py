@@ -58,6 +58,7 @@ class GroupCounters:
         kind: full, window, chunk, state or fixed.
         layers: how many layers it stands for.
         page_bytes: bytes of a page over all GPUs; of what is kept whole, of one request.
+        padding_bytes: of those, what stands for layers that there are not.
         peak_pages: most pages that lay in HBM at once, cached ones included.
         end_pages: pages that lay there when the run ended.
         requests_peak_pages: most pages that running requests held at once; one that several share
@@ -69,6 +70,7 @@ class GroupCounters:
     kind: str
     layers: int
     page_bytes: int
+    padding_bytes: int
     peak_pages: int
     end_pages: int
     requests_peak_pages: int

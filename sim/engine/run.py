@@ -202,6 +202,7 @@ def _groups(state: State) -> tuple[GroupCounters, ...]:
                 kind=each.group.kind,
                 layers=each.group.layers,
                 page_bytes=each.hbm_bytes,
+                padding_bytes=each.padding_bytes,
                 peak_pages=peak,
                 end_pages=end,
                 requests_peak_pages=int(kv["requests_peak"]),

@@ -190,6 +190,9 @@ class Shape(Part):
                 message = f"{self.moe.dense_layers} leaves no layer with experts; write less than"
                 yield ("moe", "dense_layers"), f"{message} {self.layers}"
         for name, part in self.parts.items():
+            if isinstance(part, Moe) and part.dense_layers:
+                message = "does nothing in a part; name the layers in the pattern, and remove this"
+                yield ("parts", name, "dense_layers"), message
             if isinstance(part, Moe) and part.experts_per_token > part.experts:
                 message = f"{part.experts_per_token} is more than the {part.experts} there are"
                 yield ("parts", name, "experts_per_token"), f"{message}; write at most that"

@@ -9,7 +9,7 @@ from vsim.sim.profiles.loading import load_profile
 from vsim.sim.profiles.rules import server_rules
 from vsim.sim.scenario.precision import kv_of, weights_of
 from vsim.sim.scenario.scenario import EngineSettings, Scenario
-from vsim.sim.timing.equal_groups import equal_groups, equal_layers, layer_bytes
+from vsim.sim.timing.equal_groups import equal_layers, layer_bytes
 from vsim.sim.timing.kernel_curves import kernel_curves
 from vsim.sim.timing.kernels import kernels_of
 from vsim.sim.timing.kv_room import Reserve
@@ -70,10 +70,10 @@ def server_rates(scenario: Scenario, machine: Machine, model: Model) -> StepCost
         reserve=reserve_of(engine, machine, model),
     )
     told = load_profile(engine.profile).equal_groups
+    cost = replace(cost, equal_groups=told is not None and told.value)
     block = cost.kv_bytes_per_token
-    if told is not None and told.value and (layers := equal_layers(cost.groups)):
+    if cost.equal_groups and (layers := equal_layers(cost.groups)):
         block = layers * layer_bytes(cost.groups) * max(each.copies for each in cost.groups)
-        cost = replace(cost, kv_groups=equal_groups(cost.groups))
     if engine.num_gpu_blocks is None:
         return cost
     return replace(cost, kv_capacity_bytes=engine.num_gpu_blocks * engine.block_tokens * block)

@@ -225,15 +225,20 @@ def _tier(tier: TierCounters, simulated_ns: int, all_hits: int) -> Summary:
 def _group(group: GroupCounters) -> Summary:
     """Summarise what HBM held of one KV group."""
     size = group.page_bytes
+    held = {
+        "peak": group.peak_pages,
+        "end": group.end_pages,
+        "requests_peak": group.requests_peak_pages,
+        "decoding_peak": group.decoding_peak_pages,
+    }
     return {
         "name": group.name,
         "kind": group.kind,
         "layers": group.layers,
         "page_bytes": size,
-        "peak_bytes": group.peak_pages * size,
-        "end_bytes": group.end_pages * size,
-        "requests_peak_bytes": group.requests_peak_pages * size,
-        "decoding_peak_bytes": group.decoding_peak_pages * size,
+        "page_padding_bytes": group.padding_bytes,
+        **{f"{name}_pages": pages for name, pages in held.items()},
+        **{f"{name}_bytes": pages * size for name, pages in held.items()},
     }
 
 

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 
 from vsim.sim.model.kv_groups import KvGroup
+from vsim.sim.timing.equal_groups import equal_groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +22,13 @@ class GroupPages:
         group: whose.
         bytes: of one page below HBM, where each number is held once.
         hbm_bytes: of one in HBM, over all GPUs.
+        padding_bytes: of those, what stands for layers that there are not, see `equal_groups`.
     """
 
     group: KvGroup
     bytes: int
     hbm_bytes: int
+    padding_bytes: int = 0
 
     @property
     def keeps_tokens(self) -> bool:
@@ -50,18 +53,22 @@ class KvPages:
     unit_bytes: int
 
     @classmethod
-    def of(cls, groups: tuple[KvGroup, ...], page_tokens: int) -> "KvPages":
+    def of(cls, groups: tuple[KvGroup, ...], page_tokens: int, *, equal: bool = False) -> "KvPages":
         """Cut groups into pages.
 
         Where an entry stands for several tokens a page holds as much of entries as its tokens are
         worth, rounded up to a byte.
+
+        Args:
+            groups: in the model's order.
+            page_tokens: tokens of a page.
+            equal: whether an engine pads groups until they are equal.
         """
         pages = []
-        for group in groups:
-            one = group.request_bytes
-            if group.kind not in ("state", "fixed"):
-                one = -(-page_tokens * group.entry_bytes // group.tokens_per_entry)
-            pages.append(GroupPages(group, one, one * group.copies))
+        for group, padded in zip(groups, equal_groups(groups) if equal else groups, strict=True):
+            own, one = (_page_bytes(each, page_tokens) for each in (group, padded))
+            padding = (one - own) * group.copies
+            pages.append(GroupPages(group, one, one * group.copies, padding))
         return cls(
             page_tokens,
             tuple(pages),
@@ -119,6 +126,13 @@ class KvPages:
             self.most_pages(index, tokens, step_tokens, caching) * each.hbm_bytes
             for index, each in enumerate(self.groups)
         )
+
+
+def _page_bytes(group: KvGroup, page_tokens: int) -> int:
+    """Bytes of a page of a group, of one copy; of what is kept whole, of a request."""
+    if group.kind in ("state", "fixed"):
+        return group.request_bytes
+    return -(-page_tokens * group.entry_bytes // group.tokens_per_entry)
 
 
 def most_near_pages(width: int, step_tokens: int, page_tokens: int) -> int:

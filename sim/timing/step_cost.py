@@ -97,6 +97,7 @@ class StepCost:
         fixed_bytes_per_request: read only, likewise: keys of an image, say.
         kv_groups: what the layers of each kind keep; left out, all of it is one group of full
             attention.
+        equal_groups: whether the engine pads groups until they are equal.
         head_bytes: the part of `weight_read_bytes` that is the LM head and the norm before it.
         measured: times of the kernels from tables; left out, they follow from the rates above.
     """
@@ -133,6 +134,7 @@ class StepCost:
     state_bytes_per_request: int = 0
     fixed_bytes_per_request: int = 0
     kv_groups: tuple[KvGroup, ...] = ()
+    equal_groups: bool = False
     measured: StepCurves | None = None
 
     @property
@@ -147,7 +149,7 @@ class StepCost:
 
     def pages(self, page_tokens: int) -> KvPages:
         """The same in pages of so many tokens."""
-        return KvPages.of(self.groups, page_tokens)
+        return KvPages.of(self.groups, page_tokens, equal=self.equal_groups)
 
     @property
     def curves(self) -> StepCurves:

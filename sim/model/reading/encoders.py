@@ -8,8 +8,9 @@ _ENCODERS = frozenset({
     "convbert", "data2vec-text", "deberta", "deberta-v2", "distilbert", "electra", "ernie",
     "esm", "eurobert", "flaubert", "funnel", "ibert", "jina_embeddings_v3", "layoutlm",
     "longformer", "luke", "megatron-bert", "mobilebert", "modernbert", "mpnet", "nezha",
-    "nomic_bert", "nystromformer", "rembert", "roberta", "roberta-prelayernorm", "roformer", "siglip", "siglip2",
-    "splinter", "squeezebert", "vit", "wav2vec2", "xlm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+    "nomic_bert", "nystromformer", "rembert", "roberta", "roberta-prelayernorm", "roformer",
+    "siglip", "siglip2", "splinter", "squeezebert", "vit", "wav2vec2", "xlm",
+    "xlm-roberta", "xlm-roberta-xl", "xmod",
 })  # fmt: skip
 _BOTH = frozenset({
     "bart", "bigbird_pegasus", "blenderbot", "florence2", "fsmt", "led", "longt5", "m2m_100",
