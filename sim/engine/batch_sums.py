@@ -1,7 +1,7 @@
 """What a step's batch computes and attends to, in sums of whole numbers."""
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
-from vsim.sim.engine.group_tables import note_requests_pages
+from vsim.sim.engine.group_tables import low_bytes, note_requests_pages
 from vsim.sim.engine.layout import World
 from vsim.sim.engine.pages import tier_of
 
@@ -41,12 +41,15 @@ def clear_sums(w: World) -> None:
     w.c[0].chunk_pairs = 0
     w.c[0].chunk_context = 0
     w.c[0].chunk_lower = 0
+    w.c[0].decode_lower_bytes = 0
+    w.c[0].chunk_lower_bytes = 0
     w.c[0].near_decode_context = 0
     w.c[0].near_chunk_pairs = 0
     w.c[0].near_chunk_context = 0
     w.c[0].batch_requests = 0
     for tier in range(1, w.c[0].tiers):
         w.t[tier].attend_tokens = 0
+        w.t[tier].attend_bytes = 0
 
 
 @borrowing_inline
@@ -73,6 +76,18 @@ def add_attention(w: World, done: int, n: int) -> None:
             w.c[0].near_chunk_context += min(done + n, window + n - 1)
 
 
+@borrowing_inline
+def add_low_bytes(w: World, request: int, computed: int, decodes: bool) -> None:
+    """Add what a request attends to under HBM, of several groups."""
+    for tier in range(1, w.c[0].tiers):
+        read = low_bytes(w, request, wide(tier), computed)
+        w.t[tier].attend_bytes += read
+        if decodes:
+            w.c[0].decode_lower_bytes += read
+        else:
+            w.c[0].chunk_lower_bytes += read
+
+
 @borrowing_kernel
 def sum_step(w: World) -> bool:
     """Add up what the batch computes and reads; False when that is nothing."""
@@ -96,7 +111,9 @@ def sum_step(w: World) -> bool:
         if done + n == w.r[request].tokens:
             sampled += 1
         add_attention(w, done, n)
-        if lower:
+        if lower and w.c[0].grouped:
+            add_low_bytes(w, request, wide(done + n), n == 1)
+        elif lower:
             row = w.r[request].row
             for tier in range(1, tiers):
                 pages = w.low[row * tiers + tier]
@@ -134,7 +151,9 @@ def sum_decodes(w: World) -> None:
     for i in range(w.c[0].running):
         request = w.run[i]
         add_attention(w, wide(w.r[request].computed), wide(1))
-        if w.c[0].lower_attends:
+        if w.c[0].lower_attends and w.c[0].grouped:
+            add_low_bytes(w, request, wide(w.r[request].computed + 1), True)
+        elif w.c[0].lower_attends:
             row = w.r[request].row
             for tier in range(1, tiers):
                 read = w.low[row * tiers + tier] * w.c[0].page_tokens

@@ -49,6 +49,26 @@ def power_sum(w: World, hbm: float, alone: float, longest: float) -> float:
     return float(longest * total ** (1.0 / w.x[0].exponent))
 
 
+@borrowing_inline
+def context_in_hbm(w: World, context: int, near: int, lower: int, lower_bytes: int) -> float:
+    """Tokens of a context that are read from HBM: all but so many, or what so many bytes stand for.
+
+    Of several groups, tiers under HBM hold bytes, and count as if they held the same share of each.
+
+    Args:
+        w: the world.
+        context: tokens, of all requests.
+        near: those of them that windows see.
+        lower: tokens that lie under HBM.
+        lower_bytes: the same in bytes, where there are several groups.
+    """
+    if lower_bytes > 0:
+        share = w.x[0].window_share
+        scale = w.x[0].kv_read * ((1.0 - share) + share * (near / context))
+        return float(max(context - lower_bytes / scale, 0.0))
+    return float(context - lower)
+
+
 @borrowing_kernel
 def attention_ns(w: World) -> float:
     """What the step's attention takes over HBM alone; see `step_time.attention_ns`.
@@ -59,7 +79,13 @@ def attention_ns(w: World) -> float:
     near = w.c[0].times_near_decode >= 0
     if w.c[0].decodes > 0:
         count = float(w.c[0].decodes)
-        context = float(w.c[0].decode_context - w.c[0].decode_lower)
+        context = context_in_hbm(
+            w,
+            w.c[0].decode_context,
+            w.c[0].near_decode_context,
+            w.c[0].decode_lower,
+            w.c[0].decode_lower_bytes,
+        )
         decodes = decode_at(w, count, context / count)
         if near:
             seen = w.c[0].near_decode_context * (context / w.c[0].decode_context)
@@ -68,7 +94,13 @@ def attention_ns(w: World) -> float:
         return decodes
     tokens = float(w.c[0].chunk_tokens)
     arithmetic = grid_at(w, w.c[0].times_prefill, tokens, w.c[0].chunk_pairs / tokens)
-    context = float(w.c[0].chunk_context - w.c[0].chunk_lower)
+    context = context_in_hbm(
+        w,
+        w.c[0].chunk_context,
+        w.c[0].near_chunk_context,
+        w.c[0].chunk_lower,
+        w.c[0].chunk_lower_bytes,
+    )
     if near:
         pairs = w.c[0].near_chunk_pairs
         arithmetic += grid_at(w, w.c[0].times_near_prefill, tokens, pairs / tokens)
@@ -180,11 +212,16 @@ def step_bytes(w: World) -> None:
         seen = w.c[0].near_decode_context + w.c[0].near_chunk_context
         scale *= (1.0 - share) + share * (seen / context)
     lower = 0
+    lower_bytes = 0
     for tier in range(1, w.c[0].tiers):
         if w.t[tier].in_place:
             lower += w.t[tier].attend_tokens
-            w.tc[tier].step_bytes = w.t[tier].attend_tokens * scale
-    kv = (context - lower) * scale + tokens * w.x[0].kv_write
+            lower_bytes += w.t[tier].attend_bytes
+            w.tc[tier].step_bytes = w.t[tier].attend_tokens * scale + w.t[tier].attend_bytes
+    read = (context - lower) * scale
+    if lower_bytes > 0:
+        read = max(read - lower_bytes, 0.0)
+    kv = read + tokens * w.x[0].kv_write
     kv += w.c[0].copied_tokens * (w.x[0].kv_read + w.x[0].kv_write)
     kv += w.c[0].batch_requests * w.x[0].state_bytes
     w.tc[0].step_bytes = weights + kv

@@ -106,6 +106,7 @@ def fill_groups(state: State, scenario: Scenario, longest: int) -> None:
         index = pages.groups.index(each)
         kv["kind"] = layout.GROUP_KINDS.index(each.group.kind)
         kv["width"], kv["bytes"], kv["segment"] = each.group.tokens, each.bytes, entries
+        kv["hbm_bytes"] = each.hbm_bytes
         kv["hbm_units"], kv["low_units"] = pages.units(index, 0), pages.units(index, 1)
         kv["most"] = layout.NEVER
         if engine.chunked_prefill:
@@ -114,6 +115,7 @@ def fill_groups(state: State, scenario: Scenario, longest: int) -> None:
     c["row_pages"] = entries
     c["page_bytes"] = sum(each.bytes for each in pages.groups if each.keeps_tokens)
     c["page_units"] = pages.page_bytes // pages.hbm_unit_bytes
+    c["low_page_units"] = c["page_bytes"] // pages.unit_bytes
 
 
 _MAPPING: Final[tuple[VmmCall, ...]] = ("map", "set_access_again")

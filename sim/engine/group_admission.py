@@ -10,7 +10,7 @@ from vsim.sim.engine.group_prefix import (
     longest_prefix,
     prefix_entry,
 )
-from vsim.sim.engine.group_tables import begin_row, lacking_units
+from vsim.sim.engine.group_tables import begin_row, count_low, held_units, lacking_units
 from vsim.sim.engine.incoming import join_loading, loading_ns, most_found, promote
 from vsim.sim.engine.layout import (
     CAPACITY,
@@ -22,7 +22,15 @@ from vsim.sim.engine.layout import (
     World,
 )
 from vsim.sim.engine.page_units import size_of
-from vsim.sim.engine.pages import close_copy, find, hbm_within_reach, pin, tier_of, unpin
+from vsim.sim.engine.pages import (
+    close_copy,
+    find,
+    hbm_within_reach,
+    pages_within_reach,
+    pin,
+    tier_of,
+    unpin,
+)
 from vsim.sim.engine.refusals import (
     LOADS,
     REFUSED,
@@ -34,20 +42,30 @@ from vsim.sim.engine.refusals import (
 )
 
 
+@borrowing_inline
+def is_within_reach(w: World, slot: int) -> bool:
+    """Whether a page that a request finds counts as one that could make room for it."""
+    return bool(w.ref[slot] == 0 or w.flags[slot] & LEAVING)
+
+
 @borrowing_kernel
-def look_up_prefix(w: World, request: int, row: int, hit: int) -> tuple[int, int, int, int, int]:
+def look_up_prefix(
+    w: World, request: int, row: int, hit: int
+) -> tuple[int, int, int, int, int, int]:
     """Put the slots of a prefix of so many pages into a row, and say what they are.
 
-    Returns the room of HBM that all take, and that those take which have to be loaded, both in
-    units; how much of it counts as room that could be made; pages that are still on their way; and
-    the first page that has to be loaded, -1 if none has to be. `wanted` of a tier is set to the
-    bytes to be loaded from there.
+    Returns the room of HBM that those take which are there or have to be loaded, and the latter
+    alone, both in units; how much of the room that could be made is theirs, in HBM and below; pages
+    that are still on their way; and the first page that has to be loaded, -1 if none has to be.
+    `wanted` of a tier is set to the bytes to be loaded from there. What is attended in place is
+    loaded from nowhere.
     """
     for tier in range(1, w.c[0].tiers):
         w.t[tier].wanted = 0
     taken = wide(0)
     loaded = wide(0)
     idle = wide(0)
+    idle_below = wide(0)
     in_flight = wide(0)
     first = wide(-1)
     for group in range(w.c[0].groups):
@@ -57,6 +75,12 @@ def look_up_prefix(w: World, request: int, row: int, hit: int) -> tuple[int, int
             slot = wide(w.at[tier * w.c[0].keys + key])
             w.table[prefix_entry(w, row, wide(group), wide(page))] = slot
             size = size_of(w, hbm(), slot)
+            if tier > 0 and w.t[tier].in_place:
+                if w.flags[slot] & INBOUND:
+                    in_flight += 1
+                if (w.c[0].spill or w.c[0].balanced) and is_within_reach(w, slot):
+                    idle_below += size
+                continue
             taken += size
             if tier > 0:
                 loaded += size
@@ -64,11 +88,11 @@ def look_up_prefix(w: World, request: int, row: int, hit: int) -> tuple[int, int
                 if first < 0 or page < first:
                     first = wide(page)
                 continue
-            if w.ref[slot] == 0 or w.flags[slot] & LEAVING:
+            if is_within_reach(w, slot):
                 idle += size
             if w.flags[slot] & INBOUND:
                 in_flight += 1
-    return taken, loaded, idle, in_flight, first
+    return taken, loaded, idle, idle_below, in_flight, first
 
 
 @borrowing_kernel
@@ -119,14 +143,19 @@ def count_hits(w: World, request: int, row: int, hit: int) -> None:
 
 @borrowing_kernel
 def load_prefix(w: World, row: int, hit: int) -> int:
-    """Start moving what of a prefix lies below to HBM; returns how many pages that is."""
+    """Start moving what of a prefix lies below to HBM, but for what is attended in place.
+
+    Returns how many pages that is.
+    """
     moved = wide(0)
     for group in range(w.c[0].groups):
         for page in range(first_needed(w, wide(group), hit), hit):
             entry = wide(prefix_entry(w, row, wide(group), wide(page)))
             slot = wide(w.table[entry])
             tier = wide(tier_of(w, slot))
-            if tier > 0:
+            if tier > 0 and w.t[tier].in_place:
+                count_low(w, row, wide(group), tier, wide(1))
+            elif tier > 0:
                 target = promote(w, tier, slot)
                 w.ref[target] += 1
                 w.table[entry] = target
@@ -167,37 +196,47 @@ def admit_groups(w: World, request: int, budget: int, now: int) -> int:
         w.c[0].blocked = 1
         return REFUSED
     limit = wide(most_found(w, request)) if w.c[0].caching else wide(0)
+    alone = w.c[0].running + w.c[0].loading + w.c[0].ready == 0
     row = wide(w.rows[w.c[0].free_rows - 1])  # taken below, if the request comes in
-    hit = longest_prefix(w, request, limit)
-    taken, loaded, idle, in_flight, first = look_up_prefix(w, request, row, hit)
-    while hit > 0 and (
-        taken > w.t[0].capacity
-        or (loaded > 0 and w.c[0].weighs_loads and loads_slower(w, hit, first))
-    ):
-        limit = wide(hit - 1) if taken > w.t[0].capacity else first
+    while True:
         hit = longest_prefix(w, request, limit)
-        taken, loaded, idle, in_flight, first = look_up_prefix(w, request, row, hit)
-    loads = loaded + in_flight > 0
-    if loads and loads_are_full(w):
-        w.c[0].blocked = 1
-        remember_refusal(w, request, wide(-1), wide(-1), loads)
-        return REFUSED
-    place_row(w, request, row, hit)
-    need = loaded
-    if not loads:
-        tokens = w.r[request].tokens - w.r[request].computed
-        if tokens > budget and w.c[0].chunked:
-            tokens = budget
-        need = lacking_units(w, request, tokens)
-    room = need
-    if w.c[0].admission != FIRST_CHUNK:
-        found = taken - loaded
-        room = max(need, promised_pages(w, request) - found + kept_pages(w))
-    if hbm_within_reach(w) - idle < room:
+        taken, loaded, idle, idle_below, in_flight, first = look_up_prefix(w, request, row, hit)
+        if taken > w.t[0].capacity:
+            limit = hit - 1
+            continue
+        if loaded > 0 and w.c[0].weighs_loads and loads_slower(w, hit, first):
+            limit = first
+            continue
+        loads = loaded + in_flight > 0
+        if loads and loads_are_full(w):
+            w.c[0].blocked = 1
+            remember_refusal(w, request, wide(-1), wide(-1), loads)
+            return REFUSED
+        place_row(w, request, row, hit)
+        need = loaded
+        if not loads:
+            tokens = w.r[request].tokens - w.r[request].computed
+            if tokens > budget and w.c[0].chunked:
+                tokens = budget
+            need = lacking_units(w, request, tokens)
+        room = need
+        if w.c[0].admission != FIRST_CHUNK:
+            found = held_units(w, request) - loaded
+            room = max(need, promised_pages(w, request) - found + kept_pages(w))
+        in_hbm = hbm_within_reach(w) - idle
+        fits = in_hbm >= room
+        if not loads and (w.c[0].spill or w.c[0].balanced):
+            own = lacking_units(w, request, wide(0))  # states are nowhere but in HBM
+            fits = in_hbm >= own and pages_within_reach(w) - idle - idle_below >= room
+        if fits:
+            break
+        if alone and hit > 0:  # what it found leaves no room for the rest: it goes without
+            limit = wide(0)
+            continue
         w.c[0].fail_cause = CAPACITY
         return refuse_room(w, request, room, loads, now)
     use_prefix(w, row, hit)
-    if not make_room(w, hbm(), need):
+    if (loads or not (w.c[0].spill or w.c[0].balanced)) and not make_room(w, hbm(), need):
         leave_prefix(w, request, row, hit)
         return refuse_room(w, request, wide(-1), loads, now)
     w.c[0].free_rows -= 1
@@ -206,7 +245,7 @@ def admit_groups(w: World, request: int, budget: int, now: int) -> int:
     known = w.r[request].furthest
     count_hits(w, request, row, hit)
     w.r[request].hit_tokens += max(w.r[request].computed - known, 0)
-    moved = load_prefix(w, row, hit) if loaded > 0 else wide(0)
+    moved = load_prefix(w, row, hit)
     if w.c[0].prompt_only:
         touch_below(w, request, hit)
     if not loads:

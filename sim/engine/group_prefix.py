@@ -82,9 +82,9 @@ def publish_groups(w: World, request: int, first: int, end: int) -> None:
         return
     w.c[0].blocked = 0  # the waiting head may hit them
     w.c[0].prefetch_idle = 0
-    w.c[0].refused = -1
     row = wide(w.r[request].row)
     for page in range(first, end):
+        look_again(w, request, wide(page))
         for group in range(w.c[0].groups):
             if keeps_tokens(w, group) and page >= first_entry(w, row, group):
                 slot = wide(w.table[segment(w, row, group) + page])
@@ -92,6 +92,16 @@ def publish_groups(w: World, request: int, first: int, end: int) -> None:
                 tier = wide(tier_of(w, slot))
                 if w.at[tier * w.c[0].keys + key] < 0 and w.holds[slot] < 0:
                     publish_slot(w, request, tier, slot, key, wide(page))
+
+
+@borrowing_inline
+def look_again(w: World, request: int, page: int) -> None:
+    """A page can be found: whoever was refused looks its prefix up again if it has that page."""
+    other = w.c[0].refused
+    if other < 0 or page >= w.r[other].keys:
+        return
+    if page_key(w, other, page) == page_key(w, request, page):
+        w.c[0].refused = -1
 
 
 @borrowing_kernel
@@ -131,4 +141,4 @@ def keep_states(w: World, request: int, before: int) -> None:
             w.c[0].states_kept += 1
             w.c[0].blocked = 0
             w.c[0].prefetch_idle = 0
-            w.c[0].refused = -1
+            look_again(w, request, pages - 1)

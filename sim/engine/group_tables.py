@@ -98,26 +98,97 @@ def take_groups(w: World, request: int, tokens: int) -> bool:
         if not keeps_tokens(w, group) and end_entry(w, row, group, 0) == OWN:
             if not make_room(w, hbm(), wide(w.kv[group].hbm_units)):
                 return False
-            take_entry(w, row, group, OWN)
+            take_entry(w, row, group, wide(OWN), hbm())
     pages = pages_of(w, w.r[request].computed + tokens)
     while w.r[request].held < pages:
-        if not make_room(w, hbm(), wide(w.c[0].page_units)):
+        tier = wide(new_tier(w))
+        if tier < 0:
             return False
+        w.t[tier].allocated += 1
         page = w.r[request].held
         for group in range(w.c[0].groups):
             if keeps_tokens(w, group):
-                take_entry(w, row, group, page)
+                take_entry(w, row, wide(group), page, tier)
+                count_low(w, row, wide(group), tier, wide(1))
         w.r[request].held = page + 1
     return True
 
 
+@borrowing_kernel
+def new_tier(w: World) -> int:
+    """Where a page of every group finds room, which is made there; -1: nowhere.
+
+    As `pages.new_page`: HBM first or by bandwidth, then tiers attended in place.
+    """
+    need = wide(w.c[0].page_units)
+    below = wide(w.c[0].low_page_units)
+    if w.c[0].balanced:
+        best = wide(-1)
+        cost = 0.0
+        for tier in range(w.c[0].tiers):
+            size = need if tier == 0 else below
+            if (tier == 0 or w.t[tier].in_place) and w.t[tier].free + w.t[tier].idle >= size:
+                load = (w.t[tier].allocated + 1) / w.tc[tier].read_bytes_per_s
+                if best < 0 or load < cost:
+                    best = wide(tier)
+                    cost = load
+        if best >= 0 and make_room(w, best, need if best == 0 else below):
+            return best
+    if make_room(w, hbm(), need):
+        return 0
+    if w.c[0].spill:
+        cause = w.c[0].fail_cause
+        for tier in range(1, w.c[0].tiers):
+            if w.t[tier].in_place and make_room(w, tier, below):
+                return wide(tier)
+        w.c[0].fail_cause = cause
+    return -1
+
+
 @borrowing_inline
-def take_entry(w: World, row: int, group: int, page: int) -> None:
-    """A fresh slot of HBM becomes a row's next entry of a group."""
-    slot = take_page(w, hbm(), wide(group))
+def take_entry(w: World, row: int, group: int, page: int, tier: int) -> None:
+    """A fresh slot of a tier becomes a row's next entry of a group."""
+    slot = take_page(w, tier, wide(group))
     w.ref[slot] = 1
     w.table[segment(w, row, group) + page] = slot
     w.span[2 * (row * w.c[0].groups + group) + 1] = page + 1
+
+
+@borrowing_inline
+def count_low(w: World, row: int, group: int, tier: int, count: int) -> None:
+    """Count pages of a row that lie under HBM, or no longer do."""
+    if tier > 0:
+        w.low[(row * w.c[0].tiers + tier) * w.c[0].groups + group] += count
+
+
+@borrowing_kernel
+def low_bytes(w: World, request: int, tier: int, computed: int) -> int:
+    """Bytes that a request attends to in a tier under HBM, behind so many tokens."""
+    row = wide(w.r[request].row)
+    page_tokens = w.c[0].page_tokens
+    held = w.r[request].held
+    total = wide(0)
+    for group in range(w.c[0].groups):
+        pages = w.low[(row * w.c[0].tiers + tier) * w.c[0].groups + group]
+        if keeps_tokens(w, group) and pages > 0:
+            tokens = pages * page_tokens
+            if tier_of(w, wide(w.table[segment(w, row, group) + held - 1])) == tier:
+                tokens -= held * page_tokens - computed
+            total += tokens * w.kv[group].hbm_bytes // page_tokens
+    return total
+
+
+@borrowing_kernel
+def ends_below(w: World, request: int) -> bool:
+    """Whether the last page that a request holds of some group lies under HBM."""
+    row = wide(w.r[request].row)
+    held = w.r[request].held
+    for group in range(w.c[0].groups):
+        if keeps_tokens(w, group) and first_entry(w, row, group) < held:
+            last = wide(w.table[segment(w, row, group) + held - 1])
+            if tier_of(w, last) > 0:
+                return True
+    return False
 
 
 @borrowing_kernel
@@ -134,7 +205,9 @@ def pass_behind(w: World, request: int) -> None:
         base = segment(w, row, group)
         for page in range(first, keeps_from):
             slot = wide(w.table[base + page])
-            unpin(w, tier_of(w, slot), slot)
+            tier = wide(tier_of(w, slot))
+            count_low(w, row, group, tier, wide(-1))
+            unpin(w, tier, slot)
         if keeps_from > first:
             set_span(w, row, group, keeps_from, end)
             passed = True
@@ -198,16 +271,22 @@ def most_units(w: World, tokens: int, states: int) -> int:
 def note_requests_pages(w: World, prompts: bool) -> None:
     """Note the most pages of each group that the batch holds, and that it holds while it decodes.
 
-    A page that requests share counts for each.
+    A page that requests share counts for each. Of one group `held_tokens` says how many.
     """
+    if not w.c[0].grouped:
+        pages = w.c[0].held_tokens // w.c[0].page_tokens
+        w.kv[0].requests_peak = max(w.kv[0].requests_peak, pages)
+        if not prompts:
+            w.kv[0].decoding_peak = max(w.kv[0].decoding_peak, pages)
+        return
     for group in range(w.c[0].groups):
         w.kv[group].requests_pages = 0
     for i in range(w.c[0].running):
         request = w.run[i]
         row = wide(w.r[request].row)
         for group in range(w.c[0].groups):
-            held = end_entry(w, row, group, wide(w.r[request].held))
-            w.kv[group].requests_pages += held - first_entry(w, row, group)
+            pages = end_entry(w, row, group, 0) - first_entry(w, row, group)
+            w.kv[group].requests_pages += pages
     for group in range(w.c[0].groups):
         pages = w.kv[group].requests_pages
         w.kv[group].requests_peak = max(w.kv[group].requests_peak, pages)

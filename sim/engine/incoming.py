@@ -82,7 +82,7 @@ def prefetch_groups(w: World, request: int, limit: int, spare: int) -> int:
         for page in range(first_needed(w, wide(group), hit), hit):
             key = wide(group_key(w, request, wide(group), wide(page)))
             tier = find(w, key, wide(0))
-            if tier > 0:
+            if tier > 0 and not w.t[tier].in_place:
                 source = wide(w.at[tier * w.c[0].keys + key])
                 size = size_of(w, hbm(), source)
                 if spare < size or w.flags[source] & INBOUND:

@@ -61,7 +61,7 @@ CONTROL = _record(
     # what the scenario says
     "requests tiers paths resources slots flow_room ready_room step_room gap_room op_room "
     "op_page_room op_page_reserve keys page_tokens page_bytes rows row_pages max_running "
-    "groups grouped group_keys longest page_units "
+    "groups grouped group_keys longest page_units low_page_units "
     "max_loading prefetch_requests "
     "times_products times_arithmetic times_head times_small times_communication times_decode "
     "times_prefill times_near_decode times_near_prefill times_sustained times_graph_launch "
@@ -82,6 +82,7 @@ CONTROL = _record(
     "step_tokens step_prefill step_context step_sampled step_bound step_no step_slowest "
     "decodes decode_context decode_lower chunk_tokens chunk_pairs chunk_context chunk_lower "
     "near_decode_context near_chunk_pairs near_chunk_context batch_requests "
+    "decode_lower_bytes chunk_lower_bytes "
     "copied_tokens vmm_maps vmm_unmaps "
     # logs
     "steps exceptions operations operation_pages "
@@ -117,7 +118,7 @@ TIER = _record(
     "base capacity slots worthless fresh recycled cursor free idle leaving low high in_place "
     "through waits chosen lacking deferred deferred_units deferred_first deferred_last peak "
     "page_ns_high page_ns_low hit_tokens inserted "
-    "evicted dropped next_tier wanted allocated attend_tokens bound_ns",
+    "evicted dropped next_tier wanted allocated attend_tokens attend_bytes bound_ns",
 )
 TIER_COST = _record(
     "f8", "read_bytes_per_s write_bytes_per_s waits hbm_waits step_bytes step_cap read written"
@@ -141,7 +142,7 @@ URGENT = _record("i8", "service group")
 
 KV = _record(
     "i8",
-    "kind width segment most bytes hbm_units low_units "
+    "kind width segment most bytes hbm_bytes hbm_units low_units "
     "pages peak_pages requests_pages requests_peak decoding_peak",
 )
 
@@ -190,7 +191,7 @@ class World:
     parts: Any  # the requests' prefix parts finer than a page
     part_page: Any  # parts: last page key seen to hold a part
     table: Any  # rows * row_pages: page tables; of several groups, one behind the other
-    low: Any  # rows * tiers: pages of a row that lie in each tier under HBM
+    low: Any  # rows * tiers * groups: pages of a row that lie in each tier under HBM
     run: Any  # max_running: running requests, in order of admission
     share: Any  # max_running: tokens each computes in this step
     emit: Any  # max_running: requests whose token the last step computed and nobody has seen yet

@@ -191,8 +191,18 @@ def pages_within_reach(w: World) -> int:
     if w.c[0].spill or w.c[0].balanced:
         for tier in range(1, w.c[0].tiers):
             if w.t[tier].in_place:
-                n += w.t[tier].free + w.t[tier].idle + w.t[tier].leaving
+                n += as_hbm_units(w, w.t[tier].free + w.t[tier].idle + w.t[tier].leaving)
     return int(n)
+
+
+@borrowing_inline
+def as_hbm_units(w: World, units: int) -> int:
+    """What room of a tier under HBM is worth in HBM's units: of several groups, whole pages."""
+    if not w.c[0].grouped:
+        return int(units)
+    if w.c[0].low_page_units == 0:
+        return 0
+    return int(units // w.c[0].low_page_units * w.c[0].page_units)
 
 
 @borrowing_inline

@@ -350,7 +350,7 @@ def release_row(w: World, row: int, held: int) -> None:
         unpin_run(w, tier_of(w, slot), slot, count, wide(-1))
         end -= count
     w.c[0].vmm_unmaps += held
-    for tier in range(tiers):
-        w.low[row * tiers + tier] = 0
+    for i in range(tiers * w.c[0].groups):
+        w.low[row * tiers * w.c[0].groups + i] = 0
     w.rows[w.c[0].free_rows] = row
     w.c[0].free_rows += 1

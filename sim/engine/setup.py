@@ -124,7 +124,7 @@ def build_state(
         "parts": keys.parts,
         "part_page": np.full(max(keys.part_ids, 1), -1, np.int32),
         "table": zeros(rows * entries, np.int32),
-        "low": zeros(rows * count, np.int32),
+        "low": zeros(rows * count * kinds, np.int32),
         "run": zeros(engine.max_running_requests, np.int32),
         "share": zeros(engine.max_running_requests, np.int64),
         "emit": zeros(engine.max_running_requests, np.int32),

@@ -134,7 +134,8 @@ def swap_in(w: World, request: int, now: int) -> int:
             moved += 1
     for tier in range(1, tiers):
         close_copy(w, tier * tiers, w.c[0].page_bytes)
-        w.low[w.r[request].row * tiers + tier] = 0
+    for i in range(tiers * w.c[0].groups):
+        w.low[w.r[request].row * tiers * w.c[0].groups + i] = 0
     w.c[0].vmm_maps += moved
     w.r[request].swapped = 0
     w.wait[2 * SWAP_IN] += moved

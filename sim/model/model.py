@@ -164,15 +164,15 @@ class Model(Shape):
         Args:
             layer: from 0.
             weights: their precision, or one for each part.
-            tensor: GPUs that share it: what each of them holds counts for each.
+            tensor: GPUs that share it: a matrix that each of them holds counts for each; norms,
+                some 0.01 % of a layer, count once.
         """
         found = self._owned[layer]
         total = 0.0
         for each in found.matrices(self.hidden):
             bits = stored(weights, each.role).weight_bits
             total += each.held(tensor) * bits / _BITS_OF_A_BYTE
-        norms = self._layer_vectors * tensor
-        return total + _BF16_BYTES * (found.vectors(self.hidden) + norms)
+        return total + _BF16_BYTES * (found.vectors(self.hidden) + self._layer_vectors)
 
     @property
     def embedding_bytes(self) -> int:

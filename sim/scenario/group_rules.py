@@ -16,9 +16,6 @@ def group_settings(case: Case) -> Found:
         yield ("engine", "batching"), f"static {why}; write continuous"
     if case.engine.movement == "mapped":
         yield ("engine", "movement"), f"mapped {why}: their pages differ in size; write paged"
-    for index, tier in enumerate(case.scenario.tiers):
-        if index > 0 and tier.access == "in_place":
-            yield ("tiers", index, "access"), f"in_place {why}; write promote"
     if case.scenario.output.operations == "all":
         yield ("output", "operations"), f"all {why}; write transfers"
     block, page = case.engine.block_tokens, case.engine.page_or_block_tokens

@@ -210,10 +210,21 @@ def row_entries(state: State, holders: NDArray[Any]) -> list[NDArray[np.int32]]:
             start, end = (int(kv["segment"]) + first + spans[group]).tolist()
             slots = table[start:end]
             assert (state.arrays["group_of"][slots] == group).all(), "a slot of another group"
+            if not request["swapped"]:
+                check_low(state, row, group, slots)
             found.append(slots)
             if state.pages.groups[group].keeps_tokens:
                 assert spans[group][1] == request["held"]
     return found
+
+
+def check_low(state: State, row: int, group: int, slots: NDArray[np.int32]) -> None:
+    """As many of a row's pages of a group are counted in each lower tier as lie there."""
+    tiers = state.arrays["t"]
+    low = state.arrays["low"].reshape(-1, len(tiers), len(state.pages.groups))[row, 1:, group]
+    ends = tiers["base"] + tiers["slots"]
+    found = [((slots >= t["base"]) & (slots < e)).sum() for t, e in zip(tiers, ends, strict=True)]
+    assert low.tolist() == found[1:]
 
 
 @borrowing_kernel

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from vsim.sim.model.kv_groups import KvGroup
-from vsim.sim.timing.near_terms import near_terms, token_bytes
+from vsim.sim.timing.near_terms import token_bytes
 
 from .worlds import World, draw_fine_world, draw_world
 
@@ -41,25 +41,23 @@ def with_groups(world: World, seed: int) -> World:
     """The same world with groups drawn, and without what groups don't do yet."""
     draw = np.random.Generator(np.random.PCG64((seed, 2)))
     groups, page = draw_groups(draw), world.engine["page_tokens"]
-    near = near_terms(groups)
+    near = [group for group in groups if group.kind in ("window", "chunk")][:1]
+    kv_bytes = sum(map(token_bytes, groups))
     states = sum(group.request_bytes for group in groups if group.kind == "state")
     cost = replace(
         world.cost,
         kv_groups=groups,
-        kv_bytes_per_token=sum(map(token_bytes, groups)),
+        kv_bytes_per_token=kv_bytes,
+        kv_read_bytes_per_token=float(kv_bytes),
+        kv_write_bytes_per_token=float(kv_bytes),
         state_bytes_per_request=states,
-        window_tokens=near.reach,
-        chunked_window=near.chunked,
-        window_share=near.bytes_share,
-        window_pair_share=near.layers_share,
+        window_tokens=near[0].tokens if near else 0,
+        chunked_window=bool(near) and near[0].kind == "chunk",
+        window_share=token_bytes(near[0]) / kv_bytes if near else 0.0,
         measured=None,
     )
     longest = int((world.requests.prompt_tokens + world.requests.output_tokens).max())
-    engine = world.engine | {
-        "batching": "continuous",
-        "movement": "paged",
-        "placement": "hbm_first",
-    }
+    engine = world.engine | {"batching": "continuous", "movement": "paged"}
     step = engine["token_budget"] if engine["chunked_prefill"] else longest
     most = cost.pages(page).most_bytes(longest, step, engine["prefix_caching"])
     roomy = 6 if draw.random() < 0.5 else 1.6
@@ -68,8 +66,6 @@ def with_groups(world: World, seed: int) -> World:
         least, top = (0.9, roomy) if index == 0 else (0.1, 10 ** draw.uniform(-0.9, 1.3))
         room = int(most * draw.uniform(least, max(top, least + 0.1))) + 1
         tiers.append(tier | {"capacity": f"{room}B"})
-        if index > 0:
-            tiers[-1]["access"] = "promote"
     operations = "transfers" if world.operations == "all" else world.operations
     return replace(world, cost=cost, tiers=tuple(tiers), engine=engine, operations=operations)
 

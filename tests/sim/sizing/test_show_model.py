@@ -109,6 +109,7 @@ def test_the_table_fits_100_columns_and_names_each_group(config: str) -> None:
         (["llama-3.1-8b", "--weights", "bf61"], ["--weights: 'bf61' is no precision"]),
         (["llama-3.1-8b", "--weights", "fp8_scaled"], ["--weights: 'fp8_scaled' is no precision"]),
         (["llama-3.1-8b", "--tokens", "0", "--tensor", "0"], ["--tokens: 0", "--tensor: 0"]),
+        (["llama-3.1-8b", "--transformers"], ["--transformers: 'llama-3.1-8b' is no config.json"]),
         (["llama-3.1-8b", "--profile", "vlm"], ["--profile: 'vlm' is no engine profile"]),
     ],
 )
