@@ -9,7 +9,7 @@ from vsim.sim.model.reading.traits import Traits
 
 HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 KV_HEADS = ("num_key_value_heads", "num_kv_heads", "multi_query_group_num", "n_kv_heads",
-            "num_query_groups", "n_head_kv")  # fmt: skip
+            "num_query_groups", "n_head_kv", "num_attention_groups", "n_local_kv_heads")  # fmt: skip
 HEAD_DIM = ("head_dim", "attention_head_dim", "kv_channels", "d_head", "attention_head_size")
 _FULL = {"full_attention", "attention", "global", "global_attention", "full"}
 _WINDOW = {"sliding_attention", "sliding", "local", "local_attention", "sliding_window"}

@@ -68,7 +68,7 @@ _BUILDS: Mapping[str, Build] = MappingProxyType({
     "zamba2": zamba.zamba2,
 })  # fmt: skip
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_transformer_layers")
-HIDDEN = ("hidden_size", "n_embd", "d_model", "n_embed", "model_dim")
+HIDDEN = ("hidden_size", "n_embd", "d_model", "n_embed", "model_dim", "dim")
 VOCABULARY = ("vocab_size", "padded_vocab_size")
 # Sizes that every published file states; only groups inside one leave them to the class.
 _STATED = {*LAYERS, *HIDDEN, *VOCABULARY, "num_attention_heads", "n_head", "n_heads",

@@ -377,7 +377,9 @@ def _nemotron_kinds(keys: Keys, draft: Draft) -> list[str]:
 
 def recurrent_gemma(keys: Keys, draft: Draft, traits: Traits) -> None:
     """RecurrentGemma: linear recurrent units, and every third layer attends to a window."""
-    kinds = keys.raw("block_types", "_block_types") or ["recurrent", "recurrent", "attention"]
+    kinds = keys.raw("block_types", "_block_types")
+    if not isinstance(kinds, list) or not kinds:
+        kinds = ["recurrent", "recurrent", "attention"]
     heads = keys.need("the number of query heads", "num_attention_heads")
     part = {
         "kind": "linear_unit",
