@@ -293,6 +293,13 @@ def test_an_unknown_family_is_read_by_its_usual_keys_and_a_nested_decoder_is_fou
     assert reaches(windowed) == {"full": 16, "window_1024": 16}
 
 
+def test_a_list_of_kinds_goes_before_a_pattern_that_is_written_beside_it() -> None:
+    kinds = ["sliding_attention"] * 5 + ["full_attention"]
+    gemma3 = hf(model_type="gemma3_text", num_hidden_layers=6, layer_types=kinds, head_dim=256,
+                sliding_window=1024, sliding_window_pattern=6)  # fmt: skip
+    assert reaches(gemma3) == {"full": 1, "window_1024": 5}
+
+
 def test_a_config_s_missing_and_wrong_keys_are_all_named() -> None:
     config = {"model_type": "llama", "num_hidden_layers": "32", "num_attention_heads": 0,
               "hidden_size": 4096, "intermediate_size": True}  # fmt: skip
