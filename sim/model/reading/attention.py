@@ -40,8 +40,8 @@ def attention_fields(keys: Keys, traits: Traits) -> dict[str, Any]:
         fields["sinks"] = True
     if traits.gate != "none":
         fields["gate"] = traits.gate
-    value = keys.whole("v_head_dim", "value_head_dim")
-    if value is not None:
+    value = keys.whole("v_head_dim", "value_head_dim", least=0)
+    if value:
         fields["value_dim"] = value
     return fields
 

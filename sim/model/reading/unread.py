@@ -33,18 +33,18 @@ _HARMLESS = re.compile(
     r"|use_cache|output_(?:router|hidden|attention)|return_dict|finetuning|problem_type|labels"
     r"|pretraining|attn_implementation|flash|fused|_autoset|vision|image|video|audio|speech"
     r"|projector|mm_|spatial|temporal|time_step|dt_(?:min|max|init|floor)|a_log|routed_scal"
-    r"|route_scale|router_(?:scal|dtype|activation|func|logit)|norm_min|swiglu|alpha|_beta"
+    r"|route_scale|router_(?!hidden|rank|lora)|capacity|drop_tokens|freq_alloc|moe_gate$|norm_min|swiglu|alpha|_beta"
     r"|kernels|gradient|checkpointing|quantization|compression_config|tokenizer|pad_|pooling"
     r"|classifier|summary_|mtp|nextn|num_mtp|kda_lower_bound|rescale_every|ep_size|tp_size"
     r"|forced_|suppress|decoder_start|diversity|no_repeat|num_return|remove_invalid|tie_encoder"
     r"|tie_word|pruned_heads|sep_token|task_specific|bad_words|early_stopping|do_sample|fetch"
     r"|logn|use_dynamic_ntk|onnx|kernel_|softmax_in|clip_qkv|logit_scale|logits_scal|qk_clip"
 )
-# Words of keys that say how a layer is built.
+# Words of keys that say of what widths and counts a layer is built.
 _STRUCTURAL = re.compile(
-    r"layer|head|hidden|expert|moe|lora|rank|latent|window|kv|ssm|mamba|conv|state|index|compress"
-    r"|share|attn|attention|mlp|ffn|intermediate|_dim|width|pattern|interval|freq|period|recur"
-    r"|loop|hyper|ngram|bias|norm|gate|embed|vocab|proj|residual|memory|sparse|linear|chunk"
+    r"lora|rank|latent|expert|moe|ssm|mamba|conv_|compress|index|recur|loop|hyper|ngram|memory"
+    r"|window|sliding|chunk|linear_|swa_|kv_|_kv|cross_attn|gate|sparse|layer_types|block_types"
+    r"|pattern|interval|period|freq"
 )
 # The same of yes or no and of words, which seldom are anything but a choice of kernels.
 _FLAG = re.compile(
@@ -96,8 +96,8 @@ def complain_of_unread(keys: Keys, known: bool) -> None:
     """Refuse keys that may change a model's structure and were not understood.
 
     A family that is known has code whose keys are known, so that only such a key counts there as
-    is named like one of a layer's. Of an unknown one every key counts that is not known to change
-    nothing.
+    is named like what later layers of other models have: experts, latents, states, indexers. Of
+    an unknown one every key counts that is not known to change nothing.
     """
     kind = keys.kind or "none"
     of_class = class_keys(kind)
