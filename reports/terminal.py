@@ -13,6 +13,7 @@ WIDTH = 100
 _LATENCIES = (("TTFT", "ttft_ms"), ("TPOT", "tpot_ms"), ("ITL", "itl_ms"), ("E2E", "e2e_ms"))
 _QUANTILES = ("mean", "p50", "p90", "p99")
 _PARTS_SHOWN = 4
+_HELD = ("peak", "requests_peak", "decoding_peak")
 
 
 def _bytes(count: float) -> str:
@@ -169,6 +170,22 @@ def _tiers(summary: Mapping[str, Any]) -> Table:
     return table
 
 
+def _kv_groups(summary: Mapping[str, Any]) -> Sequence[Table]:
+    """What HBM held of each KV group, where layers keep KV in several."""
+    groups = summary.get("kv_groups", ())
+    if len(groups) < 2:
+        return ()
+    table = _table("kv in hbm", "layers", "page", "peak", "of requests", "of those decoding")
+    for group in groups:
+        table.add_row(
+            group["name"],
+            f"{group['layers']}",
+            _bytes(group["page_bytes"]),
+            *(_bytes(group[f"{name}_bytes"]) for name in _HELD),
+        )
+    return (table,)
+
+
 def _dropped(summary: Mapping[str, Any]) -> Sequence[Text]:
     """Say which tiers lost pages that the tier under them had no room for at that moment."""
     tiers = summary["tiers"]
@@ -244,6 +261,8 @@ def show_summary(
         console.print(line)
     console.print()
     console.print(_tiers(summary))
+    for table in _kv_groups(summary):
+        console.print(table)
     if summary["links"]:
         console.print(_links(summary))
     for line in _dropped(summary):
