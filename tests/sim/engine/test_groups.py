@@ -26,7 +26,7 @@ def test_with_groups_fast_forward_equals_step_by_step_and_the_backend(seed: int)
 
 
 def test_the_group_worlds_reach_what_they_are_there_for() -> None:
-    reached: dict[str, int] = {"rejected": 0, "hits": 0, "preemptions": 0, "moved": 0}
+    reached: dict[str, int] = {"rejected": 0, "hits": 0, "preemptions": 0}
     for seed in SEEDS:
         result = run_engine(draw_group_world(seed).state())
         for name, value in result.counters.items():
@@ -36,8 +36,7 @@ def test_the_group_worlds_reach_what_they_are_there_for() -> None:
         reached["rejected"] += int(result.status.sum())
         reached["hits"] += int(result.hit_tokens.sum())
         reached["preemptions"] += int(result.preemptions.sum())
-    unreached = {name for name, value in reached.items() if value == 0}
-    assert unreached == {"copy_on_write", "moved"}  # parts of pages are not shared between groups
+    assert {name for name, value in reached.items() if value == 0} == set()
 
 
 @pytest.mark.parametrize("seed", range(500, 560))
@@ -46,6 +45,8 @@ def test_with_groups_requests_that_arrive_later_change_nothing_before(seed: int)
     if len(world.requests) < 3:
         pytest.skip("too few requests to append any")
     fewer, more, cut = split(world.requests, later=max(1, len(world.requests) // 3))
+    if fewer.prefix_ids.size == 0:
+        pytest.skip("a trace without any id has no cache")
     alone, followed = run(world, fewer), run(world, more)
     n = len(fewer)
     ended = (alone.last_token_ns >= 0) & (alone.last_token_ns < cut)
