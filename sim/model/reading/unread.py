@@ -51,6 +51,7 @@ _FLAG = re.compile(
     r"gate|bias|lora|latent|compress|recur|loop|hyper|ngram|memory|cla$|cross_attn|sink|k_eq_v"
     r"|residual_moe|double|linear_attn|tie_|share_|_ple|second"
 )
+_GATED = {"silu", "swish", "swiglu", "silu_and_mul", "fast-swiglu"}
 _NEUTRAL: tuple[object, ...] = (None, False, 0, 1, "", [], {})
 # Decoders whose layers are built in a way that is not known here, and why.
 _UNKNOWN = {
@@ -58,6 +59,9 @@ _UNKNOWN = {
     "biogpt": "layers of its own", "git": "layers of its own",
     "blt": "a hierarchy of bytes and patches",
     "ctrl": "layers of its own", "doge": "attention and experts of its own",
+    "ernie4_5_moe_vl": "experts for text and for images apart",
+    "ernie4_5_vl_moe_text": "experts for text and for images apart",
+    "ernie4_5_vl_moe": "experts for text and for images apart",
     "dory": "layers of its own", "hrm_text": "layers that are passed several times",
     "hy_v4": "hyper-connections", "inkling2_loop_text": "layers that are passed several times",
     "inkling2_text": "layers of its own", "inkling_text": "layers of its own",
@@ -100,6 +104,8 @@ def complain_of_unread(keys: Keys, known: bool) -> None:
     an unknown one every key counts that is not known to change nothing.
     """
     kind = keys.kind or "none"
+    if not known:
+        _complain_of_activation(keys, kind)
     of_class = class_keys(kind)
     for key in keys.unread():
         value = keys.values[key]
@@ -113,6 +119,15 @@ def complain_of_unread(keys: Keys, known: bool) -> None:
             continue
         message = f"{show(value)} may change how layers are built, and is not understood"
         keys.complain(key, f"{message} for model_type '{kind}'; {_ELSE}")
+
+
+def _complain_of_activation(keys: Keys, kind: str) -> None:
+    """An FFN has three matrices with some activations, with others two or three."""
+    value = keys.word("hidden_act", "activation_function", "hidden_activation")
+    if value is not None and value.lower() not in _GATED:
+        message = f"{show(value)} goes with FFNs of two matrices or of three, and which is not"
+        message += f" known for model_type '{kind}'; {_ELSE}"
+        keys.complain("hidden_act", message)
 
 
 _ELSE = "write the model as a .yaml file of parts and a pattern"
