@@ -26,6 +26,7 @@ __all__ = ["GroupedAttention", "LatentAttention", "Model", "Moe", "expected_expe
 Tokens = TypeVar("Tokens", float, NDArray[np.float64])
 _BF16_BYTES = 2
 _BITS_OF_A_BYTE = 8
+_ROWS_OF_A_PAD = 64
 
 
 class Model(Shape):
@@ -197,20 +198,23 @@ class Model(Shape):
         """Bytes of a pipeline stage's weights, over its `tensor` GPUs: of so many layers from one.
 
         The first stage also has the embedding and what stands beside it, the last the final norm
-        and the LM head, which is a second copy where a tied embedding lies on another stage.
+        and the LM head, which is a second copy where a tied embedding lies on another stage. Split
+        over several GPUs, both have as many rows as a multiple of 64, as vLLM and SGLang pad them.
         """
-        total = 0.0
+        total, padded = 0.0, 1.0
+        if tensor > 1:
+            padded = -(-self.vocabulary // _ROWS_OF_A_PAD) * _ROWS_OF_A_PAD / self.vocabulary
         for layer in range(first, first + layers):
             total += self.layer_bytes(layer, weights, tensor) + self.experts_bytes(layer, weights)
         starts, ends = first == 0, first + layers == self.layers
         if ends:
             total += self.final_norm_bytes
         if starts:
-            total += self.embedding_bytes + self.beside_bytes
+            total += padded * self.embedding_bytes + self.beside_bytes
         if ends and not self.tied_embeddings:
-            total += self.head_bytes(weights)
+            total += padded * self.head_bytes(weights)
         elif ends and not starts:
-            total += self.embedding_bytes
+            total += padded * self.embedding_bytes
         return total
 
     def weight_bytes(self, weights: Weights) -> int:

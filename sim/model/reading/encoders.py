@@ -22,7 +22,8 @@ _BOTH = frozenset({
 
 def refusal(config: Mapping[str, Any]) -> str | None:
     """Why a model is not a decoder; None if it is."""
-    kind = config.get("model_type")
+    named = config.get("model_type")
+    kind = named if isinstance(named, str) else "it"
     if kind in _BOTH or config.get("is_encoder_decoder") is True:
         return (
             f"'{kind}' is an encoder with a decoder that attends to it, not a decoder alone;"

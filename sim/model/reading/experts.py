@@ -10,14 +10,15 @@ from vsim.sim.model.reading.traits import Traits
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts",
            "num_routed_experts", "moe_num_routed_experts")  # fmt: skip
 PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts",
-             "experts_per_token", "moe_top_k", "num_selected_experts")  # fmt: skip
-WIDTH = ("moe_intermediate_size", "expert_ffn_hidden_size", "moe_ffn_hidden_size")
+             "experts_per_token", "moe_top_k", "num_selected_experts",
+             "n_activated_experts")  # fmt: skip
+WIDTH = ("moe_intermediate_size", "expert_ffn_hidden_size", "moe_ffn_hidden_size", "moe_inter_dim")
 SHARED = ("n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts")
 SHARED_WIDTH = ("shared_expert_intermediate_size", "shared_experts_intermediate_size",
                 "moe_shared_expert_intermediate_size", "share_expert_dim",
                 "shared_intermediate_size")  # fmt: skip
 FFN_WIDTH = ("intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner", "d_inner",
-             "block_ff_dim")  # fmt: skip
+             "block_ff_dim", "hidden_dim", "inter_dim")  # fmt: skip
 _DENSE = {"dense", "mlp", "ffn"}
 _SPARSE = {"sparse", "moe", "hash_moe", "expert", "experts"}
 

@@ -185,9 +185,6 @@ _FAMILIES: dict[str, Traits] = {
     "skywork": Traits(tied=False),
     "aria_text": Traits(tied=False),
     "aria_moe_lm": Traits(tied=False),
-    "ernie4_5_vl_moe_text": Traits(qkv_bias="use_bias", output_bias="use_bias",
-                                   ffn_bias="use_bias", router_bias=True,
-                                   rhythm_from_first=False),
     "glm_ocr_text": Traits(qkv_bias="attention_bias", output_bias=False, norms=4),
     # NVIDIA
     "nemotron": Traits(gated=False, norm_bias=True),

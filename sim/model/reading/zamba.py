@@ -3,8 +3,8 @@
 from typing import Any
 
 from vsim.sim.model.reading.draft import Draft
-from vsim.sim.model.reading.hybrids import mamba_part
 from vsim.sim.model.reading.keys import Keys
+from vsim.sim.model.reading.state_spaces import mamba_part
 from vsim.sim.model.reading.traits import Traits
 
 

@@ -108,3 +108,11 @@ def test_gpus_hold_for_themselves_what_they_cannot_share() -> None:
     )
     once, held = found.layer_bytes(0, "bf16"), found.layer_bytes(0, "bf16", 4)
     assert held == once + 3 * 2 * (8 * 6 + 8 * 7 + 8 * 6)
+
+
+def test_an_embedding_that_gpus_share_is_padded_to_a_multiple_of_64_rows() -> None:
+    plain = model(BASE)
+    one, two = plain.stage_bytes(0, 2, "bf16"), plain.stage_bytes(0, 2, "bf16", 2)
+    # 10 rows of 8 numbers in 2 bytes, of embedding and LM head; and in two layers the one KV head's
+    # keys and values, 8 x 4 each, a second time.
+    assert two == one + 2 * (64 - 10) * 8 * 2 + 2 * 2 * (2 * 8 * 4)

@@ -293,6 +293,23 @@ def test_an_unknown_family_is_read_by_its_usual_keys_and_a_nested_decoder_is_fou
     assert reaches(windowed) == {"full": 16, "window_1024": 16}
 
 
+def test_deepseek_s_smallest_models_have_keys_and_values_instead_of_latents() -> None:
+    # DeepSeek-VL2-Tiny's decoder: 10 heads of 128, and ranks and widths of latents written as none.
+    tiny = hf(model_type="deepseek_v2", hidden_size=1280, num_hidden_layers=12, vocab_size=129280,
+              num_attention_heads=10, num_key_value_heads=10, intermediate_size=6848, use_mla=False,
+              kv_lora_rank=None, q_lora_rank=None, qk_nope_head_dim=0, qk_rope_head_dim=0,
+              v_head_dim=0, n_routed_experts=64, n_shared_experts=2, num_experts_per_tok=6,
+              moe_intermediate_size=896, first_k_dense_replace=1)  # fmt: skip
+    assert tiny.kv_bytes_per_token("bf16") == 2 * 12 * 2 * 10 * 128
+
+
+def test_a_list_of_kinds_goes_before_a_pattern_that_is_written_beside_it() -> None:
+    kinds = ["sliding_attention"] * 5 + ["full_attention"]
+    gemma3 = hf(model_type="gemma3_text", num_hidden_layers=6, layer_types=kinds, head_dim=256,
+                sliding_window=1024, sliding_window_pattern=6)  # fmt: skip
+    assert reaches(gemma3) == {"full": 1, "window_1024": 5}
+
+
 def test_a_config_s_missing_and_wrong_keys_are_all_named() -> None:
     config = {"model_type": "llama", "num_hidden_layers": "32", "num_attention_heads": 0,
               "hidden_size": 4096, "intermediate_size": True}  # fmt: skip

@@ -81,6 +81,12 @@ def test_an_unknown_family_that_does_not_say_whether_it_ties_its_embedding_is_re
     assert "tie_word_embeddings: is missing, and what a model of this model_type does" in fault
 
 
+def test_an_unknown_family_whose_ffn_may_have_two_matrices_is_refused() -> None:
+    (fault,) = faults(LLAMA_8B | {"model_type": "something_new", "hidden_act": "gelu"})
+    assert "hidden_act: 'gelu' goes with FFNs of two matrices or of three" in fault
+    assert hf(model_type="something_new", hidden_act="silu").parameters == 8_030_261_248
+
+
 def test_a_kind_of_layer_that_is_not_known_is_refused_by_name() -> None:
     (fault, *_) = faults(LLAMA_8B | {"layer_types": ["wavelet"] * 32})
     assert f"layer_types: 'wavelet' is a kind of layer that is not known here; {OF_PARTS}" in fault
