@@ -120,6 +120,11 @@ def test_tables_give_the_measured_times_back(samples: GpuSamples, machine: Machi
         at = row.point
         time_ns = kernels.product_ns("bf16", at["m"], at["n"], at["k"])
         assert float(time_ns) == pytest.approx(row.median * 1e3, rel=1e-9)
+    sums = samples.of("all_reduce")
+    assert len(sums) > 10
+    for row in sums:
+        time_ns = kernels.collective_ns("all_reduce", 2, row.point["bytes"])
+        assert float(time_ns) == pytest.approx(row.median * 1e3, rel=1e-9)
 
 
 @pytest.mark.parametrize(
