@@ -129,7 +129,9 @@ def _prefix(requests: Requests, cache_blocks: Sequence[int]) -> PrefixInfo:
 
 
 def _lru_hit_ratio(
-    offsets: NDArray[np.int64], ids: NDArray[np.int64], cache_blocks: Sequence[int]
+    offsets: NDArray[np.int64],
+    ids: NDArray[np.int64] | NDArray[np.int32],
+    cache_blocks: Sequence[int],
 ) -> dict[int, float]:
     from vsim.traces.prefix_cache import lru_hits  # compiled code takes a while to load
 

@@ -16,19 +16,20 @@ from vsim.traces.prefix_chain import dense_codes
 _Ints = NDArray[np.int64]
 
 
-def lru_hits(offsets: _Ints, ids: _Ints, capacity: int) -> _Ints:
+def lru_hits(offsets: _Ints, ids: _Ints | NDArray[np.int32], capacity: int) -> _Ints:
     """Count each request's hit blocks in an LRU cache of `capacity` blocks.
 
     Args:
         offsets: int64[n + 1], where each request's ids start, from 0.
-        ids: int64[m].
+        ids: int64[m] or int32[m].
         capacity: blocks that the cache holds, 1 or more.
 
     Returns:
         int64[n].
     """
     codes, count = dense_codes(ids)
-    hits: _Ints = _lru(offsets, codes, count, capacity)
+    # one width, so that it is compiled once
+    hits: _Ints = _lru(offsets, codes.astype(np.int64, copy=False), count, capacity)
     return hits
 
 
