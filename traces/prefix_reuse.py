@@ -48,12 +48,12 @@ class PrefixReuse:
     above: _Ints
 
     @classmethod
-    def of(cls, offsets: _Ints, ids: _Ints) -> "PrefixReuse":
+    def of(cls, offsets: _Ints, ids: _Ints | NDArray[np.int32]) -> "PrefixReuse":
         """Find the runs of requests in order.
 
         Args:
             offsets: int64[n + 1], where each request's ids start, from 0.
-            ids: int64[m], each standing for its whole prefix.
+            ids: int64[m] or int32[m], each standing for its whole prefix.
         """
         codes, count = dense_codes(ids)
         lengths, rows = np.diff(offsets), np.arange(len(offsets) - 1)
