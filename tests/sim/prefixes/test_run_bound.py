@@ -40,19 +40,19 @@ def scenario(pages: int, **engine: object) -> Scenario:
 
 
 def test_requests_far_apart_are_bounded_as_a_trace_is() -> None:
-    """a b c and d e f alternate with room for four pages: one page of the other's is kept.
+    """a b c and d e f alternate; there is room for four pages beside the null block.
 
-    A request needs three pages and one for its answer, so that it finds nothing; of any cache of
-    four pages it is known that it keeps at most four pages over the two slots that overlap.
+    A request needs three pages and one for its answer; whatever a cache of five pages does, it
+    keeps no more over two slots of which each holds what two requests will want.
     """
     rows = [[1, 2, 3], [4, 5, 6]] * 3
     requests = trace(rows, 10.0)
-    result = simulate(scenario(4), requests=requests)
+    result = simulate(scenario(5), requests=requests)
+    assert result.summary["requests"]["completed"] == 6
     bound = result.summary["prefix_bound"]
     assert result.summary["prefix_hit_tokens"] <= bound["hit_tokens"]
-    # 12 pages are used again; each pair of slots holds four of the six that would stay
     assert bound["unbounded_hit_ratio"] == pytest.approx(12 * 16 / (18 * 16))
-    tight = simulate(scenario(4), requests=requests, tight_bound=True).summary["prefix_bound"]
+    tight = simulate(scenario(5), requests=requests, tight_bound=True).summary["prefix_bound"]
     assert tight["hit_tokens"] <= bound["hit_tokens"] < 12 * 16
 
 
