@@ -141,6 +141,12 @@ def register(
         profile: Annotated[
             str, typer.Option(help="The engine whose blocks and memory are counted.")
         ] = "vllm",
+        transformers: Annotated[
+            bool,
+            typer.Option(
+                "--transformers", help="Count with transformers, too (pip install 'vsim[hf]')."
+            ),
+        ] = False,
         json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     ) -> None:
         """Show what a model takes: parameters, weights, KV by group, and where it fits."""
@@ -154,6 +160,7 @@ def register(
             weights=weights,
             profile=profile,
             as_json=json,
+            ask_transformers=transformers,
         )
 
     @app.command()

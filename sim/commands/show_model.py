@@ -1,10 +1,12 @@
 """What `vsim model show` does: a model's arithmetic by group, and where it fits."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final, get_args
 
 from vsim.sim.machine.loading import catalogue_names, load_machine
-from vsim.sim.machine.machine import Precision
+from vsim.sim.machine.machine import Precision, WeightPrecision
 from vsim.sim.model.loading import load_model
 from vsim.sim.model.model import Model
 from vsim.sim.profiles.loading import load_profile, profile_names
@@ -14,8 +16,9 @@ from vsim.sim.scenario.scenario import EngineSettings, Precisions
 from vsim.sim.sizing.machine_room import Engine, MachineRoom, machine_room
 from vsim.sim.sizing.shown_model import ShownModel
 from vsim.sim.sizing.sizes import ModelSizes
+from vsim.sim.sizing.transformers_count import Counted, available, count
 from vsim.sim.sizing.view import show_model
-from vsim.traces.faults import Fault, InputError, suggestion
+from vsim.traces.faults import Fault, InputError, first_line, refuse, suggestion
 
 MOST_TOKENS: Final = 1 << 30
 MOST_TENSOR: Final = 1024
@@ -30,6 +33,7 @@ def run_show_model(
     weights: str | None,
     profile: str,
     as_json: bool,
+    ask_transformers: bool = False,
 ) -> None:
     """Work out a model's sizes and print them.
 
@@ -41,6 +45,7 @@ def run_show_model(
         weights: precision of the weights; None: the same.
         profile: whose blocks and memory.
         as_json: print JSON.
+        ask_transformers: count the weights with transformers, too.
 
     Raises:
         InputError: with every fault found.
@@ -51,6 +56,8 @@ def run_show_model(
     shown = shown_model(
         load_model(config), tokens=tokens, tensor=tensor, kv=kv, weights=weights, profile=profile
     )
+    if ask_transformers:
+        shown = replace(shown, counted=_counted(config))
     if as_json:
         print(json.dumps(shown.as_json(), indent=1))
     else:
@@ -99,6 +106,23 @@ def shown_model(
     )
 
 
+def _counted(config: str) -> Counted:
+    """Count a config.json's weights with transformers."""
+    option = "--transformers"
+    path = Path(config)
+    path = path if path.suffix == ".json" else path / "config.json"
+    if not path.is_file():
+        refuse(
+            option, f"'{config}' is no config.json, which transformers reads alone; leave it out"
+        )
+    if not available():
+        refuse(option, "transformers is not installed; pip install 'vsim[hf]'")
+    try:
+        return count(json.loads(path.read_text()))
+    except LookupError as error:
+        refuse(option, f"{first_line(error)}; leave it out")
+
+
 def _faults(
     tokens: int, tensor: int | None, kv: str | None, weights: str | None, profile: str
 ) -> list[Fault]:
@@ -107,8 +131,8 @@ def _faults(
         faults.append(Fault("--tokens", f"{tokens} is out of range; write 1 to {MOST_TOKENS}"))
     if tensor is not None and not 1 <= tensor <= MOST_TENSOR:
         faults.append(Fault("--tensor", f"{tensor} is out of range; write 1 to {MOST_TENSOR}"))
-    known = get_args(Precision)
-    for option, value in (("--kv", kv), ("--weights", weights)):
+    kinds = [("--kv", kv, get_args(Precision)), ("--weights", weights, get_args(WeightPrecision))]
+    for option, value, known in kinds:
         if value is not None and value not in known:
             message = f"'{value}' is no precision{suggestion(value, known)}; write one of"
             faults.append(Fault(option, f"{message} {', '.join(known)}"))

@@ -26,6 +26,7 @@ Source = Literal["datasheet", "measurement", "assumption"]
 Stack = Literal["vllm", "sglang", "trtllm", "vsim"]
 TierKind = Literal["hbm", "peer", "lpddr", "host", "cxl", "nvme", "network"]
 Precision = Literal["bf16", "fp8", "fp8_scaled", "int8", "int4", "mxfp4", "nvfp4"]
+WeightPrecision = Literal["bf16", "fp8", "int8", "int4", "mxfp4", "nvfp4"]
 Name = Word
 Share = Annotated[float, Field(ge=0.001, le=1)]
 Watts = Annotated[float, Field(gt=0, le=1e6)]
@@ -79,11 +80,18 @@ class Rates(_Part):
     """fp8; left out where the GPU has none, and fp8 weights then compute in bf16."""
     int8: Quantity[Flops] | None = None
     """int8; left out where the GPU has none, and int8 weights then compute in bf16."""
+    fp4: Quantity[Flops] | None = None
+    """fp4 on both sides; left out where the GPU has none, and nvfp4 weights compute in bf16."""
 
     def for_weights(self, precision: Precision) -> Quantity[Flops]:
-        """The rate that products with such weights run at; int4 is unpacked to bf16 first."""
-        if precision == "fp8" and self.fp8 is not None:
+        """The rate that products with such weights run at.
+
+        int4 and mxfp4 are unpacked to bf16 first, since what they are multiplied by is bf16.
+        """
+        if precision in ("fp8", "fp8_scaled") and self.fp8 is not None:
             return self.fp8
+        if precision == "nvfp4" and self.fp4 is not None:
+            return self.fp4
         if precision == "int8" and self.int8 is not None:
             return self.int8
         return self.bf16

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from vsim.sim.inputs.model_faults import explain, show
 from vsim.sim.inputs.yaml_input import read_text
 from vsim.sim.model.model import Model
+from vsim.sim.model.reading.apart import weights_apart
 from vsim.sim.model.reading.config import read_fields
 from vsim.sim.model.reading.encoders import refusal
 from vsim.traces.faults import Fault, InputError, refuse
@@ -24,13 +25,15 @@ _KEYS = {"layers": "num_hidden_layers", "hidden": "hidden_size", "heads": "num_a
 
 
 def load_config(path: str | Path) -> Model:
-    """Read a `config.json`; the model is named after its folder.
+    """Read a `config.json`; the model is named after its folder, or after a file of another name.
 
     Raises:
         InputError: with every key that is missing or wrong.
     """
     folder = Path(path).absolute().parent
-    name = folder.name if folder.name and folder.name.isprintable() else "model"
+    stem = Path(path).stem
+    named = folder.name if stem == "config" else stem
+    name = named if named and named.isprintable() else "model"
     beside = folder / "hf_quant_config.json"
     quantisation = read_text(beside) if beside.is_file() else None
     return parse_config(read_text(path), str(path), name, quantisation)
@@ -59,12 +62,16 @@ def parse_config(text: str, file: str, name: str, quantisation: str | None = Non
         raise InputError(keys.faults)
     fields = {"name": name, "source": f"config.json ({keys.kind or 'no model_type'})", **fields}
     try:
-        return Model.model_validate_json(json.dumps(fields), strict=True)
+        model = Model.model_validate_json(json.dumps(fields), strict=True)
     except ValidationError as error:
         raise InputError(
             Fault(file, message, place=_key_of(place))
             for place, message, _ in explain(error, fields, Model)
         ) from None
+    beside = weights_apart(keys, model)
+    if keys.faults:
+        raise InputError(keys.faults)
+    return model.model_copy(update={"apart": beside}) if beside else model
 
 
 def _group(text: str, file: str) -> dict[str, Any]:

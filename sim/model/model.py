@@ -26,6 +26,7 @@ __all__ = ["GroupedAttention", "LatentAttention", "Model", "Moe", "expected_expe
 Tokens = TypeVar("Tokens", float, NDArray[np.float64])
 _BF16_BYTES = 2
 _BITS_OF_A_BYTE = 8
+_ROWS_OF_A_PAD = 64
 
 
 class Model(Shape):
@@ -108,6 +109,10 @@ class Model(Shape):
         """Weights of one routed expert of one layer; 0 without experts."""
         return 0 if self.routed is None else self.routed.expert_parameters(self.hidden)
 
+    def layer_parameters(self, layer: int) -> int:
+        """All weights of a layer, from 0, that are its own."""
+        return self._layer_parameters(self._owned[layer])
+
     def _layer_parameters(self, layer: Layer) -> int:
         """All weights of a layer."""
         matrices = sum(each.weights for each in layer.matrices(self.hidden))
@@ -160,15 +165,15 @@ class Model(Shape):
         Args:
             layer: from 0.
             weights: their precision, or one for each part.
-            tensor: GPUs that share it: what each of them holds counts for each.
+            tensor: GPUs that share it: a matrix that each of them holds counts for each; norms,
+                some 0.01 % of a layer, count once.
         """
         found = self._owned[layer]
         total = 0.0
         for each in found.matrices(self.hidden):
             bits = stored(weights, each.role).weight_bits
             total += each.held(tensor) * bits / _BITS_OF_A_BYTE
-        norms = self._layer_vectors * tensor
-        return total + _BF16_BYTES * (found.vectors(self.hidden) + norms)
+        return total + _BF16_BYTES * (found.vectors(self.hidden) + self._layer_vectors)
 
     @property
     def embedding_bytes(self) -> int:
@@ -189,15 +194,32 @@ class Model(Shape):
         """Bytes of what is neither layer, embedding, LM head nor its norm; bf16."""
         return _BF16_BYTES * (self._beside_parameters + self._second_embedding_parameters)
 
+    def stage_bytes(self, first: int, layers: int, weights: Weights, tensor: int = 1) -> float:
+        """Bytes of a pipeline stage's weights, over its `tensor` GPUs: of so many layers from one.
+
+        The first stage also has the embedding and what stands beside it, the last the final norm
+        and the LM head, which is a second copy where a tied embedding lies on another stage. Split
+        over several GPUs, both have as many rows as a multiple of 64, as vLLM and SGLang pad them.
+        """
+        total, padded = 0.0, 1.0
+        if tensor > 1:
+            padded = -(-self.vocabulary // _ROWS_OF_A_PAD) * _ROWS_OF_A_PAD / self.vocabulary
+        for layer in range(first, first + layers):
+            total += self.layer_bytes(layer, weights, tensor) + self.experts_bytes(layer, weights)
+        starts, ends = first == 0, first + layers == self.layers
+        if ends:
+            total += self.final_norm_bytes
+        if starts:
+            total += padded * self.embedding_bytes + self.beside_bytes
+        if ends and not self.tied_embeddings:
+            total += padded * self.head_bytes(weights)
+        elif ends and not starts:
+            total += padded * self.embedding_bytes
+        return total
+
     def weight_bytes(self, weights: Weights) -> int:
         """Bytes of all weights, each held once; embedding and norms are bf16."""
-        total = float(self.embedding_bytes)
-        if not self.tied_embeddings:
-            total += self.head_bytes(weights)
-        total += self.final_norm_bytes + self.beside_bytes
-        for layer in range(self.layers):
-            total += self.layer_bytes(layer, weights) + self.experts_bytes(layer, weights)
-        return round(total)
+        return round(self.stage_bytes(0, self.layers, weights))
 
     def kv_groups(self, kv: Precision, tensor: int = 1) -> tuple[KvGroup, ...]:
         """What each kind of layer keeps of a request, full attention first.
@@ -255,6 +277,7 @@ class Model(Shape):
             weights = sum(each.weights for each in layer.matrices(self.hidden))
             if layer.moe is not None:
                 weights += layer.moe.experts_per_token * self.expert_parameters_of(layer)
+                weights += layer.moe.router_vectors
             states = sum(getattr(mixer, "flops_per_token", 0) for mixer in layer.mixers)
             total += count * (2 * weights + states)
         return total

@@ -1,8 +1,7 @@
 """Pattern: which parts each layer has, written as runs that repeat."""
 
 from collections.abc import Sequence
-from itertools import groupby
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
@@ -11,6 +10,8 @@ from vsim.sim.model.parts.ffn import MOST_LAYERS
 from vsim.sim.model.parts.part import Part
 
 _LONGEST_PERIOD = 24
+_Written: TypeAlias = tuple[int, tuple[str, ...]]
+"""How often, and which layers."""
 
 
 class Run(Part):
@@ -29,7 +30,7 @@ def layer_names(runs: Sequence[Run]) -> tuple[str, ...]:
 
 def as_runs(names: Sequence[str]) -> list[dict[str, object]]:
     """Write layers as few runs: at each place the period that goes furthest beyond itself."""
-    runs: list[dict[str, object]] = []
+    runs: list[_Written] = []
     at = 0
     while at < len(names):
         period, times = max(
@@ -38,9 +39,12 @@ def as_runs(names: Sequence[str]) -> list[dict[str, object]]:
         )
         if times == 1:  # nothing repeats here: up to where something does
             period = 1
-        runs.append({"times": times, "layers": list(names[at : at + period])})
+        runs.append((times, tuple(names[at : at + period])))
         at += period * times
-    return [_joined(group) for group in _neighbours(runs)]
+    return [
+        {"times": group[0][0], "layers": [name for _, names in group for name in names]}
+        for group in _neighbours(runs)
+    ]
 
 
 def _repeats(names: Sequence[str], at: int, period: int) -> int:
@@ -50,17 +54,12 @@ def _repeats(names: Sequence[str], at: int, period: int) -> int:
     return times if at + period <= len(names) else 1
 
 
-def _neighbours(runs: list[dict[str, object]]) -> list[list[dict[str, object]]]:
+def _neighbours(runs: list[_Written]) -> list[list[_Written]]:
     """Runs of one time beside one another, together."""
-    groups: list[list[dict[str, object]]] = []
-    for once, group in groupby(runs, key=lambda run: run["times"] == 1):
-        groups += [list(group)] if once else [[run] for run in group]
-    return groups
-
-
-def _joined(runs: list[dict[str, object]]) -> dict[str, object]:
-    names: list[object] = []
+    groups: list[list[_Written]] = []
     for run in runs:
-        layers = run["layers"]
-        names += layers if isinstance(layers, list) else []
-    return {"times": runs[0]["times"], "layers": names}
+        if groups and run[0] == 1 and groups[-1][0][0] == 1:
+            groups[-1].append(run)
+        else:
+            groups.append([run])
+    return groups

@@ -107,7 +107,7 @@ class Shape(Part):
     """Layers that see a window only; left out: none."""
     moe: Moe | None = None
     """Experts; left out: every FFN is an ordinary one."""
-    parts: dict[Word, AnyPart] = {}
+    parts: dict[Word, AnyPart] = Field(default_factory=dict)
     """Further parts of layers, by name."""
     pattern: tuple[Run, ...] = ()
     """Each layer's parts by name: those of `parts`, or `attention`, `dense` (the FFN of width
@@ -127,7 +127,7 @@ class Shape(Part):
     """The same, of the model."""
     declared: Declared = Declared()
     """Precisions that its checkpoint was published in."""
-    apart: dict[Word, Annotated[int, Field(ge=0, le=1 << 50)]] = {}
+    apart: dict[Word, Annotated[int, Field(ge=0, le=1 << 50)]] = Field(default_factory=dict)
     """Weights beside the decoder, by name (`mtp`, `vision`); they count nowhere."""
 
     @model_validator(mode="after")
@@ -190,6 +190,9 @@ class Shape(Part):
                 message = f"{self.moe.dense_layers} leaves no layer with experts; write less than"
                 yield ("moe", "dense_layers"), f"{message} {self.layers}"
         for name, part in self.parts.items():
+            if isinstance(part, Moe) and part.dense_layers:
+                message = "does nothing in a part; name the layers in the pattern, and remove this"
+                yield ("parts", name, "dense_layers"), message
             if isinstance(part, Moe) and part.experts_per_token > part.experts:
                 message = f"{part.experts_per_token} is more than the {part.experts} there are"
                 yield ("parts", name, "experts_per_token"), f"{message}; write at most that"
@@ -214,8 +217,10 @@ class Shape(Part):
         if "attention" in self._used:
             parts[()] = self.attention
         for place, part in parts.items():
-            names = ("heads", "kv_heads", "head_dim") if isinstance(part, GroupedAttention) else ()
-            if isinstance(part, LatentAttention):
+            names: tuple[str, ...] = ()
+            if isinstance(part, GroupedAttention):
+                names = ("heads", "kv_heads", "head_dim")
+            elif isinstance(part, LatentAttention):
                 names = ("heads",)
                 if not place:
                     yield from self._latent_faults(part)

@@ -1,12 +1,13 @@
 """ShownModel: all that `vsim model show` says of a model, and how it is written as JSON."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from vsim.sim.scenario.precision import weight_words
 from vsim.sim.sizing.engine_room import HeldGroup, engine_room
 from vsim.sim.sizing.machine_room import MachineRoom
 from vsim.sim.sizing.sizes import ModelSizes
+from vsim.sim.sizing.transformers_count import Counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,7 @@ class ShownModel:
         equal_groups: see `engine_room`.
         machines: what each has room for.
         declared: which of `weights` and `kv` have the precision that the checkpoint declares.
+        counted: what transformers counts; None where it was not asked.
     """
 
     sizes: ModelSizes
@@ -30,6 +32,7 @@ class ShownModel:
     equal_groups: bool
     machines: tuple[MachineRoom, ...]
     declared: tuple[str, ...] = ()
+    counted: Counted | None = None
 
     @property
     def held(self) -> tuple[HeldGroup, ...]:
@@ -59,6 +62,7 @@ class ShownModel:
             "state_bytes_per_request": sizes.state_bytes_per_request,
             "declared": list(self.declared),
             "beside": dict(model.apart),
+            **({} if self.counted is None else {"transformers": asdict(self.counted)}),
             "layers": model.layers,
             "groups": [_group(each, sizes.tokens) for each in held],
             "engine": {

@@ -53,7 +53,7 @@ def count(config: Mapping[str, Any]) -> Counted:
         config: as config.json has it.
 
     Raises:
-        LookupError: transformers has no class for it.
+        LookupError: transformers has no class for it, or can't read it.
     """
     transformers, torch = (importlib.import_module(name) for name in ("transformers", "torch"))
     transformers.logging.set_verbosity_error()
@@ -61,15 +61,23 @@ def count(config: Mapping[str, Any]) -> Counted:
     kind = raw.get("model_type")
     if kind not in transformers.CONFIG_MAPPING:
         raise LookupError(f"transformers {transformers.__version__} has no model_type '{kind}'")
-    whole = transformers.CONFIG_MAPPING[kind].from_dict(copy.deepcopy(raw))
+    try:
+        whole = transformers.CONFIG_MAPPING[kind].from_dict(copy.deepcopy(raw))
+    except (AttributeError, KeyError, TypeError) as error:  # parts of it have no defaults
+        raise LookupError(f"transformers does not read '{kind}': {error}") from error
     text = whole
+    wider = whole
     for key in _DECODERS:
-        text = getattr(text, key, None) or text
+        inner = getattr(text, key, None)
+        if inner is not None:
+            wider, text = text, inner
     if text is not whole and "tie_word_embeddings" in raw:
         text.tie_word_embeddings = raw["tie_word_embeddings"]
     with torch.device("meta"):
         if type(text) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
             model = transformers.AutoModelForCausalLM.from_config(text)
+        elif type(wider) in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+            model = transformers.AutoModelForImageTextToText.from_config(wider)
         else:
             names = [name for name in raw.get("architectures") or () if hasattr(transformers, name)]
             if not names:

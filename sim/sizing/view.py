@@ -37,6 +37,12 @@ def _head(shown: ShownModel) -> Iterator[Text]:
     active = model.active_parameters
     met = "" if active == model.parameters else f" · a token meets {_count(active)}"
     yield Text(f"{_count(model.parameters)} parameters{met}")
+    if shown.counted is not None:
+        own = shown.counted
+        yield Text(
+            f"transformers' {own.name}: {own.parameters:,} parameters, a token meets"
+            f" {own.active_parameters:,}; here {model.parameters:,} and {active:,}"
+        )
     beside = [f"{name} {_count(count)}" for name, count in model.apart.items()]
     if beside:
         yield Text(f"beside it, not counted: {', '.join(map(one_line, beside))}")
@@ -114,7 +120,7 @@ def _room(room: MachineRoom) -> Iterator[str | Text]:
         yield "–"
         yield "–"
         yield "–"
-        yield "can't be split so"
+        yield "can't be split"
         yield "–"
         return
     yield f"{room.gpus:,}"

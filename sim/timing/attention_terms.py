@@ -51,11 +51,13 @@ class AttentionTerm:
     ratio: int = 1
 
     def entries(self, context: ArrayLike) -> Floats:
+        """Entries that are kept of so many tokens."""
+        return np.asarray(context, dtype=np.float64) / self.ratio
+
+    def seen(self, context: ArrayLike) -> Floats:
         """Entries that a query attends to, behind so many tokens."""
-        seen = np.asarray(context, dtype=np.float64)
-        if self.ratio > 1:
-            seen = seen / self.ratio
-        return np.minimum(seen, self.reach) if self.reach else seen
+        kept = self.entries(context)
+        return np.minimum(kept, self.reach) if self.reach else kept
 
 
 def attention_terms(mixer: Mixer, tensor: int, kv: Precision) -> Iterator[AttentionTerm]:

@@ -287,7 +287,7 @@ class _Server:
         rows, columns = np.meshgrid(TOKENS, KEYS, indexing="ij")
         time = np.zeros(rows.shape)
         for term, count in terms:
-            keys = term.entries(columns)
+            keys = term.seen(columns)
             asked = term.prefill_kv, rows, rows * keys, term.prefill
             time = time + self._layers(count) * self.kernels.prefill_attention_ns(*asked)
         return Grid(TOKENS, KEYS, time)

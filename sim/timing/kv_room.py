@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
 
 from vsim.sim.machine.machine import Machine, Precision
 from vsim.sim.model.kv_groups import KvGroup
@@ -12,24 +13,12 @@ from vsim.traces.faults import InputError
 
 
 def _stage_weight_bytes(model: Model, layout: Layout, weights: Weights) -> list[float]:
-    """Weight bytes of each stage, summed over its GPUs."""
-    stages: list[float] = []
-    layer = 0
-    for stage, count in enumerate(layout.stage_layers):
-        total = 0.0
-        for _ in range(count):
-            total += model.layer_bytes(layer, weights)
-            total += model.experts_bytes(layer, weights)
-            layer += 1
-        first, last = stage == 0, stage == layout.pipeline - 1
-        if last:
-            total += model.final_norm_bytes
-        if first:
-            total += model.embedding_bytes + model.beside_bytes
-        if last and not (first and model.tied_embeddings):
-            total += lm_head_bytes(model, weights)
-        stages.append(total)
-    return stages
+    """Weight bytes of each stage, over its GPUs: what each of them holds counts for each."""
+    firsts = accumulate(layout.stage_layers, initial=0)
+    return [
+        model.stage_bytes(first, count, weights, layout.tensor)
+        for first, count in zip(firsts, layout.stage_layers, strict=False)
+    ]
 
 
 def lm_head_bytes(model: Model, weights: Weights) -> float:
@@ -38,7 +27,11 @@ def lm_head_bytes(model: Model, weights: Weights) -> float:
 
 
 def held_weight_bytes(model: Model, layout: Layout, weights: Weights) -> int:
-    """Weights that a server holds; with pipeline stages a tied LM head is a second copy."""
+    """Weights that a server holds.
+
+    Routers, MLA's projections down to latents, and heads that are fewer than GPUs, lie on several;
+    with pipeline stages a tied LM head is a second copy.
+    """
     return round(sum(_stage_weight_bytes(model, layout, weights)))
 
 

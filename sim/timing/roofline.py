@@ -63,12 +63,14 @@ class Peaks:
         bf16_flops_per_s: of bf16 products.
         fp8_flops_per_s: of fp8 products; as bf16 where the GPU has none.
         int8_flops_per_s: of int8 products; as bf16 where the GPU has none.
+        fp4_flops_per_s: of nvfp4 products; 0 where the GPU has none, and they run as bf16.
     """
 
     bytes_per_s: float
     bf16_flops_per_s: float
     fp8_flops_per_s: float
     int8_flops_per_s: float
+    fp4_flops_per_s: float = 0.0
 
     @classmethod
     def of(cls, machine: Machine) -> Self:
@@ -79,10 +81,13 @@ class Peaks:
             rates.bf16.value,
             rates.for_weights("fp8").value,
             rates.for_weights("int8").value,
+            0.0 if rates.fp4 is None else rates.fp4.value,
         )
 
     def flops_per_s(self, precision: str) -> float:
-        """The rate of products with such weights; those of 4 bits are unpacked to bf16."""
+        """The rate of products with such weights; other ones of 4 bits are unpacked to bf16."""
+        if precision == "nvfp4" and self.fp4_flops_per_s:
+            return self.fp4_flops_per_s
         if precision in ("fp8", "fp8_block", "fp8_scaled"):
             return self.fp8_flops_per_s
         return self.int8_flops_per_s if precision == "int8" else self.bf16_flops_per_s

@@ -269,7 +269,8 @@ def step_cost(
     effective = layout.gpus / layout.imbalance
     fixed, per_token = _communication_ns(machine, model, layout)
     lm_head = lm_head_bytes(model, weights) + model.final_norm_bytes
-    dense = sum(model.layer_bytes(layer, weights) for layer in range(model.layers)) + lm_head
+    dense = sum(model.layer_bytes(layer, weights, tensor) for layer in range(model.layers))
+    dense += lm_head
     moe, exponent = model.routed, machine.attend.exponent.value
     rates, efficiency = gpu.flops, gpu.flops_efficiency.value
     latent = any(

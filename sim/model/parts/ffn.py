@@ -119,10 +119,15 @@ class Moe(Part):
 
     def vectors(self, hidden: int) -> int:
         """The router's biases, and the experts'."""
-        count = (self.experts + self.router_outputs) if self.router_bias else 0
+        count = self.router_vectors
         if self.latent_norm:
             count += self.latent or 0
         return count + self.experts * self.expert_vectors(hidden)
+
+    @property
+    def router_vectors(self) -> int:
+        """The router's biases."""
+        return self.experts + self.router_outputs if self.router_bias else 0
 
     def expert_vectors(self, hidden: int) -> int:
         """Biases of one routed expert."""

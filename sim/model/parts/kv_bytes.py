@@ -14,8 +14,8 @@ def vector_bytes(vectors: Iterable[tuple[int, int]], precision: Precision) -> in
     bf16 takes 2 bytes a number; fp8 and int8 one, with a scale a tensor that is left out.
     fp8_scaled: and a 32-bit scale for each vector (vLLM's `fp8_per_token_head`). int4: half a byte
     and, for each vector, a 16-bit scale and a 16-bit zero point (arXiv 2402.02750, per-token
-    groups). nvfp4: half a byte and an 8-bit scale for each 16 numbers (mxfp4: each 32), with a scale
-    a tensor that is left out.
+    groups). nvfp4: half a byte and an 8-bit scale for each 16 numbers (mxfp4: each 32); a scale a
+    tensor is left out.
     """
     pairs = tuple(vectors)
     numbers = sum(count * width for count, width in pairs)

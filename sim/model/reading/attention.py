@@ -9,7 +9,8 @@ from vsim.sim.model.reading.traits import Traits
 
 HEADS = ("num_attention_heads", "n_head", "n_heads", "num_heads")
 KV_HEADS = ("num_key_value_heads", "num_kv_heads", "multi_query_group_num", "n_kv_heads",
-            "num_query_groups", "n_head_kv")  # fmt: skip
+            "num_query_groups", "n_head_kv", "num_attention_groups",
+            "n_local_kv_heads")  # fmt: skip
 HEAD_DIM = ("head_dim", "attention_head_dim", "kv_channels", "d_head", "attention_head_size")
 _FULL = {"full_attention", "attention", "global", "global_attention", "full"}
 _WINDOW = {"sliding_attention", "sliding", "local", "local_attention", "sliding_window"}
@@ -39,8 +40,8 @@ def attention_fields(keys: Keys, traits: Traits) -> dict[str, Any]:
         fields["sinks"] = True
     if traits.gate != "none":
         fields["gate"] = traits.gate
-    value = keys.whole("v_head_dim", "value_head_dim")
-    if value is not None:
+    value = keys.whole("v_head_dim", "value_head_dim", least=0)
+    if value:
         fields["value_dim"] = value
     return fields
 
@@ -68,6 +69,9 @@ def kinds_of_layers(keys: Keys, draft: Draft, traits: Traits) -> list[str]:
     """Each layer's reach: full, window, chunk, or the name of a mixer that keeps a state."""
     listed = keys.each(draft.layers, "layer_types", "layers_block_type")
     if listed is not None:
+        keys.see(
+            "sliding_window_pattern", "global_attn_every_n_layers"
+        )  # the list goes before them
         return [_kind(keys, each) for each in listed]
     if keys.has("sliding_window_pattern") or traits.windows == "period":
         return _by_period(keys, draft, traits)

@@ -4,7 +4,21 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
-from vsim.sim.model.reading import gemma, hybrids, mixed, older, plain, sparse, zamba
+from vsim.sim.model.parts.ffn import MOST_LAYERS
+from vsim.sim.model.reading import (
+    beside,
+    convolutions,
+    gemma,
+    linear_attention,
+    mixed,
+    nemotron,
+    older,
+    plain,
+    sparse,
+    state_spaces,
+    vectors,
+    zamba,
+)
 from vsim.sim.model.reading.attention import flag
 from vsim.sim.model.reading.class_defaults import class_defaults
 from vsim.sim.model.reading.draft import Draft
@@ -13,61 +27,61 @@ from vsim.sim.model.reading.keys import Keys
 from vsim.sim.model.reading.nested import decoder_of, family_of
 from vsim.sim.model.reading.quantisation import declared
 from vsim.sim.model.reading.traits import Traits
-from vsim.sim.model.reading.unread import complain_of_unread
+from vsim.sim.model.reading.unread import complain_of_kind, complain_of_unread
 
 Build: TypeAlias = Callable[[Keys, Draft, Traits], None]
 _BUILDS: Mapping[str, Build] = MappingProxyType({
-    "plain": plain.plain,
-    "arctic": mixed.arctic,
-    "bamba": hybrids.bamba,
+    "arctic": beside.arctic,
+    "bailing_hybrid": linear_attention.bailing_hybrid,
+    "bailing_linear": linear_attention.bailing_linear,
+    "bamba": state_spaces.bamba,
+    "bitnet": vectors.bitnet,
     "bloom": older.bloom,
-    "grok": mixed.grok,
-    "bailing_linear": hybrids.bailing_linear,
-    "bailing_hybrid": hybrids.bailing_hybrid,
-    "diffllama": mixed.diffllama,
-    "bitnet": mixed.bitnet,
-    "hyperclovax": mixed.hyperclovax,
-    "phi3small": mixed.phi3small,
-    "openelm": mixed.openelm,
-    "plamo2": mixed.plamo2,
-    "step3": mixed.step3,
-    "laguna": mixed.laguna,
     "chatglm": older.chatglm,
-    "dbrx": mixed.dbrx,
+    "dbrx": beside.dbrx,
     "deepseek_v4": sparse.deepseek_v4,
-    "delta_net": hybrids.delta_net,
+    "delta_net": linear_attention.delta_net,
+    "diffllama": vectors.diffllama,
     "falcon": older.falcon,
-    "falcon_h1": hybrids.falcon_h1,
+    "falcon_h1": state_spaces.falcon_h1,
     "gemma3n": gemma.gemma3n,
     "gemma4": gemma.gemma4,
     "gpt_bigcode": older.gpt_bigcode,
     "gpt_neo": older.gpt_neo,
-    "granite_hybrid": hybrids.granite_hybrid,
-    "jamba": hybrids.jamba,
-    "kimi_linear": hybrids.kimi_linear,
-    "lfm2": hybrids.lfm2,
-    "lightning": hybrids.lightning,
+    "granite_hybrid": state_spaces.granite_hybrid,
+    "grok": beside.grok,
+    "hyperclovax": vectors.hyperclovax,
+    "jamba": state_spaces.jamba,
+    "kimi_linear": linear_attention.kimi_linear,
+    "laguna": mixed.laguna,
+    "lfm2": convolutions.lfm2,
+    "lightning": linear_attention.lightning,
     "llama4": mixed.llama4,
     "longcat": sparse.longcat,
-    "mamba": hybrids.mamba,
-    "mamba2": hybrids.mamba2,
+    "mamba": state_spaces.mamba,
+    "mamba2": state_spaces.mamba2,
     "mimo_v2": mixed.mimo_v2,
     "minimax_m3": sparse.minimax_m3,
     "mllama": mixed.mllama,
     "mpt": older.mpt,
-    "nemotron_h": hybrids.nemotron_h,
-    "nemotron_nas": mixed.nemotron_nas,
+    "nemotron_h": nemotron.nemotron_h,
+    "nemotron_nas": nemotron.nemotron_nas,
+    "openelm": mixed.openelm,
     "opt": older.opt,
-    "persimmon": older.persimmon,
+    "persimmon": vectors.persimmon,
+    "phi3small": vectors.phi3small,
+    "plain": plain.plain,
+    "plamo2": state_spaces.plamo2,
     "qwen1": older.qwen1,
-    "recurrent_gemma": hybrids.recurrent_gemma,
-    "stablelm": older.stablelm,
+    "recurrent_gemma": convolutions.recurrent_gemma,
+    "stablelm": vectors.stablelm,
+    "step3": mixed.step3,
     "step3p5": mixed.step3p5,
     "zamba": zamba.zamba,
     "zamba2": zamba.zamba2,
 })  # fmt: skip
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_transformer_layers")
-HIDDEN = ("hidden_size", "n_embd", "d_model", "n_embed", "model_dim")
+HIDDEN = ("hidden_size", "n_embd", "d_model", "n_embed", "model_dim", "dim")
 VOCABULARY = ("vocab_size", "padded_vocab_size")
 # Sizes that every published file states; only groups inside one leave them to the class.
 _STATED = {*LAYERS, *HIDDEN, *VOCABULARY, "num_attention_heads", "n_head", "n_heads",
@@ -90,6 +104,8 @@ def decoder_keys(config: Mapping[str, Any], file: str) -> tuple[Keys, Traits, bo
 def read_fields(config: Mapping[str, Any], file: str) -> tuple[dict[str, Any], Keys]:
     """The fields of a model file; what is wrong is in the keys' faults."""
     keys, traits, known = decoder_keys(config, file)
+    if complain_of_kind(keys):
+        return {}, keys
     draft = Draft(_layers(keys), keys.need("the width of the residual stream", *HIDDEN))
     draft.fields["vocabulary"] = keys.need("the number of tokens known", *VOCABULARY)
     draft.fields["tied_embeddings"] = _tied(keys, traits, known)
@@ -119,7 +135,12 @@ def _layers(keys: Keys) -> int:
     if isinstance(listed, list) and listed and not keys.has(*LAYERS):
         keys.see("layers_block_type")
         return len(listed)
-    return keys.need("the number of layers", *LAYERS)
+    count = keys.need("the number of layers", *LAYERS)
+    if count > MOST_LAYERS:
+        message = f"{count} is out of range; write a number of at most {MOST_LAYERS}"
+        keys.complain(LAYERS[0], message)
+        return 1
+    return count
 
 
 def _tied(keys: Keys, traits: Traits, known: bool) -> bool:
@@ -128,6 +149,10 @@ def _tied(keys: Keys, traits: Traits, known: bool) -> bool:
         return True
     names = ("tie_word_embeddings", "tie_embedding")  # the second is Liquid AI's
     value = keys.raw(*names)
+    if value is None:  # as a file without the key: what the class does
+        value = keys.defaults.get("tie_word_embeddings")
+        if value is not None:
+            return bool(value)
     if value is None and traits.tied is None and not known:
         message = "is missing, and what a model of this model_type does is not known here"
         keys.complain("tie_word_embeddings", f"{message}; write true or false")

@@ -6,10 +6,11 @@ from typing import Any
 _ENCODERS = frozenset({
     "albert", "bert", "big_bird", "camembert", "canine", "clip", "clip_text_model", "colpali",
     "convbert", "data2vec-text", "deberta", "deberta-v2", "distilbert", "electra", "ernie",
-    "esm", "eurobert", "flaubert", "funnel", "ibert", "jina_embeddings_v3", "layoutlm", "longformer",
-    "luke", "megatron-bert", "mobilebert", "modernbert", "mpnet", "nezha", "nomic_bert",
-    "nystromformer", "rembert", "roberta", "roberta-prelayernorm", "roformer", "siglip", "siglip2",
-    "splinter", "squeezebert", "vit", "wav2vec2", "xlm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+    "esm", "eurobert", "flaubert", "funnel", "ibert", "jina_embeddings_v3", "layoutlm",
+    "longformer", "luke", "megatron-bert", "mobilebert", "modernbert", "mpnet", "nezha",
+    "nomic_bert", "nystromformer", "rembert", "roberta", "roberta-prelayernorm", "roformer",
+    "siglip", "siglip2", "splinter", "squeezebert", "vit", "wav2vec2", "xlm",
+    "xlm-roberta", "xlm-roberta-xl", "xmod",
 })  # fmt: skip
 _BOTH = frozenset({
     "bart", "bigbird_pegasus", "blenderbot", "florence2", "fsmt", "led", "longt5", "m2m_100",
@@ -21,7 +22,8 @@ _BOTH = frozenset({
 
 def refusal(config: Mapping[str, Any]) -> str | None:
     """Why a model is not a decoder; None if it is."""
-    kind = config.get("model_type")
+    named = config.get("model_type")
+    kind = named if isinstance(named, str) else "it"
     if kind in _BOTH or config.get("is_encoder_decoder") is True:
         return (
             f"'{kind}' is an encoder with a decoder that attends to it, not a decoder alone;"

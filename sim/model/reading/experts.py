@@ -10,13 +10,15 @@ from vsim.sim.model.reading.traits import Traits
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts",
            "num_routed_experts", "moe_num_routed_experts")  # fmt: skip
 PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts",
-             "experts_per_token", "moe_top_k", "num_selected_experts")  # fmt: skip
-WIDTH = ("moe_intermediate_size", "expert_ffn_hidden_size", "moe_ffn_hidden_size")
+             "experts_per_token", "moe_top_k", "num_selected_experts",
+             "n_activated_experts")  # fmt: skip
+WIDTH = ("moe_intermediate_size", "expert_ffn_hidden_size", "moe_ffn_hidden_size", "moe_inter_dim")
 SHARED = ("n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts")
 SHARED_WIDTH = ("shared_expert_intermediate_size", "shared_experts_intermediate_size",
                 "moe_shared_expert_intermediate_size", "share_expert_dim",
                 "shared_intermediate_size")  # fmt: skip
-FFN_WIDTH = ("intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner", "d_inner")
+FFN_WIDTH = ("intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner", "d_inner",
+             "block_ff_dim", "hidden_dim", "inter_dim")  # fmt: skip
 _DENSE = {"dense", "mlp", "ffn"}
 _SPARSE = {"sparse", "moe", "hash_moe", "expert", "experts"}
 
@@ -58,7 +60,7 @@ def _shared(keys: Keys, width: int, traits: Traits) -> dict[str, int]:
         wide *= (count or 1) if traits.shared_width_each else 1
         each, rest = divmod(wide, width)
         return {"shared_experts": each} if not rest else {"shared_hidden": wide}
-    return {"shared_experts": count or (0 if wide is None else 0)}
+    return {"shared_experts": count or 0}
 
 
 def _router_bias(keys: Keys) -> bool:
@@ -71,7 +73,7 @@ def _router_bias(keys: Keys) -> bool:
             "use_expert_bias",
             "moe_router_enable_expert_bias",
             "use_moe_router_bias",
-        )  # fmt: skip
+        )
     )
 
 

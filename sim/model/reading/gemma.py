@@ -1,4 +1,4 @@
-"""Gemma 3n and 4: KV that layers share, a second embedding, global layers with heads of their own."""
+"""Gemma 3n and 4: KV that layers share, a second embedding, global layers with other heads."""
 
 from typing import Any
 

@@ -45,6 +45,10 @@ class Keys:
         """Note keys as understood."""
         self.seen.update(keys)
 
+    def forget_default(self, key: str) -> None:
+        """Take no default for a key that has another meaning here."""
+        self.defaults = {name: each for name, each in self.defaults.items() if name != key}
+
     def raw(self, *keys: str) -> Any:
         """The value of the first of the keys that is there and not null, else its default.
 

@@ -50,10 +50,10 @@ def decoder_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         if not isinstance(inner, dict):
             continue
         found, place = decoder_of(inner)
-        outer = config.get("model_type")
+        outer = str(config.get("model_type"))
         kind = found.get("model_type")
         if not isinstance(kind, str) or (kind == outer and place == ""):
-            found["model_type"] = _INNER.get(str(outer), kind)
+            found["model_type"] = _INNER.get(outer, kind)
         for key in ("tie_word_embeddings", "quantization_config", "compression_config"):
             if found.get(key) is None and config.get(key) is not None:
                 found[key] = config[key]

@@ -1,6 +1,9 @@
-"""Decoders of 2019 to 2023, with keys and norms of their own."""
+"""Decoders of 2019 to 2023, with keys of their own."""
 
-from vsim.sim.model.reading.attention import flag, heads_of
+from vsim.sim.model.reading.attention import (
+    flag,
+    heads_of,
+)
 from vsim.sim.model.reading.draft import Draft
 from vsim.sim.model.reading.keys import Keys
 from vsim.sim.model.reading.plain import feed_forward, plain, read_heads
@@ -82,24 +85,6 @@ def mpt(keys: Keys, draft: Draft, traits: Traits) -> None:
     draft.ffns = ["dense"] * draft.layers
     if keys.yes("learned_pos_emb") and config is not None and not config.yes("alibi"):
         draft.fields["positions"] = keys.whole("max_seq_len") or 0
-
-
-def stablelm(keys: Keys, draft: Draft, traits: Traits) -> None:
-    """StableLM: one norm where attention and FFN stand side by side, a norm a head."""
-    plain(keys, draft, traits)
-    if keys.yes("use_parallel_residual"):
-        draft.fields["norms_per_layer"] = 1
-    if keys.yes("qk_layernorm"):
-        own = draft.fields.get("attention", {"kind": "gqa"})
-        draft.fields["attention"] = own | {"qk_norm": "all"}
-
-
-def persimmon(keys: Keys, draft: Draft, traits: Traits) -> None:
-    """Persimmon: queries and keys with norms that have biases."""
-    plain(keys, draft, traits)
-    if keys.yes("qk_layernorm", default=True):
-        draft.fields["qk_norm"] = True
-        draft.fields["other_per_layer"] = 2 * draft.fields["head_dim"]
 
 
 def chatglm(keys: Keys, draft: Draft, traits: Traits) -> None:

@@ -27,10 +27,14 @@ def plain(keys: Keys, draft: Draft, traits: Traits) -> None:
 def attend(keys: Keys, draft: Draft, traits: Traits) -> None:
     """Every layer's attention."""
     heads = read_heads(keys, draft, traits)
-    if keys.whole("kv_lora_rank") is not None:
+    keys.see("use_mla", "qk_nope_head_dim", "qk_rope_head_dim")
+    latent = keys.values.get("use_mla") is not False and keys.whole("kv_lora_rank") is not None
+    if latent:
         keys.see("layer_types", "attention_bias")
         draft.mixers = latent_attention(keys, draft, heads)
         return
+    if keys.values.get("use_mla") is False:  # the class's width is that of a latent's rotary part
+        keys.forget_default("head_dim")
     heads_of(keys, draft, heads)
     kinds = kinds_of_layers(keys, draft, traits)
     draft.mixers = grouped_attention(keys, draft, traits, _listed_as_linear(keys, draft, kinds))

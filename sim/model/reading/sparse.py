@@ -69,7 +69,8 @@ def _v4_ratios(keys: Keys, draft: Draft) -> list[int]:
         keys.complain("compress_ratios", f"has {len(listed)} items for {draft.layers} layers")
         return []
     rates = keys.raw("compress_rates")
-    known = _V4_KINDS | (rates if isinstance(rates, dict) else {})
+    stated = rates.items() if isinstance(rates, dict) else ()
+    known = _V4_KINDS | {kind: rate for kind, rate in stated if type(rate) is int and rate >= 0}
     kinds = keys.each(draft.layers, "layer_types")
     if kinds is None:
         keys.complain("compress_ratios", "is missing; write each layer's tokens of an entry")

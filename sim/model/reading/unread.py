@@ -33,30 +33,35 @@ _HARMLESS = re.compile(
     r"|use_cache|output_(?:router|hidden|attention)|return_dict|finetuning|problem_type|labels"
     r"|pretraining|attn_implementation|flash|fused|_autoset|vision|image|video|audio|speech"
     r"|projector|mm_|spatial|temporal|time_step|dt_(?:min|max|init|floor)|a_log|routed_scal"
-    r"|route_scale|router_(?:scal|dtype|activation|func|logit)|norm_min|swiglu|alpha|_beta"
+    r"|route_scale|router_(?!hidden|rank|lora)|capacity|drop_tokens|freq_alloc|moe_gate$|norm_min|swiglu|alpha|_beta"
     r"|kernels|gradient|checkpointing|quantization|compression_config|tokenizer|pad_|pooling"
     r"|classifier|summary_|mtp|nextn|num_mtp|kda_lower_bound|rescale_every|ep_size|tp_size"
     r"|forced_|suppress|decoder_start|diversity|no_repeat|num_return|remove_invalid|tie_encoder"
     r"|tie_word|pruned_heads|sep_token|task_specific|bad_words|early_stopping|do_sample|fetch"
     r"|logn|use_dynamic_ntk|onnx|kernel_|softmax_in|clip_qkv|logit_scale|logits_scal|qk_clip"
 )
-# Words of keys that say how a layer is built.
+# Words of keys that say of what widths and counts a layer is built.
 _STRUCTURAL = re.compile(
-    r"layer|head|hidden|expert|moe|lora|rank|latent|window|kv|ssm|mamba|conv|state|index|compress"
-    r"|share|attn|attention|mlp|ffn|intermediate|_dim|width|pattern|interval|freq|period|recur"
-    r"|loop|hyper|ngram|bias|norm|gate|embed|vocab|proj|residual|memory|sparse|linear|chunk"
+    r"lora|rank|latent|expert|moe|ssm|mamba|conv_|compress|index|recur|loop|hyper|ngram|memory"
+    r"|window|sliding|chunk|linear_|swa_|kv_|_kv|cross_attn|gate|sparse|layer_types|block_types"
+    r"|pattern|interval|period|freq"
 )
 # The same of yes or no and of words, which seldom are anything but a choice of kernels.
 _FLAG = re.compile(
     r"gate|bias|lora|latent|compress|recur|loop|hyper|ngram|memory|cla$|cross_attn|sink|k_eq_v"
     r"|residual_moe|double|linear_attn|tie_|share_|_ple|second"
 )
+_GATED = {"silu", "swish", "swiglu", "silu_and_mul", "fast-swiglu"}
 _NEUTRAL: tuple[object, ...] = (None, False, 0, 1, "", [], {})
 # Decoders whose layers are built in a way that is not known here, and why.
 _UNKNOWN = {
     "beam": "layers of its own", "bert-generation": "layers of its own",
-    "biogpt": "layers of its own", "git": "layers of its own", "blt": "a hierarchy of bytes and patches",
+    "biogpt": "layers of its own", "git": "layers of its own",
+    "blt": "a hierarchy of bytes and patches",
     "ctrl": "layers of its own", "doge": "attention and experts of its own",
+    "ernie4_5_moe_vl": "experts for text and for images apart",
+    "ernie4_5_vl_moe_text": "experts for text and for images apart",
+    "ernie4_5_vl_moe": "experts for text and for images apart",
     "dory": "layers of its own", "hrm_text": "layers that are passed several times",
     "hy_v4": "hyper-connections", "inkling2_loop_text": "layers that are passed several times",
     "inkling2_text": "layers of its own", "inkling_text": "layers of its own",
@@ -73,23 +78,34 @@ _UNKNOWN = {
     "xglm": "layers of its own", "xlnet": "two-stream attention", "xlstm": "an xLSTM",
     "zaya": "convolutional attention", "openai-gpt": "layers of its own",
     "gpt_neox_japanese": "layers of its own", "modernbert-decoder": "layers of its own",
-    "cpmant": "layers of its own", "musicgen": "a decoder over sound", "fuyu": "layers of its own",
+    "cohere_compass_text": "layers of its own", "gemma4_assistant": "a draft's layers",
+    "gemma4_unified_assistant": "a draft's layers", "trocr": "a decoder over images",
+    "blenderbot-small": "an encoder", "musicgen_melody": "a decoder over sound",
+    "roc_bert": "an encoder", "dots3_note": "latents that differ by layer",
+    "qwen4_exp": "hyper-connections and an n-gram memory", "blt_local_decoder": "patches of bytes",
+    "cpmant": "layers of its own", "musicgen": "a decoder over sound",
 }  # fmt: skip
+
+
+def complain_of_kind(keys: Keys) -> bool:
+    """Refuse decoders that are known to be built otherwise; whether it was one."""
+    why = _UNKNOWN.get(keys.kind)
+    if why is not None:
+        message = f"'{keys.kind}' has {why}, which is not known here; {_ELSE}"
+        keys.complain("model_type", message)
+    return why is not None
 
 
 def complain_of_unread(keys: Keys, known: bool) -> None:
     """Refuse keys that may change a model's structure and were not understood.
 
     A family that is known has code whose keys are known, so that only such a key counts there as
-    is named like one of a layer's. Of an unknown one every key counts that is not known to change
-    nothing.
+    is named like what later layers of other models have: experts, latents, states, indexers. Of
+    an unknown one every key counts that is not known to change nothing.
     """
     kind = keys.kind or "none"
-    if kind in _UNKNOWN:
-        keys.complain(
-            "model_type", f"'{kind}' has {_UNKNOWN[kind]}, which is not known here; {_ELSE}"
-        )
-        return
+    if not known:
+        _complain_of_activation(keys, kind)
     of_class = class_keys(kind)
     for key in keys.unread():
         value = keys.values[key]
@@ -103,6 +119,15 @@ def complain_of_unread(keys: Keys, known: bool) -> None:
             continue
         message = f"{show(value)} may change how layers are built, and is not understood"
         keys.complain(key, f"{message} for model_type '{kind}'; {_ELSE}")
+
+
+def _complain_of_activation(keys: Keys, kind: str) -> None:
+    """An FFN has three matrices with some activations, with others two or three."""
+    value = keys.word("hidden_act", "activation_function", "hidden_activation")
+    if value is not None and value.lower() not in _GATED:
+        message = f"{show(value)} goes with FFNs of two matrices or of three, and which is not"
+        message += f" known for model_type '{kind}'; {_ELSE}"
+        keys.complain("hidden_act", message)
 
 
 _ELSE = "write the model as a .yaml file of parts and a pattern"

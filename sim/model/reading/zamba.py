@@ -3,8 +3,8 @@
 from typing import Any
 
 from vsim.sim.model.reading.draft import Draft
-from vsim.sim.model.reading.hybrids import mamba_part
 from vsim.sim.model.reading.keys import Keys
+from vsim.sim.model.reading.state_spaces import mamba_part
 from vsim.sim.model.reading.traits import Traits
 
 
@@ -45,19 +45,19 @@ def zamba2(keys: Keys, draft: Draft, traits: Traits) -> None:
         "inputs": wide,
         "copies": copies,
     }
-    ffn = {"kind": "dense", "width": keys.need("the FFN's inner width", "intermediate_size",
-                                               "ffn_hidden_size"), "copies": copies}  # fmt: skip
+    width = keys.need("the FFN's inner width", "intermediate_size", "ffn_hidden_size")
+    ffn = {"kind": "dense", "width": width, "copies": copies}
     name, block = draft.part("mamba", mamba), draft.part("shared", attention)
     dense, back = draft.part("shared_ffn", ffn), draft.part("back", {"kind": "linear"})
     draft.mixers = [f"{block} {name}" if each else name for each in shared]
     draft.ffns = [f"{dense} {back}" if each else "" for each in shared]
     uses = sum(shared)
     rank = keys.whole("adapter_rank") or 128
-    adapters = uses * rank * (hidden + 2 * ffn["width"])
+    adapters = uses * rank * (hidden + 2 * width)
     if keys.yes("use_shared_attention_adapter"):
         adapters += uses * 3 * 2 * rank * wide
     draft.fields["other"] = adapters + copies * (wide + hidden)
-    keys.see("kv_channels", "num_query_groups", "use_conv_bias", "chunk_size")
+    keys.see("kv_channels", "num_query_groups", "use_conv_bias", "gated_linear_unit")
 
 
 def zamba(keys: Keys, draft: Draft, traits: Traits) -> None:

@@ -79,8 +79,8 @@ def test_an_entry_for_several_tokens_is_read_once() -> None:
     mixed = model(parts={"few": part}, pattern=[{"times": 4, "layers": ["few dense"]}])
     near, far = terms(mixed)
     assert (near.reach, far.ratio) == (128, 4)
-    assert far.entries([400, 8]).tolist() == [100, 2]
-    assert near.entries([400, 8]).tolist() == [128, 8]
+    assert far.seen([400, 8]).tolist() == [100, 2]
+    assert near.seen([400, 8]).tolist() == [128, 8]
 
 
 def test_states_and_cross_attention_have_no_kernels_that_grow_with_the_context() -> None:
