@@ -37,7 +37,7 @@ def experts(keys: Keys, traits: Traits) -> dict[str, Any] | None:
         "experts_per_token": keys.need("how many a token goes through", *PER_TOKEN),
         "expert_hidden": width,
     }
-    found |= _shared(keys, width, traits)
+    found |= _shared(keys, width)
     if _router_bias(keys) or traits.router_bias:
         found["router_bias"] = True
     if traits.expert_bias:
@@ -52,12 +52,11 @@ def experts(keys: Keys, traits: Traits) -> dict[str, Any] | None:
     return found
 
 
-def _shared(keys: Keys, width: int, traits: Traits) -> dict[str, int]:
+def _shared(keys: Keys, width: int) -> dict[str, int]:
     """Shared experts: so many of the routed ones' width, or so wide together."""
     count = keys.whole(*SHARED, least=0)
     wide = keys.whole(*SHARED_WIDTH, least=0)
     if wide and count != 0:
-        wide *= (count or 1) if traits.shared_width_each else 1
         each, rest = divmod(wide, width)
         return {"shared_experts": each} if not rest else {"shared_hidden": wide}
     return {"shared_experts": count or 0}

@@ -45,6 +45,7 @@ _ALGORITHMS: Mapping[str, dict[str, Any]] = {
     "W8A8_SQ_PER_CHANNEL": {"precision": "int8"},
     "INT8_SQ": {"precision": "int8"},
 }
+_OF_GROUPS = ("", "modelopt", "compressed-tensors")
 _BITS = {"bf16": 16.0, "fp8": 8.0, "int8": 8.0, "int4": 4 + 20 / 128, "mxfp4": 4.25, "nvfp4": 4.5}
 _ELSE = "remove quantization_config, and give precision.weights in the scenario"
 
@@ -53,7 +54,7 @@ def declared(keys: Keys, draft: Draft) -> dict[str, Any]:
     """The fields of `declared`; empty where the checkpoint says nothing of precisions."""
     config = keys.inner("quantization_config") or keys.inner("compression_config")
     keys.see("quantization_config", "compression_config")
-    if config is None:
+    if config is None or not config.values:
         return {}
     found: dict[str, Any] = {}
     weights = _weights(config, keys, draft)
@@ -105,6 +106,8 @@ def _stored(config: Keys, method: str, algorithm: str) -> dict[str, Any] | None:
     groups = config.raw("config_groups")
     if isinstance(groups, dict) and groups:
         return _of_groups(config, groups)
+    if method in _OF_GROUPS and not config.has("bits"):
+        return None  # only of the KV cache, or of nothing
     config.complain("quant_method", f"{show(method)} is not known here; {_ELSE}")
     return None
 

@@ -27,11 +27,9 @@ class Traits:
         router_bias: a router adds a bias to each expert's score.
         expert_bias: experts' products have biases.
         shared_gate: shared experts are gated by a number.
-        shared_width_each: a shared expert's width is given for each of them.
         rhythm_from_first: every n-th layer has experts, from the first; else from the n-th.
         windows: which layers see a window where the file lists no kinds of layers.
         pattern: of how many layers the last is full, where the file does not say.
-        full_layers_have_positions: unused rotary embeddings change no size.
         other_per_layer: further weights of a layer.
         build: how its layers are read.
     """
@@ -52,7 +50,6 @@ class Traits:
     router_bias: bool = False
     expert_bias: bool = False
     shared_gate: bool = False
-    shared_width_each: bool = False
     rhythm_from_first: bool = True
     windows: Literal["all", "none", "alternate", "period", "upper", "chunks"] = "none"
     pattern: int = 0

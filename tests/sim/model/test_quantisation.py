@@ -80,6 +80,15 @@ def test_a_declared_precision_of_the_kv_cache(config: dict[str, Any], kv: str | 
     assert hf(quantization_config={"quant_method": "fp8"} | config).declared.kv == kv
 
 
+@pytest.mark.parametrize("method", ["modelopt", "compressed-tensors"])
+def test_a_checkpoint_may_declare_its_kv_cache_alone(method: str) -> None:
+    scheme = {"quant_method": method, "kv_cache_scheme": {"num_bits": 8, "type": "float"}}
+    model = hf(quantization_config=scheme | {"config_groups": {}})
+    assert model.declared.weights is None
+    assert model.declared.kv == "fp8"
+    assert hf(quantization_config={}).declared == hf().declared
+
+
 def test_gpt_oss_keeps_all_but_experts_in_bf16() -> None:
     # openai/gpt-oss-120b: the sum of its checkpoint's tensors is 65,248,815,744 bytes. Experts of
     # 3 · 2880 · 2880 weights in 4.25 bits, 128 in each of 36 layers; the rest in 2 bytes.
