@@ -98,13 +98,20 @@ def _cache(summary: Mapping[str, Any]) -> Text:
         if count
     )
     return Text(
-        f"prefix hits {_percent(summary['prefix_hit_ratio'])} of prompt tokens · "
+        f"prefix hits {_percent(summary['prefix_hit_ratio'])} of prompt tokens"
+        f"{_certified(summary)} · "
         f"{summary['faults_per_1000_tokens']:.3g} faults per 1,000 tokens"
         + (f" ({causes})" if causes else "")
         + f" · {summary['preemptions']:,} preemptions{_recomputed(summary)} · "
         f"{concurrent['mean']:.1f} requests at a time, {concurrent['peak']:,} at the peak · "
         f"fragmentation {_percent(summary['fragmentation'])}"
     )
+
+
+def _certified(summary: Mapping[str, Any]) -> str:
+    """Say what no prefix cache of this size could pass."""
+    bound = summary.get("prefix_bound")
+    return "" if bound is None else f" (at most {_percent(bound['hit_ratio'])}, certified)"
 
 
 def _recomputed(summary: Mapping[str, Any]) -> str:

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vsim.hwbackend.replay.kept_batches import kept_batches
 from vsim.hwbackend.replay.options import ReplayOptions, with_stand_ins
+from vsim.hwbackend.replay.page_rates import by_pages
 from vsim.hwbackend.replay.plan import Plan, plan_of
 from vsim.sim.commands.run import located
 from vsim.sim.engine.entry import compile_kernels
@@ -252,11 +254,11 @@ def _requests(
         graph_sizes=whole.graph_sizes,
     )
     compile_kernels()
+    page_bytes = engine.page_or_block_tokens * server.cost.kv_bytes_per_token
+    machine = by_pages(server.machine, page_bytes)
 
     def state() -> State:
-        return build_state(
-            scenario, server.machine, server.cost, requests, server.base, rules=rules
-        )
+        return build_state(scenario, machine, server.cost, requests, server.base, rules=rules)
 
     if server.cost.pages(engine.page_or_block_tokens).grouped:
         message = f"{server.model.name} keeps KV in several groups, which no replay carries out yet"
@@ -269,12 +271,14 @@ def _requests(
         "a step is launched when the last one has ended: host times of the profile "
         f"{engine.profile} are left out of both sides"
     )
+    in_place = any(tier.access == "in_place" for tier in scenario.tiers[1:])
     plan = plan_of(
         simulated.operations,
         tuple(tier.tier for tier in scenario.tiers),
         page_tokens=engine.page_or_block_tokens,
-        page_bytes=engine.page_or_block_tokens * server.cost.kv_bytes_per_token,
+        page_bytes=page_bytes,
         file=path,
+        batches=kept_batches(state()) if in_place else None,
     )
     live = LiveServer(server, requests, simulated, state)
     return _source(server, path, "requests", plan, live, notes)

@@ -43,12 +43,17 @@ class _Part(BaseModel):
 class Quantity(_Part, Generic[T]):
     """A number with its source: `{value: 80GiB, source: datasheet, note: …}`."""
 
-    value: T
-    """The number, in the unit of its field."""
-    source: Source
-    """Where it is from."""
-    note: Text = ""
-    """A measurement's date, device and driver; the reason of an assumption; a datasheet's name."""
+    # For each type of value, pydantic would look for the source of docstrings in all modules: half
+    # a second of every command's start.
+    model_config = ConfigDict(use_attribute_docstrings=False)
+
+    value: T = Field(description="The number, in the unit of its field.")
+    source: Source = Field(description="Where it is from.")
+    note: Text = Field(
+        "",
+        description="A measurement's date, device and driver; the reason of an assumption; "
+        "a datasheet's name.",
+    )
 
     @model_validator(mode="before")
     @classmethod

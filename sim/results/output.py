@@ -15,6 +15,7 @@ from vsim.sim.engine.run_log import RunLog
 from vsim.sim.machine.machine import Machine
 from vsim.sim.model.model import Model
 from vsim.sim.results.metrics import RunFacts, summarise
+from vsim.sim.results.prefix_bound import prefix_bound
 from vsim.sim.results.result_tables import request_parts, steps_table
 from vsim.sim.results.run_settings import RunSettings
 from vsim.sim.results.stored import NumberedOperations, StoredSteps, StoredTable
@@ -216,6 +217,7 @@ def make_result(
     engine_wall_s: float,
     machine: Machine,
     model: Model,
+    tight_bound: bool = False,
 ) -> Result:
     """Take the metrics of a run and give its verdict.
 
@@ -227,10 +229,11 @@ def make_result(
         engine_wall_s: from the parsed trace in memory to complete results in memory.
         machine: what it ran on.
         model: what was served.
+        tight_bound: take the time that the best bound on prefix hits needs.
     """
-    summary = summarise(
-        run_facts(scenario, machine, model, cost, requests), requests, engine, engine_wall_s
-    )
+    facts = run_facts(scenario, machine, model, cost, requests)
+    summary = summarise(facts, requests, engine, engine_wall_s)
+    summary |= prefix_bound(facts, requests, engine, summary, tight=tight_bound)
     settings = RunSettings(scenario, machine, model, cost, requests)
     return result_of({**summary, "verdict": verdict(summary, settings)}, requests, engine)
 
