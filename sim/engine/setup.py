@@ -178,7 +178,7 @@ def _capacities(
         if given is None:
             given = cost.kv_capacity_bytes if i == 0 else machine.tier(tier.tier).capacity.value
         units.append(given // pages.unit(i))
-    aside = null_pages * (pages.page_bytes // pages.hbm_unit_bytes)
+    aside = null_pages * pages.smallest(0)  # where groups are equal, a block of one of them
     return (max(units[0] - aside, 0), *units[1:])
 
 
