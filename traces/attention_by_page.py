@@ -11,7 +11,7 @@ and one score at least, which says how many steps a run has. `read_table` makes 
 `attention` of it; nothing else sees such a file. A row that lists no page can't be told by it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -57,11 +57,19 @@ def by_page(table: pa.Table) -> pa.Table:
     counts = np.diff(offsets)
     if not scores or (counts == 0).any():
         raise ValueError("stored by page, attention needs a score, and a page in every row")
-    row = np.repeat(np.arange(len(counts)), counts)
-    keys = {name: integers(table.column(name))[row] for name in _HEAD}
-    keys |= {"page": elements(flat).astype(np.int64), "step": integers(table.column("step"))[row]}
-    order = np.lexsort(tuple(keys.values())[::-1])
-    keys = {name: key[order] for name, key in keys.items()}
+    # Rows are in order of their steps, so a sort of heads and pages that keeps equal ones in place
+    # leaves steps rising within each; heads are sorted as rows, which are few.
+    heads = [integers(table.column(name)) for name in _HEAD]
+    of_row = np.lexsort((integers(table.column("step")), *heads[::-1]))
+    begins = np.repeat(offsets[:-1][of_row] - _starts(counts[of_row]), counts[of_row])
+    by_head = begins + np.arange(offsets[-1])
+    row = np.repeat(of_row, counts[of_row])
+    rank = np.repeat(_ranks(heads, of_row), counts[of_row])
+    page = elements(flat)[by_head]
+    within = np.argsort(rank * (int(page.max()) + 1) + page, kind="stable")
+    order, row = by_head[within], row[within]
+    keys = {name: head[row] for name, head in zip(_HEAD, heads, strict=True)}
+    keys |= {"page": page[within].astype(np.int64), "step": integers(table.column("step"))[row]}
     begins = np.ones(len(order), dtype=np.bool_)
     begins[1:] = np.diff(keys["step"]) != 1
     for name in (*_HEAD, "page"):
@@ -78,6 +86,18 @@ def by_page(table: pa.Table) -> pa.Table:
         unit, doc = _DOCS.get(name, _SCORE_DOC)
         fields.append(pa.field(name, column.type, False, {"unit": unit, "doc": doc}))
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+
+def _starts(counts: _Int64s) -> _Int64s:
+    return np.cumsum(counts) - counts
+
+
+def _ranks(heads: Sequence[_Int64s], order: _Int64s) -> _Int64s:
+    """Number the heads in an order of rows that has each head's together."""
+    changes = np.zeros(len(order), dtype=np.int64)
+    for head in heads:
+        changes[1:] |= np.diff(head[order]) != 0
+    return np.cumsum(changes)
 
 
 def by_row(table: pa.Table, file: str) -> pa.Table:
