@@ -7,9 +7,9 @@ has many pieces, each of which costs a block time of its own to begin and end:
     block = pieces · piece + rounds · round
 
 where a round is one slice of 16 tokens for each warp. With t the time by the table and L the
-longest block's, a batch takes (t^q + L^q)^(1/q), over what that is for as many equal contexts, which
-the table has. `piece`, `round` and q are fitted to ragged batches that a calibration measured; tables
-without them, those of other stacks, take batches by their mean alone.
+longest block's, a batch takes (t^q + L^q)^(1/q), over what that is for as many equal contexts,
+which the table has. `piece`, `round` and q are fitted to ragged batches that a calibration
+measured; tables without them, those of other stacks, take batches by their mean alone.
 """
 
 import json
