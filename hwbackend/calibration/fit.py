@@ -179,7 +179,7 @@ def fit_vmm(rows: Sequence[Sampled]) -> dict[tuple[str, int, int], VmmFit]:
     }
     fits = {}
     for key, calls in complete.items():
-        us = {name: calls[name].median for name in VMM_CALLS if name in calls}
+        us: dict[str, float] = {n: calls[n].median for n in VMM_CALLS if n in calls}
         mapped = of_smallest[key[0], key[2]]
         us["set_access"] = max(us["set_access"] + us["map"] - mapped, 0.0)
         us["map"] = mapped
