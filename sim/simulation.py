@@ -15,6 +15,7 @@ from vsim.sim.machine.machine import Machine
 from vsim.sim.model.loading import load_model
 from vsim.sim.model.model import Model
 from vsim.sim.model.parallel import check_peer
+from vsim.sim.prefixes.run_bound import compile_bound
 from vsim.sim.profiles.rules import has_host_times, server_rules, with_profile
 from vsim.sim.profiles.server_cost import server_cost
 from vsim.sim.results.known_prefixes import compile_counting
@@ -41,6 +42,7 @@ def simulate(
     mode: Mode = "fast",
     out: Path | str | FreshFolder | None = None,
     steps: bool = True,
+    tight_bound: bool = False,
 ) -> Result:
     """Simulate a scenario.
 
@@ -56,6 +58,8 @@ def simulate(
             was begun. Steps and operations are written there while the run goes on.
         steps: keep steps and operations where there is no `out`, in a temporary file; without them
             the result has no `steps`, can't be written, and no scenario may ask for operations.
+        tight_bound: take the time that the best bound on prefix hits needs, and not some tens of
+            milliseconds; not in a run of recorded attention.
 
     Returns:
         The summary and the Arrow tables of the run.
@@ -64,9 +68,13 @@ def simulate(
         InputError: with every fault of the scenario, its machine, its model or its trace.
     """
     if out is None:
-        return _simulate(scenario, requests, progress, base, mode, None, keep=steps)
+        return _simulate(
+            scenario, requests, progress, base, mode, None, keep=steps, tight=tight_bound
+        )
     with begun_folder(out) as fresh:
-        result = _simulate(scenario, requests, progress, base, mode, fresh.path, keep=True)
+        result = _simulate(
+            scenario, requests, progress, base, mode, fresh.path, keep=True, tight=tight_bound
+        )
         summary = result.write_into(fresh)
         fresh.publish()
     result.moved(fresh.target.path)
@@ -82,6 +90,7 @@ def _simulate(
     folder: Path | None,
     *,
     keep: bool,
+    tight: bool,
 ) -> Result:
     """Simulate, with tables that grow in `folder`, or in temporary files if they are kept."""
     server = serving(scenario, base)
@@ -100,6 +109,7 @@ def _simulate(
     rules = server_rules(scenario.engine, model, cost.gpus)
     compile_kernels()
     compile_counting()
+    compile_bound()
     tables = RunTables.of(scenario, folder) if keep else None
     started = perf_counter()
     try:
@@ -110,8 +120,9 @@ def _simulate(
     engine = run_engine(state, progress, mode, log)
     del state
     result = make_result(
-        scenario, cost, requests, engine, engine_wall_s=0.0, machine=machine, model=model
-    )
+        scenario, cost, requests, engine, engine_wall_s=0.0, machine=machine, model=model,
+        tight_bound=tight,
+    )  # fmt: skip
     ended = perf_counter()
     if tables is None:
         return replace(result, summary={**result.summary, "engine_wall_s": ended - started})

@@ -14,6 +14,7 @@ one does, and one pass answers for all capacities.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
@@ -47,16 +48,37 @@ class PrefixReuse:
     above: _Ints
 
     @classmethod
-    def of(cls, offsets: _Ints, ids: _Ints) -> "PrefixReuse":
+    def of(cls, offsets: _Ints, ids: _Ints | NDArray[np.int32]) -> "PrefixReuse":
         """Find the runs of requests in order.
 
         Args:
             offsets: int64[n + 1], where each request's ids start, from 0.
-            ids: int64[m], each standing for its whole prefix.
+            ids: int64[m] or int32[m], each standing for its whole prefix.
         """
         codes, count = dense_codes(ids)
-        found = _runs(offsets, codes, count)
-        return cls(len(offsets) - 1, len(ids), *found)
+        lengths, rows = np.diff(offsets), np.arange(len(offsets) - 1)
+        found = _runs(offsets[:-1], lengths, lengths, rows, codes, count)
+        return cls(len(lengths), len(ids), *found)
+
+    @classmethod
+    def of_held(
+        cls, starts: _Ints, lengths: _Ints, looked_up: _Ints, until: _Ints, codes: NDArray[Any]
+    ) -> "PrefixReuse":
+        """Find the runs of requests that hold their blocks for a while, in order of admission.
+
+        A block's last use then is the last slot in which a request that came before holds it, its
+        own slot where that is still so when it is used again; `above` says nothing.
+
+        Args:
+            starts: int64[n], where each request's blocks start in `codes`.
+            lengths: int64[n], how many blocks it uses.
+            looked_up: int64[n], how many of them it could find.
+            until: int64[n], the last slot, from its own on, in which it holds them.
+            codes: each block's number, from 0.
+        """
+        count = int(codes.max()) + 1 if len(codes) else 0
+        found = _runs(starts, lengths, looked_up, until, codes, count)
+        return cls(len(lengths), int(looked_up.sum()), *found)
 
     def lru_hits(self, capacities: _Ints) -> _Ints:
         """Blocks found, of all requests, by LRU caches of so many blocks each.
@@ -94,14 +116,16 @@ class PrefixReuse:
 
 
 @numba.njit(cache=True)
-def _runs(offsets: _Ints, codes: _Ints, count: int) -> tuple[_Ints, _Ints, _Ints, _Ints, _Ints]:
+def _runs(
+    starts: _Ints, lengths: _Ints, looked_up: _Ints, until: _Ints, codes: NDArray[Any], count: int
+) -> tuple[_Ints, _Ints, _Ints, _Ints, _Ints]:
     """Find request, last use, depth, count and blocks above of each run.
 
     A tree of partial sums (Fenwick, Software 24(3), 1994) over requests counts the blocks that each
     was the last to use; of a request's own these are its deepest, since whoever uses a block uses
     all before it.
     """
-    n = len(offsets) - 1
+    n = len(starts)
     last = np.full(count, -1, np.int64)
     sums = np.zeros(n + 1, np.int64)
     room = 2 * n + 16
@@ -109,7 +133,8 @@ def _runs(offsets: _Ints, codes: _Ints, count: int) -> tuple[_Ints, _Ints, _Ints
     size = 0
     held = 0  # different blocks so far
     for row in range(n):
-        start, end = offsets[row], offsets[row + 1]
+        start, end = starts[row], starts[row] + lengths[row]
+        found_end = start + looked_up[row]
         at = start
         while at < end and last[codes[at]] >= 0:
             earlier = last[codes[at]]
@@ -121,29 +146,34 @@ def _runs(offsets: _Ints, codes: _Ints, count: int) -> tuple[_Ints, _Ints, _Ints
             while place > 0:
                 older += sums[place]
                 place -= place & -place
-            if size == room:
-                grown = np.empty((5, 2 * room), np.int64)
-                grown[:, :room] = runs
-                runs = grown
-                room *= 2
-            runs[0, size] = row
-            runs[1, size] = earlier
-            runs[2, size] = first - start
-            runs[3, size] = at - first
-            runs[4, size] = held - older
-            size += 1
+            if first < found_end:
+                if size == room:
+                    grown = np.empty((5, 2 * room), np.int64)
+                    grown[:, :room] = runs
+                    runs = grown
+                    room *= 2
+                runs[0, size] = row
+                runs[1, size] = min(earlier, row)
+                runs[2, size] = first - start
+                runs[3, size] = min(at, found_end) - first
+                runs[4, size] = held - older
+                size += 1
+            if earlier < until[row]:  # they are this request's now
+                place = earlier + 1
+                while place <= n:
+                    sums[place] -= at - first
+                    place += place & -place
+                place = until[row] + 1
+                while place <= n:
+                    sums[place] += at - first
+                    place += place & -place
+                for i in range(first, at):
+                    last[codes[i]] = until[row]
         held += end - at
-        own = size - 1
-        while own >= 0 and runs[0, own] == row:
-            place = runs[1, own] + 1
-            while place <= n:
-                sums[place] -= runs[3, own]
-                place += place & -place
-            own -= 1
-        place = row + 1
+        place = until[row] + 1
         while place <= n:
-            sums[place] += end - start
+            sums[place] += end - at
             place += place & -place
-        for i in range(start, end):
-            last[codes[i]] = row
+        for i in range(at, end):
+            last[codes[i]] = until[row]
     return runs[0, :size], runs[1, :size], runs[2, :size], runs[3, :size], runs[4, :size]

@@ -1,4 +1,4 @@
-"""The `vsim run`, `vsim bound`, `vsim calibrate` and `vsim schema` commands."""
+"""The simulator's commands: `vsim run`, `vsim bound`, `vsim model` and the others."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,11 +37,15 @@ def register(
         out: Annotated[
             str | None, typer.Option(help="Write summary.json and the tables to this folder.")
         ] = None,
+        bound: Annotated[
+            str | None,
+            typer.Option(help="What bounds prefix hits: quick, or tight in its own time [quick]."),
+        ] = None,
     ) -> None:
         """Simulate a scenario and print where the time went."""
         from vsim.sim.commands.run import run_scenario
 
-        summary = run_scenario(scenario, trace=trace, overrides=set_ or (), out=out)
+        summary = run_scenario(scenario, trace=trace, overrides=set_ or (), out=out, bound=bound)
         if show is None:
             import json
 
@@ -114,6 +118,54 @@ def register(
         from vsim.sim.commands.import_server import run_import_vllm
 
         run_import_vllm(paths, out=out, name=name, gpu=gpu, gpus=gpus, model=model, config=config)
+
+    models = typer.Typer(help="Look at models.", no_args_is_help=True)
+    app.add_typer(models, name="model")
+
+    @models.command("show")
+    def show_model(
+        config: Annotated[
+            str,
+            typer.Argument(
+                help="A model of the catalogue, a model file (YAML), a Hugging Face config.json, or"
+                " its folder."
+            ),
+        ],
+        tokens: Annotated[int, typer.Option(help="Length of a sequence.")] = 131072,
+        tensor: Annotated[
+            int | None,
+            typer.Option(help="GPUs that share each layer [as many as a machine has]."),
+        ] = None,
+        kv: Annotated[
+            str | None, typer.Option(help="Precision of the KV cache [as the model declares].")
+        ] = None,
+        weights: Annotated[
+            str | None, typer.Option(help="Precision of the weights [as the model declares].")
+        ] = None,
+        profile: Annotated[
+            str, typer.Option(help="The engine whose blocks and memory are counted.")
+        ] = "vllm",
+        transformers: Annotated[
+            bool,
+            typer.Option(
+                "--transformers", help="Count with transformers, too (pip install 'vsim[hf]')."
+            ),
+        ] = False,
+        json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    ) -> None:
+        """Show what a model takes: parameters, weights, KV by group, and where it fits."""
+        from vsim.sim.commands.show_model import run_show_model
+
+        run_show_model(
+            config,
+            tokens=tokens,
+            tensor=tensor,
+            kv=kv,
+            weights=weights,
+            profile=profile,
+            as_json=json,
+            ask_transformers=transformers,
+        )
 
     @app.command()
     def compare(

@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 
 from vsim.sim.machine.machine import Link, Machine
-from vsim.sim.model.model import LatentAttention, Model
+from vsim.sim.model.layer import Mixer
+from vsim.sim.model.model import Model
+from vsim.sim.model.parts.attention import CrossAttention, GroupedAttention
+from vsim.sim.model.parts.compressed import CompressedAttention
+from vsim.sim.model.parts.ffn import DenseFfn, Moe
+from vsim.sim.model.parts.latent import LatentAttention
+from vsim.sim.model.parts.linear import GatedDeltaNet, KimiDeltaAttention, LightningAttention
+from vsim.sim.model.parts.state_space import Mamba2
 from vsim.traces.faults import Fault, InputError
 
 
@@ -19,9 +26,10 @@ class Layout:
         tensor: GPUs that share each layer.
         pipeline: stages.
         stage_layers: layers of each stage.
-        kv_copies: how many times each token's KV is held, per layer. A GQA head goes to one GPU
-            while tensor <= kv_heads, beyond that each is held by tensor / kv_heads of them. An
-            MLA latent serves all heads, so every GPU of a stage holds a copy.
+        kv_copies: how many times each token's KV is held, per layer; where groups differ in it, at
+            most so often. A GQA head goes to one GPU while tensor <= kv_heads, beyond that each is
+            held by tensor / kv_heads of them. An MLA latent serves all heads, so every GPU of a
+            stage holds a copy.
     """
 
     tensor: int
@@ -65,10 +73,7 @@ def lay_out(
         raise InputError(Fault(file, message, place=place) for place, message in faults)
     each, more = divmod(model.layers, pipeline)
     stages = tuple(each + (stage < more) for stage in range(pipeline))
-    if isinstance(model.attention, LatentAttention):
-        copies = tensor
-    else:
-        copies = max(1, tensor // model.kv_heads)
+    copies = max((group.copies for group in model.kv_groups("bf16", tensor)), default=1)
     return Layout(tensor, pipeline, stages, copies)
 
 
@@ -85,23 +90,48 @@ def _faults(machine: Machine, model: Model, tensor: int, pipeline: int) -> list[
             f" {machine.name} has {machine.gpu.count}; write degrees whose product is at most that"
         )
         faults.append(("parallel", message))
-    if model.heads % tensor:
-        message = f"{tensor} does not divide {model.name}'s {model.heads} heads; write a divisor"
-        faults.append(("parallel.tensor", message))
-    elif model.kv_heads % tensor and tensor % model.kv_heads:
-        message = (
-            f"{tensor} is neither a divisor nor a multiple of {model.name}'s {model.kv_heads}"
-            " KV heads; write one"
-        )
-        faults.append(("parallel.tensor", message))
-    widths = {model.ffn_hidden, model.moe.expert_hidden if model.moe else None} - {None}
-    for width in sorted(width for width in widths if width is not None and width % tensor):
-        message = f"{tensor} does not divide {model.name}'s FFN width {width}; write a divisor"
-        faults.append(("parallel.tensor", message))
+    faults += [("parallel.tensor", message) for message in _split_faults(model, tensor)]
     if pipeline > model.layers:
         message = f"{pipeline} is more than {model.name}'s {model.layers} layers; write fewer"
         faults.append(("parallel.pipeline", message))
     return faults
+
+
+def _split_faults(model: Model, tensor: int) -> list[str]:
+    """What of a model so many GPUs can't share: heads, KV heads, FFN widths; each said once."""
+    found: list[str] = []
+    mixers = dict.fromkeys(mixer for layer in model.stack for mixer in layer.mixers)
+    for heads, cached, kind in dict.fromkeys(_heads(mixer) for mixer in mixers):
+        if heads % tensor:
+            found.append(f"{tensor} does not divide {model.name}'s {heads} {kind}; write a divisor")
+        elif cached and cached % tensor and tensor % cached:
+            found.append(
+                f"{tensor} is neither a divisor nor a multiple of {model.name}'s {cached}"
+                " KV heads; write one"
+            )
+    ffns = dict.fromkeys(ffn for layer in model.stack for ffn in layer.ffns)
+    widths = {ffn.width for ffn in ffns if isinstance(ffn, DenseFfn)}
+    widths |= {ffn.expert_hidden for ffn in ffns if isinstance(ffn, Moe)}
+    found += [
+        f"{tensor} does not divide {model.name}'s FFN width {width}; write a divisor"
+        for width in sorted(width for width in widths if width % tensor)
+    ]
+    return found
+
+
+def _heads(mixer: Mixer) -> tuple[int, int, str]:
+    """Heads that GPUs share, KV heads of which each has at least one, and what they are called."""
+    if isinstance(mixer, GroupedAttention | CrossAttention):
+        return mixer.heads or 0, mixer.kv_heads or 0, "heads"
+    if isinstance(mixer, LatentAttention | CompressedAttention):
+        return mixer.query_heads, 0, "heads"
+    if isinstance(mixer, GatedDeltaNet):
+        return mixer.value_heads, mixer.key_heads, "heads of linear attention"
+    if isinstance(mixer, KimiDeltaAttention | LightningAttention):
+        return mixer.heads, 0, "heads of linear attention"
+    if isinstance(mixer, Mamba2):
+        return mixer.heads, mixer.groups, "heads of a state space"
+    return mixer.width, 0, "channels"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ After each request the blocks worth least go, of one request's the deepest first
 may be among them (bypass). Until enough returns were seen it is LRU.
 """
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,12 +66,12 @@ class _Learned(NamedTuple):
     worth: _Floats
 
 
-def expected_returns(offsets: _Ints, ids: _Ints, blocks: int) -> _Ints:
+def expected_returns(offsets: _Ints, ids: _Ints | NDArray[np.int32], blocks: int) -> _Ints:
     """Replay requests against a cache that this policy fills.
 
     Args:
         offsets: int64[n + 1], where each request's ids start, from 0.
-        ids: int64[m], each standing for its whole prefix.
+        ids: int64[m] or int32[m], each standing for its whole prefix.
         blocks: the capacity, at least 1.
 
     Returns:
@@ -210,7 +210,7 @@ def _evict(
 
 @kernel
 def _replay(
-    offsets: _Ints, codes: _Ints, distinct: int, blocks: int, room: int, found: _Ints
+    offsets: _Ints, codes: NDArray[Any], distinct: int, blocks: int, room: int, found: _Ints
 ) -> int:
     """Fill `found`; returns the number of segments, or -1 where there was no room for them."""
     n = len(found)

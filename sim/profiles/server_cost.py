@@ -7,7 +7,9 @@ from vsim.sim.model.model import Model
 from vsim.sim.model.parallel import lay_out
 from vsim.sim.profiles.loading import load_profile
 from vsim.sim.profiles.rules import server_rules
+from vsim.sim.scenario.precision import kv_of, weights_of
 from vsim.sim.scenario.scenario import EngineSettings, Scenario
+from vsim.sim.timing.equal_groups import equal_layers, layer_bytes
 from vsim.sim.timing.kernel_curves import kernel_curves
 from vsim.sim.timing.kernels import kernels_of
 from vsim.sim.timing.kv_room import Reserve
@@ -29,7 +31,8 @@ def server_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCost:
     cost = server_rates(scenario, machine, model)
     layout = lay_out(machine, model, degrees.tensor, degrees.pipeline)
     kernels = kernels_of(machine, load_profile(engine.profile).kernels)
-    curves = kernel_curves(machine, model, layout, kernels, precision.weights, precision.kv)
+    weights, kv = weights_of(precision, model), kv_of(precision, model)
+    curves = kernel_curves(machine, model, layout, kernels, weights, kv)
     sizes = server_rules(engine, model, cost.gpus).graph_sizes
     return replace(cost, measured=curves.padded(sizes))
 
@@ -49,7 +52,8 @@ def replayed_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCos
     cost = server_rates(scenario, machine, model)
     layout = lay_out(machine, model, degrees.tensor, degrees.pipeline)
     kernels = kernels_of(machine, "vsim")
-    curves = kernel_curves(machine, model, layout, kernels, precision.weights, precision.kv)
+    weights, kv = weights_of(precision, model), kv_of(precision, model)
+    curves = kernel_curves(machine, model, layout, kernels, weights, kv)
     return replace(cost, measured=curves)
 
 
@@ -61,14 +65,18 @@ def server_rates(scenario: Scenario, machine: Machine, model: Model) -> StepCost
         model,
         tensor=degrees.tensor,
         pipeline=degrees.pipeline,
-        weights=precision.weights,
-        kv=precision.kv,
+        weights=weights_of(precision, model),
+        kv=kv_of(precision, model),
         reserve=reserve_of(engine, machine, model),
     )
+    told = load_profile(engine.profile).equal_groups
+    cost = replace(cost, equal_groups=told is not None and told.value)
+    block = cost.kv_bytes_per_token
+    if cost.equal_groups and (layers := equal_layers(cost.groups)):
+        block = layers * layer_bytes(cost.groups) * max(each.copies for each in cost.groups)
     if engine.num_gpu_blocks is None:
         return cost
-    tokens = engine.num_gpu_blocks * engine.block_tokens
-    return replace(cost, kv_capacity_bytes=tokens * cost.kv_bytes_per_token)
+    return replace(cost, kv_capacity_bytes=engine.num_gpu_blocks * engine.block_tokens * block)
 
 
 def reserve_of(engine: EngineSettings, machine: Machine, model: Model) -> Reserve:
@@ -76,5 +84,5 @@ def reserve_of(engine: EngineSettings, machine: Machine, model: Model) -> Reserv
     memory = load_profile(engine.profile).memory
     if memory is None:
         return Reserve(machine.gpu.memory_utilisation.value)
-    overhead = memory.overhead if model.moe is None else memory.overhead_experts
+    overhead = memory.overhead if model.routed is None else memory.overhead_experts
     return Reserve(memory.utilisation.value, overhead.value, memory.of_rest)

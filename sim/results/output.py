@@ -15,10 +15,17 @@ from vsim.sim.engine.run_log import RunLog
 from vsim.sim.machine.machine import Machine
 from vsim.sim.model.model import Model
 from vsim.sim.results.metrics import RunFacts, summarise
+from vsim.sim.results.prefix_bound import prefix_bound
 from vsim.sim.results.result_tables import request_parts, steps_table
 from vsim.sim.results.run_settings import RunSettings
 from vsim.sim.results.stored import NumberedOperations, StoredSteps, StoredTable
 from vsim.sim.results.verdict import verdict
+from vsim.sim.scenario.precision import (
+    kv_of,
+    taken_from_checkpoint,
+    weight_words,
+    weights_of,
+)
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.timing.step_cost import StepCost
 from vsim.traces.arrow_io import Provenance, file_metadata, put_table
@@ -210,6 +217,7 @@ def make_result(
     engine_wall_s: float,
     machine: Machine,
     model: Model,
+    tight_bound: bool = False,
 ) -> Result:
     """Take the metrics of a run and give its verdict.
 
@@ -221,10 +229,11 @@ def make_result(
         engine_wall_s: from the parsed trace in memory to complete results in memory.
         machine: what it ran on.
         model: what was served.
+        tight_bound: take the time that the best bound on prefix hits needs.
     """
-    summary = summarise(
-        run_facts(scenario, machine, cost, requests), requests, engine, engine_wall_s
-    )
+    facts = run_facts(scenario, machine, model, cost, requests)
+    summary = summarise(facts, requests, engine, engine_wall_s)
+    summary |= prefix_bound(facts, requests, engine, summary, tight=tight_bound)
     settings = RunSettings(scenario, machine, model, cost, requests)
     return result_of({**summary, "verdict": verdict(summary, settings)}, requests, engine)
 
@@ -240,7 +249,9 @@ def result_of(summary: Mapping[str, Any], requests: Requests, engine: EngineResu
     )
 
 
-def run_facts(scenario: Scenario, machine: Machine, cost: StepCost, requests: Requests) -> RunFacts:
+def run_facts(
+    scenario: Scenario, machine: Machine, model: Model, cost: StepCost, requests: Requests
+) -> RunFacts:
     """What a summary says about a run besides what happened in it."""
     return RunFacts(
         scenario=scenario.name,
@@ -250,8 +261,9 @@ def run_facts(scenario: Scenario, machine: Machine, cost: StepCost, requests: Re
         machine=scenario.machine,
         gpus=cost.gpus,
         model=scenario.model,
-        weight_precision=scenario.precision.weights,
-        kv_precision=scenario.precision.kv,
+        weight_precision=weight_words(weights_of(scenario.precision, model)),
+        kv_precision=kv_of(scenario.precision, model),
+        declared=taken_from_checkpoint(scenario.precision, model),
         kv_bytes_per_token=cost.kv_bytes_per_token,
         weight_bytes=cost.weight_bytes,
         block_tokens=scenario.engine.block_tokens,

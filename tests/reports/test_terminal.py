@@ -140,3 +140,16 @@ def test_what_no_placement_can_beat_is_never_shown_too_long(bound_s: float, text
     found = io.StringIO()
     show_summary({**summary(), "placement": placed, "bound_wall_s": 1.0}, None, file=found)
     assert f"more than {text}, which" in " ".join(found.getvalue().split())
+
+
+def test_several_kv_groups_are_shown_and_one_is_not() -> None:
+    def group(name: str) -> dict[str, Any]:
+        sizes = {f"{held}_bytes": 2**31 for held in ("peak", "requests_peak", "decoding_peak")}
+        return {"name": name, "layers": 52, "page_bytes": 2**20, **sizes}
+
+    found = io.StringIO()
+    for names in (["full"], ["full", "window_1024"]):
+        groups = [group(name) for name in names]
+        show_summary({**summary(), "kv_groups": groups}, None, file=found)
+    assert " ".join(found.getvalue().split()).count("window_1024 52 1.00 MiB 2.00 GiB") == 1
+    assert found.getvalue().count("of those decoding") == 1

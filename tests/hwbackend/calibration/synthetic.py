@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
+from vsim.hwbackend.calibration.fit import Fitted, fit
 from vsim.hwbackend.calibration.mixes import AttendForm, Mixes
 from vsim.hwbackend.calibration.plan import WHOLE, Plan, full_plan, kv_bytes
 from vsim.traces.gpu_samples import GpuSamples, Point, Sampled
@@ -40,6 +42,12 @@ FACTS = {
         "sm_max_mhz": 1980, "memory_mhz": 3201,
     }] * 2,
 }  # fmt: skip
+
+
+@cache
+def fitted(noise: float) -> Fitted:
+    """Fit all samples of the full plan, once."""
+    return fit(synthetic(noise=noise))
 
 
 def synthetic(

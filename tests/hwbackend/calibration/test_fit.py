@@ -11,7 +11,7 @@ from vsim.traces.gpu_samples import Sampled, point
 
 @pytest.fixture(scope="module")
 def fitted() -> Fitted:
-    return fit(truth.synthetic(noise=0.01))
+    return truth.fitted(noise=0.01)
 
 
 @pytest.mark.parametrize(
@@ -93,18 +93,18 @@ def test_the_form_of_mixes_and_its_numbers_are_found_again(fitted: Fitted) -> No
 
 
 def test_what_copies_cost_hbm_is_found_again() -> None:
-    found = fit(truth.synthetic(noise=0.0)).hbm_costs
+    found = truth.fitted(noise=0.0).hbm_costs
     assert found == pytest.approx(truth.HBM_COSTS, rel=1e-6)
 
 
 def test_the_weights_of_copies_are_found_again() -> None:
-    assert fit(truth.synthetic(noise=0.0)).weights == pytest.approx(truth.COPY_WEIGHTS, rel=1e-6)
+    assert truth.fitted(noise=0.0).weights == pytest.approx(truth.COPY_WEIGHTS, rel=1e-6)
 
 
 def test_copies_that_attention_does_not_slow_say_nothing_of_its_weight() -> None:
-    samples = truth.synthetic(kept=lambda at: "host" in at.variant)
-    assert "hbm weight" not in fit(samples).figures
-    assert set(fit(samples).hbm_costs) == {"host-hbm", "hbm-host"}
+    found = fit(truth.synthetic(kept=lambda at: "host" in at.variant))
+    assert "hbm weight" not in found.figures
+    assert set(found.hbm_costs) == {"host-hbm", "hbm-host"}
 
 
 def test_the_same_samples_give_the_same_numbers() -> None:

@@ -12,7 +12,7 @@ from vsim.sim.model.loading import load_model
 from vsim.sim.model.model import GroupedAttention, Model, Moe, expected_experts
 from vsim.sim.timing import small_kernels
 from vsim.sim.timing.experts import ExpertShape, experts_bound
-from vsim.sim.timing.kernel_curves import layer_products
+from vsim.sim.timing.layer_products import layer_products
 from vsim.sim.timing.products import product_bound
 from vsim.sim.timing.roofline import Peaks
 from vsim.sim.timing.small_kernels import LayerWidths, SmallKernel, small_kernels_ns

@@ -43,7 +43,7 @@ def planned(
         log,
         state.tier_names,
         page_tokens=int(world.engine["page_tokens"]),
-        page_bytes=state.page_bytes,
+        page_bytes=state.pages.page_bytes,
         file="log",
         until_ns=until_ns,
         batches=batches,
