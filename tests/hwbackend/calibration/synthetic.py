@@ -74,6 +74,11 @@ def decode_us(size: float) -> float:
     return FLOOR_US + size / ATTENTION * 1e6
 
 
+def vmm_us(call: str, chunk: int) -> float:
+    """Of a chunk; a map notes an address, whatever lies there."""
+    return VMM_US[call] * (1 + chunk / 2**31 if call != "map" else 1.0)
+
+
 def _truth(point: Point) -> tuple[int, float, str]:
     """Bytes, and the value of a sample without noise."""
     name = point.variant
@@ -85,7 +90,7 @@ def _truth(point: Point) -> tuple[int, float, str]:
         return 0, LAUNCH_US[name], "us"
     if point.probe == "vmm":
         call = name.split()[1]
-        return point["chunk"] * point["chunks"], VMM_US[call] * (1 + point["chunk"] / 2**31), "us"
+        return point["chunk"] * point["chunks"], vmm_us(call, point["chunk"]), "us"
     if point.probe == "latency":
         return 128, {"hbm": 0.6, "peer": 1.3, "host": 1.5}[name], "us"
     if point.probe in ("read", "write"):
