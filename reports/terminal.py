@@ -77,9 +77,9 @@ def _head(summary: Mapping[str, Any]) -> Sequence[Text]:
 
 def _declared(model: Mapping[str, Any]) -> Sequence[Text]:
     """Say which precisions are the checkpoint's, where a scenario wrote none."""
-    found = {"weights": model["weight_precision"], "kv": model["kv_precision"]}
-    names = {"weights": "weights in ", "kv": "KV in "}
-    said = [names[each] + found[each] for each in model.get("declared", ())]
+    keys = {"weights": ("weights in", "weight_precision"), "kv": ("KV in", "kv_precision")}
+    told = [keys[each] for each in model.get("declared", ())]
+    said = [f"{words} {model[key]}" for words, key in told]
     return [Text(f"{', '.join(said)}, as the checkpoint declares")] if said else []
 
 
