@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from vsim.traces.prefix_cache import lru_hits, lru_hits_plainly
 
 from vsim.traces.importers import Imported, ImportOptions, import_requests
 from vsim.traces.info import describe_requests
-from vsim.traces.prefix_cache import lru_hits, lru_hits_plainly
 from vsim.traces.reading import read_requests
 from vsim.traces.requests import write_requests
 
