@@ -97,7 +97,7 @@ def _simulate(
         check_requests(requests)
     requests = shape_requests(scenario, requests)
     case = checked_case(server, requests, keeps=keep)
-    rules = server_rules(scenario.engine, model, cost.gpus)
+    rules = server_rules(scenario.engine, model, cost.gpus, scenario.parallel.pipeline)
     compile_kernels()
     compile_counting()
     tables = RunTables.of(scenario, folder) if keep else None

@@ -242,12 +242,13 @@ def _requests(
     requests = shape_requests(server.scenario, _cut(requests, options, notes))
     checked_case(server, requests, keeps=True)
     scenario, engine = server.scenario, server.scenario.engine
-    whole = server_rules(engine, server.model, server.cost.gpus)
+    whole = server_rules(engine, server.model, server.cost.gpus, scenario.parallel.pipeline)
     rules = ServerRules(
         admission=whole.admission,
         watermark=whole.watermark,
         null_pages=whole.null_pages,
         offloads=whole.offloads,
+        estimate=whole.estimate,
         graph_sizes=whole.graph_sizes,
     )
     compile_kernels()

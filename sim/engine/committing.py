@@ -36,7 +36,7 @@ def commit(w: World, now: int) -> None:
         w.r[request].computed = computed
         if before < w.r[request].furthest:
             w.c[0].recomputed_tokens += min(computed, w.r[request].furthest) - before
-        if w.c[0].caching and share > 0:
+        if w.c[0].caching and share > 0 and (not w.c[0].late or computed < w.r[request].tokens):
             publish_pages(w, request, before // page_tokens, computed // page_tokens)
         if w.c[0].scheduler == FAIR and share > 0:
             w.g[w.r[request].group].service += share
@@ -53,6 +53,7 @@ def commit(w: World, now: int) -> None:
         i += 1
     open_step(w, now, running)
     w.c[0].emitted = emitted
+    w.c[0].seals = w.c[0].prefilling
     w.c[0].step_no += 1
     if not w.c[0].pipelined:
         emit(w, now)

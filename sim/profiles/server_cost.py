@@ -6,8 +6,10 @@ from vsim.sim.machine.machine import Machine
 from vsim.sim.model.model import Model
 from vsim.sim.model.parallel import lay_out
 from vsim.sim.profiles.loading import load_profile
+from vsim.sim.profiles.profile import StaticFraction
 from vsim.sim.profiles.rules import server_rules
-from vsim.sim.scenario.scenario import EngineSettings, Scenario
+from vsim.sim.profiles.static_fraction import static_reserve
+from vsim.sim.scenario.scenario import EngineSettings, Parallel, Scenario
 from vsim.sim.timing.kernel_curves import kernel_curves
 from vsim.sim.timing.kernels import kernels_of
 from vsim.sim.timing.kv_room import Reserve
@@ -30,8 +32,11 @@ def server_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCost:
     layout = lay_out(machine, model, degrees.tensor, degrees.pipeline)
     kernels = kernels_of(machine, load_profile(engine.profile).kernels)
     curves = kernel_curves(machine, model, layout, kernels, precision.weights, precision.kv)
-    sizes = server_rules(engine, model, cost.gpus).graph_sizes
-    return replace(cost, measured=curves.padded(sizes))
+    rules = server_rules(engine, model, cost.gpus, degrees.pipeline)
+    padded = curves.padded(rules.graph_sizes)
+    if rules.estimate is not None:
+        padded = replace(padded, prompts=curves.padded(rules.prompt_sizes))
+    return replace(cost, measured=padded)
 
 
 def replayed_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCost:
@@ -63,7 +68,7 @@ def server_rates(scenario: Scenario, machine: Machine, model: Model) -> StepCost
         pipeline=degrees.pipeline,
         weights=precision.weights,
         kv=precision.kv,
-        reserve=reserve_of(engine, machine, model),
+        reserve=reserve_of(engine, machine, model, degrees),
     )
     if engine.num_gpu_blocks is None:
         return cost
@@ -71,10 +76,16 @@ def server_rates(scenario: Scenario, machine: Machine, model: Model) -> StepCost
     return replace(cost, kv_capacity_bytes=tokens * cost.kv_bytes_per_token)
 
 
-def reserve_of(engine: EngineSettings, machine: Machine, model: Model) -> Reserve:
+def reserve_of(
+    engine: EngineSettings, machine: Machine, model: Model, degrees: Parallel
+) -> Reserve:
     """What an engine leaves of a GPU's memory."""
-    memory = load_profile(engine.profile).memory
+    profile = load_profile(engine.profile)
+    memory = profile.memory
     if memory is None:
         return Reserve(machine.gpu.memory_utilisation.value)
+    if isinstance(memory, StaticFraction):
+        capacity = machine.hbm.capacity.value
+        return static_reserve(memory, profile, engine, degrees, model, capacity)
     overhead = memory.overhead if model.moe is None else memory.overhead_experts
     return Reserve(memory.utilisation.value, overhead.value, memory.of_rest)

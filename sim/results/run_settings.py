@@ -76,7 +76,7 @@ class RunSettings:
 
     def rules(self, gpus: int) -> ServerRules:
         """The engine's rules on so many GPUs."""
-        return server_rules(self.scenario.engine, self.model, gpus)
+        return server_rules(self.scenario.engine, self.model, gpus, self.scenario.parallel.pipeline)
 
     @property
     def most_tokens(self) -> int:
