@@ -226,8 +226,8 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
         within_reach = pages_within_reach(w)
     room = need
     if w.c[0].admission == ESTIMATED:
-        found = (hit - to_load) * page_tokens if loads else hit * page_tokens + shared
-        room = max(need, estimated_pages(w, request, found))
+        found = hit - to_load
+        room = max(need, estimated_pages(w, request, found, found * page_tokens + shared))
     elif w.c[0].admission != FIRST_CHUNK:
         found = hit - to_load if loads else hit
         room = max(need, promised_pages(w, request) - found + kept_pages(w))

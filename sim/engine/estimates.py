@@ -9,15 +9,18 @@ requests and those admitted so far may take and do not hold yet.
 
 import math
 
-from vsim.sim.compiled import borrowing_inline, borrowing_kernel
+from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.layout import World
-from vsim.sim.engine.pages import pages_within_reach
+from vsim.sim.engine.pages import pages_of, pages_within_reach
 
 
 @borrowing_inline
 def asked_tokens(w: World, request: int) -> int:
-    """How many tokens a request asks for at most: what it generates, or more."""
-    return int(max(w.r[request].output, w.c[0].most_new_tokens))
+    """How many tokens a request asks for at most: what it generates, or more; as many as fit."""
+    page_tokens = w.c[0].page_tokens
+    asked = max(w.r[request].output, w.c[0].most_new_tokens)
+    pages = w.t[0].capacity - pages_of(w, wide(w.r[request].prompt)) - 1
+    return int(min(asked, pages * page_tokens - 1))
 
 
 @borrowing_inline
@@ -27,18 +30,21 @@ def clipped(w: World, tokens: int) -> int:
 
 
 @borrowing_kernel
-def begin_estimate(w: World, decoders: int, unseen: int) -> None:
+def begin_estimate(w: World, decoders: int) -> None:
     """Before a pass: what the first `decoders` running requests may still generate, in part.
 
-    Args:
-        w: the world.
-        decoders: how many requests decode; they come first in the batch.
-        unseen: how many have a token that the scheduler has not seen yet.
+    A token that the scheduler has not seen yet counts as one to come, also where it is the last.
     """
-    left = unseen
+    left = 0
     for i in range(decoders):
         request = w.run[i]
         left += clipped(w, asked_tokens(w, request) - w.r[request].generated)
+    if w.c[0].step_open:
+        for i in range(w.c[0].emitted):
+            request = w.emit[i]
+            left += 1
+            if w.r[request].generated == w.r[request].output:
+                left += clipped(w, asked_tokens(w, request) - w.r[request].generated)
     ratio = 1.0 if w.c[0].ignore_eos else w.x[0].token_ratio
     w.x[0].offset_tokens = ratio * left
 
@@ -61,12 +67,16 @@ def tokens_within_reach(w: World) -> float:
 
 
 @borrowing_inline
-def estimated_pages(w: World, request: int, found_tokens: int) -> int:
-    """Pages that must be within reach, without those that it finds, before a request comes in."""
+def estimated_pages(w: World, request: int, found: int, found_tokens: int) -> int:
+    """Pages that must be within reach, without those that it finds, before a request comes in.
+
+    All that there are will do: it then runs alone.
+    """
     extend = w.r[request].tokens - found_tokens
     left = clipped(w, asked_tokens(w, request) - w.r[request].generated)
     total = extend + left + w.c[0].page_tokens
-    return int(math.floor((total + w.x[0].offset_tokens) / w.c[0].page_tokens)) + 1
+    pages = math.floor((total + w.x[0].offset_tokens) / w.c[0].page_tokens)
+    return int(min(pages + 1, w.t[0].capacity - found))
 
 
 @borrowing_inline

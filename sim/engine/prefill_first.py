@@ -73,7 +73,7 @@ def prefill_batch(w: World, now: int) -> bool:
         w.c[0].full = 0
     if not goes_on and w.c[0].ready == 0 and (w.c[0].full or w.c[0].waiting == 0):
         return False
-    begin_estimate(w, decoders, unseen_tokens(w))
+    begin_estimate(w, decoders)
     formed = False
     if goes_on:
         tokens = go_on(w, now, budget)

@@ -123,7 +123,7 @@ def decode_run(w: World, now: int, horizon: int) -> int:
             below += 1
     done = 0
     while done < length and w.c[0].steps + 1 < w.c[0].step_room:
-        if not reclaim_is_idle(w) or is_revealed(w):
+        if not reclaim_is_idle(w) or is_revealed(w) or w.c[0].pending > 0:
             break
         need = 0
         if done == next_page:

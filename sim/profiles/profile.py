@@ -62,7 +62,7 @@ class Graphs(_Part):
 
 
 class Memory(_Part):
-    """What an engine leaves of a GPU's memory for weights and KV: a share, less a constant."""
+    """What an engine leaves of a GPU's memory for weights and KV: a share of it, less a sum."""
 
     utilisation: Quantity[Annotated[float, Field(gt=0, le=1)]]
     """Share of it that the engine takes."""
