@@ -23,6 +23,10 @@ ENGINE_SETTINGS = {
     "max_running_requests": _LOCKSTEP,
     "admission": _LOCKSTEP,
     "watermark": _LOCKSTEP,
+    "schedule_conservativeness": _LOCKSTEP,
+    "max_new_tokens": _LOCKSTEP,
+    "ignore_eos": _LOCKSTEP,
+    "cuda_graph_max_bs": "its batch is one size from the first step to the last",
     "async_scheduling": _LOCKSTEP,
     "num_gpu_blocks": "pages are the trace's, and no engine's blocks",
     "scheduler": _LOCKSTEP,
@@ -111,6 +115,9 @@ def _workload(setting: Setting) -> Found:
 
 def _engine(setting: Setting) -> Found:
     engine = setting.scenario.engine
+    if engine.profile == "sglang":
+        message = "sglang pads steps of prompts in a way that a run of attention does not know yet"
+        yield ("engine", "profile"), f"{message}; name another profile"
     for field, reason in ENGINE_SETTINGS.items():
         if field in engine.model_fields_set:
             yield ("engine", field), f"does nothing with attention: {reason}; remove it"

@@ -106,6 +106,7 @@ FAIR = f"{SYNTH}.tenants=[{{name: a, share: 1}}, {{name: b, share: 2}}]"
 URGENT = f"{SYNTH}.tenants=[{{name: a, share: 1, priority: 0}}, {{name: b, share: 2, priority: 1}}]"
 ONE_PROMPT = f"{SYNTH}.sessions.system_prompts=1"
 BY_PRIORITY = "engine.scheduler=priority"
+SGLANG = "engine.profile=sglang"
 TIGHT = "tiers.0.capacity=1536MiB"
 SLOW_DISK = "tiers=[{tier: hbm, capacity: 1536MiB}, {tier: nvme, capacity: 64GiB}]"
 IN_PLACE = "tiers.1.access=in_place"
@@ -128,6 +129,11 @@ SETTINGS: dict[str, tuple[tuple[str, ...], str]] = {
     "token_budget": ((), "engine.token_budget=512"),
     "chunked_prefill": (("engine.token_budget=512",), "engine.chunked_prefill=false"),
     "profile": ((), "engine.profile=vsim"),
+    "profile of SGLang": ((), "engine.profile=sglang"),
+    "schedule_conservativeness": ((SGLANG, TIGHT), "engine.schedule_conservativeness=0.1"),
+    "max_new_tokens": ((SGLANG, TIGHT), "engine.max_new_tokens=2000"),
+    "ignore_eos": ((SGLANG, TIGHT), "engine.ignore_eos=true"),
+    "cuda_graph_max_bs": ((SGLANG,), "engine.cuda_graph_max_bs=2"),
     "admission": ((TIGHT,), "engine.admission=first_chunk"),
     "admission of whole sequences": ((TIGHT,), "engine.admission=whole_sequence"),
     "watermark": ((TIGHT,), "engine.watermark=0.2"),
