@@ -130,7 +130,8 @@ SETTINGS: dict[str, tuple[tuple[str, ...], str]] = {
     "chunked_prefill": (("engine.token_budget=512",), "engine.chunked_prefill=false"),
     "profile": ((), "engine.profile=vsim"),
     "profile of SGLang": ((), "engine.profile=sglang"),
-    "schedule_conservativeness": ((SGLANG, TIGHT), "engine.schedule_conservativeness=0.1"),
+    "schedule_conservativeness": (
+        (SGLANG, TIGHT, f"{SYNTH}.output_tokens=400"), "engine.schedule_conservativeness=0.1"),
     "max_new_tokens": ((SGLANG, TIGHT), "engine.max_new_tokens=2000"),
     "ignore_eos": ((SGLANG, TIGHT), "engine.ignore_eos=true"),
     "cuda_graph_max_bs": ((SGLANG,), "engine.cuda_graph_max_bs=2"),
