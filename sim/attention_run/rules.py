@@ -98,7 +98,7 @@ def refuse_what_does_not_fit(setting: Setting, batch: Batch) -> None:
 
 
 def _server(setting: Setting) -> Found:
-    if setting.cost.gpus > 1:
+    if setting.cost.gpus > 1 or setting.scenario.parallel.data > 1:
         yield ("parallel",), "recorded attention runs on one GPU so far; remove it"
     if setting.model.sliding_window is not None:
         message = f"{setting.model.name} has sliding windows, which no trace of attention knows"

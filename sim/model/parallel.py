@@ -22,12 +22,15 @@ class Layout:
         kv_copies: how many times each token's KV is held, per layer. A GQA head goes to one GPU
             while tensor <= kv_heads, beyond that each is held by tensor / kv_heads of them. An
             MLA latent serves all heads, so every GPU of a stage holds a copy.
+        expert: groups of a stage's GPUs to which whole experts are dealt. All of them see all
+            tokens, and add up what their experts say, as tensor parallelism does.
     """
 
     tensor: int
     pipeline: int
     stage_layers: tuple[int, ...]
     kv_copies: int
+    expert: int = 1
 
     @property
     def gpus(self) -> int:
@@ -46,7 +49,13 @@ class Layout:
 
 
 def lay_out(
-    machine: Machine, model: Model, tensor: int = 1, pipeline: int = 1, *, file: str = "scenario"
+    machine: Machine,
+    model: Model,
+    tensor: int = 1,
+    pipeline: int = 1,
+    expert: int = 1,
+    *,
+    file: str = "scenario",
 ) -> Layout:
     """Lay a model out over GPUs.
 
@@ -55,12 +64,13 @@ def lay_out(
         model: what is split.
         tensor: GPUs that share each layer.
         pipeline: stages.
+        expert: groups to which whole experts are dealt.
         file: the name that faults give.
 
     Raises:
         InputError: if the machine has too few GPUs, or heads or layers can't be split so.
     """
-    faults = _faults(machine, model, tensor, pipeline)
+    faults = _faults(machine, model, tensor, pipeline, expert)
     if faults:
         raise InputError(Fault(file, message, place=place) for place, message in faults)
     each, more = divmod(model.layers, pipeline)
@@ -69,12 +79,15 @@ def lay_out(
         copies = tensor
     else:
         copies = max(1, tensor // model.kv_heads)
-    return Layout(tensor, pipeline, stages, copies)
+    return Layout(tensor, pipeline, stages, copies, expert)
 
 
-def _faults(machine: Machine, model: Model, tensor: int, pipeline: int) -> list[tuple[str, str]]:
+def _faults(
+    machine: Machine, model: Model, tensor: int, pipeline: int, expert: int
+) -> list[tuple[str, str]]:
     faults: list[tuple[str, str]] = []
-    for place, degree in (("parallel.tensor", tensor), ("parallel.pipeline", pipeline)):
+    degrees = {"tensor": tensor, "pipeline": pipeline, "expert": expert}
+    for place, degree in ((f"parallel.{name}", degree) for name, degree in degrees.items()):
         if degree < 1:
             faults.append((place, f"{degree} is out of range; write a number of at least 1"))
     if faults:
@@ -94,14 +107,34 @@ def _faults(machine: Machine, model: Model, tensor: int, pipeline: int) -> list[
             " KV heads; write one"
         )
         faults.append(("parallel.tensor", message))
-    widths = {model.ffn_hidden, model.moe.expert_hidden if model.moe else None} - {None}
-    for width in sorted(width for width in widths if width is not None and width % tensor):
-        message = f"{tensor} does not divide {model.name}'s FFN width {width}; write a divisor"
-        faults.append(("parallel.tensor", message))
+    faults += _expert_faults(model, tensor, expert)
+    cut = {(model.ffn_hidden, tensor)}
+    if model.moe is not None:
+        cut.add((model.moe.expert_hidden, max(tensor // expert, 1)))
+    for width, parts in sorted(each for each in cut if each[0] is not None):
+        if width is not None and width % parts:
+            message = f"{parts} does not divide {model.name}'s FFN width {width}; write a divisor"
+            faults.append(("parallel.tensor", message))
     if pipeline > model.layers:
         message = f"{pipeline} is more than {model.name}'s {model.layers} layers; write fewer"
         faults.append(("parallel.pipeline", message))
     return faults
+
+
+def _expert_faults(model: Model, tensor: int, expert: int) -> list[tuple[str, str]]:
+    """What does not let experts be dealt to so many groups."""
+    place = "parallel.expert"
+    if expert == 1:
+        return []
+    if model.moe is None:
+        return [(place, f"{expert} does nothing: {model.name} has no experts; remove it")]
+    if tensor % expert:
+        message = f"{expert} does not divide tensor, {tensor}, whose GPUs the experts are dealt to"
+        return [(place, f"{message}; write a divisor")]
+    if model.moe.experts % expert:
+        message = f"{expert} does not divide {model.name}'s {model.moe.experts} experts"
+        return [(place, f"{message}; write a divisor")]
+    return []
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from vsim.sim.machine.machine import Machine
 from vsim.sim.model.model import Model
 from vsim.sim.model.parallel import lay_out
@@ -14,6 +16,8 @@ from vsim.sim.timing.kernel_curves import kernel_curves
 from vsim.sim.timing.kernels import kernels_of
 from vsim.sim.timing.kv_room import Reserve
 from vsim.sim.timing.step_cost import StepCost, step_cost
+from vsim.sim.timing.step_curves import StepCurves
+from vsim.traces.faults import refuse
 
 
 def server_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCost:
@@ -29,14 +33,26 @@ def server_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCost:
     """
     engine, precision, degrees = scenario.engine, scenario.precision, scenario.parallel
     cost = server_rates(scenario, machine, model)
-    layout = lay_out(machine, model, degrees.tensor, degrees.pipeline)
+    layout = lay_out(machine, model, degrees.tensor, degrees.pipeline, degrees.expert)
     kernels = kernels_of(machine, load_profile(engine.profile).kernels)
     curves = kernel_curves(machine, model, layout, kernels, precision.weights, precision.kv)
+    if degrees.expert > 1:
+        apart = replace(layout, expert=1)
+        _refuse_what_changes_nothing(
+            curves, kernel_curves(machine, model, apart, kernels, precision.weights, precision.kv)
+        )
     rules = server_rules(engine, model, cost.gpus, degrees.pipeline)
     padded = curves.padded(rules.graph_sizes)
     if rules.estimate is not None:
         padded = replace(padded, prompts=curves.padded(rules.prompt_sizes))
     return replace(cost, measured=padded)
+
+
+def _refuse_what_changes_nothing(dealt: StepCurves, cut: StepCurves) -> None:
+    """Refuse to deal experts where no table tells it from cutting each of them."""
+    if np.allclose(dealt.products.ns, cut.products.ns, rtol=1e-9, atol=0):
+        message = "does nothing: without tables of experts, those dealt take as long as those cut"
+        refuse("scenario", f"{message}; remove it", place="parallel.expert")
 
 
 def replayed_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCost:
@@ -52,7 +68,7 @@ def replayed_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCos
     """
     precision, degrees = scenario.precision, scenario.parallel
     cost = server_rates(scenario, machine, model)
-    layout = lay_out(machine, model, degrees.tensor, degrees.pipeline)
+    layout = lay_out(machine, model, degrees.tensor, degrees.pipeline, degrees.expert)
     kernels = kernels_of(machine, "vsim")
     curves = kernel_curves(machine, model, layout, kernels, precision.weights, precision.kv)
     return replace(cost, measured=curves)
@@ -66,6 +82,7 @@ def server_rates(scenario: Scenario, machine: Machine, model: Model) -> StepCost
         model,
         tensor=degrees.tensor,
         pipeline=degrees.pipeline,
+        expert=degrees.expert,
         weights=precision.weights,
         kv=precision.kv,
         reserve=reserve_of(engine, machine, model, degrees),

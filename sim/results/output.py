@@ -53,6 +53,7 @@ class RunTables:
         steps = StoredSteps(
             file_metadata("step_results", Provenance(source=source)),
             None if folder is None else folder / STEPS,
+            replicated=scenario.parallel.data > 1,
         )
         if scenario.output.operations == "none":
             return cls(steps, None)
@@ -70,8 +71,10 @@ class RunTables:
             ),
         )
 
-    def log(self) -> RunLog:
-        """Return a log that hands everything on to the tables."""
+    def log(self, replica: int = 0) -> RunLog:
+        """Return a log that hands everything on to the tables, of one replica after another."""
+        if self.steps.replica is not None:
+            self.steps.replica = replica
         operations = None
         if self.operations is not None:
             operations = NumberedOperations(self.operations).add
@@ -210,6 +213,7 @@ def make_result(
     engine_wall_s: float,
     machine: Machine,
     model: Model,
+    judged: tuple[Requests, EngineResult] | None = None,
 ) -> Result:
     """Take the metrics of a run and give its verdict.
 
@@ -221,12 +225,18 @@ def make_result(
         engine_wall_s: from the parsed trace in memory to complete results in memory.
         machine: what it ran on.
         model: what was served.
+        judged: of several replicas, what one served and recorded, which the verdict is about.
     """
-    summary = summarise(
-        run_facts(scenario, machine, cost, requests), requests, engine, engine_wall_s
-    )
-    settings = RunSettings(scenario, machine, model, cost, requests)
-    return result_of({**summary, "verdict": verdict(summary, settings)}, requests, engine)
+    replicas = scenario.parallel.data
+    facts = run_facts(scenario, machine, cost, requests, replicas)
+    summary = summarise(facts, requests, engine, engine_wall_s)
+    about = summary
+    if judged is not None:
+        requests_of_one, one = judged
+        facts = run_facts(scenario, machine, cost, requests_of_one)
+        about = summarise(facts, requests_of_one, one, engine_wall_s)
+    settings = RunSettings(scenario, machine, model, cost, judged[0] if judged else requests)
+    return result_of({**summary, "verdict": verdict(about, settings)}, requests, engine)
 
 
 def result_of(summary: Mapping[str, Any], requests: Requests, engine: EngineResult) -> Result:
@@ -240,7 +250,13 @@ def result_of(summary: Mapping[str, Any], requests: Requests, engine: EngineResu
     )
 
 
-def run_facts(scenario: Scenario, machine: Machine, cost: StepCost, requests: Requests) -> RunFacts:
+def run_facts(
+    scenario: Scenario,
+    machine: Machine,
+    cost: StepCost,
+    requests: Requests,
+    replicas: int = 1,
+) -> RunFacts:
     """What a summary says about a run besides what happened in it."""
     return RunFacts(
         scenario=scenario.name,
@@ -248,12 +264,13 @@ def run_facts(scenario: Scenario, machine: Machine, cost: StepCost, requests: Re
         seed=scenario.seed,
         source=requests.source,
         machine=scenario.machine,
-        gpus=cost.gpus,
+        gpus=replicas * cost.gpus,
+        replicas=replicas,
         model=scenario.model,
         weight_precision=scenario.precision.weights,
         kv_precision=scenario.precision.kv,
         kv_bytes_per_token=cost.kv_bytes_per_token,
-        weight_bytes=cost.weight_bytes,
+        weight_bytes=replicas * cost.weight_bytes,
         block_tokens=scenario.engine.block_tokens,
         page_tokens=scenario.engine.page_or_block_tokens,
         batching=scenario.engine.batching,
@@ -264,7 +281,10 @@ def run_facts(scenario: Scenario, machine: Machine, cost: StepCost, requests: Re
             and scenario.engine.batching != "static"
             and requests.prefix_ids.size > 0
         ),
-        tier_bytes_per_s=_tier_bandwidths(scenario, machine, cost),
+        tier_bytes_per_s=tuple(
+            (replicas * read, replicas * write)
+            for read, write in _tier_bandwidths(scenario, machine, cost)
+        ),
     )
 
 

@@ -108,6 +108,8 @@ class RunSettings:
             check_peer(self.machine, cost.gpus, tuple(tier.tier for tier in scenario.tiers))
         except InputError:
             return None
+        if parallel.data * cost.gpus > self.machine.gpu.count:
+            return None
         given = scenario.tiers[0].capacity
         return None if given is not None and given > cost.kv_capacity_bytes else cost
 

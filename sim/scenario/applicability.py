@@ -14,6 +14,7 @@ from vsim.sim.eviction.user import load
 from vsim.sim.inputs.model_faults import Place
 from vsim.sim.machine.machine import Machine
 from vsim.sim.scenario.case import Case, Found
+from vsim.sim.scenario.parallel_rules import PARALLEL_RULES
 from vsim.sim.scenario.profile_rules import PROFILE_RULES
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.scenario.workload_rules import WORKLOAD_RULES
@@ -41,6 +42,7 @@ def refuse_what_cannot_act(case: Case) -> None:
             _admission,
             _pipelining,
             *PROFILE_RULES,
+            *PARALLEL_RULES,
             _told_blocks,
             _reclaim,
             *WORKLOAD_RULES,

@@ -119,6 +119,12 @@ class Parallel(_Section):
     """GPUs that share each layer."""
     pipeline: int = Field(default=1, ge=1, le=MOST_GPUS)
     """Groups of layers, each on its own GPUs."""
+    data: int = Field(default=1, ge=1, le=MOST_GPUS)
+    """Replicas of the server, each on its own GPUs and with its own scheduler and KV. Requests are
+    dealt to them in turn."""
+    expert: int = Field(default=1, ge=1, le=MOST_GPUS)
+    """Groups of those that share each layer to which its experts are dealt as a whole; an expert is
+    cut over the GPUs of its group."""
 
 
 class Precisions(_Section):

@@ -204,8 +204,10 @@ class _Server:
         model, moe = self.model, self.model.moe
         if moe is None:
             return np.zeros(MICRO_BATCH.shape)
+        groups = self.layout.expert
+        cut = self.layout.tensor // groups
         shape = ExpertShape(
-            model.hidden, moe.expert_hidden, moe.experts_per_token, moe.experts, self.layout.tensor
+            model.hidden, moe.expert_hidden, moe.experts_per_token, moe.experts, cut, groups
         )
         return model.moe_layers * self.kernels.experts_ns(self.weights, MICRO_BATCH, shape)
 

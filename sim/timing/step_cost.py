@@ -188,6 +188,7 @@ def step_cost(
     *,
     tensor: int = 1,
     pipeline: int = 1,
+    expert: int = 1,
     weights: Precision = "bf16",
     kv: Precision = "bf16",
     reserve: Reserve | None = None,
@@ -200,6 +201,7 @@ def step_cost(
         model: what they serve.
         tensor: GPUs that share each layer.
         pipeline: stages.
+        expert: groups of `tensor` to which whole experts are dealt.
         weights: precision of the weights.
         kv: precision of the KV cache.
         reserve: what the engine leaves of each GPU; left out, the share that the machine says.
@@ -208,7 +210,7 @@ def step_cost(
     Raises:
         InputError: if the model can't be split so, or does not fit.
     """
-    layout = lay_out(machine, model, tensor, pipeline, file=file)
+    layout = lay_out(machine, model, tensor, pipeline, expert, file=file)
     kv_bytes = layout.kv_copies * model.kv_bytes_per_token(kv)
     capacity = kv_tokens(machine, model, layout, weights, kv, reserve) * kv_bytes
     if capacity <= 0:
