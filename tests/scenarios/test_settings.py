@@ -119,6 +119,9 @@ SETTINGS: dict[str, tuple[tuple[str, ...], str]] = {
     "model": ((), "model=llama-2-7b"),
     "tensor": ((), "parallel.tensor=2"),
     "pipeline": ((), "parallel.pipeline=2"),
+    "data": (("tiers=[{tier: hbm, capacity: 4GiB}]",), "parallel.data=2"),
+    "expert": (
+        ("model=mixtral-8x7b", "tiers=[{tier: hbm}]", "parallel.tensor=2"), "parallel.expert=2"),
     "weights": ((), "precision.weights=fp8"),
     "kv": ((), "precision.kv=fp8"),
     "batching": (("tiers=[{tier: hbm, capacity: 4GiB}]", ONE_PROMPT), "engine.batching=static"),
