@@ -94,6 +94,8 @@ class RunSettings:
     ) -> StepCost | None:
         """What a step would cost with other settings; None where they are not possible."""
         scenario = self.scenario
+        if tensor is not None and scenario.parallel.expert > 1:
+            return None  # experts are dealt over all of a layer's GPUs: both would change
         parallel, precision = scenario.parallel, scenario.precision
         told = scenario.model_copy(
             update={

@@ -321,3 +321,12 @@ def draw_prefill_first_world(seed: int) -> World:
         engine=engine,
         rules=replace(rules, estimate=estimate),
     )
+
+
+PREFILL_FIRST = 1 << 20
+"""Seeds from here on are worlds of an engine that computes prompts first."""
+
+
+def draw_any_world(seed: int) -> World:
+    """Draw a world of either kind."""
+    return draw_world(seed) if seed < PREFILL_FIRST else draw_prefill_first_world(seed)
