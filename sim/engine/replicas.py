@@ -4,8 +4,9 @@ Requests are dealt in turn, in order of arrival, as engines do by default. SGLan
 (`round_robin_scheduler`). vLLM 0.25.1 takes the replica with the least 4 * waiting + running
 (`DPLBAsyncMPClient`), but those of a model without experts report neither: what is left are its own
 counts of what it sent, reset every 5 s, and a scan that starts one replica further each time, which
-is taking turns. It does so in one front end; by default it has as many as replicas, each of which
-takes turns over the requests that it happens to get.
+is taking turns. vLLM 0.19 starts each scan at the same one, so that turns begin there again after a
+reset; this is left out. Both do so in one front end; by default there are as many as replicas, and
+each takes turns over the requests that it happens to get.
 
 So who serves a request depends on the trace alone, and since nothing in a run depends on what comes
 later, each replica is a run of its own over its share of the trace. What one would have to wait for
