@@ -15,8 +15,8 @@ def _replicas(case: Case) -> Found:
         return
     gpus, has = count * case.cost.gpus, case.machine.gpu.count
     if gpus > has:
-        message = f"{count} replicas of {case.cost.gpus} GPUs need {gpus}"
-        yield _DATA, f"{message}, and {case.machine.name} has {has}; write {has // case.cost.gpus}"
+        message = f"{count} replicas need {gpus} GPUs, and {case.machine.name} has {has}"
+        yield _DATA, f"{message}; write {has // case.cost.gpus}"
     if len(case.requests) < count:
         yield _DATA, f"{count} replicas share {len(case.requests)} requests; write fewer"
     profile = case.engine.profile

@@ -140,3 +140,15 @@ def test_what_no_placement_can_beat_is_never_shown_too_long(bound_s: float, text
     found = io.StringIO()
     show_summary({**summary(), "placement": placed, "bound_wall_s": 1.0}, None, file=found)
     assert f"more than {text}, which" in " ".join(found.getvalue().split())
+
+
+def test_replicas_are_counted_and_the_verdict_says_that_it_is_about_the_first() -> None:
+    found = summary()
+    replicated = found | {"machine": {"name": "4xa100-nvlink", "gpus": 4, "replicas": 4}}
+    text = io.StringIO()
+    show_summary(replicated, file=text)
+    assert "on 4xa100-nvlink (4 replicas, 4 GPUs)" in " ".join(text.getvalue().split())
+    assert "The first of 4 replicas is bound by" in " ".join(text.getvalue().split())
+    text = io.StringIO()
+    show_summary(found, file=text)
+    assert "replica" not in text.getvalue()

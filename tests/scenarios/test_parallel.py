@@ -107,7 +107,7 @@ def test_the_progress_of_replicas_adds_up() -> None:
 def test_what_replicas_would_wait_for_each_other_for_is_refused() -> None:
     two = "parallel.data=2"
     assert refused("parallel.data=9") == {
-        "parallel.data": "9 replicas of 1 GPUs need 9, and 8xh200-nvlink has 8; write 8"
+        "parallel.data": "9 replicas need 9 GPUs, and 8xh200-nvlink has 8; write 8"
     }
     assert "write 4" in refused("parallel={data: 5, tensor: 2}")["parallel.data"]
     assert set(refused(two, "tiers=[{tier: hbm, capacity: 3GiB}, {tier: host}]")) >= {"tiers.1"}
