@@ -7,7 +7,8 @@ import numpy as np
 from vsim.sim.scenario.case import Case, Found
 
 _SGLANG = "sglang"
-_MOST_CHUNK = 16384  # max_prefill_tokens by default, after which a step takes nobody more
+MOST_CHUNK = 16384
+"""SGLang's max_prefill_tokens by default, after which a step takes nobody more."""
 _ITS_OWN = ("schedule_conservativeness", "max_new_tokens", "ignore_eos", "cuda_graph_max_bs")
 
 
@@ -48,8 +49,8 @@ def _sglang(case: Case) -> Found:
         least = max(engine.token_budget // page, 1) * page
         message = f"{engine.token_budget} is no whole number of pages of {page} tokens"
         yield ("engine", "token_budget"), f"{message}, as chunked_prefill_size is; write {least}"
-    if engine.token_budget > _MOST_CHUNK:
-        message = f"{engine.token_budget} is more than max_prefill_tokens, {_MOST_CHUNK}"
+    if engine.token_budget > MOST_CHUNK:
+        message = f"{engine.token_budget} is more than max_prefill_tokens, {MOST_CHUNK}"
         yield ("engine", "token_budget"), f"{message}, by default; write at most that"
     for index, tier in enumerate(case.lower, start=1):
         if tier.access == "in_place":
