@@ -3,59 +3,99 @@
 # this machine:
 #
 #     pip install -e '.[gpu]'
-#     hwbackend/repeat.sh OUT NAME
+#     hwbackend/repeat.sh OUT NAME [PART ...]
 #
-# OUT is a new folder for logs, NAME what the recordings in traces/recorded/gpu are to be called. It
-# takes about ten minutes. What needs a second GPU is left out where there is one.
+# OUT is a folder for logs, NAME what the recordings in traces/recorded/gpu (or in $RECORDED) are to
+# be called, PART one of right, sanitized, recorded, runs, or flash; all but the last where none is
+# named. It takes about twelve minutes. What was done before, by OUT, is not done again: a call that
+# was cut off goes on with the step that it was in. What needs a second GPU is left out where there
+# is one. `flash` is the comparison with FlashAttention 3 and wants FLASH3=_vllm_fa3_C.abi3.so.
 set -euo pipefail
-out=${1:?a new folder for logs}
+out=${1:?a folder for logs}
 name=${2:?the name of the recordings}
+shift 2
+parts=${*:-right sanitized recorded runs}
 cd "$(dirname "$0")/.."
-mkdir "$out"
+recorded=${RECORDED:-traces/recorded/gpu}
+mkdir -p "$out" "$recorded"
 gpus=$(python3 -c 'from vsim.hwbackend.cuda.device import devices; print(len(devices()))')
-recorded=traces/recorded/gpu
+machine=$recorded/$name.yaml
+ours=vsim.hwbackend
 
 say() { printf '\n== %s\n' "$*"; }
-run() {
+run() { # LOG COMMAND ...
     local log=$1
     shift
+    if [ -e "$out/$log.done" ]; then
+        say "done before: $log"
+        return
+    fi
     say "$*"
     "$@" 2>&1 | tee "$out/$log.txt"
+    touch "$out/$log.done"
+}
+tried() { # as run, and what it says by its exit code is no reason to end
+    local log=$1
+    shift
+    run "$log" sh -c '"$@" || echo "exit code $?"' "$log" "$@"
 }
 
-say "right, and how fast"
-run attention python3 -m vsim.hwbackend.attention.trial --check
-run copies python3 -m vsim.hwbackend.copies.trial --check
-run dense python3 -m vsim.hwbackend.dense.trial
-run memory python3 -m vsim.hwbackend.memory.trial --sequences 1000 --seed 0
-if [ "$gpus" -gt 1 ]; then
-    run attention-peer python3 -m vsim.hwbackend.attention.trial --shapes 32x8192 \
+right() {
+    run attention python3 -m $ours.attention.trial --check
+    run copies python3 -m $ours.copies.trial --check
+    run copies-host python3 -m $ours.copies.trial --check --place host:0
+    run dense python3 -m $ours.dense.trial
+    run memory python3 -m $ours.memory.trial --sequences 1000 --seed 0
+    [ "$gpus" -gt 1 ] || return 0
+    run attention-peer python3 -m $ours.attention.trial --shapes 32x8192 \
         --slow device:1=0.02,0.04,0.05,0.06,0.065,0.07,0.075,0.08,0.1
-    run dense-parallel python3 -m vsim.hwbackend.dense.parallel_trial
-fi
-if command -v compute-sanitizer > /dev/null; then
+    run copies-peer python3 -m $ours.copies.trial --check --place device:1
+    run dense-parallel python3 -m $ours.dense.parallel_trial
+}
+
+sanitized() {
+    if ! command -v compute-sanitizer > /dev/null; then
+        say "left out: there is no compute-sanitizer"
+        return
+    fi
     for tool in memcheck racecheck; do
-        run "attention-$tool" compute-sanitizer --tool "$tool" --error-exitcode 1 \
-            python3 -m vsim.hwbackend.attention.trial --check --few 4 --shapes none
+        under=(compute-sanitizer --tool "$tool" --error-exitcode 1 python3 -m)
+        run "attention-$tool" "${under[@]}" $ours.attention.trial --check --few 4 --shapes none
+        run "copies-$tool" "${under[@]}" $ours.copies.trial --check --sizes-kib 64,2048 \
+            --total-mib 16
     done
-fi
+}
 
-say "calibrate, then measure what the calibration did not see"
-run calibration vsim calibrate --gpu --out "$recorded/$name.yaml"
-run cases python3 -m vsim.hwbackend.cases --out "$recorded/$name.arrow" --machine "$name.yaml"
-run check vsim check "$recorded/$name.arrow" || true # a new machine may leave the tolerances
+recorded() { # a calibration, then what it did not see
+    run calibration vsim calibrate --gpu --out "$machine"
+    run cases python3 -m $ours.cases --out "$recorded/$name.arrow" --machine "$name.yaml"
+    tried check vsim check "$recorded/$name.arrow" # a new machine may leave the tolerances
+}
 
-say "runs, from simulation to the GPU"
-machine=$recorded/$name.yaml
-run replay-plan vsim replay scenarios/replay/host.yaml --machine "$machine" --gpu --window 3s \
-    --repeats 3 --out "$out/plan"
-run replay-live vsim replay scenarios/replay/host.yaml --machine "$machine" --gpu --window 3s \
-    --mode live --verify --out "$out/live"
-run replay-mapped vsim replay scenarios/replay/mapped.yaml --machine "$machine" --gpu --window 2s \
-    --verify --out "$out/mapped"
-run replay-attention vsim replay scenarios/recorded_attention.yaml --machine "$machine" --gpu \
-    --set workload.steps=40 --verify --repeats 3 --out "$out/attention"
-if [ "$gpus" -gt 1 ]; then
-    run replay-peer vsim replay scenarios/replay/peer.yaml --machine "$machine" --gpu --window 2s \
+runs() { # from simulation to the GPU
+    local replay=(vsim replay) here=(--machine "$machine" --gpu)
+    run replay-plan "${replay[@]}" scenarios/replay/host.yaml "${here[@]}" --window 3s \
+        --repeats 3 --out "$out/plan"
+    run replay-live "${replay[@]}" scenarios/replay/host.yaml "${here[@]}" --window 3s \
+        --mode live --verify --out "$out/live"
+    run replay-mapped "${replay[@]}" scenarios/replay/mapped.yaml "${here[@]}" --window 3s \
+        --verify --out "$out/mapped"
+    run replay-attention "${replay[@]}" scenarios/recorded_attention.yaml "${here[@]}" \
+        --set workload.steps=40 --verify --repeats 3 --out "$out/attention"
+    [ "$gpus" -gt 1 ] || return 0
+    run replay-peer "${replay[@]}" scenarios/replay/peer.yaml "${here[@]}" --window 2s --verify \
         --repeats 3 --out "$out/peer"
-fi
+}
+
+flash() {
+    run flash python3 -m $ours.kernels.against_flash "${FLASH3:?where _vllm_fa3_C.abi3.so is}" \
+        "$out/flash.jsonl"
+}
+
+for part in $parts; do
+    case $part in
+        right | sanitized | recorded | runs | flash) "$part" ;;
+        *) echo "repeat.sh: no part is called '$part'; see its first lines" >&2; exit 2 ;;
+    esac
+done
+say "all of it: $parts"

@@ -13,6 +13,7 @@ WIDTH = 100
 _LATENCIES = (("TTFT", "ttft_ms"), ("TPOT", "tpot_ms"), ("ITL", "itl_ms"), ("E2E", "e2e_ms"))
 _QUANTILES = ("mean", "p50", "p90", "p99")
 _PARTS_SHOWN = 4
+_HELD = ("peak", "requests_peak", "decoding_peak")
 
 
 def _bytes(count: float) -> str:
@@ -62,6 +63,7 @@ def _head(summary: Mapping[str, Any]) -> Sequence[Text]:
         Text.assemble(
             (summary["scenario"], "bold"), f" · {model['name']} on {machine['name']}{gpus}"
         ),
+        *_declared(model),
         Text(
             f"{requests['completed']:,} of {requests['submitted']:,} requests completed{rejected} "
             f"in {_digits(summary['simulated_s'])} s simulated "
@@ -73,6 +75,14 @@ def _head(summary: Mapping[str, Any]) -> Sequence[Text]:
             f"{_digits(throughput['output_tokens_per_s'])} output tokens/s"
         ),
     )
+
+
+def _declared(model: Mapping[str, Any]) -> Sequence[Text]:
+    """Say which precisions are the checkpoint's, where a scenario wrote none."""
+    keys = {"weights": ("weights in", "weight_precision"), "kv": ("KV in", "kv_precision")}
+    told = [keys[each] for each in model.get("declared", ())]
+    said = [f"{words} {model[key]}" for words, key in told]
+    return [Text(f"{', '.join(said)}, as the checkpoint declares")] if said else []
 
 
 def _latencies(summary: Mapping[str, Any]) -> Table:
@@ -90,13 +100,20 @@ def _cache(summary: Mapping[str, Any]) -> Text:
         if count
     )
     return Text(
-        f"prefix hits {_percent(summary['prefix_hit_ratio'])} of prompt tokens · "
+        f"prefix hits {_percent(summary['prefix_hit_ratio'])} of prompt tokens"
+        f"{_certified(summary)} · "
         f"{summary['faults_per_1000_tokens']:.3g} faults per 1,000 tokens"
         + (f" ({causes})" if causes else "")
         + f" · {summary['preemptions']:,} preemptions{_recomputed(summary)} · "
         f"{concurrent['mean']:.1f} requests at a time, {concurrent['peak']:,} at the peak · "
         f"fragmentation {_percent(summary['fragmentation'])}"
     )
+
+
+def _certified(summary: Mapping[str, Any]) -> str:
+    """Say what no prefix cache of this size could pass."""
+    bound = summary.get("prefix_bound")
+    return "" if bound is None else f" (at most {_percent(bound['hit_ratio'])}, certified)"
 
 
 def _recomputed(summary: Mapping[str, Any]) -> str:
@@ -160,6 +177,22 @@ def _tiers(summary: Mapping[str, Any]) -> Table:
             f"{tier['evicted_pages']:,} pages",
         )
     return table
+
+
+def _kv_groups(summary: Mapping[str, Any]) -> Sequence[Table]:
+    """What HBM held of each KV group, where layers keep KV in several."""
+    groups = summary.get("kv_groups", ())
+    if len(groups) < 2:
+        return ()
+    table = _table("kv in hbm", "layers", "page", "peak", "of requests", "of those decoding")
+    for group in groups:
+        table.add_row(
+            group["name"],
+            f"{group['layers']}",
+            _bytes(group["page_bytes"]),
+            *(_bytes(group[f"{name}_bytes"]) for name in _HELD),
+        )
+    return (table,)
 
 
 def _dropped(summary: Mapping[str, Any]) -> Sequence[Text]:
@@ -243,6 +276,8 @@ def show_summary(
         console.print(line)
     console.print()
     console.print(_tiers(summary))
+    for table in _kv_groups(summary):
+        console.print(table)
     if summary["links"]:
         console.print(_links(summary))
     for line in _dropped(summary):

@@ -92,8 +92,12 @@ def memory_needs(case: Case) -> list[Need]:
     used = min(rows, n)
     longest, live = _pages(case, used)
     room = sum(_capacity(case, i) for i in range(count)) + 2  # a longer request is rejected
-    longest, live = min(longest, room), min(live, used * room)
-    keys = _keys(case)
+    groups = len(case.pages.groups)
+    if case.pages.grouped:
+        longest, live = groups * (longest + 2), groups * (live + 2 * used)
+    else:
+        longest, live = min(longest, room), min(live, used * room)
+    keys = groups * _keys(case)
     slots = sum(min(_capacity(case, i), keys + 2 * live) for i in range(count))
     for number, words in ((slots, "pages in the tiers"), (keys, "different pages of prompts")):
         if number >= MOST_NUMBERED:
@@ -148,14 +152,19 @@ def _keys(case: Case) -> int:
 
 
 def _capacity(case: Case, index: int) -> int:
-    """Pages that a tier gives to KV."""
+    """Pages that fit a tier's room for KV; of several groups, of the smallest."""
     tier = case.scenario.tiers[index]
     room = tier.capacity
     if room is None:
         room = case.cost.kv_capacity_bytes
         if index > 0:
             room = case.machine.tier(tier.tier).capacity.value
-    return room // case.page_bytes
+    return room // (case.pages.smallest(index) * case.pages.unit(index))
+
+
+def _room_bytes(case: Case, index: int) -> int:
+    """Bytes of whole pages that a tier gives to KV."""
+    return _capacity(case, index) * case.pages.smallest(index) * case.pages.unit(index)
 
 
 def _largest(case: Case) -> int:
@@ -166,16 +175,17 @@ def _largest(case: Case) -> int:
 def _refuse_slow_steps(case: Case) -> None:
     """Refuse a machine on which a step or a transfer could take longer than LONGEST_STEP_S."""
     requests, engine, cost = case.requests, case.engine, case.cost
-    rooms = [_capacity(case, i) * case.page_bytes for i in range(len(case.scenario.tiers))]
-    # who needs more than there is room for is rejected
-    fits = sum(rooms) // cost.kv_bytes_per_token
-    longest = min(int((requests.prompt_tokens + requests.output_tokens).max()), fits)
+    rooms = [_room_bytes(case, i) for i in range(len(case.scenario.tiers))]
+    longest = int((requests.prompt_tokens + requests.output_tokens).max())
+    if not case.pages.grouped:  # who needs more than there is room for is rejected
+        longest = min(longest, sum(rooms) // cost.kv_bytes_per_token)
     at_once = min(engine.max_running_requests, len(requests))
     tokens = min(engine.token_budget, at_once * longest)
     if not engine.chunked_prefill or engine.batching == "static":
         tokens = max(tokens, at_once * min(longest, int(requests.prompt_tokens.max())))
     most = at_once * longest
     held = [min(room, most * cost.kv_bytes_per_token) for room in rooms]
+    context = held[0] // cost.kv_bytes_per_token if not case.pages.grouped else most
     below = [
         (float(held[i]), _slowest_way(case.machine, cost.gpus, tier.tier))
         for i, tier in enumerate(case.scenario.tiers)
@@ -187,9 +197,10 @@ def _refuse_slow_steps(case: Case) -> None:
             sampled=at_once,
             prefill_tokens=tokens,
             prefill_pairs=tokens * longest,
-            prefill_context=held[0] // cost.kv_bytes_per_token,
+            prefill_context=context,
             near_prefill_pairs=tokens * longest,
-            near_prefill_context=held[0] // cost.kv_bytes_per_token,
+            near_prefill_context=context,
+            requests=at_once,
         ),
         lower_tiers=[
             each

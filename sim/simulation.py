@@ -17,6 +17,7 @@ from vsim.sim.machine.machine import Machine
 from vsim.sim.model.loading import load_model
 from vsim.sim.model.model import Model
 from vsim.sim.model.parallel import check_peer
+from vsim.sim.prefixes.run_bound import compile_bound
 from vsim.sim.profiles.rules import has_host_times, server_rules, with_profile
 from vsim.sim.profiles.server_cost import server_cost
 from vsim.sim.results.known_prefixes import compile_counting
@@ -43,6 +44,7 @@ def simulate(
     mode: Mode = "fast",
     out: Path | str | FreshFolder | None = None,
     steps: bool = True,
+    tight_bound: bool = False,
 ) -> Result:
     """Simulate a scenario.
 
@@ -58,6 +60,8 @@ def simulate(
             was begun. Steps and operations are written there while the run goes on.
         steps: keep steps and operations where there is no `out`, in a temporary file; without them
             the result has no `steps`, can't be written, and no scenario may ask for operations.
+        tight_bound: take the time that the best bound on prefix hits needs, and not some tens of
+            milliseconds; not in a run of recorded attention.
 
     Returns:
         The summary and the Arrow tables of the run.
@@ -66,9 +70,13 @@ def simulate(
         InputError: with every fault of the scenario, its machine, its model or its trace.
     """
     if out is None:
-        return _simulate(scenario, requests, progress, base, mode, None, keep=steps)
+        return _simulate(
+            scenario, requests, progress, base, mode, None, keep=steps, tight=tight_bound
+        )
     with begun_folder(out) as fresh:
-        result = _simulate(scenario, requests, progress, base, mode, fresh.path, keep=True)
+        result = _simulate(
+            scenario, requests, progress, base, mode, fresh.path, keep=True, tight=tight_bound
+        )
         summary = result.write_into(fresh)
         fresh.publish()
     result.moved(fresh.target.path)
@@ -84,6 +92,7 @@ def _simulate(
     folder: Path | None,
     *,
     keep: bool,
+    tight: bool,
 ) -> Result:
     """Simulate, with tables that grow in `folder`, or in temporary files if they are kept."""
     server = serving(scenario, base)
@@ -101,6 +110,7 @@ def _simulate(
     case = checked_case(server, requests, keeps=keep)
     compile_kernels()
     compile_counting()
+    compile_bound()
     tables = RunTables.of(scenario, folder) if keep else None
     started = perf_counter()
     played = _played(server, case, progress, mode, tables)
@@ -113,6 +123,7 @@ def _simulate(
         machine=machine,
         model=model,
         judged=played.first,
+        tight_bound=tight,
     )
     del played
     ended = perf_counter()

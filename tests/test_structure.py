@@ -19,9 +19,8 @@ PACKAGES = ("traces", "sim", "reports", "hwbackend")
 # From the top down; a room may import those after it.
 ROOMS = (
     "commands", "fidelity", "simulation", "feasibility", "attention_run", "results", "placement",
-    "bounds", "schedules", "engine", "profiles", "scenario", "eviction", "calibration", "timing",
-    "model", "machine",
-    "inputs", "compiled",
+    "prefixes", "bounds", "schedules", "engine", "sizing", "profiles", "scenario", "eviction",
+    "calibration", "timing", "model", "machine", "inputs", "compiled",
 )  # fmt: skip
 
 

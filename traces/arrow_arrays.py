@@ -64,7 +64,7 @@ def coded(column: Any) -> tuple[_Ints, list[str | None]]:
     return integers(encoded.indices), encoded.dictionary.to_pylist()
 
 
-def listed(offsets: _Ints, values: _Ints) -> Any:
-    """Make a column of lists from offsets int64[rows + 1] and their elements."""
+def listed(offsets: _Ints, values: NDArray[Any]) -> Any:
+    """Make a column of lists of int64 from offsets int64[rows + 1] and their elements."""
     array: Any = pa.LargeListArray
     return array.from_arrays(pa.array(offsets), pa.array(values)).cast(pa.list_(pa.int64()))

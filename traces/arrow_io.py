@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from vsim.traces.attention_by_page import by_row, is_by_page
 from vsim.traces.faults import Fault, InputError, first_line, refuse, suggestion
 from vsim.traces.schema import (
     READABLE_VERSIONS,
@@ -140,8 +141,23 @@ def put_table(
     Raises:
         OSError: the file cannot be written.
     """
-    table = conform(table, kind).combine_chunks().unify_dictionaries()
-    table = table.replace_schema_metadata(_metadata(kind, provenance))
+    put_columns(
+        conform(table, kind).combine_chunks().unify_dictionaries(),
+        path,
+        _metadata(kind, provenance),
+        zstd_level=zstd_level,
+    )
+
+
+def put_columns(
+    table: pa.Table, path: Path, metadata: Mapping[str, str], *, zstd_level: int | None = None
+) -> None:
+    """Write a table whose columns are as they are to be stored, see `put_table`.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    table = table.replace_schema_metadata(dict(metadata))
     options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=zstd_level))
     with (
         sink(path) as file,
@@ -229,6 +245,9 @@ def read_table(path: str | Path | TraceFile, kind: str | None = None) -> pa.Tabl
             f"has schema version {written}; this vsim reads {readable}: import the original again",
             place="vsim.schema_version",
         )
+    if found == "attention" and is_by_page(metadata):
+        table = by_row(table, name)
+        metadata = metadata_of(table)
     faults: list[Fault] = faults_in(table, found, name, metadata)
     if faults:
         raise InputError(faults)

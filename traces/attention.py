@@ -6,6 +6,7 @@ heads that share the KV head, so that a row sums to one) and further ones such a
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,20 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vsim.traces.arrow_arrays import elements, integers, lists
-from vsim.traces.arrow_io import Provenance, metadata_of, read_table, write_table
+from vsim.traces.arrow_io import (
+    Provenance,
+    conform,
+    file_metadata,
+    metadata_of,
+    put_columns,
+    read_table,
+)
+from vsim.traces.attention_by_page import BY_PAGE, ROWS_KEY, by_page
 from vsim.traces.faults import Fault, InputError
 from vsim.traces.machine_memory import memory_fault
 from vsim.traces.schema import is_score
 from vsim.traces.score_codes import LogScale
-from vsim.traces.writing import FreshFile, Name
+from vsim.traces.writing import FreshFile, Name, fresh_file
 
 MASS = "mass"
 _SCORE = "score_"
@@ -112,8 +121,21 @@ class AttentionTrace:
         return np.clip(step, -1, 2**31 - 1).astype(np.int32)
 
 
-def write_attention(trace: AttentionTrace, path: Name | FreshFile) -> None:
-    """Write a trace as an Arrow file, see `write_table`. Raises InputError if it can't be."""
+def write_attention(
+    trace: AttentionTrace, path: Name | FreshFile, *, pages_first: bool = False
+) -> None:
+    """Write a trace as an Arrow file, see `write_table`.
+
+    Args:
+        trace: what to write.
+        path: as of `write_table`.
+        pages_first: store it page by page (`attention_by_page`), which `read_attention` and
+            `read_table` read alike.
+
+    Raises:
+        InputError: the file can't be written there.
+        ValueError: a trace without scores, or with a row without pages, can't be stored by page.
+    """
     columns: dict[str, Any] = {
         "step": pa.array(trace.step),
         "request": pa.array(trace.request),
@@ -129,8 +151,15 @@ def write_attention(trace: AttentionTrace, path: Name | FreshFile) -> None:
         **{name: str(getattr(trace, name)) for name in LARGEST_COUNTS},
     }
     provenance = Provenance(trace.source, trace.licence, machine=trace.machine, extra=extra)
-    # zstd at its best: recordings are kept for good, and 15 % smaller
-    write_table(pa.table(columns), path, "attention", provenance, zstd_level=_ZSTD_LEVEL)
+    metadata = file_metadata("attention", provenance)
+    table = conform(pa.table(columns), "attention")
+    if pages_first:
+        table, metadata = by_page(table), metadata | {f"vsim.{ROWS_KEY}": BY_PAGE}
+    begun = nullcontext(path) if isinstance(path, FreshFile) else fresh_file(path, "attention")
+    with begun as fresh:
+        # zstd at its best: recordings are kept for good, and 15 % smaller
+        put_columns(table, fresh.path, metadata, zstd_level=_ZSTD_LEVEL)
+        fresh.publish()
 
 
 def read_attention(path: str | Path) -> AttentionTrace:

@@ -24,8 +24,11 @@ def info(
     file: _File,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     cache_blocks: Annotated[
-        str, typer.Option(help="Sizes of LRU caches to replay, in blocks: 1000,3000.")
+        str, typer.Option(help="Hits of LRU caches of these sizes, in blocks: 1000,3000.")
     ] = "",
+    mrc: Annotated[
+        bool, typer.Option("--mrc", help="Hits and misses of LRU caches of every size.")
+    ] = False,
 ) -> None:
     """Say what a trace holds: counts, arrival rate, lengths, prefix hits."""
     from json import dumps
@@ -43,8 +46,8 @@ def info(
         if kind != "requests":
             table = read_table(trace)
             assert kind is not None  # the table has been checked
-            if sizes:
-                refuse("--cache-blocks", f"does nothing with a trace of {kind}; leave it out")
+            for option in _asked(sizes, mrc):
+                refuse(option, f"does nothing with a trace of {kind}; leave it out")
             facts = describe_table(table, kind)
             if json:
                 print(dumps(facts, indent=2, default=str))
@@ -52,10 +55,10 @@ def info(
                 print_table(facts)
             return
         requests = read_imported(trace).requests
-    if sizes and not len(requests.prefix_ids):
-        refuse("--cache-blocks", "does nothing here: the trace has no prefix blocks; leave it out")
+    for option in _asked(sizes, mrc) if not len(requests.prefix_ids) else ():
+        refuse(option, "does nothing here: the trace has no prefix blocks; leave it out")
     _print_notes(file, requests.notes)
-    described = describe_requests(requests, sizes)
+    described = describe_requests(requests, sizes, curve=mrc)
     if json:
         print(dumps(described.as_dict(), indent=2))
     else:
@@ -68,6 +71,11 @@ def _print_notes(file: str, notes: Iterable[str]) -> None:
 
     for note in notes:
         print(one_line(f"{file}: note: {note}"), file=sys.stderr)
+
+
+def _asked(sizes: list[int], mrc: bool) -> list[str]:
+    """Name the options given that need prefix blocks."""
+    return ["--cache-blocks"] * bool(sizes) + ["--mrc"] * mrc
 
 
 def _sizes(text: str) -> list[int]:

@@ -1,7 +1,7 @@
 """What a trace holds: counts, rates, lengths and prefix hits."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,9 @@ class PrefixInfo:
         unique: different ids among them.
         hit_ratio: share of references hit with an unbounded cache, in arrival order.
         lru_hit_ratio: the same for LRU caches, by their number of blocks.
+        lru_curve: the same for every size, as pairs of a size and the references that it hits;
+            between two neighbours hits lie on a line, behind the last they stay. None where it was
+            not asked for.
     """
 
     block_tokens: int
@@ -43,6 +46,7 @@ class PrefixInfo:
     unique: int
     hit_ratio: float
     lru_hit_ratio: dict[int, float]
+    lru_curve: tuple[tuple[int, int], ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +88,10 @@ def quantiles(values: NDArray[np.int64]) -> Quantiles:
     return Quantiles(float(values.mean()), p50, p90, p99, int(values.max()))
 
 
-def describe_requests(requests: Requests, cache_blocks: Sequence[int] = ()) -> RequestsInfo:
-    """Summarise requests, with the hit ratios of LRU caches of the sizes asked for."""
+def describe_requests(
+    requests: Requests, cache_blocks: Sequence[int] = (), *, curve: bool = False
+) -> RequestsInfo:
+    """Summarise requests, with hits of LRU caches of the sizes asked for, or of every size."""
     gaps = np.diff(requests.arrival_ns)
     span_s = int(requests.arrival_ns[-1] - requests.arrival_ns[0]) / 1e9
     think_ns = requests.think_ns[requests.think_ns >= 0]
@@ -109,31 +115,32 @@ def describe_requests(requests: Requests, cache_blocks: Sequence[int] = ()) -> R
         think_s=think,
         tenants={n: c for n, c in zip(requests.tenant_names, tenants, strict=True) if n},
         priorities=dict(zip(levels.tolist(), counts.tolist(), strict=True)),
-        prefix=_prefix(requests, cache_blocks) if len(requests.prefix_ids) else None,
+        prefix=_prefix(requests, cache_blocks, curve) if len(requests.prefix_ids) else None,
     )
 
 
-def _prefix(requests: Requests, cache_blocks: Sequence[int]) -> PrefixInfo:
+def _prefix(requests: Requests, cache_blocks: Sequence[int], curve: bool) -> PrefixInfo:
     offsets, ids = requests.prefix_offsets, requests.prefix_ids
     codes, count = dense_codes(ids)
     seen = np.zeros(count, dtype=np.bool_)
     seen[codes] = True
     unique = int(np.count_nonzero(seen))
-    return PrefixInfo(
+    info = PrefixInfo(
         block_tokens=requests.block_tokens,
         references=len(ids),
         unique=unique,
         hit_ratio=(len(ids) - unique) / len(ids),  # no prompt holds an id twice, see first_broken
-        lru_hit_ratio=_lru_hit_ratio(offsets, ids, cache_blocks) if cache_blocks else {},
+        lru_hit_ratio={},
     )
+    if not cache_blocks and not curve:
+        return info
+    from vsim.traces.prefix_reuse import PrefixReuse  # compiled code takes a while to load
 
-
-def _lru_hit_ratio(
-    offsets: NDArray[np.int64], ids: NDArray[np.int64], cache_blocks: Sequence[int]
-) -> dict[int, float]:
-    from vsim.traces.prefix_cache import lru_hits  # compiled code takes a while to load
-
-    return {size: int(lru_hits(offsets, ids, size).sum()) / len(ids) for size in cache_blocks}
+    reuse = PrefixReuse.of(offsets, ids)
+    hits = reuse.lru_hits(np.asarray(cache_blocks, np.int64)).tolist()
+    ratios = {size: found / len(ids) for size, found in zip(cache_blocks, hits, strict=True)}
+    points = tuple(zip(*(part.tolist() for part in reuse.lru_curve()), strict=True))
+    return replace(info, lru_hit_ratio=ratios, lru_curve=points if curve else None)
 
 
 def describe_table(table: pa.Table, kind: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -58,6 +59,23 @@ def _prefixes(prefix: PrefixInfo) -> Table:
     return table
 
 
+def _curve(prefix: PrefixInfo, points: Sequence[tuple[int, int]]) -> Table:
+    """LRU's hits at powers of two, up to the first cache that hits all that any hits."""
+    table = Table("LRU cache, blocks", "hits", "misses", box=None, pad_edge=False)
+    for column in table.columns:
+        column.justify = "right"
+    sizes, hits = zip(*points, strict=True)
+    enough = sizes[hits.index(hits[-1])]
+    at = 1
+    while True:
+        size = min(at, enough)
+        ratio = float(np.interp(size, sizes, hits)) / prefix.references
+        table.add_row(f"{size:,}", _share(ratio), _share(1 - ratio))
+        if at >= enough:
+            return table
+        at *= 2
+
+
 def print_requests(info: RequestsInfo) -> None:
     """Print what a request trace holds."""
     console = Console(width=WIDTH, markup=False, highlight=False)
@@ -70,6 +88,9 @@ def print_requests(info: RequestsInfo) -> None:
     if info.prefix is not None:
         console.print()
         console.print(_prefixes(info.prefix))
+        if info.prefix.lru_curve is not None:
+            console.print()
+            console.print(_curve(info.prefix, info.prefix.lru_curve))
 
 
 def print_table(facts: dict[str, Any]) -> None:

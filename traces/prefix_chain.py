@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 _Ints = NDArray[np.int64]
+_Ids = NDArray[np.int64] | NDArray[np.int32]
 _AT_ONCE: Final = 1 << 22  # ids compared at once; traces hold up to 10^8
 
 
-def first_broken(offsets: _Ints, ids: _Ints) -> tuple[int, int] | None:
+def first_broken(offsets: _Ints, ids: _Ids) -> tuple[int, int] | None:
     """Find the first id that stands after other blocks than where it was first seen.
 
     Args:
@@ -39,7 +40,7 @@ def first_broken(offsets: _Ints, ids: _Ints) -> tuple[int, int] | None:
     return None
 
 
-def _before(offsets: _Ints, ids: _Ints, start: int) -> _Ints:
+def _before(offsets: _Ints, ids: _Ids, start: int) -> _Ints:
     """Return the id before each of _AT_ONCE ids from `start` on, -1 for a request's first."""
     end = min(start + _AT_ONCE, len(ids))
     before = np.empty(end - start, dtype=np.int64)
@@ -50,7 +51,7 @@ def _before(offsets: _Ints, ids: _Ints, start: int) -> _Ints:
     return before
 
 
-def dense_codes(ids: _Ints) -> tuple[_Ints, int]:
+def dense_codes(ids: _Ids) -> tuple[_Ids, int]:
     """Return codes from 0 for ids, the ids themselves where they are close together, and how many.
 
     The number is one that all codes are below, not that of the codes in use.
@@ -64,13 +65,16 @@ def dense_codes(ids: _Ints) -> tuple[_Ints, int]:
     return codes.astype(np.int64), len(known)
 
 
-def made_global(offsets: _Ints, ids: NDArray[Any], scopes: _Ints) -> NDArray[Any]:
+def made_global(
+    offsets: _Ints, ids: NDArray[Any], scopes: _Ints, *, in_place: bool = False
+) -> NDArray[Any]:
     """Give ids that are local to a scope, such as a session, ids that are unique in the file.
 
     Args:
         offsets: int64[n + 1], where each request's ids start.
         ids: int64[m] or int32[m], ids of one scope, none negative.
         scopes: int64[n], the scope of each request, from 0 without gaps.
+        in_place: write the new ids over the old ones where they fit.
 
     Returns:
         ids of the same type where they fit, else int64[m]; scope s's ids follow all ids of the
@@ -88,22 +92,22 @@ def made_global(offsets: _Ints, ids: NDArray[Any], scopes: _Ints) -> NDArray[Any
     np.maximum.at(tops, scopes[filled], row_tops)
     starts = np.cumsum(tops) - tops
     fits = ids.dtype == np.int64 or int(tops.sum()) < 2**31
-    made = ids.copy() if fits else ids.astype(np.int64)
+    made = ids.astype(ids.dtype if fits else np.int64, copy=not (fits and in_place))
     # Row by row: an array of one start an id would be as large as the ids themselves.
     for row, start in enumerate(starts[scopes].tolist()):
         made[offsets[row] : offsets[row + 1]] += made.dtype.type(start)
     return made
 
 
-def reordered(offsets: _Ints, ids: NDArray[Any], order: _Ints) -> tuple[_Ints, _Ints]:
+def reordered(offsets: _Ints, ids: NDArray[Any], order: _Ints) -> tuple[_Ints, NDArray[Any]]:
     """Return offsets and ids of the requests in another order, `order[i]` the old row of row i.
 
-    The ids may be of any width.
+    The ids may be of any width, and keep it.
     """
     lengths = np.diff(offsets)[order]
     moved = np.zeros(len(order) + 1, dtype=np.int64)
     np.cumsum(lengths, out=moved[1:])
-    result = np.empty(len(ids), dtype=np.int64)
+    result = np.empty(len(ids), dtype=ids.dtype)
     for row, old in enumerate(order.tolist()):
         result[moved[row] : moved[row + 1]] = ids[offsets[old] : offsets[old + 1]]
     return moved, result

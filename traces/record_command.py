@@ -66,6 +66,10 @@ def register(app: typer.Typer) -> None:
         floats: Annotated[
             bool, typer.Option("--floats", help="Write every score as float16 instead of codes.")
         ] = False,
+        by_page: Annotated[
+            bool,
+            typer.Option("--by-page", help="Store scores page by page: a quarter smaller."),
+        ] = False,
         cost: Annotated[
             Path | None,
             typer.Option(help="Measure what selections cost on the model; write JSON here."),
@@ -94,6 +98,7 @@ def register(app: typer.Typer) -> None:
                 page_tokens=page_tokens,
                 keeping=Keeping(keep, graded, keep_quest, log_step),
                 floats=floats,
+                by_page=by_page,
                 cost=cost,
                 source=source or prompt.name,
                 licence=licence,

@@ -20,7 +20,7 @@ from vsim.traces.requests import Requests
 
 _Ints = NDArray[np.int64]
 _Mask = NDArray[np.bool_]
-_DTYPES = {"tenant": np.int32, "priority": np.int32}
+_DTYPES = {"tenant": (np.int32,), "priority": (np.int32,), "prefix_ids": (np.int64, np.int32)}
 _COLUMNS = (
     "id", "arrival_ns", "prompt_tokens", "output_tokens", "session", "parent", "think_ns",
     "tenant", "priority",
@@ -56,9 +56,10 @@ def shape_faults(requests: Requests, file: str) -> list[Fault]:
     n = len(requests.id)
     for name in (*_COLUMNS, "prefix_offsets", "prefix_ids"):
         values = getattr(requests, name)
-        wanted = np.dtype(_DTYPES.get(name, np.int64))
-        if not isinstance(values, np.ndarray) or values.dtype != wanted or values.ndim != 1:
+        types = _DTYPES.get(name, (np.int64,))
+        if not isinstance(values, np.ndarray) or values.dtype not in types or values.ndim != 1:
             found = getattr(values, "dtype", type(values).__name__)
+            wanted = np.dtype(types[0])
             faults.append(Fault(file, f"is {found}; give one dimension of {wanted}", place=name))
         elif name in _COLUMNS and len(values) != n:
             message = f"has {len(values)} values for {n} requests; give one a request"

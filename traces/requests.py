@@ -30,9 +30,10 @@ class Requests:
         tenant_names: names of the tenants.
         priority: int32[n], lower is more urgent, 0 the default.
         prefix_offsets: int64[n + 1], where each request's ids start in prefix_ids.
-        prefix_ids: int64[m], ids of the prompts' blocks, each standing for its whole prefix. The
-            first `prompt_tokens // block_tokens` ids of a request are full blocks; one further
-            id may stand for the partial last block, as in the Mooncake traces.
+        prefix_ids: int64[m], or int32[m] where the file holds them so; ids of the prompts' blocks,
+            each standing for its whole prefix. The first `prompt_tokens // block_tokens` ids of a
+            request are full blocks; one further id may stand for the partial last block, as in
+            the Mooncake traces.
         block_tokens: tokens of a prefix block, 0 when the trace has none.
         source: where the requests are from.
         notes: what an import left out, raised, drew or found to contradict, one sentence each.
@@ -51,7 +52,7 @@ class Requests:
     tenant_names: tuple[str, ...]
     priority: NDArray[np.int32]
     prefix_offsets: NDArray[np.int64]
-    prefix_ids: NDArray[np.int64]
+    prefix_ids: NDArray[np.int64] | NDArray[np.int32]
     block_tokens: int
     source: str
     notes: tuple[str, ...] = ()

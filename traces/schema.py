@@ -47,6 +47,7 @@ GPU_CASE_CLASSES: Final = (
     "mapping",
     "sparse decode",
     "decode loops",
+    "replays",
 )
 PROBES: Final = (
     "read",  # a kernel that only reads
@@ -58,9 +59,11 @@ PROBES: Final = (
     "launch",  # an empty kernel, a graph, an event
     "decode_attention",
     "prefill_attention",
+    "ragged_attention",  # decodes of short and long contexts side by side
     "mixed_attention",  # decodes whose pages lie in two tiers
     "products",
     "experts",
+    "all_reduce",  # a sum over GPUs
     "power",
     "clock",
 )

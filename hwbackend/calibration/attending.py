@@ -25,7 +25,7 @@ from vsim.hwbackend.memory.slots import Slots, TierSlots
 from vsim.traces.gpu_samples import Point, Sampled
 
 _SEED: Final = 20261127
-_MOST_SETS: Final = 128
+MOST_SETS: Final = 128
 _CHUNK_BYTES: Final = 32 * MIB
 _GUESSED_BYTES_PER_US: Final = 3e6
 
@@ -76,14 +76,14 @@ def measure_decodes(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterat
     """Time one layer's launch in a graph of several, microseconds; no cache holds its pages."""
     for shape, mine in by_shape(points).items():
         with ExitStack() as held:
-            kernel = held.enter_context(_kernel(bench, shape))
-            vectors = held.enter_context(_vectors(bench, shape, max(p["batch"] for p in mine)))
+            kernel = held.enter_context(kernel_for(bench, shape))
+            vectors = held.enter_context(vectors_for(bench, shape, max(p["batch"] for p in mine)))
             for point in mine:
                 load = Decodes(shape, point["batch"], point["context"])
                 kernel.bind(kernel.plan(load.batch()), bench.stream)
-                sets = copies_beyond(bench.device.l2_bytes, load.bytes, _MOST_SETS)
+                sets = copies_beyond(bench.device.l2_bytes, load.bytes, MOST_SETS)
                 base = bench.memory(HBM, sets * load.bytes)
-                works = [_launch(kernel, vectors, base + at * load.bytes) for at in range(sets)]
+                works = [launch_of(kernel, vectors, base + at * load.bytes) for at in range(sets)]
                 calls = max(sets, calls_for(load.bytes / _GUESSED_BYTES_PER_US))
                 taken = samples_us(rotating(works), bench.stream, plan.repeats, calls)
                 yield Sampled(point, load.bytes, taken.all_us)
@@ -93,15 +93,15 @@ def measure_mixes(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterator
     """Time decodes with a share of their pages, drawn at random, in a slower memory."""
     loads: dict[tuple[str, Decodes], list[Point]] = {}
     for point in points:
-        load = Decodes(_shape(point), point["batch"], point["context"])
+        load = Decodes(shape_of(point), point["batch"], point["context"])
         loads.setdefault((point.variant, load), []).append(point)
     for (place, load), mine in loads.items():
         most = max(point["share"] for point in mine)
         with ExitStack() as held:
             tiers = held.enter_context(_tiers(bench, load, place, most))
-            kernel = held.enter_context(_kernel(bench, load.shape))
-            vectors = held.enter_context(_vectors(bench, load.shape, load.requests))
-            work = _launch(kernel, vectors, tiers.base)
+            kernel = held.enter_context(kernel_for(bench, load.shape))
+            vectors = held.enter_context(vectors_for(bench, load.shape, load.requests))
+            work = launch_of(kernel, vectors, tiers.base)
             for point in mine:
                 slow = round(load.pages * point["share"] / WHOLE)
                 kernel.bind(kernel.plan(load.batch(slow, _slow_first(tiers))), bench.stream)
@@ -117,8 +117,8 @@ def decode_load(
     """Make work of one launch, a share of its pages, in WHOLE-ths, in a slower memory."""
     load = Decodes(shape, requests, context)
     with ExitStack() as held:
-        kernel = held.enter_context(_kernel(bench, shape))
-        vectors = held.enter_context(_vectors(bench, shape, requests))
+        kernel = held.enter_context(kernel_for(bench, shape))
+        vectors = held.enter_context(vectors_for(bench, shape, requests))
         if share and slow != HBM:
             tiers = held.enter_context(_tiers(bench, load, slow, share))
             batch = load.batch(round(load.pages * share / WHOLE), _slow_first(tiers))
@@ -126,7 +126,7 @@ def decode_load(
         else:
             base, batch = bench.memory(HBM, load.bytes), load.batch()
         kernel.bind(kernel.plan(batch), bench.stream)
-        yield _launch(kernel, vectors, base)
+        yield launch_of(kernel, vectors, base)
         bench.stream.synchronize()
 
 
@@ -167,13 +167,14 @@ def _slow_first(tiers: Slots) -> int:
     return int(tiers.units(np.array([tiers.first_slot(tiers.tiers[1].name)]))[0])
 
 
-def _kernel(bench: Bench, shape: Heads) -> PagedDecode:
+def kernel_for(bench: Bench, shape: Heads) -> PagedDecode:
+    """The kernel of a head shape; the caller closes it."""
     heads, kv_heads, head_dim = shape
     return PagedDecode(bench.home, PageLayout(PAGE_TOKENS, kv_heads, head_dim), heads)
 
 
 @contextmanager
-def _vectors(bench: Bench, shape: Heads, requests: int) -> Iterator[tuple[int, int]]:
+def vectors_for(bench: Bench, shape: Heads, requests: int) -> Iterator[tuple[int, int]]:
     """Queries, drawn, and room for results."""
     heads, _, head_dim = shape
     count = requests * heads * head_dim
@@ -184,7 +185,8 @@ def _vectors(bench: Bench, shape: Heads, requests: int) -> Iterator[tuple[int, i
         yield q.address, out.address
 
 
-def _launch(kernel: PagedDecode, vectors: tuple[int, int], base: int) -> Work:
+def launch_of(kernel: PagedDecode, vectors: tuple[int, int], base: int) -> Work:
+    """Make work of one launch over pages from an address on."""
     q, out = vectors
 
     def work(stream: Stream) -> None:
@@ -197,9 +199,10 @@ def by_shape(points: Sequence[Point]) -> dict[Heads, list[Point]]:
     """Points of each head shape."""
     shapes: dict[Heads, list[Point]] = {}
     for point in points:
-        shapes.setdefault(_shape(point), []).append(point)
+        shapes.setdefault(shape_of(point), []).append(point)
     return shapes
 
 
-def _shape(point: Point) -> Heads:
+def shape_of(point: Point) -> Heads:
+    """A point's heads."""
     return point["heads"], point["kv_heads"], point["head_dim"]

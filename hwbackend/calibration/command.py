@@ -9,11 +9,16 @@ import vsim.sim.machine
 from vsim.hwbackend.calibration.comparison import comparison
 from vsim.hwbackend.calibration.fit import fit
 from vsim.hwbackend.calibration.machine_file import base_of, machine_text
+from vsim.hwbackend.calibration.ragged_fit import fit_shares
 from vsim.hwbackend.calibration.tables import curves_of
 from vsim.sim.inputs.yaml_input import parse_yaml
 from vsim.sim.machine.fingerprint import machine_fingerprint
-from vsim.sim.machine.kernel_tables import KIND, arrow_table, kernel_tables
+from vsim.sim.machine.kernel_tables import KIND, Curves, arrow_table, kernel_tables
 from vsim.sim.machine.machine import Machine
+from vsim.sim.timing.constant_kernels import constant_kernels
+from vsim.sim.timing.decode_shares import KEY as SHARES
+from vsim.sim.timing.decode_shares import DecodeShares, shares_text
+from vsim.sim.timing.table_kernels import TableKernels
 from vsim.traces.arrow_io import Provenance, put_table
 from vsim.traces.faults import refuse
 from vsim.traces.gpu_samples import KIND as SAMPLES
@@ -97,7 +102,8 @@ def _write(
         "# by `vsim calibrate`, which replaces it; without the line above, it is left alone.\n"
         + machine_text(fitted, path.stem, name, note),
     )
-    parse_yaml(text, out, Machine)  # what is written can be read
+    made = parse_yaml(text, out, Machine)  # what is written can be read
+    shares = _shares(samples, found, made)
     published = _published(base_of(fitted), path.parent)
     with ExitStack() as held:
         copied = [
@@ -110,7 +116,7 @@ def _write(
         if found:
             put_table(
                 arrow_table(kernel_tables(str(name), {}, found)), tables.path, KIND,
-                _provenance(samples), zstd_level=_ZSTD_LEVEL,
+                _provenance(samples, shares), zstd_level=_ZSTD_LEVEL,
             )  # fmt: skip
             tables.publish()
         machine.write(text)
@@ -138,7 +144,13 @@ def _published(base: str, folder: Path) -> dict[Path, Path]:
     return {folder / file.name: file for file in files}
 
 
-def _provenance(samples: GpuSamples) -> Provenance:
+def _shares(samples: GpuSamples, found: list[Curves], machine: Machine) -> list[DecodeShares]:
+    """What ragged batches say, against the tables of the same samples."""
+    own = kernel_tables("samples", {"device": "this GPU", "versions": "vsim"}, found)
+    return fit_shares(samples, TableKernels(own, constant_kernels(machine)))
+
+
+def _provenance(samples: GpuSamples, shares: list[DecodeShares]) -> Provenance:
     gpus = sorted({gpu["name"] for gpu in samples.facts["gpus"]})
     device = ", ".join(gpus)
     return Provenance(
@@ -151,5 +163,6 @@ def _provenance(samples: GpuSamples) -> Provenance:
             "versions": f"vsim, driver {samples.facts['driver']}, CUDA {samples.facts['cuda']}",
             "collected": samples.facts["date"],
             "left_out": "; ".join(samples.left_out) or "nothing",
+            SHARES: shares_text(shares),
         },
     )

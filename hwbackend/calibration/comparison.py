@@ -113,6 +113,8 @@ def _published_ns(
         return float(kernels.prefill_attention_ns(*asked))
     if kernel == "experts":
         return float(kernels.experts_ns("bf16", first, ExpertShape(*shape), "balanced"))
+    if kernel == "all_reduce":
+        return float(kernels.collective_ns("all_reduce", shape[0], first))
     return None
 
 

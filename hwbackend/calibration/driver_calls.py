@@ -1,11 +1,14 @@
 """What VMM calls cost the host: chunks by size, number and place, side by side in one range.
 
 Each is timed as `vsim.hwbackend.memory` makes it, Python's part included: that is what replay pays.
-Only what `AddressRange.map` does at once is told apart by the bare calls beside it.
+Only what `AddressRange.map` does at once is told apart by the bare calls beside it. Samples are of
+a core that is nobody else's meanwhile (`measuring.full_speed`).
 """
 
+import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 from vsim.hwbackend.calibration.bench import HOST, PEER, Bench, MappedMemory
@@ -13,10 +16,12 @@ from vsim.hwbackend.calibration.plan import GIB, MIB, VMM_CALLS, Plan
 from vsim.hwbackend.cuda.calls import call
 from vsim.hwbackend.cuda.device import Device, granularity
 from vsim.hwbackend.cuda.places import Place
+from vsim.hwbackend.measuring.full_speed import FullSpeed
 from vsim.hwbackend.memory.chunks import ChunkPool
 from vsim.hwbackend.memory.ranges import AddressRange
 from vsim.traces.gpu_samples import Point, Sampled
 
+_AGAIN_S: Final = 6.0  # of a place and pass, for samples on a core that others shared
 _HOST_BYTES_A_POINT: Final = GIB // 2  # host memory is made at some 5 GB/s: fewer repeats
 
 
@@ -26,6 +31,17 @@ def measure_calls(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterator
     for point in points:
         place, name = point.variant.split()
         groups.setdefault((place, point["chunk"], point["chunks"]), {})[name] = point
+    with FullSpeed(_AGAIN_S) as host:
+        yield from _measured(bench, groups, plan, host)
+        print(f"driver calls: {host.told}", file=sys.stderr, flush=True)
+
+
+def _measured(
+    bench: Bench,
+    groups: Mapping[tuple[str, int, int], Mapping[str, Point]],
+    plan: Plan,
+    host: FullSpeed,
+) -> Iterator[Sampled]:
     for (place, chunk, chunks), wanted in groups.items():
         where = _place(bench, place)
         least = granularity(where)
@@ -34,9 +50,10 @@ def measure_calls(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterator
         samples: dict[str, list[float]] = {name: [] for name in VMM_CALLS}
         # Another mapping of the place stays meanwhile, as in any server.
         with MappedMemory(where, least, least, bench.device):
-            _once(where, bench.device, chunk, chunks)  # warm-up
+            once = partial(_once, where, bench.device, chunk, chunks)
+            once()  # warm-up
             for _ in range(_repeats(place, chunk * chunks, plan.repeats)):
-                for name, took in _once(where, bench.device, chunk, chunks).items():
+                for name, took in host.sample(once).items():
                     samples[name].append(took)
         for name, point in wanted.items():
             yield Sampled(point, chunk * chunks, tuple(samples[name]))

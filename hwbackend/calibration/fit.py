@@ -158,20 +158,37 @@ def fit_copies(rows: Sequence[Sampled]) -> CopyFit | None:
 
 
 def fit_vmm(rows: Sequence[Sampled]) -> dict[tuple[str, int, int], VmmFit]:
-    """Gather the medians of the calls on each kind of chunks that have all calls."""
+    """Gather the medians of the calls on each kind of chunks that have all calls.
+
+    A map only notes an address, whatever the chunk's size; the backend does it together with the
+    access. So of chunks of one number and place all maps cost what those of the smallest do, whose
+    access is least, and what is beyond that is the access's: page tables, memory cleared first.
+    """
     found: dict[tuple[str, int, int], dict[str, Sampled]] = {}
     for row in rows:
         place, name = row.point.variant.split()
         found.setdefault((place, row.point["chunk"], row.point["chunks"]), {})[name] = row
-    return {
-        key: VmmFit(
-            {name: calls[name].median for name in VMM_CALLS if name in calls},
-            min(len(call.samples) for call in calls.values()),
-            max(call.spread for call in calls.values()),
-        )
+    complete = {
+        key: calls
         for key, calls in found.items()
         if set(calls) >= set(VMM_CALLS) - {"set_access_again"}  # older samples have none
     }
+    of_smallest = {
+        (place, chunks): calls["map"].median
+        for (place, _, chunks), calls in sorted(complete.items(), key=lambda each: -each[0][1])
+    }
+    fits = {}
+    for key, calls in complete.items():
+        us: dict[str, float] = {n: calls[n].median for n in VMM_CALLS if n in calls}
+        mapped = of_smallest[key[0], key[2]]
+        us["set_access"] = max(us["set_access"] + us["map"] - mapped, 0.0)
+        us["map"] = mapped
+        fits[key] = VmmFit(
+            us,
+            min(len(call.samples) for call in calls.values()),
+            max(call.spread for call in calls.values()),
+        )
+    return fits
 
 
 def mixes_of(samples: GpuSamples, place: str) -> Mixes | None:

@@ -17,12 +17,17 @@ from vsim.hwbackend.calibration.loads import measure_board
 from vsim.hwbackend.calibration.multiplying import measure_experts, measure_products
 from vsim.hwbackend.calibration.plan import Plan
 from vsim.hwbackend.calibration.prefilling import measure_prefills
+from vsim.hwbackend.calibration.ragged import measure_ragged
 from vsim.hwbackend.calibration.reads import measure_reads, measure_writes
+from vsim.hwbackend.calibration.summing import measure_sums
 from vsim.hwbackend.calibration.transfers import measure_copies
 from vsim.hwbackend.cuda.errors import CudaError, DeviceLost
 from vsim.hwbackend.measuring.facts import read_facts
 from vsim.traces.faults import InputError
 from vsim.traces.gpu_samples import GpuSamples, Point, Sampled
+
+MOST_S: Final = 210.0
+"""A calibration takes four minutes at most: what is begun last takes some seconds."""
 
 Runner = Callable[[Bench, Sequence[Point], Plan], Iterator[Sampled]]
 Tell = Callable[[str], None]
@@ -38,16 +43,21 @@ RUNNERS: Final[dict[str, Runner]] = {
     "copy": measure_copies,
     "beside": measure_besides,
     "decode_attention": measure_decodes,
+    "ragged_attention": measure_ragged,
     "mixed_attention": measure_mixes,
     "prefill_attention": measure_prefills,
     "products": measure_products,
     "experts": measure_experts,
+    "all_reduce": measure_sums,
 }
 """Who measures each probe's points."""
 
 
 def measure(
-    plan: Plan, tell: Tell | None = None, most_bytes: Mapping[str, int] = MOST_BYTES
+    plan: Plan,
+    tell: Tell | None = None,
+    most_bytes: Mapping[str, int] = MOST_BYTES,
+    most_s: float = MOST_S,
 ) -> GpuSamples:
     """Measure a plan. A probe that fails leaves its points out, and the others go on.
 
@@ -55,6 +65,7 @@ def measure(
         plan: what to measure.
         tell: is told what was measured.
         most_bytes: memory that is taken of each place.
+        most_s: after so long nothing more is begun, and what was not is left out by name.
 
     Raises:
         NoDriver: there is no GPU.
@@ -63,11 +74,16 @@ def measure(
     rows: list[Sampled] = []
     left_out: list[str] = []
     bench = Bench(most_bytes)
+    until = time.monotonic() + most_s
     try:
         for points in _groups(plan):
-            began, count = time.monotonic(), len(rows)
-            why = _measured(bench, points, plan, rows)
             about = f"{points[0].probe} {points[0].variant.split()[0]}"
+            began, count = time.monotonic(), len(rows)
+            if began > until:
+                if points[0] not in {row.point for row in rows}:
+                    left_out.append(f"{about}: not begun, {most_s:.0f} s were over")
+                continue
+            why = _measured(bench, points, plan, rows)
             if why is not None:
                 left_out.append(f"{about}: {why}")
             if tell is not None:
@@ -107,7 +123,7 @@ def _groups(plan: Plan) -> Iterator[Sequence[Point]]:
     for point in plan.points:
         runner = RUNNERS[point.probe]
         part = "" if runner is measure_board else f"{point.variant.split()[0]} {point.get('share')}"
-        if runner is measure_mixes:
+        if runner in (measure_mixes, measure_ragged):
             part = point.variant
         groups.setdefault((runner, part), []).append(point)
     again = [points for (runner, _), points in groups.items() if runner is measure_calls]

@@ -131,43 +131,54 @@ FORMS: Final[Mapping[str, _Form]] = MappingProxyType(
         "both": _Form(True, True),
     }
 )
+_Known = dict[tuple[int, float], tuple[Mixes, tuple[float, AttendForm]]]
+"""Fits of one form by the identity of the mixes, which are kept with it, and by the exponent."""
 _EXPONENTS: Final = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 18.0, 30.0, 60.0, MOST_EXPONENT)
 
 
-def fit_form(form: str, places: Mapping[str, Mixes]) -> dict[str, AttendForm]:
+def fit_form(
+    form: str, places: Mapping[str, Mixes], known: _Known | None = None
+) -> dict[str, AttendForm]:
     """Fit one form to the mixes of each slow place: least squares of the logarithm of the error.
 
     A machine has one exponent, so it is the same for all places.
+
+    Args:
+        form: a key of FORMS.
+        places: the mixes of each.
+        known: fits of whole places that were made before, to which those made here are added.
     """
+    known = {} if known is None else known
     if not FORMS[form].exponent:
-        return _with_exponent(form, places, math.inf)[1]
-    costs = [_with_exponent(form, places, p)[0] for p in _EXPONENTS]
+        return _with_exponent(form, places, math.inf, known)[1]
+    costs = [_with_exponent(form, places, p, known)[0] for p in _EXPONENTS]
     best = int(np.argmin(costs))
     if best == len(_EXPONENTS) - 1:
-        return _with_exponent(form, places, math.inf)[1]
+        return _with_exponent(form, places, math.inf, known)[1]
     around = _EXPONENTS[max(best - 1, 0)], _EXPONENTS[best + 1]
     found = minimize_scalar(
-        lambda x: _with_exponent(form, places, math.exp(x))[0],
+        lambda x: _with_exponent(form, places, math.exp(x), {})[0],
         bounds=(math.log(around[0]), math.log(around[1])),
         method="bounded",
         options={"xatol": 1e-3},
     )
-    return _with_exponent(form, places, math.exp(float(found.x)))[1]
+    return _with_exponent(form, places, math.exp(float(found.x)), {})[1]
 
 
 def score_forms(places: Mapping[str, Mixes]) -> list[FormScore]:
     """Fit every form, and judge it by each share left out in turn; HBM alone is never left out."""
     scores = []
     for form, about in FORMS.items():
+        whole: _Known = {}  # while a share of one place is left out, the others stay as they are
         errors: dict[str, tuple[float, ...]] = {}
         for place, mixes in places.items():
             off: list[float] = []
             for kept, left in _left_out(mixes):
-                fitted = fit_form(form, {**places, place: kept})[place]
+                fitted = fit_form(form, {**places, place: kept}, whole)[place]
                 off += fitted.errors(left).tolist()
             errors[place] = tuple(off)
         numbers = 1 + 2 * about.waits + about.exponent
-        scores.append(FormScore(form, fit_form(form, places), errors, numbers))
+        scores.append(FormScore(form, fit_form(form, places, whole), errors, numbers))
     return scores
 
 
@@ -180,10 +191,15 @@ def choose_form(scores: Sequence[FormScore]) -> FormScore:
 
 
 def _with_exponent(
-    form: str, places: Mapping[str, Mixes], exponent: float
+    form: str, places: Mapping[str, Mixes], exponent: float, known: _Known
 ) -> tuple[float, dict[str, AttendForm]]:
     """The cost of the best fit with an exponent, and that fit."""
-    found = {place: _fit_one(form, mixes, exponent) for place, mixes in places.items()}
+    found = {}
+    for place, mixes in places.items():
+        key = id(mixes), exponent
+        if key not in known:
+            known[key] = mixes, _fit_one(form, mixes, exponent)
+        found[place] = known[key][1]
     return sum(cost for cost, _ in found.values()), {p: made for p, (_, made) in found.items()}
 
 

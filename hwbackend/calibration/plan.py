@@ -89,6 +89,7 @@ def full_plan() -> Plan:
                 524288,
             ),
         ),
+        *_ragged((LLAMA_3_1_8B, LLAMA_2_70B, LLAMA_2_7B, SMOLLM2_135M), _RAGGED),
         *_prefills(
             (LLAMA_3_1_8B, LLAMA_2_70B, LLAMA_2_7B, SMOLLM2_135M),
             (1, 4),
@@ -99,6 +100,7 @@ def full_plan() -> Plan:
         *_besides(),
         *_products((1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)),
         *_experts((1, 16, 64, 256, 1024, 4096)),
+        *_sums(tuple(2**at * KIB for at in range(19))),  # to 256 MiB
     ]
     return Plan(tuple(points), 9, 1.5)
 
@@ -112,11 +114,13 @@ def quick_plan() -> Plan:
         *_reads((256 * MIB, 2 * GIB), (1,)),
         *_copies((64 * KIB, 4 * MIB, 256 * MIB), (16,), (64 * KIB, 1 * MIB)),
         *_decodes((LLAMA_3_1_8B,), (1, 16, 64), (2048, 8192)),
+        *_ragged((LLAMA_3_1_8B,), _RAGGED[:1]),
         *_prefills((LLAMA_3_1_8B,), (1,), (512, 2048), (8192,)),
         *_mixes(((64, 2048),)),
         *_besides(),
         *_products((1, 64, 1024)),
         *_experts((64, 1024)),
+        *_sums((16 * KIB, MIB, 64 * MIB)),
     ]
     return Plan(tuple(points), 5, 0.3)
 
@@ -196,6 +200,32 @@ def _decodes(
             yield point("decode_attention", "hbm", batch=batch, context=context, **_heads(shape))
 
 
+_RAGGED: Final = (
+    (32, 512, 32, 8192),
+    (64, 512, 16, 16384),
+    (32, 256, 32, 4096),
+    (32, 512, 1, 65536),
+    (64, 128, 16, 8192),
+    (64, 1024, 64, 8192),
+    (128, 256, 8, 8192),
+    (16, 256, 16, 32768),
+    (8, 128, 32, 4096),
+)
+"""Short requests, their context, long ones, theirs."""
+
+
+def _ragged(
+    shapes: Sequence[Heads], batches: Sequence[tuple[int, int, int, int]]
+) -> Iterator[Point]:
+    for shape, (shorts, short, longs, long) in product(shapes, batches):
+        if kv_bytes(shape, shorts * short + longs * long) <= 8 * GIB:
+            for order in ("together", "spread"):
+                yield point(
+                    "ragged_attention", order,
+                    shorts=shorts, short=short, longs=longs, long=long, **_heads(shape),
+                )  # fmt: skip
+
+
 def _prefills(
     shapes: Sequence[Heads],
     prompts: Sequence[int],
@@ -253,6 +283,11 @@ def _products(tokens: Sequence[int]) -> Iterator[Point]:
 def _experts(tokens: Sequence[int]) -> Iterator[Point]:
     for m in tokens:
         yield point("experts", "balanced", tokens=m, **MIXTRAL_EXPERTS)
+
+
+def _sums(sizes: Sequence[int]) -> Iterator[Point]:
+    for size in sizes:
+        yield point("all_reduce", "nccl", bytes=size, gpus=2)
 
 
 def _heads(shape: Heads) -> dict[str, int]:

@@ -13,8 +13,8 @@ Shape = tuple[int, ...]
 def curves_of(samples: GpuSamples) -> list[Curves]:
     """Make curves of all kernels that were measured.
 
-    Decode attention with all pages in HBM; prompts from nothing; products; experts. Times are of
-    one layer's launch in a graph of several.
+    Decode attention with all pages in HBM; prompts from nothing; products; experts; sums
+    over GPUs. Times are of one layer's launch in a graph of several.
     """
     prompts = [row for row in samples.of("prefill_attention") if row.point["prefix"] == 0]
     made = [
@@ -26,6 +26,8 @@ def curves_of(samples: GpuSamples) -> list[Curves]:
                 lambda at: (at["n"], at["k"]), lambda at: at["m"], lambda _: 0),
         _curves("experts", "balanced", samples.of("experts"), _experts,
                 lambda at: at["tokens"], lambda _: 0),
+        _curves("all_reduce", "nccl", samples.of("all_reduce"), lambda at: (at["gpus"],),
+                lambda at: at["bytes"], lambda _: 0),
     ]  # fmt: skip
     return [each for each in made if each is not None]
 

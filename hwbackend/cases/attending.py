@@ -13,7 +13,8 @@ from vsim.hwbackend.cases.bench import CaseBench
 from vsim.hwbackend.cuda.streams import Stream
 from vsim.hwbackend.measuring.samples import Samples, Work, calls_for, samples_us
 from vsim.hwbackend.memory.slots import Slots
-from vsim.sim.fidelity.gpu.cases import AttentionCase, Heads, MixedCase
+from vsim.sim.fidelity.gpu.cases import AttentionCase, MixedCase
+from vsim.sim.fidelity.gpu.heads import Heads
 
 REPEATS: Final = 9
 _SEED: Final = 7

@@ -14,7 +14,7 @@ from vsim.hwbackend.cuda.buffers import copy
 from vsim.hwbackend.cuda.streams import Event, Stream
 from vsim.hwbackend.measuring.samples import Samples, samples_us
 from vsim.hwbackend.memory.slots import Slots
-from vsim.sim.fidelity.gpu.cases import LoopCase, LoopCopy
+from vsim.sim.fidelity.gpu.loop_cases import LoopCase, LoopCopy
 
 REPEATS: Final = 5
 _WINDOW_BYTES: Final = 2**30

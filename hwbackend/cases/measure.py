@@ -16,11 +16,11 @@ from vsim.sim.fidelity.gpu.cases import (
     AttentionCase,
     CopyCase,
     GpuCase,
-    LoopCase,
     MappingCase,
     MixedCase,
     SparseCase,
 )
+from vsim.sim.fidelity.gpu.loop_cases import LoopCase
 from vsim.sim.fidelity.gpu.recording import Measured
 from vsim.traces.faults import InputError
 

@@ -284,3 +284,24 @@ def _unsupported(model: "Model", weights: str) -> Iterator[tuple[str, str]]:
             yield "moe.dense_layers", "some layers have an ordinary FFN"
         if model.moe.router_bias:
             yield "moe.router_bias", "the router has a bias"
+        known = {"experts", "experts_per_token", "expert_hidden", *_REFUSED_OF_EXPERTS}
+        for field in model.moe.model_dump(exclude_defaults=True).keys() - known:
+            yield f"moe.{field}", "experts are built otherwise"
+    yield from _unsupported_beside(model)
+
+
+_REFUSED_OF_EXPERTS = ("shared_experts", "dense_layers", "router_bias")
+_BESIDE = ("ffn_bias", "positions", "embedding_width", "head_bias", "per_layer_inputs",
+           "other_per_layer", "other")  # fmt: skip
+
+
+def _unsupported_beside(model: "Model") -> Iterator[tuple[str, str]]:
+    """Layers that differ, attention with more than heads, and what stands beside the layers."""
+    if model.pattern:
+        yield "pattern", "its layers differ"
+    if model.attention.kind == "gqa":
+        for field in model.attention.model_dump(exclude_defaults=True):
+            yield f"attention.{field}", "attention has more than heads"
+    for field in _BESIDE:
+        if getattr(model, field):
+            yield field, "the model has weights of another kind"

@@ -29,16 +29,13 @@ class Contents:
             the trace is not known: a page is then named after who wrote it, and only copies are
             looked at.
         page_tokens: tokens of a page.
-        ordered: whether batches list a request's pages in the order of its tokens. A log that
-            spreads them over tiers does not say it: there all must be among those listed.
     """
 
-    def __init__(self, names: PageNames | None, page_tokens: int, *, ordered: bool = True) -> None:
+    def __init__(self, names: PageNames | None, page_tokens: int) -> None:
         self.checked = 0
         """Pages that were looked at."""
         self._names = names
         self._page_tokens = page_tokens
-        self._ordered = ordered
         self._held: dict[int, int] = {}
 
     def stepped(self, operation: Operation, room: PageRoom, stream: Stream) -> None:
@@ -49,8 +46,6 @@ class Contents:
             before = int(batch.context_tokens[i] - batch.new_tokens[i])
             slots = batch.indices[batch.indptr[i] : batch.indptr[i + 1]].tolist()
             first_new = before // self._page_tokens
-            if not self._ordered:
-                slots = self._in_order(row, slots)
             for page, slot in enumerate(slots):
                 name = own_name(row, page) if self._names is None else self._names.of(row, page)
                 if self._names is None and page < first_new:
@@ -65,21 +60,6 @@ class Contents:
                     self._held[slot] = name
                     self._write(slot, name, room, stream)
         stream.synchronize()
-
-    def _in_order(self, row: int, slots: list[int]) -> list[int]:
-        """Put a request's slots in the order of its tokens, by what they hold.
-
-        Pages that hold none of its own are what the step writes, in any order; where one of those
-        before is missing, one of these stands in its place, and is found to be wrong.
-        """
-        if self._names is None:
-            return slots
-        names = [self._names.of(row, page) for page in range(len(slots))]
-        own = set(names)
-        known = {self._held[slot]: slot for slot in slots if self._held.get(slot) in own}
-        placed = set(known.values())
-        others = iter([slot for slot in slots if slot not in placed])
-        return [known[name] if name in known else next(others) for name in names]
 
     def copied(self, operation: Operation, room: PageRoom, stream: Stream) -> None:
         """Look at the pages of a copy that has ended."""

@@ -167,12 +167,16 @@ class CudaCarrier:
         stream = self._way(operation.source_tier, operation.target_tier)
         sources = self._room.addresses(operation.sources)
         targets = self._room.addresses(operation.targets)
+        size = self._room.slot_bytes
+        pieces = [
+            (int(targets[at]), int(sources[at]), pages * size)
+            for at, pages in runs(sources, targets, size)
+        ]
         with ExitStack() as undo:
             began, ended = (undo.enter_context(Event(timing=True)) for _ in range(2))
             began.record(self._marks)  # nothing else is there, so that it passes at once
-            size = self._room.slot_bytes
-            for at, pages in runs(sources, targets, size):
-                copy(int(targets[at]), int(sources[at]), pages * size, stream)
+            for piece in pieces:
+                copy(*piece, stream)
             ended.record(stream)
             undo.pop_all()
         return _UnderWay(began, ended, lambda: self._copied(operation))

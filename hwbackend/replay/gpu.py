@@ -190,11 +190,8 @@ def _carriers(
     def clocked() -> ClockedBackend:
         contents = None
         if options.verify and source.selected is None:
-            contents = Contents(
-                PageNames(state) if state is not None else None,
-                source.plan.page_tokens,
-                ordered=options.mode == "live" or source.plan.keeps_order,
-            )
+            names = PageNames(state) if state is not None else None
+            contents = Contents(names, source.plan.page_tokens)
             looked.append(contents)
         carrier = CudaCarrier(context, room, work, contents, verify=options.verify)
         carriers.append(carrier)

@@ -69,6 +69,7 @@ class Outcome:
             "backend": self.backend,
             "machine": source.machine,
             "model": source.model,
+            "page_tokens": source.plan.page_tokens,
             "movement": source.movement,
             "tiers": list(self.tiers),
             "stand_ins": dict(options.stand_ins),

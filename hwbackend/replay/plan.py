@@ -102,11 +102,6 @@ class Plan:
         return sum(each.kind == "step" for each in self.operations)
 
     @property
-    def keeps_order(self) -> bool:
-        """Whether a request's pages stand in the order of its tokens; see `_batch`."""
-        return all(len(each.reads) < 2 for each in self.operations)
-
-    @property
     def idle_ns(self) -> int:
         """Predicted time in which nothing is under way."""
         busy_until = self.operations[0].submit_ns if self.operations else 0
@@ -175,6 +170,7 @@ def plan_of(
     file: str,
     until_ns: int | None = None,
     columns: Int64s | None = None,
+    batches: Sequence[StepBatch] | None = None,
 ) -> Plan:
     """Make a plan of a log in the operations schema.
 
@@ -187,6 +183,8 @@ def plan_of(
         until_ns: only operations that had ended so long after the first was submitted.
         columns: int64[pages], of recorded attention: the layer, request and head that each page
             belongs to, as one number.
+        batches: of the steps that compute, in order, in the log's slots; without them a request's
+            pages of several tiers stand tier by tier, see `_batch`.
 
     Raises:
         InputError: the log lacks what a step attends to, or names a tier or a kind that can't be
@@ -199,7 +197,9 @@ def plan_of(
     order = {name: i for i, name in enumerate(tiers)}
     _refuse(log, rows, order)
     numbers, slots = _renumbered(log, rows, order)
-    steps = _steps(log, rows, order, numbers, page_tokens, columns)
+    steps = list(_steps(log, rows, order, numbers, page_tokens, columns))
+    if batches is not None:
+        steps = _in_order(steps, batches, np.concatenate([known for known, _ in numbers]))
     found = [*_copies(log, rows, order, numbers), *steps]
     if not any(each.kind == "step" for each in found):
         within = "" if until_ns is None else " in the window"
@@ -375,6 +375,33 @@ def _batch(log: _Log, row: int, reads: tuple[TierRead, ...], page_tokens: int) -
         indices=indices,
         last_page_len=(context - (pages - 1) * page_tokens).astype(np.int32),
     )
+
+
+def _in_order(
+    steps: Sequence[Planned], batches: Sequence[StepBatch], known: Int64s
+) -> list[Planned]:
+    """Let each request's pages stand as its batch has them.
+
+    Args:
+        steps: as the log has them.
+        batches: of those that compute, in the order in which they began.
+        known: the log's slot of each of the plan's.
+    """
+    found = {each.step: each for each in steps}
+    computing = sorted(
+        (each for each in steps if each.operation.batch is not None), key=lambda each: each.step
+    )
+    by_slot = np.argsort(known)
+    for each, batch in zip(computing, batches, strict=True):
+        mine = each.operation.batch
+        assert mine is not None
+        same = (mine.rows, batch.rows), (mine.context_tokens, batch.context_tokens)
+        if not all(np.array_equal(*pair) for pair in same):
+            raise ValueError(f"step {each.step} of the log has another batch")
+        indices = by_slot[np.searchsorted(known, batch.indices, sorter=by_slot)]
+        operation = replace(each.operation, batch=replace(mine, indices=indices.astype(np.int32)))
+        found[each.step] = replace(each, operation=operation)
+    return list(found.values())
 
 
 def _selected(column: Int64s, page: Int64s, slot: Int64s, page_tokens: int) -> StepBatch:

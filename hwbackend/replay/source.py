@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from vsim.hwbackend.replay.kept_batches import kept_batches
 from vsim.hwbackend.replay.options import ReplayOptions, with_stand_ins
+from vsim.hwbackend.replay.page_rates import by_pages
 from vsim.hwbackend.replay.plan import Plan, plan_of
 from vsim.sim.commands.run import located
 from vsim.sim.engine.entry import compile_kernels
@@ -22,6 +24,7 @@ from vsim.sim.profiles.rules import ServerRules, server_rules
 from vsim.sim.profiles.server_cost import replayed_cost
 from vsim.sim.results.output import OPERATIONS, SUMMARY
 from vsim.sim.scenario.applicability import tiers_exist
+from vsim.sim.scenario.precision import kv_of, weight_words, weights_of
 from vsim.sim.scenario.scenario import OutputSettings, Scenario
 from vsim.sim.scenario.workload import load_requests, shape_requests
 from vsim.sim.simulation import Server, checked_case, serving
@@ -254,24 +257,31 @@ def _requests(
         graph_sizes=whole.graph_sizes,
     )
     compile_kernels()
+    page_bytes = engine.page_or_block_tokens * server.cost.kv_bytes_per_token
+    machine = by_pages(server.machine, page_bytes)
 
     def state() -> State:
-        return build_state(
-            scenario, server.machine, server.cost, requests, server.base, rules=rules
-        )
+        return build_state(scenario, machine, server.cost, requests, server.base, rules=rules)
 
+    if server.cost.pages(engine.page_or_block_tokens).grouped:
+        message = f"{server.model.name} keeps KV in several groups, which no replay carries out yet"
+        refuse(
+            path, f"{message}; name a model whose layers all see the whole context", place="model"
+        )
     simulated = run_engine(state())
     assert simulated.operations is not None
     notes.append(
         "a step is launched when the last one has ended: host times of the profile "
         f"{engine.profile} are left out of both sides"
     )
+    in_place = any(tier.access == "in_place" for tier in scenario.tiers[1:])
     plan = plan_of(
         simulated.operations,
         tuple(tier.tier for tier in scenario.tiers),
         page_tokens=engine.page_or_block_tokens,
-        page_bytes=engine.page_or_block_tokens * server.cost.kv_bytes_per_token,
+        page_bytes=page_bytes,
         file=path,
+        batches=kept_batches(state()) if in_place else None,
     )
     live = LiveServer(server, requests, simulated, state)
     return _source(server, path, "requests", plan, live, notes)
@@ -288,7 +298,8 @@ def _attention(server: Server, path: str, options: ReplayOptions, notes: list[st
     scenario = server.scenario
     result = run_attention(scenario, server.machine, server.model, server.cost, server.base)
     assert result.operations is not None
-    batch = load_batch(scenario.workload, server.model, scenario.precision.kv, server.base)
+    kv = kv_of(scenario.precision, server.model)
+    batch = load_batch(scenario.workload, server.model, kv, server.base)
     reads = batch.reads
     layer, head = (np.unique(x, return_inverse=True)[1] for x in (reads.layer, reads.kv_head))
     selected = Selected(
@@ -327,7 +338,10 @@ def _source(
         machine=server.machine.name,
         model=scenario.model,
         weight_bytes=server.cost.weight_bytes,
-        precision=(scenario.precision.weights, scenario.precision.kv),
+        precision=(
+            weight_words(weights_of(scenario.precision, server.model)),
+            kv_of(scenario.precision, server.model),
+        ),
         gpus=server.cost.gpus,
         movement=scenario.engine.movement,
         plan=plan,

@@ -7,8 +7,8 @@ from typing import Any, Final
 from vsim.reports.validation.outcome import GpuOutcome
 from vsim.traces.faults import refuse
 
-COLOURS: Final = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
-MARKS: Final = ("o", "s", "^", "D", "v", "P")
+COLOURS: Final = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#777777")
+MARKS: Final = ("o", "s", "^", "D", "v", "P", "X")
 
 
 class Canvas:
@@ -50,7 +50,15 @@ def _scatter(canvas: Canvas, outcome: GpuOutcome) -> str:
         x = [case.measured_ns / 1e6 for case in cases]
         y = [(case.predicted_ns or 0) / 1e6 for case in cases]
         least, most = min(least, *x, *y), max(most, *x, *y)
-        axis.plot(x, y, MARKS[at % 6], markersize=4, color=COLOURS[at % 6], label=name, alpha=0.8)
+        axis.plot(
+            x,
+            y,
+            MARKS[at % len(MARKS)],
+            markersize=4,
+            color=COLOURS[at % len(COLOURS)],
+            label=name,
+            alpha=0.8,
+        )
     ends = [least / 1.5, most * 1.5]
     axis.plot(ends, ends, color="black", linewidth=0.8)
     for factor in (0.9, 1.1):
@@ -70,7 +78,7 @@ def _errors(canvas: Canvas, outcome: GpuOutcome) -> str:
     for at, name in enumerate(names):
         off = [100 * case.error for of, case in outcome.cases() if of.name == name]
         places = [at + 0.5 * (k % 7 - 3) / 7 for k in range(len(off))]
-        axis.plot(off, places, "o", markersize=3.5, color=COLOURS[at % 6], alpha=0.8)
+        axis.plot(off, places, "o", markersize=3.5, color=COLOURS[at % len(COLOURS)], alpha=0.8)
     aimed = outcome.aimed["p95"]
     for edge in (-aimed, aimed):
         axis.axvline(edge, color="black", linewidth=0.5, linestyle=":")

@@ -100,8 +100,9 @@ def refuse_what_does_not_fit(setting: Setting, batch: Batch) -> None:
 def _server(setting: Setting) -> Found:
     if setting.cost.gpus > 1 or setting.scenario.parallel.data > 1:
         yield ("parallel",), "recorded attention runs on one GPU so far; remove it"
-    if setting.model.sliding_window is not None:
-        message = f"{setting.model.name} has sliding windows, which no trace of attention knows"
+    if setting.cost.pages(1).grouped:
+        kinds = ", ".join(group.name for group in setting.cost.groups)
+        message = f"{setting.model.name} keeps KV as {kinds}, which no trace of attention knows"
         yield ("model",), f"{message}; name the model that was recorded"
 
 

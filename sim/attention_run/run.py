@@ -38,6 +38,7 @@ from vsim.sim.results.metrics import summarise
 from vsim.sim.results.output import Result, result_of, run_facts
 from vsim.sim.results.run_settings import RunSettings
 from vsim.sim.results.verdict import verdict
+from vsim.sim.scenario.precision import kv_of
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.schedules.cost import Cost
 from vsim.sim.timing.step_cost import StepCost
@@ -79,7 +80,7 @@ def run_attention(
     setting = Setting(scenario, machine, model, cost, keeps_tables)
     refuse_what_cannot_act(setting)
     check_peer(machine, cost.gpus, setting.tier_names)
-    batch = load_batch(scenario.workload, model, scenario.precision.kv, base)
+    batch = load_batch(scenario.workload, model, kv_of(scenario.precision, model), base)
     refuse_what_does_not_fit(setting, batch)
     net = topology(machine, cost, setting.tier_names)
     began = perf_counter()
@@ -150,7 +151,7 @@ def _result(
     scenario, batch = setting.scenario, placed.batch
     requests = batch.requests()
     facts = replace(
-        run_facts(scenario, setting.machine, setting.cost, requests),
+        run_facts(scenario, setting.machine, setting.model, setting.cost, requests),
         batching="lockstep",
         block_tokens=batch.reads.page_tokens,
         page_tokens=batch.reads.page_tokens,

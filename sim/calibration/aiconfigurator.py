@@ -76,7 +76,11 @@ class Package:
         bf16 = float(gpu["bfloat16_tc_flops"])
         fp8 = gpu.get("fp8_tc_flops")
         peaks = Peaks(
-            float(gpu["mem_bw"]), bf16, float(fp8 or bf16), float(gpu.get("int8_tc_flops") or bf16)
+            float(gpu["mem_bw"]),
+            bf16,
+            float(fp8 or bf16),
+            float(gpu.get("int8_tc_flops") or bf16),
+            float(gpu.get("fp4_tc_flops") or 0.0),
         )
         return System(
             name,

@@ -54,6 +54,8 @@ def machine_text(
     flops = {"bf16": peaks.bf16_flops_per_s, "int8": peaks.int8_flops_per_s}
     if system.has_fp8:
         flops["fp8"] = peaks.fp8_flops_per_s
+    if peaks.fp4_flops_per_s:
+        flops["fp4"] = peaks.fp4_flops_per_s
     gpu = machine["gpu"]
     gpu["count"] = 1
     gpu["flops"] = {

@@ -1,4 +1,4 @@
-"""The `vsim run`, `vsim bound`, `vsim calibrate` and `vsim schema` commands."""
+"""The simulator's commands: `vsim run`, `vsim bound`, `vsim model` and the others."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
@@ -37,11 +37,15 @@ def register(
         out: Annotated[
             str | None, typer.Option(help="Write summary.json and the tables to this folder.")
         ] = None,
+        bound: Annotated[
+            str | None,
+            typer.Option(help="What bounds prefix hits: quick, or tight in its own time [quick]."),
+        ] = None,
     ) -> None:
         """Simulate a scenario and print where the time went."""
         from vsim.sim.commands.run import run_scenario
 
-        summary = run_scenario(scenario, trace=trace, overrides=set_ or (), out=out)
+        summary = run_scenario(scenario, trace=trace, overrides=set_ or (), out=out, bound=bound)
         if show is None:
             import json
 
@@ -115,6 +119,54 @@ def register(
 
         run_import_vllm(paths, out=out, name=name, gpu=gpu, gpus=gpus, model=model, config=config)
 
+    models = typer.Typer(help="Look at models.", no_args_is_help=True)
+    app.add_typer(models, name="model")
+
+    @models.command("show")
+    def show_model(
+        config: Annotated[
+            str,
+            typer.Argument(
+                help="A model of the catalogue, a model file (YAML), a Hugging Face config.json, or"
+                " its folder."
+            ),
+        ],
+        tokens: Annotated[int, typer.Option(help="Length of a sequence.")] = 131072,
+        tensor: Annotated[
+            int | None,
+            typer.Option(help="GPUs that share each layer [as many as a machine has]."),
+        ] = None,
+        kv: Annotated[
+            str | None, typer.Option(help="Precision of the KV cache [as the model declares].")
+        ] = None,
+        weights: Annotated[
+            str | None, typer.Option(help="Precision of the weights [as the model declares].")
+        ] = None,
+        profile: Annotated[
+            str, typer.Option(help="The engine whose blocks and memory are counted.")
+        ] = "vllm",
+        transformers: Annotated[
+            bool,
+            typer.Option(
+                "--transformers", help="Count with transformers, too (pip install 'vsim[hf]')."
+            ),
+        ] = False,
+        json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    ) -> None:
+        """Show what a model takes: parameters, weights, KV by group, and where it fits."""
+        from vsim.sim.commands.show_model import run_show_model
+
+        run_show_model(
+            config,
+            tokens=tokens,
+            tensor=tensor,
+            kv=kv,
+            weights=weights,
+            profile=profile,
+            as_json=json,
+            ask_transformers=transformers,
+        )
+
     @app.command()
     def compare(
         run: Annotated[
@@ -139,7 +191,11 @@ def register(
     @app.command()
     def bound(
         scenario: Annotated[
-            str | None, typer.Argument(help="Placement scenario (YAML); or give --attention.")
+            str | None,
+            typer.Argument(
+                help="Placement scenario (YAML), or give --attention; with --capacity: a trace of "
+                "requests."
+            ),
         ] = None,
         attention: Annotated[
             list[str] | None,
@@ -180,8 +236,30 @@ def register(
         out: Annotated[
             str | None, typer.Option(help="Write each policy's schedule to this folder (Arrow).")
         ] = None,
+        capacity: Annotated[
+            str | None,
+            typer.Option(metavar="SIZES", help="Prefix caches of these sizes: 16GiB,64GiB."),
+        ] = None,
+        capacity_blocks: Annotated[
+            str | None,
+            typer.Option(metavar="BLOCKS", help="The same in blocks of the trace: 1000,5000."),
+        ] = None,
+        model: Annotated[
+            str | None, typer.Option(help="With --capacity: whose KV, and whose prefill is saved.")
+        ] = None,
+        machine: Annotated[
+            str | None,
+            typer.Option(help="With --capacity: prefill in seconds of this machine too."),
+        ] = None,
+        kv: Annotated[
+            str | None, typer.Option(help="With --capacity: precision of the KV [bf16].")
+        ] = None,
     ) -> None:
-        """Compare placement policies with the best that any policy could do, with a proof."""
+        """Compare policies with the best that any policy could do, with a proof.
+
+        Placement of pages in two or more tiers while attention reads them; or, with --capacity,
+        prefix caches of a trace of requests.
+        """
         from vsim.sim.commands.bound import run_bound
 
         fields = {
@@ -194,11 +272,27 @@ def register(
             "mip_seconds": mip_seconds,
         }
         overrides = [f"{key}={value}" for key, value in fields.items() if value is not None]
+        overrides += set_ or ()
+        of_prefixes = {"--model": model, "--machine": machine, "--kv": kv}
+        if capacity is not None or capacity_blocks is not None:
+            from vsim.sim.commands.bound_prefixes import PrefixBoundOptions, run_bound_prefixes
+
+            of_placement = {"--attention": attention, "--out": out, "--set": set_}
+            of_placement |= {f"--{key.split('.')[-1]}": value for key, value in fields.items()}
+            _refuse_given(of_placement, "does nothing with --capacity; leave it out")
+            run_bound_prefixes(
+                scenario,
+                PrefixBoundOptions(
+                    capacity, capacity_blocks, model, machine, kv, policy or (), json_
+                ),
+            )
+            return
+        _refuse_given(of_prefixes, "does nothing without --capacity or --capacity-blocks")
         run_bound(
             scenario,
             attention=attention or (),
             policies=policy or (),
-            overrides=[*overrides, *(set_ or ())],
+            overrides=overrides,
             json_file=json_,
             out=out,
         )
@@ -232,3 +326,12 @@ def register(
         from vsim.sim.commands.calibrate import calibrate_from
 
         calibrate_from(from_, out, stack, on_gpu=gpu, quick=quick, gpu=gpu_calibration)
+
+
+def _refuse_given(options: Mapping[str, object], message: str) -> None:
+    """Refuse options that were given and can do nothing."""
+    from vsim.traces.faults import Fault, InputError
+
+    given = [name.replace("_", "-") for name, value in options.items() if value]
+    if given:
+        raise InputError(Fault(name, message) for name in given)

@@ -11,7 +11,7 @@ from vsim.sim.results.output import RESULT, Result
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.simulation import simulate
 from vsim.traces.arrow_io import kind_of
-from vsim.traces.faults import Fault, InputError, one_line
+from vsim.traces.faults import Fault, InputError, one_line, refuse
 from vsim.traces.reading import read_requests
 from vsim.traces.trace_file import open_trace
 from vsim.traces.writing import FreshFolder, fresh_folder
@@ -21,7 +21,12 @@ Progress = Callable[[int, int], None]
 
 
 def run_scenario(
-    path: str, *, trace: str | None, overrides: Sequence[str], out: str | None
+    path: str,
+    *,
+    trace: str | None,
+    overrides: Sequence[str],
+    out: str | None,
+    bound: str | None = None,
 ) -> Mapping[str, Any]:
     """Simulate a scenario file and return its summary, written to `out` if that is given.
 
@@ -30,21 +35,29 @@ def run_scenario(
         trace: a trace of requests or of attention to use instead of what the scenario names.
         overrides: `key=value`, on top of the file.
         out: a folder to write to, new or a former result.
+        bound: how prefix hits are bounded: quick, as if left out, or tight.
 
     Raises:
         InputError: with every fault, each at its position in the file where it has one.
     """
+    if bound not in (None, "quick", "tight"):
+        refuse("--bound", f"'{bound}' is unknown; write quick or tight")
     given = [path] if trace is None else [path, trace]
     folder = (
         nullcontext() if out is None else fresh_folder(out, RESULT, inputs=given, option="--out")
     )
     with folder as fresh:  # begun before the work, so that no run is lost to a wrong name
-        result = _simulated(path, trace, overrides, fresh)
+        result = _simulated(path, trace, overrides, fresh, tight=bound == "tight")
         return result.summary
 
 
 def _simulated(
-    path: str, trace: str | None, overrides: Sequence[str], fresh: FreshFolder | None
+    path: str,
+    trace: str | None,
+    overrides: Sequence[str],
+    fresh: FreshFolder | None,
+    *,
+    tight: bool,
 ) -> Result:
     document = read_yaml(path, overrides)
     scenario = document.validate(Scenario).read_with(overrides)
@@ -69,6 +82,7 @@ def _simulated(
                     base=base,
                     out=fresh,
                     steps=False,
+                    tight_bound=tight,
                 )
         except InputError as error:
             raise InputError(located(fault, document) for fault in error.faults) from None

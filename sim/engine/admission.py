@@ -4,6 +4,13 @@ from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.calls import make_room
 from vsim.sim.engine.estimates import estimated_pages
 from vsim.sim.engine.free_slots import hbm
+from vsim.sim.engine.group_tables import (
+    end_entry,
+    first_entry,
+    held_units,
+    most_units,
+    segment,
+)
 from vsim.sim.engine.incoming import join_loading, loading_ns, most_found
 from vsim.sim.engine.layout import (
     CAPACITY,
@@ -83,16 +90,26 @@ def count_inbound(w: World, slot: int, count: int) -> int:
 
 @borrowing_inline
 def promised_pages(w: World, request: int) -> int:
-    """Pages that must be had before a request comes in, those that it finds included."""
+    """Room that must be had before a request comes in, for what it finds included; in units."""
     tokens = w.r[request].tokens
     if w.c[0].admission == WHOLE_SEQUENCE:
         tokens = w.r[request].prompt + w.r[request].output
+    if w.c[0].grouped:
+        return most_units(w, wide(tokens), wide(1))
     return pages_of(w, wide(tokens))
+
+
+@borrowing_inline
+def owed_pages(w: World, request: int) -> int:
+    """Room that a request was promised and does not hold yet."""
+    if w.c[0].grouped:  # behind a prompt windows hold less than they were admitted with
+        return max(promised_pages(w, request) - held_units(w, request), 0)
+    return int(promised_pages(w, request) - w.r[request].held)
 
 
 @borrowing_kernel
 def kept_pages(w: World) -> int:
-    """Pages that must stay free beside a request that comes in.
+    """Room that must stay free beside a request that comes in.
 
     The watermark where others run, and what was promised to them and they do not hold yet.
     """
@@ -101,12 +118,11 @@ def kept_pages(w: World) -> int:
         kept += w.c[0].watermark_pages
     if w.c[0].admission == WHOLE_SEQUENCE:
         for i in range(w.c[0].running):
-            kept += promised_pages(w, wide(w.run[i])) - w.r[w.run[i]].held
+            kept += owed_pages(w, wide(w.run[i]))
         for i in range(w.c[0].loading):
-            kept += promised_pages(w, wide(w.load[i])) - w.r[w.load[i]].held
+            kept += owed_pages(w, wide(w.load[i]))
         for i in range(w.c[0].ready):
-            request = wide(w.ready[ready_place(w, i)])
-            kept += promised_pages(w, request) - w.r[request].held
+            kept += owed_pages(w, wide(w.ready[ready_place(w, i)]))
     return int(kept)
 
 
@@ -121,21 +137,24 @@ def computing_ns(w: World, before: int, tokens: int) -> float:
 @borrowing_kernel
 def touch_below(w: World, request: int, hit: int) -> None:
     """Use the copies below of a prompt's pages found in HBM, and store those that lack one."""
-    base = w.r[request].row * w.c[0].row_pages
-    for page in range(min(hit, w.r[request].prompt // w.c[0].page_tokens)):
-        slot = wide(w.table[base + page])
-        if tier_of(w, slot) > 0 or w.flags[slot] & INBOUND:
-            continue
-        key = wide(w.holds[slot])
-        if key < 0:
-            continue
-        below = find(w, key, wide(1))
-        if below >= 0:
-            copy = wide(w.at[below * w.c[0].keys + key])
-            pin(w, below, copy)
-            unpin(w, below, copy)
-        else:
-            write_through(w, hbm(), slot)
+    row = wide(w.r[request].row)
+    end = min(hit, w.r[request].prompt // w.c[0].page_tokens)
+    for group in range(w.c[0].groups):
+        last = min(end, end_entry(w, row, group, hit))
+        for page in range(first_entry(w, row, group), last):
+            slot = wide(w.table[segment(w, row, group) + page])
+            if tier_of(w, slot) > 0 or w.flags[slot] & INBOUND:
+                continue
+            key = wide(w.holds[slot])
+            if key < 0:
+                continue
+            below = find(w, key, wide(1))
+            if below >= 0:
+                copy = wide(w.at[below * w.c[0].keys + key])
+                pin(w, below, copy)
+                unpin(w, below, copy)
+            else:
+                write_through(w, hbm(), slot)
 
 
 @borrowing_kernel

@@ -6,6 +6,8 @@ from vsim.sim.engine.demand import account_pages, account_step, open_step
 from vsim.sim.engine.emitting import emit
 from vsim.sim.engine.fluid import start_flow
 from vsim.sim.engine.free_slots import hbm
+from vsim.sim.engine.group_prefix import keep_states, publish_groups
+from vsim.sim.engine.group_tables import pass_behind
 from vsim.sim.engine.incoming import finish_loading
 from vsim.sim.engine.layout import ATTEND, COMPUTE, COPY, FAIR, INBOUND, World
 from vsim.sim.engine.pages import close_copy, pages_of, tier_of, unpin, write_through
@@ -36,7 +38,12 @@ def commit(w: World, now: int) -> None:
         w.r[request].computed = computed
         if before < w.r[request].furthest:
             w.c[0].recomputed_tokens += min(computed, w.r[request].furthest) - before
-        if w.c[0].caching and share > 0 and (not w.c[0].late or computed < w.r[request].tokens):
+        if w.c[0].grouped and share > 0:
+            if w.c[0].caching:
+                publish_groups(w, request, before // page_tokens, computed // page_tokens)
+                keep_states(w, request, before)
+            pass_behind(w, request)
+        elif w.c[0].caching and share > 0 and (not w.c[0].late or computed < w.r[request].tokens):
             publish_pages(w, request, before // page_tokens, computed // page_tokens)
         if w.c[0].scheduler == FAIR and share > 0:
             w.g[w.r[request].group].service += share

@@ -49,6 +49,26 @@ def power_sum(w: World, hbm: float, alone: float, longest: float) -> float:
     return float(longest * total ** (1.0 / w.x[0].exponent))
 
 
+@borrowing_inline
+def context_in_hbm(w: World, context: int, near: int, lower: int, lower_bytes: int) -> float:
+    """Tokens of a context that are read from HBM: all but so many, or what so many bytes stand for.
+
+    Of several groups, tiers under HBM hold bytes, and count as if they held the same share of each.
+
+    Args:
+        w: the world.
+        context: tokens, of all requests.
+        near: those of them that windows see.
+        lower: tokens that lie under HBM.
+        lower_bytes: the same in bytes, where there are several groups.
+    """
+    if lower_bytes > 0:
+        share = w.x[0].window_share
+        scale = w.x[0].kv_read * ((1.0 - share) + share * (near / context))
+        return float(max(context - lower_bytes / scale, 0.0))
+    return float(context - lower)
+
+
 @borrowing_kernel
 def attention_ns(w: World) -> float:
     """What the step's attention takes over HBM alone; see `step_time.attention_ns`.
@@ -59,7 +79,13 @@ def attention_ns(w: World) -> float:
     near = w.c[0].times_near_decode >= 0
     if w.c[0].decodes > 0:
         count = float(w.c[0].decodes)
-        context = float(w.c[0].decode_context - w.c[0].decode_lower)
+        context = context_in_hbm(
+            w,
+            w.c[0].decode_context,
+            w.c[0].near_decode_context,
+            w.c[0].decode_lower,
+            w.c[0].decode_lower_bytes,
+        )
         decodes = decode_at(w, count, context / count)
         if near:
             seen = w.c[0].near_decode_context * (context / w.c[0].decode_context)
@@ -68,7 +94,13 @@ def attention_ns(w: World) -> float:
         return decodes
     tokens = float(w.c[0].chunk_tokens)
     arithmetic = grid_at(w, w.c[0].times_prefill, tokens, w.c[0].chunk_pairs / tokens)
-    context = float(w.c[0].chunk_context - w.c[0].chunk_lower)
+    context = context_in_hbm(
+        w,
+        w.c[0].chunk_context,
+        w.c[0].near_chunk_context,
+        w.c[0].chunk_lower,
+        w.c[0].chunk_lower_bytes,
+    )
     if near:
         pairs = w.c[0].near_chunk_pairs
         arithmetic += grid_at(w, w.c[0].times_near_prefill, tokens, pairs / tokens)
@@ -87,13 +119,13 @@ def step_demand(w: World, now: int) -> float:
     The step's sums are whole numbers in the control record, converted to floats once, here.
     """
     tokens = w.c[0].step_tokens
-    near_share = w.x[0].window_share
     near_pairs = w.c[0].near_decode_context + w.c[0].near_chunk_pairs
     pairs = w.c[0].decode_context + w.c[0].chunk_pairs
+    pair_share = w.x[0].window_pair_share
     flops = (
         tokens * w.x[0].flops_token
         + w.c[0].step_sampled * w.x[0].flops_sampled
-        + (pairs * (1.0 - near_share) + near_pairs * near_share) * w.x[0].flops_pair
+        + (pairs * (1.0 - pair_share) + near_pairs * pair_share) * w.x[0].flops_pair
     )
     w.x[0].compute_ns = flops / w.x[0].flops_per_s * 1e9
     look_up(w)
@@ -104,6 +136,7 @@ def step_demand(w: World, now: int) -> float:
     weights_ns = products - arithmetic + head
     w.x[0].prefill_ns = 0.0
     copied = w.c[0].copied_tokens * (w.x[0].kv_read + w.x[0].kv_write)
+    copied += w.c[0].batch_requests * w.x[0].state_bytes
     hbm = attention_ns(w) + 1e9 * copied / w.tc[0].read_bytes_per_s
     slowest = 0
     step_bytes(w)
@@ -179,12 +212,18 @@ def step_bytes(w: World) -> None:
         seen = w.c[0].near_decode_context + w.c[0].near_chunk_context
         scale *= (1.0 - share) + share * (seen / context)
     lower = 0
+    lower_bytes = 0
     for tier in range(1, w.c[0].tiers):
         if w.t[tier].in_place:
             lower += w.t[tier].attend_tokens
-            w.tc[tier].step_bytes = w.t[tier].attend_tokens * scale
-    kv = (context - lower) * scale + tokens * w.x[0].kv_write
+            lower_bytes += w.t[tier].attend_bytes
+            w.tc[tier].step_bytes = w.t[tier].attend_tokens * scale + w.t[tier].attend_bytes
+    read = (context - lower) * scale
+    if lower_bytes > 0:
+        read = max(read - lower_bytes, 0.0)
+    kv = read + tokens * w.x[0].kv_write
     kv += w.c[0].copied_tokens * (w.x[0].kv_read + w.x[0].kv_write)
+    kv += w.c[0].batch_requests * w.x[0].state_bytes
     w.tc[0].step_bytes = weights + kv
     w.x[0].weight_share = weights / (weights + kv)
 
@@ -276,6 +315,7 @@ def account_step(w: World, now: int) -> None:
         w.t[w.c[0].step_slowest].bound_ns += kv
     length = now - w.c[0].step_start
     w.tc[0].written += (w.c[0].step_tokens + w.c[0].copied_tokens) * w.x[0].kv_written
+    w.tc[0].written += w.c[0].batch_requests * w.x[0].state_written
     for tier in range(w.c[0].tiers):
         w.tc[tier].read += w.tc[tier].step_bytes
     w.c[0].copied_tokens = 0

@@ -13,6 +13,7 @@ from vsim.sim.machine.vmm import VmmCall, vmm_cost_ns
 from vsim.sim.profiles.rules import ServerRules
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.timing.curve import Curve, Grid
+from vsim.sim.timing.kv_pages import most_near_pages
 from vsim.sim.timing.step_cost import StepCost
 
 
@@ -45,11 +46,13 @@ def fill_control(
         "slots": state.arrays["holds"].size,
         "flow_room": state.arrays["f"].size,
         "ready_room": state.arrays["ready"].size,
-        "keys": keys.keys,
+        "keys": len(state.pages.groups) * keys.keys,
+        "groups": len(state.pages.groups),
+        "grouped": state.pages.grouped,
+        "group_keys": keys.keys,
+        "longest": longest,
         "page_tokens": engine.page_or_block_tokens,
-        "page_bytes": state.page_bytes,
         "rows": rows,
-        "row_pages": longest,
         "max_running": engine.max_running_requests,
         "max_loading": engine.max_loading_requests,
         "prefetch_requests": engine.prefetch_requests,
@@ -65,15 +68,17 @@ def fill_control(
         "prompt_only": rules.offloads,
         "weighs_loads": engine.loading == "cheaper" and not rules.offloads,
         "admission": admissions[rules.admission],
-        "watermark_pages": int(rules.watermark * state.capacity_pages[0]),
+        "watermark_pages": int(rules.watermark * state.capacity_units[0]),
         "swap": engine.preemption == "swap",
         "spill": any(in_place) and engine.placement == "hbm_first",
         "balanced": engine.placement == "balanced",
         "mapped": engine.movement == "mapped",
         "key_ratio": keys.ratio,
         "part_tokens": keys.part_tokens,
-        "part_ratio": keys.part_ratio,
+        # of several groups only full pages are shared
+        "part_ratio": 1 if state.pages.grouped else keys.part_ratio,
         "window_tokens": cost.window_tokens,
+        "chunked_window": cost.chunked_window,
         "log_transfers": scenario.output.operations != "none",
         "log_steps": scenario.output.operations == "all",
         "shared_route": sum(in_place) > 1,
@@ -104,6 +109,26 @@ def fill_control(
         c[name] = int(value)
 
 
+def fill_groups(state: State, scenario: Scenario, longest: int) -> None:
+    """Set the KV groups, and how a row of the page tables is cut into their segments."""
+    c, pages, engine = state.control, state.pages, scenario.engine
+    entries = 0
+    for kv, each in zip(state.arrays["kv"], pages.groups, strict=True):
+        index = pages.groups.index(each)
+        kv["kind"] = layout.GROUP_KINDS.index(each.group.kind)
+        kv["width"], kv["bytes"], kv["segment"] = each.group.tokens, each.bytes, entries
+        kv["hbm_bytes"] = each.hbm_bytes
+        kv["hbm_units"], kv["low_units"] = pages.units(index, 0), pages.units(index, 1)
+        kv["most"] = layout.NEVER
+        if engine.chunked_prefill:
+            kv["most"] = most_near_pages(each.group.tokens, engine.token_budget, pages.page_tokens)
+        entries += longest if each.keeps_tokens else 2
+    c["row_pages"] = entries
+    c["page_bytes"] = sum(each.bytes for each in pages.groups if each.keeps_tokens)
+    c["page_units"] = pages.page_bytes // pages.hbm_unit_bytes
+    c["low_page_units"] = c["page_bytes"] // pages.unit_bytes
+
+
 _MAPPING: Final[tuple[VmmCall, ...]] = ("map", "set_access_again")
 """What putting a chunk under an address takes in ranges that a server has had from the start."""
 
@@ -114,7 +139,6 @@ def fill_cost(
     machine: Machine,
     cost: StepCost,
     rules: ServerRules,
-    page_bytes: int,
 ) -> None:
     """Set the cost record; HBM writes count as the reads that would take as long."""
     x = state.arrays["x"][0]
@@ -138,6 +162,9 @@ def fill_cost(
         "kv_write": cost.kv_write_bytes_per_token * copied,
         "kv_written": cost.kv_write_bytes_per_token,
         "window_share": cost.window_share,
+        "window_pair_share": cost.pair_share,
+        "state_bytes": cost.state_bytes_per_request * (1.0 + copied) + cost.fixed_bytes_per_request,
+        "state_written": cost.state_bytes_per_request,
         "exponent": cost.attend_exponent,
         "attend_weight": machine.attend.copy_weight.value,
         "hbm_weight": (machine.attend.hbm_weight or machine.attend.copy_weight).value,
@@ -159,7 +186,7 @@ def fill_cost(
         }
     if scenario.engine.movement == "mapped":
         chunk = machine.hbm.page_granularity.value
-        chunks = page_bytes // chunk
+        chunks = state.pages.page_bytes // chunk
         values["map_ns"] = sum(
             vmm_cost_ns(machine.vmm, "hbm", call, chunk, chunks) for call in _MAPPING
         )
@@ -210,11 +237,11 @@ def fill_tiers(state: State, scenario: Scenario, slots: tuple[int, ...]) -> None
     base = 0
     for i, (tier, size) in enumerate(zip(scenario.tiers, slots, strict=True)):
         t = state.arrays["t"][i]
-        pages = state.capacity_pages[i]
-        t["base"], t["slots"], t["capacity"], t["free"] = base, size, pages, pages
+        units = state.capacity_units[i]
+        t["base"], t["slots"], t["capacity"], t["free"] = base, size, units, units
         t["cursor"] = base
-        t["low"] = int(pages * engine.reclaim_low)
-        t["high"] = max(int(pages * engine.reclaim_high), int(t["low"]))
+        t["low"] = int(units * engine.reclaim_low)
+        t["high"] = max(int(units * engine.reclaim_high), int(t["low"]))
         t["in_place"] = i > 0 and tier.access == "in_place"
         t["through"] = i > 0 and tier.write == "through"
         t["waits"] = i > 0 and tier.backlog == "wait"
@@ -247,7 +274,7 @@ def mark_worthless(state: State, scenario: Scenario, cost: StepCost, longest: in
     for i, tier in enumerate(scenario.tiers):
         if i > 0 and tier.access == "promote":
             byte_s = state.topology.use[i * count].max()
-            state.arrays["t"][i]["worthless"] = state.page_bytes * byte_s * 1e9 > computed_ns
+            state.arrays["t"][i]["worthless"] = int(c["page_bytes"]) * byte_s * 1e9 > computed_ns
 
 
 def fill_requests(

@@ -13,6 +13,7 @@ that memory is touched for what it holds, not for its size.
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.bit_sets import drop_run, next_member, put
 from vsim.sim.engine.layout import World
+from vsim.sim.engine.page_units import size_of, units_of
 
 _ROOMINESS = 4
 _MOST_SPARE = 1 << 18
@@ -35,6 +36,8 @@ def goes_on(w: World, tier: int) -> bool:
     if w.t[tier].recycled == 0:
         return True
     used = w.t[tier].peak
+    if w.c[0].grouped:  # whose peak is in units
+        used = w.t[tier].fresh - w.t[tier].recycled + 1
     most = min(w.t[tier].slots, min(_ROOMINESS * used, used + _MOST_SPARE))
     return bool(w.c[0].stacked == 0 and w.t[tier].fresh < most)
 
@@ -83,6 +86,20 @@ def take_free(w: World, tier: int) -> int:
     return int(take_run(w, tier, wide(1))[0])
 
 
+@borrowing_kernel
+def take_page(w: World, tier: int, group: int) -> int:
+    """Take a slot for a page of a KV group, for which there must be room."""
+    slot = take_free(w, tier)
+    if w.c[0].grouped:
+        w.group_of[slot] = group
+        w.t[tier].free -= units_of(w, tier, group) - 1  # one was taken
+        w.t[tier].peak = max(w.t[tier].peak, w.t[tier].capacity - w.t[tier].free)
+        if tier == 0:
+            w.kv[group].pages += 1
+            w.kv[group].peak_pages = max(w.kv[group].peak_pages, w.kv[group].pages)
+    return slot
+
+
 @borrowing_inline
 def give_free(w: World, tier: int, slot: int) -> None:
     """Return a slot whose contents nobody needs."""
@@ -93,4 +110,6 @@ def give_free(w: World, tier: int, slot: int) -> None:
     else:
         put(w.open, w.c[0].slots, slot)
     w.t[tier].recycled += 1
-    w.t[tier].free += 1
+    w.t[tier].free += size_of(w, tier, slot)
+    if w.c[0].grouped and tier == 0:
+        w.kv[w.group_of[slot]].pages -= 1

@@ -1,34 +1,23 @@
-"""Pages on their way to HBM: promotion of a prefix, swap-in, prefetch, and who waits for them."""
+"""Pages on their way to HBM: promotion of a prefix, prefetch, and who waits for them."""
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
-from vsim.sim.engine.calls import make_room, on_hit
 from vsim.sim.engine.class_marks import next_marked
 from vsim.sim.engine.demand import book_wait
-from vsim.sim.engine.free_slots import hbm, take_free
-from vsim.sim.engine.layout import (
-    CAPACITY,
-    INBOUND,
-    LOADING,
-    NEVER,
-    PREFETCHED,
-    SWAP_IN,
-    WRITE_BACK,
-    World,
-)
+from vsim.sim.engine.free_slots import hbm, take_page
+from vsim.sim.engine.group_prefix import first_needed, group_key, longest_prefix
+from vsim.sim.engine.group_tables import end_entry, first_entry, segment
+from vsim.sim.engine.layout import INBOUND, LOADING, NEVER, PREFETCHED, World
+from vsim.sim.engine.page_units import group_at, size_of
 from vsim.sim.engine.pages import (
     close_copy,
     find,
-    hbm_within_reach,
     index_slot,
     inherit,
     page_key,
     pin,
     schedule_copy,
-    tier_of,
-    unpin,
 )
 from vsim.sim.engine.queues import push_ready
-from vsim.sim.engine.refusals import LOADS, REFUSED, end_wait, loads_are_full, wait_for_pages
 
 
 @borrowing_inline
@@ -50,6 +39,8 @@ def loading_ns(w: World) -> float:
             continue
         path = tier * tiers
         waiting = float((w.t[tier].wanted + w.p[path].pages) * w.c[0].page_bytes)
+        if w.c[0].grouped:  # whose pages differ, so that bytes are counted
+            waiting = float(w.t[tier].wanted + w.p[path].moved)
         for i in range(w.c[0].flows):
             if w.f[i].path == path and w.f[i].done == NEVER:
                 waiting += max(w.target[i] - w.pr[path].service, 0.0)
@@ -63,7 +54,7 @@ def loading_ns(w: World) -> float:
 @borrowing_kernel
 def promote(w: World, tier: int, source: int) -> int:
     """Start moving a pinned page into a free HBM slot; the source's pin passes to the transfer."""
-    target = take_free(w, hbm())
+    target = take_page(w, hbm(), wide(group_at(w, source)))
     inherit(w, source, target)
     w.ref[target] = 1
     key = wide(w.holds[source])
@@ -84,62 +75,24 @@ def join_loading(w: World, request: int, now: int) -> None:
 
 
 @borrowing_kernel
-def swap_in(w: World, request: int, now: int) -> int:
-    """Bring back the pages of a request that was swapped out. As `admit`; it has kept its row."""
-    tiers = w.c[0].tiers
-    base = w.r[request].row * w.c[0].row_pages
-    need = wide(0)
-    for i in range(w.r[request].held):
-        slot = w.table[base + i]
-        if w.flags[slot] & INBOUND:
-            w.c[0].fail_cause = WRITE_BACK
-            wait_for_pages(w, request, now)
-            return REFUSED
-        if tier_of(w, slot) > 0:
-            need += 1
-    if loads_are_full(w):
-        w.c[0].blocked = 1
-        return REFUSED
-    if hbm_within_reach(w) < need:
-        w.c[0].fail_cause = CAPACITY
-        wait_for_pages(w, request, now)
-        return REFUSED
-    if not make_room(w, hbm(), need):
-        wait_for_pages(w, request, now)
-        return REFUSED
-    end_wait(w, request, now)
-    moved = 0
-    coming = False
-    for i in range(w.r[request].held):
-        slot = w.table[base + i]
-        tier = tier_of(w, slot)
-        if tier == 0:
-            continue
-        key = wide(w.holds[slot])
-        if key >= 0 and w.at[key] >= 0:
-            there = w.at[key]
-            pin(w, hbm(), there)
-            on_hit(w, hbm(), there)
-            unpin(w, tier, slot)
-            w.table[base + i] = there
-            coming = coming or w.flags[there] & INBOUND > 0
-            continue
-        w.table[base + i] = promote(w, tier, slot)
-        w.ref[w.table[base + i]] += 1
-        moved += 1
-    for tier in range(1, tiers):
-        close_copy(w, tier * tiers, w.c[0].page_bytes)
-        w.low[w.r[request].row * tiers + tier] = 0
-    w.c[0].vmm_maps += moved
-    w.r[request].swapped = 0
-    w.wait[2 * SWAP_IN] += moved
-    w.r[request].faults += moved
-    w.r[request].load_cause = SWAP_IN
-    if moved > 0 or coming:
-        join_loading(w, request, now)
-    else:
-        push_ready(w, request)
-    return LOADS
+def prefetch_groups(w: World, request: int, limit: int, spare: int) -> int:
+    """Promote what of several groups a request's prefix needs; returns the room that is left."""
+    hit = longest_prefix(w, request, limit)
+    for group in range(w.c[0].groups):
+        for page in range(first_needed(w, wide(group), hit), hit):
+            key = wide(group_key(w, request, wide(group), wide(page)))
+            tier = find(w, key, wide(0))
+            if tier > 0 and not w.t[tier].in_place:
+                source = wide(w.at[tier * w.c[0].keys + key])
+                size = size_of(w, hbm(), source)
+                if spare < size or w.flags[source] & INBOUND:
+                    return spare
+                pin(w, tier, source)
+                target = promote(w, tier, source)
+                w.flags[target] |= PREFETCHED
+                w.c[0].prefetched += 1
+                spare -= size
+    return spare
 
 
 @borrowing_kernel
@@ -155,6 +108,9 @@ def prefetch(w: World, now: int) -> None:
         while request >= 0 and left > 0 and spare > 0:
             left -= 1
             limit = 0 if w.r[request].swapped else most_found(w, request)
+            if w.c[0].grouped:
+                spare = prefetch_groups(w, request, wide(limit), wide(spare))
+                limit = 0
             for i in range(limit):
                 key = page_key(w, request, i)
                 tier = find(w, key, wide(0))
@@ -176,12 +132,30 @@ def prefetch(w: World, now: int) -> None:
 
 
 @borrowing_kernel
+def groups_have_come(w: World, request: int) -> bool:
+    """Whether nothing that a request holds is on its way still."""
+    row = wide(w.r[request].row)
+    for group in range(w.c[0].groups):
+        base = segment(w, row, group)
+        for entry in range(first_entry(w, row, group), end_entry(w, row, group, 0)):
+            if w.flags[w.table[base + entry]] & INBOUND:
+                return False
+    return True
+
+
+@borrowing_kernel
 def finish_loading(w: World, now: int) -> None:
     """Requests whose pages have all come become ready, in the order in which they joined."""
     kept = 0
     row_pages = w.c[0].row_pages
     for i in range(w.c[0].loading):
         request = w.load[i]
+        if w.c[0].grouped:
+            if not groups_have_come(w, request):
+                w.load[kept] = request
+                kept += 1
+                continue
+            w.r[request].scan = w.r[request].held
         base = w.r[request].row * row_pages
         k = w.r[request].scan
         while k < w.r[request].held and not w.flags[w.table[base + k]] & INBOUND:

@@ -1,7 +1,8 @@
 """The engine's state: plain arrays, viewed inside the kernels as records with named fields.
 
 Kernels see the arrays as the `World` below. All times are ns, all counts pages unless the name says
-otherwise, -1 stands for none.
+otherwise, -1 stands for none. A tier's room (`capacity`, `free`, `idle`, `leaving`, `low`, `high`,
+`peak`) is counted in units, of which a page takes one where there is one KV group, see `KvPages`.
 """
 
 from typing import Any
@@ -40,6 +41,10 @@ COMPUTE_BOUND, HBM_BOUND, LOWER_BOUND = 0, 1, 2
 # What must be free before a waiting request comes in.
 FIRST_CHUNK, WHOLE_PROMPT, WHOLE_SEQUENCE, ESTIMATED = 0, 1, 2, 3
 
+# Kinds of KV groups, in the order of `KvGroup.kind`.
+GROUP_KINDS = ("full", "window", "chunk", "state", "fixed")
+FULL, WINDOW, CHUNK, STATE, FIXED = range(5)
+
 # Kinds of logged operations.
 OPERATIONS = ("copy", "compute", "attend")
 COPY, COMPUTE, ATTEND = range(3)
@@ -56,6 +61,7 @@ CONTROL = _record(
     # what the scenario says
     "requests tiers paths resources slots flow_room ready_room step_room gap_room op_room "
     "op_page_room op_page_reserve keys page_tokens page_bytes rows row_pages max_running "
+    "groups grouped group_keys longest page_units low_page_units "
     "max_loading prefetch_requests "
     "times_products times_arithmetic times_head times_small times_communication times_decode "
     "times_prefill times_near_decode times_near_prefill times_sustained times_graph_launch "
@@ -65,7 +71,8 @@ CONTROL = _record(
     "prefill_first late clip_tokens most_new_tokens retract_steps ignore_eos "
     "pipelined delays holds_back prompt_only weighs_loads admission watermark_pages "
     "token_budget chunked caching static scheduler classes swap spill balanced mapped key_ratio "
-    "part_tokens part_ratio window_tokens log_transfers log_steps shared_route think "
+    "part_tokens part_ratio window_tokens chunked_window log_transfers log_steps shared_route "
+    "think "
     "address call_insert call_hit call_release call_remove call_victim call_make_room call_reclaim "
     # where the run stands
     "decode_row decode_column plan_at owed planned emitted uniform step_open finishing "
@@ -77,13 +84,15 @@ CONTROL = _record(
     "idle_cause "
     "step_tokens step_prefill step_context step_sampled step_bound step_no step_slowest "
     "decodes decode_context decode_lower chunk_tokens chunk_pairs chunk_context chunk_lower "
-    "near_decode_context near_chunk_pairs near_chunk_context "
+    "near_decode_context near_chunk_pairs near_chunk_context batch_requests "
+    "decode_lower_bytes chunk_lower_bytes "
     "copied_tokens vmm_maps vmm_unmaps "
     # logs
     "steps exceptions operations operation_pages "
     # counters
     "completed rejected fast_steps swapped recomputed swap_refused copy_on_write promoted "
-    "prefetched prefetch_used unstuck through_skipped recomputed_tokens flow_events stalls "
+    "prefetched prefetch_used states_kept states_skipped unstuck through_skipped "
+    "recomputed_tokens flow_events stalls "
     "peak_running time_arithmetic time_launch time_communication time_compute time_weights time_kv "
     "time_small "
     "time_vmm time_idle_transfers time_idle_capacity "
@@ -97,7 +106,7 @@ COST = _record(
     "prefill_context_ns beside_prefill prepare_ns drain_ns client_ns prompt_token_ns "
     "compute_token_ns sustained_attention sustained_after_ns ratio_first ratio_least ratio_step "
     "weight_bytes expert_bytes experts experts_per_token micro_batches kv_read kv_write "
-    "kv_written window_share "
+    "kv_written window_share window_pair_share state_bytes state_written "
     "exponent attend_weight hbm_weight map_ns unmap_ns "
     # the step under way
     "token_ratio offset_tokens "
@@ -111,9 +120,9 @@ COST = _record(
 TIER = _record(
     "i8",
     "base capacity slots worthless fresh recycled cursor free idle leaving low high in_place "
-    "through waits chosen deferred deferred_first deferred_last peak page_ns_high page_ns_low "
-    "hit_tokens inserted "
-    "evicted dropped next_tier wanted allocated attend_tokens bound_ns",
+    "through waits chosen lacking deferred deferred_units deferred_first deferred_last peak "
+    "page_ns_high page_ns_low hit_tokens inserted "
+    "evicted dropped next_tier wanted allocated attend_tokens attend_bytes bound_ns",
 )
 TIER_COST = _record(
     "f8", "read_bytes_per_s write_bytes_per_s waits hbm_waits step_bytes step_cap read written"
@@ -135,9 +144,15 @@ TURN = _record("i8", "think", "i4", "child sibling", "i1", "waits")
 GROUP = _record("i8", "head tail waiting service running in_waiting in_active")
 URGENT = _record("i8", "service group")
 
+KV = _record(
+    "i8",
+    "kind width segment most bytes hbm_bytes hbm_units low_units "
+    "pages peak_pages requests_pages requests_peak decoding_peak",
+)
+
 RANK = _record("i4", "priority depth")
 
-PATH = _record("i8", "exists active latency first last pages")
+PATH = _record("i8", "exists active latency first last pages moved")
 PATH_RATE = _record("f8", "service rate target bytes weight")
 
 OUT = _record("i8", "path first pages bytes")
@@ -163,6 +178,9 @@ class World:
     turn: Any  # TURN, a record a request; only where turns wait for those before them
     g: Any  # GROUP, a record a scheduling class
     urgent: Any  # classes * 2: heaps of URGENT, see `class_heaps`
+    kv: Any  # KV, a record a KV group
+    span: Any  # 2 * rows * groups: a row's first entry of each group, and what follows its last
+    group_of: Any  # slots: whose page it is; only where there are several groups
     marks: Any  # bits of the classes with waiting requests, see `class_marks`
     holds: Any  # slots, tier after tier: the key of the page in it, or -1
     flags: Any  # slots: INBOUND and the like
@@ -176,8 +194,8 @@ class World:
     ids: Any  # the requests' page keys, one after another (coarse, see key_ratio)
     parts: Any  # the requests' prefix parts finer than a page
     part_page: Any  # parts: last page key seen to hold a part
-    table: Any  # rows * row_pages: page tables
-    low: Any  # rows * tiers: pages of a row that lie in each tier under HBM
+    table: Any  # rows * row_pages: page tables; of several groups, one behind the other
+    low: Any  # rows * tiers * groups: pages of a row that lie in each tier under HBM
     run: Any  # max_running: running requests, in order of admission
     share: Any  # max_running: tokens each computes in this step
     emit: Any  # max_running: requests whose token the last step computed and nobody has seen yet
@@ -214,7 +232,7 @@ _I1, _I4, _I8, _F8 = np.dtype(np.int8), np.dtype(np.int32), np.dtype(np.int64), 
 
 FIELDS: tuple[tuple[str, "np.dtype[Any]"], ...] = (
     ("c", CONTROL), ("x", COST), ("t", TIER), ("tc", TIER_COST), ("r", REQUEST), ("turn", TURN),
-    ("g", GROUP), ("urgent", URGENT), ("marks", _I8),
+    ("g", GROUP), ("urgent", URGENT), ("kv", KV), ("span", _I4), ("group_of", _I1), ("marks", _I8),
     ("holds", _I4), ("flags", _I1), ("source", _I4), ("chain", _I4), ("rank", RANK), ("ref", _I4),
     ("free", _I4), ("open", _I8), ("at", _I4), ("ids", _I4), ("parts", _I4),
     ("part_page", _I4), ("table", _I4), ("low", _I4), ("run", _I4), ("share", _I8), ("emit", _I4),

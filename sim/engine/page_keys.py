@@ -122,12 +122,14 @@ def _no_keys(n: int) -> PageKeys:
     return PageKeys(0, 1, none, zeros, zeros, zeros, zeros, 1, 1, none, 0, zeros, zeros)
 
 
-def _dense(ids: Int64s) -> tuple[Int32s, int]:
-    """Number ids from 0 without gaps, in the order of their values."""
+def _dense(ids: Int64s | Int32s) -> tuple[Int32s, int]:
+    """Number ids from 0 without gaps, in the order of their values; the ids where they are so."""
     top = int(ids.max()) + 1
     if top <= 4 * len(ids) + 1024:
         seen = np.zeros(top, np.bool_)
         seen[ids] = True
+        if ids.dtype == np.int32 and seen.all():
+            return ids.astype(np.int32, copy=False), top
         number = np.cumsum(seen, dtype=np.int32) - 1
         return number[ids], int(seen.sum())
     distinct, dense = np.unique(ids, return_inverse=True)

@@ -2,13 +2,14 @@
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.calls import make_room, on_insert, on_release
-from vsim.sim.engine.free_slots import give_free, hbm, take_free, take_run
+from vsim.sim.engine.free_slots import give_free, hbm, take_free, take_page, take_run
 from vsim.sim.engine.layout import (
     INBOUND,
     LEAVING,
     PREFETCHED,
     World,
 )
+from vsim.sim.engine.page_units import group_at, size_of
 
 
 @borrowing_inline
@@ -71,10 +72,10 @@ def pin(w: World, tier: int, slot: int) -> None:
     """Start using a slot; one that was leaving stays."""
     if w.flags[slot] & LEAVING:
         w.flags[slot] &= ~LEAVING
-        w.t[tier].leaving -= 1
+        w.t[tier].leaving -= size_of(w, tier, slot)
         on_insert(w, tier, slot)
     elif w.ref[slot] == 0:
-        w.t[tier].idle -= 1
+        w.t[tier].idle -= size_of(w, tier, slot)
     if w.flags[slot] & PREFETCHED:
         w.flags[slot] &= ~PREFETCHED
         w.c[0].prefetch_used += 1
@@ -90,14 +91,14 @@ def unpin(w: World, tier: int, slot: int) -> None:
     key = wide(w.holds[slot])
     if key < 0:
         if w.flags[slot] & LEAVING:
-            w.t[tier].leaving -= 1
+            w.t[tier].leaving -= size_of(w, tier, slot)
         give_free(w, tier, slot)
     elif w.flags[slot] & LEAVING:
-        w.t[tier].leaving -= 1
+        w.t[tier].leaving -= size_of(w, tier, slot)
         w.at[tier * w.c[0].keys + key] = -1
         give_free(w, tier, slot)
     else:
-        w.t[tier].idle += 1
+        w.t[tier].idle += size_of(w, tier, slot)
         on_release(w, tier, slot)
 
 
@@ -112,6 +113,7 @@ def schedule_copy(w: World, source_tier: int, source: int, target_tier: int, tar
     """Add one page to the copy of this step between two tiers. Both slots are already pinned."""
     w.source[target] = source
     w.flags[target] |= INBOUND
+    w.p[source_tier * w.c[0].tiers + target_tier].moved += w.kv[group_at(w, source)].bytes
     gather(w, source_tier * w.c[0].tiers + target_tier, target, target, wide(1))
 
 
@@ -138,10 +140,11 @@ def close_copy(w: World, path: int, page_bytes: int) -> None:
     w.out[o].path = path
     w.out[o].first = w.p[path].first
     w.out[o].pages = n
-    w.out[o].bytes = n * page_bytes
+    w.out[o].bytes = w.p[path].moved if w.c[0].grouped else n * page_bytes
     w.c[0].out = o + 1
     w.c[0].pending -= n
     w.p[path].pages = 0
+    w.p[path].moved = 0
 
 
 @borrowing_kernel
@@ -177,19 +180,29 @@ def new_page(w: World) -> int:
 
 @borrowing_inline
 def hbm_within_reach(w: World) -> int:
-    """Pages of HBM that could be had without waiting for a running request to end."""
+    """Room of HBM, in units, that could be had without waiting for a running request to end."""
     return int(w.t[0].free + w.t[0].idle + w.t[0].leaving)
 
 
 @borrowing_kernel
 def pages_within_reach(w: World) -> int:
-    """Pages that new KV could take without waiting for a running request to end."""
+    """Room, in units, that new KV could take without waiting for a running request to end."""
     n = hbm_within_reach(w)
     if w.c[0].spill or w.c[0].balanced:
         for tier in range(1, w.c[0].tiers):
             if w.t[tier].in_place:
-                n += w.t[tier].free + w.t[tier].idle + w.t[tier].leaving
+                n += as_hbm_units(w, w.t[tier].free + w.t[tier].idle + w.t[tier].leaving)
     return int(n)
+
+
+@borrowing_inline
+def as_hbm_units(w: World, units: int) -> int:
+    """What room of a tier under HBM is worth in HBM's units: of several groups, whole pages."""
+    if not w.c[0].grouped:
+        return int(units)
+    if w.c[0].low_page_units == 0:
+        return 0
+    return int(units // w.c[0].low_page_units * w.c[0].page_units)
 
 
 @borrowing_inline
@@ -270,7 +283,7 @@ def write_through(w: World, tier: int, slot: int) -> None:
         return
     if w.at[below * w.c[0].keys + w.holds[slot]] >= 0:
         return
-    if flows_are_full(w) or not make_room(w, below, wide(1)):
+    if flows_are_full(w) or not make_room(w, below, wide(size_of(w, below, slot))):
         w.c[0].through_skipped += 1
         return
     pin(w, tier, slot)
@@ -280,7 +293,7 @@ def write_through(w: World, tier: int, slot: int) -> None:
 @borrowing_kernel
 def write_below(w: World, tier: int, slot: int) -> None:
     """Copy a pinned page into a free slot of the tier below; the pin passes to the transfer."""
-    write_into(w, tier, slot, take_free(w, w.t[tier].next_tier))
+    write_into(w, tier, slot, take_page(w, wide(w.t[tier].next_tier), wide(group_at(w, slot))))
 
 
 @borrowing_kernel

@@ -15,48 +15,71 @@ from numpy.typing import NDArray
 class PlainRecord:
     """A record of an array, in place: its fields as attributes and as items."""
 
-    __slots__ = ("_void",)
+    __slots__ = ("_elements", "_index")
 
-    def __init__(self, void: np.void) -> None:
-        object.__setattr__(self, "_void", void)
+    def __init__(self, elements: "PlainElements", index: int) -> None:
+        object.__setattr__(self, "_elements", elements)
+        object.__setattr__(self, "_index", index)
 
     def __getattr__(self, name: str) -> Any:
-        return self._void[name].item()
+        return self._elements.fields[name][self._index]
 
     def __setattr__(self, name: str, value: Any) -> None:
-        self._void[name] = value
+        self._elements.array[name][self._index] = value
 
-    def __getitem__(self, name: str) -> Any:
-        return self._void[name].item()
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        self._void[name] = value
+    __getitem__ = __getattr__
+    __setitem__ = __setattr__
 
     @property
     def void(self) -> np.void:
         """The record itself, to copy it from one array to another."""
-        found: np.void = object.__getattribute__(self, "_void")
+        found: np.void = self._elements.array[self._index]
         return found
 
 
-class PlainElements:
-    """An array of a table: a number or a record at an index that must lie within it."""
+class _Fields(dict[str, Any]):
+    """The columns of an array of records by name, each made when it is first asked for."""
 
     def __init__(self, array: NDArray[Any]) -> None:
         self._array = array
-        self._records = array.dtype.names is not None
+
+    def __missing__(self, name: str) -> Any:
+        column: Any = self._array[name]
+        self[name] = memoryview(column)
+        return self[name]
+
+
+class PlainElements:
+    """An array of a table: a number or a record at an index that must lie within it.
+
+    Numbers are read through memoryviews, which give Python's own in a part of numpy's time.
+    """
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        whole: Any = array  # which is a buffer, if not to the type checker
+        self.array = whole
+        self.fields = _Fields(array)
+        self._size = array.size
+        self._numbers: Any = memoryview(whole) if array.dtype.names is None else None
+        self._records: dict[int, PlainRecord] = {}
 
     def __getitem__(self, index: int) -> Any:
-        self._check(index)
-        return PlainRecord(self._array[index]) if self._records else self._array[index].item()
+        if not 0 <= index < self._size:
+            raise self._outside(index)
+        if self._numbers is not None:
+            return self._numbers[index]
+        found = self._records.get(index)
+        if found is None:
+            found = self._records[index] = PlainRecord(self, index)
+        return found
 
     def __setitem__(self, index: int, value: Any) -> None:
-        self._check(index)
-        self._array[index] = value.void if self._records else value
+        if not 0 <= index < self._size:
+            raise self._outside(index)
+        self.array[index] = value.void if self._numbers is None else value
 
-    def _check(self, index: int) -> None:
-        if not 0 <= index < self._array.size:
-            raise IndexError(f"{index} is outside an array of {self._array.size}")
+    def _outside(self, index: int) -> IndexError:
+        return IndexError(f"{index} is outside an array of {self._size}")
 
 
 class PlainTable:

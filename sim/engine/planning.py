@@ -2,25 +2,16 @@
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.admission import admit, chunk_tokens
-from vsim.sim.engine.calls import make_room, on_remove
 from vsim.sim.engine.class_marks import next_marked
 from vsim.sim.engine.demand import account_idle
-from vsim.sim.engine.free_slots import hbm, take_free
-from vsim.sim.engine.incoming import swap_in
-from vsim.sim.engine.layout import CAPACITY, INBOUND, LEAVING, RUNNING, WRITE_BACK, World
+from vsim.sim.engine.group_admission import admit_groups
+from vsim.sim.engine.group_tables import lacking_units, take_groups
+from vsim.sim.engine.layout import CAPACITY, RUNNING, WRITE_BACK, World
 from vsim.sim.engine.pages import (
     append_run,
     close_copy,
-    find,
-    flows_are_full,
-    index_slot,
-    inherit,
     pages_of,
     pages_within_reach,
-    pin,
-    schedule_copy,
-    tier_of,
-    unpin,
 )
 from vsim.sim.engine.queues import (
     count_running,
@@ -40,6 +31,7 @@ from vsim.sim.engine.refusals import (
     wait_for_pages,
 )
 from vsim.sim.engine.runs import owe_pages, release_pages
+from vsim.sim.engine.swapping import swap_in, swap_out
 
 
 @borrowing_inline
@@ -64,13 +56,17 @@ def close_copies(w: World) -> None:
 
 @borrowing_inline
 def chunk_pages(w: World, request: int, tokens: int) -> int:
-    """Pages a request lacks to compute `tokens` more."""
+    """Room, in units, that a request lacks to compute `tokens` more."""
+    if w.c[0].grouped:
+        return lacking_units(w, request, tokens)
     return int(pages_of(w, w.r[request].computed + tokens) - w.r[request].held)
 
 
 @borrowing_kernel
 def take_pages(w: World, request: int, tokens: int) -> bool:
     """Give a request the pages for its next `tokens`; what it got stays when this fails."""
+    if w.c[0].grouped:
+        return take_groups(w, request, tokens)
     need = chunk_pages(w, request, tokens)
     while need > 0:
         taken = append_run(w, request, need)
@@ -150,49 +146,6 @@ def preempt(w: World, request: int) -> None:
     push_front(w, request)
 
 
-@borrowing_kernel
-def swap_out(w: World, request: int) -> bool:
-    """Move the pages that only this request uses to the first lower tier with room for them."""
-    tiers = w.c[0].tiers
-    row = w.r[request].row
-    base = row * w.c[0].row_pages
-    need = wide(0)
-    for i in range(w.r[request].held):
-        slot = w.table[base + i]
-        if tier_of(w, slot) == 0 and w.ref[slot] == 1:
-            need += 1
-    tier = wide(1)
-    while tier < tiers and not (w.p[tier].exists and make_room(w, tier, need)):
-        tier += 1
-    if tier == tiers or flows_are_full(w):
-        w.c[0].swap_refused += 1
-        return False
-    for i in range(w.r[request].held):
-        slot = w.table[base + i]
-        if tier_of(w, slot) != 0 or w.ref[slot] != 1 or w.flags[slot] & INBOUND:
-            continue
-        key = wide(w.holds[slot])
-        if key >= 0:
-            below = find(w, key, wide(1))
-            if below >= 0:
-                target = w.at[below * w.c[0].keys + key]
-                pin(w, below, target)
-                unpin(w, hbm(), slot)
-                w.table[base + i] = target
-                continue
-        target = take_free(w, tier)
-        inherit(w, slot, target)
-        w.ref[target] = 2  # the request's and the transfer's
-        if key >= 0:
-            on_remove(w, hbm(), slot)
-            index_slot(w, tier, target, key)
-        w.flags[slot] = LEAVING
-        w.t[0].leaving += 1
-        w.table[base + i] = target
-        schedule_copy(w, hbm(), slot, tier, target)
-    return True
-
-
 @borrowing_inline
 def join_running(w: World, request: int, tokens: int, now: int) -> None:
     """Add a request to the batch."""
@@ -235,9 +188,7 @@ def admit_requests(w: World, now: int) -> None:
             if still_refused(w, request):
                 w.c[0].blocked = 1
                 return
-            got = (
-                swap_in(w, request, now) if w.r[request].swapped else admit(w, request, budget, now)
-            )
+            got = come_in(w, request, budget, now)
             if got == REFUSED:
                 if make_way(w, request):
                     continue
@@ -253,6 +204,16 @@ def admit_requests(w: World, now: int) -> None:
             return
         join_running(w, request, tokens, now)
         budget -= tokens
+
+
+@borrowing_kernel
+def come_in(w: World, request: int, budget: int, now: int) -> int:
+    """Bring a waiting request in: back from where it was swapped to, or with its prefix."""
+    if w.r[request].swapped:
+        return swap_in(w, request, now)
+    if w.c[0].grouped:
+        return admit_groups(w, request, budget, now)
+    return admit(w, request, budget, now)
 
 
 @borrowing_kernel

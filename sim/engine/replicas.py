@@ -16,16 +16,19 @@ experts dealt over replicas, whose steps go in lockstep (`vsim.sim.scenario.para
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vsim.sim.engine.gaps import Gaps
-from vsim.sim.engine.result import EngineResult, StepTotals, TierCounters
+from vsim.sim.engine.result import EngineResult, GroupCounters, StepTotals, TierCounters
 from vsim.traces.requests import Requests
 
+_Counters = TypeVar("_Counters", TierCounters, GroupCounters)
 _RAGGED = ("prefix_offsets", "prefix_ids")
+_SAME = ("name", "kind", "layers", "page_bytes", "padding_bytes", "all_page_bytes")
+"""What counters of a tier or a group have alike in all replicas."""
 _OF_REQUESTS = (
     "arrival_ns", "admitted_ns", "first_token_ns", "last_token_ns", "hit_tokens", "faults",
     "fault_wait_ns", "preemptions", "status", "hit_tokens_by_tier",
@@ -101,8 +104,9 @@ def together(results: Sequence[EngineResult], rows: Sequence[NDArray[np.int64]])
         **columns,
         steps=sum((each.steps for each in results), StepTotals()),
         gaps=_gaps([each.gaps for each in results]),
-        tiers=tuple(_tier(found) for found in zip(*(each.tiers for each in results), strict=True)),
+        tiers=tuple(_added(found) for found in zip(*(r.tiers for r in results), strict=True)),
         links=(),
+        groups=tuple(_added(found) for found in zip(*(r.groups for r in results), strict=True)),
         faults_by_cause=_sums([each.faults_by_cause for each in results]),
         wait_ns_by_cause=_sums([each.wait_ns_by_cause for each in results]),
         time_ns=_sums(times),
@@ -127,6 +131,7 @@ def _gaps(parts: Sequence[Gaps]) -> Gaps:
     return Gaps(largest[order], counts[order], sum(each.total_ns for each in parts))
 
 
-def _tier(parts: Sequence[TierCounters]) -> TierCounters:
-    added = [f.name for f in fields(TierCounters) if f.name not in ("name", "page_bytes")]
+def _added(parts: Sequence[_Counters]) -> _Counters:
+    """Counters of a tier, or of a KV group, of all replicas."""
+    added = [f.name for f in fields(parts[0]) if f.name not in _SAME]
     return replace(parts[0], **{name: sum(getattr(each, name) for each in parts) for name in added})

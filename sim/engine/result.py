@@ -17,18 +17,22 @@ Int64s = NDArray[np.int64]
 class TierCounters:
     """What one tier did.
 
+    Where KV is in several groups, whose pages differ in size, room is counted in units and not in
+    pages, see `KvPages`.
+
     Args:
         name: its name.
-        capacity_pages: pages it can hold.
-        page_bytes: bytes of a page.
-        peak_pages: most pages held at once.
-        page_ns: integral of pages held over time.
+        capacity_pages: pages it can hold; units.
+        page_bytes: bytes of a page; of a unit.
+        peak_pages: most pages held at once; units.
+        page_ns: integral of pages held over time; of units.
         read_bytes: read by steps and transfers.
         written_bytes: written by steps and transfers.
         hit_tokens: prompt tokens found here.
         inserted_pages: pages that became findable here.
         evicted_pages: pages its policy evicted.
         dropped_pages: evicted pages of which no copy was kept anywhere.
+        all_page_bytes: bytes of a page of every group that keeps tokens; None where a page is that.
     """
 
     name: str
@@ -42,6 +46,35 @@ class TierCounters:
     inserted_pages: int
     evicted_pages: int
     dropped_pages: int
+    all_page_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCounters:
+    """What HBM held of one KV group.
+
+    Args:
+        name: its name.
+        kind: full, window, chunk, state or fixed.
+        layers: how many layers it stands for.
+        page_bytes: bytes of a page over all GPUs; of what is kept whole, of one request.
+        padding_bytes: of those, what stands for layers that there are not.
+        peak_pages: most pages that lay in HBM at once, cached ones included.
+        end_pages: pages that lay there when the run ended.
+        requests_peak_pages: most pages that running requests held at once; one that several share
+            counts for each.
+        decoding_peak_pages: the same over steps that computed no prompt.
+    """
+
+    name: str
+    kind: str
+    layers: int
+    page_bytes: int
+    padding_bytes: int
+    peak_pages: int
+    end_pages: int
+    requests_peak_pages: int
+    decoding_peak_pages: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +205,7 @@ class EngineResult:
         simulated_ns: time of the last event.
         step_log: every step, or None if they were not kept.
         operations: the log of operations, or None.
+        groups: a record a KV group; none where they were not counted.
     """
 
     arrival_ns: Int64s
@@ -197,3 +231,4 @@ class EngineResult:
     simulated_ns: int
     step_log: StepLog | None
     operations: pa.Table | None
+    groups: tuple[GroupCounters, ...] = ()

@@ -4,6 +4,7 @@ from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.calls import victim
 from vsim.sim.engine.free_slots import give_free, take_run
 from vsim.sim.engine.layout import CAPACITY, DEFERRED, LEAVING, WRITE_BACK, World
+from vsim.sim.engine.page_units import size_of
 from vsim.sim.engine.pages import flows_are_full, unpin, write_below, write_into
 from vsim.sim.eviction.state import LRU
 
@@ -26,20 +27,20 @@ def choose_victim(w: World, tier: int) -> bool:
         w.c[0].failed = tier + 1
         w.t[tier].idle = 0  # ends every search; the run stops before the next step
         return False
-    w.t[tier].idle -= 1
+    w.t[tier].idle -= size_of(w, tier, slot)
     w.t[tier].evicted += 1
     return True
 
 
 @borrowing_kernel
-def evict(w: World, tier: int, pages: int) -> None:
-    """Evict until so many pages are free or on their way out, or none is left that could be.
+def evict(w: World, tier: int, units: int) -> None:
+    """Evict until so much room is free or on its way out, or no page is left that could be.
 
-    Each page evicted is one more of those, so how many it takes is known ahead.
+    With one group each page evicted is one unit more, so how many it takes is known ahead.
     """
-    lru = w.policy[tier].kind == LRU
-    while w.t[tier].idle > 0 and w.t[tier].free + w.t[tier].leaving < pages:
-        most = min(pages - w.t[tier].free - w.t[tier].leaving, w.t[tier].idle)
+    lru = w.policy[tier].kind == LRU and not w.c[0].grouped
+    while w.t[tier].idle > 0 and w.t[tier].free + w.t[tier].leaving < units:
+        most = min(units - w.t[tier].free - w.t[tier].leaving, w.t[tier].idle)
         if lru and evict_run(w, tier, most) > 0:
             continue
         evict_one(w, tier)
@@ -188,24 +189,35 @@ def same_direction(w: World, slot: int, most: int) -> tuple[int, bool]:
 def evict_one(w: World, tier: int) -> None:
     """Evict the policy's victim: free at once if a copy exists, else written to the tier below.
 
-    Where the tier below is full it evicts first, and so on down. A tier evicts only for a page that
-    no other holds. Needs an idle page.
+    Where the tier below is full it evicts first, as many pages as it takes, and so on down. A tier
+    evicts only for a page that no other holds. Needs an idle page.
     """
     level = tier
-    while choose_victim(w, level):
-        below = eviction_target(w, level)
-        if (
-            below < 0
-            or w.t[below].free > 0
-            or w.t[below].idle == 0
-            or held_elsewhere(w, wide(w.holds[w.t[level].chosen]), level)
-        ):
-            break
-        level = below
+    note_lack(w, level, choose_victim(w, level))
     while level >= tier:
-        if w.t[level].chosen >= 0:
-            leave(w, level, w.t[level].chosen)
+        if w.t[level].lacking > 0 and w.t[level + 1].idle > 0:
+            level += 1
+            note_lack(w, level, choose_victim(w, level))
+            continue
+        slot = wide(w.t[level].chosen)
+        made = wide(0)
+        if slot >= 0:
+            made = size_of(w, level, slot)
+            leave(w, level, slot)
         level -= 1
+        if level >= tier:
+            w.t[level].lacking -= made
+
+
+@borrowing_inline
+def note_lack(w: World, tier: int, chosen: bool) -> None:
+    """Note how much room the tier below lacks for the page that a tier's policy chose."""
+    below = eviction_target(w, tier)
+    w.t[tier].lacking = 0
+    if chosen and below >= 0:
+        slot = w.t[tier].chosen
+        if not held_elsewhere(w, wide(w.holds[slot]), tier):
+            w.t[tier].lacking = max(size_of(w, below, slot) - w.t[below].free, 0)
 
 
 @borrowing_kernel
@@ -218,16 +230,17 @@ def leave(w: World, tier: int, slot: int) -> None:
     key = wide(w.holds[slot])
     if not held_elsewhere(w, key, tier):
         below = eviction_target(w, tier)
-        if below >= 0 and w.t[below].free > 0 and not flows_are_full(w):
+        size = size_of(w, tier, slot)
+        if below >= 0 and w.t[below].free >= size_of(w, below, slot) and not flows_are_full(w):
             w.ref[slot] = 1
             w.flags[slot] = LEAVING
-            w.t[tier].leaving += 1
+            w.t[tier].leaving += size
             write_below(w, tier, slot)
             return
         if below >= 0 and w.t[below].waits and transfers_are_under_way(w):
             w.ref[slot] = 1
             w.flags[slot] = LEAVING | DEFERRED
-            w.t[tier].leaving += 1
+            w.t[tier].leaving += size
             defer(w, tier, slot)
             return
         w.t[tier].dropped += 1
@@ -251,6 +264,7 @@ def defer(w: World, tier: int, slot: int) -> None:
         w.chain[w.t[tier].deferred_last] = slot
     w.t[tier].deferred_last = slot
     w.t[tier].deferred += 1
+    w.t[tier].deferred_units += size_of(w, tier + 1, slot)
 
 
 @borrowing_kernel
@@ -262,18 +276,19 @@ def write_deferred(w: World) -> None:
     """
     for tier in range(w.c[0].tiers - 2, -1, -1):
         below = tier + 1
-        wanted = w.t[tier].deferred
-        evict(w, below, wanted)
+        evict(w, below, wide(w.t[tier].deferred_units))
         while w.t[tier].deferred > 0:
             slot = w.t[tier].deferred_first
             key = wide(w.holds[slot])
             stays = w.flags[slot] & LEAVING == 0
             written = not stays and not held_elsewhere(w, key, tier)
-            room = w.t[below].free > 0 and not flows_are_full(w)
+            size = size_of(w, below, slot)
+            room = w.t[below].free >= size and not flows_are_full(w)
             if written and not room and transfers_are_under_way(w):
                 break
             w.t[tier].deferred_first = w.chain[slot]
             w.t[tier].deferred -= 1
+            w.t[tier].deferred_units -= size
             w.flags[slot] &= ~DEFERRED
             if written and room:
                 write_below(w, tier, slot)
@@ -305,14 +320,14 @@ def reclaim_is_idle(w: World) -> bool:
 
 
 @borrowing_kernel
-def make_room(w: World, tier: int, pages: int) -> bool:
-    """Free `pages` slots of a tier now if that can be done; else begin it and say why not.
+def make_room(w: World, tier: int, units: int) -> bool:
+    """Free `units` of a tier now if that can be done; else begin it and say why not.
 
     Sets `fail_cause`: write_back when leaving pages will do, capacity when all pages are in use.
     """
-    if w.t[tier].free < pages:
-        evict(w, tier, pages)
-    if w.t[tier].free >= pages:
+    if w.t[tier].free < units:
+        evict(w, tier, units)
+    if w.t[tier].free >= units:
         return True
     w.c[0].fail_cause = WRITE_BACK if w.t[tier].leaving > 0 else CAPACITY
     return False

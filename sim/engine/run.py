@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from vsim.sim.engine.drivers import FastRun, Progress, drive, refuse_failed
 from vsim.sim.engine.exact_sums import joined
 from vsim.sim.engine.layout import CAUSES, REJECTED
-from vsim.sim.engine.result import EngineResult, LinkCounters, TierCounters
+from vsim.sim.engine.result import EngineResult, GroupCounters, LinkCounters, TierCounters
 from vsim.sim.engine.run_log import RunLog
 from vsim.sim.engine.simulated import SimulatedBackend
 from vsim.sim.engine.state import State
@@ -90,6 +90,8 @@ def collect(state: State, end: int, events: int) -> EngineResult:
             "peak_running",
         )
     }
+    if any(each.group.kind == "state" for each in state.pages.groups):
+        counters |= {name: int(control[name]) for name in ("states_kept", "states_skipped")}
     counters["simpy_events"] = events
     counters["arithmetic_ns"] = int(control["time_arithmetic"])
     return EngineResult(
@@ -116,6 +118,7 @@ def collect(state: State, end: int, events: int) -> EngineResult:
         simulated_ns=end,
         step_log=state.log.steps,
         operations=state.log.operations if control["log_transfers"] else None,
+        groups=_groups(state),
     )
 
 
@@ -163,8 +166,8 @@ def _tiers(state: State) -> tuple[TierCounters, ...]:
         found.append(
             TierCounters(
                 name=name,
-                capacity_pages=state.capacity_pages[i],
-                page_bytes=state.page_bytes,
+                capacity_pages=state.capacity_units[i],
+                page_bytes=state.pages.unit(i),
                 peak_pages=int(t["peak"]),
                 page_ns=_wide(t, "page_ns"),
                 read_bytes=round(cost["read"] + moved[i].sum()),
@@ -173,6 +176,37 @@ def _tiers(state: State) -> tuple[TierCounters, ...]:
                 inserted_pages=int(t["inserted"]),
                 evicted_pages=int(t["evicted"]),
                 dropped_pages=int(t["dropped"]),
+                all_page_bytes=_all_page_bytes(state, i),
+            )
+        )
+    return tuple(found)
+
+
+def _all_page_bytes(state: State, tier: int) -> int | None:
+    """Bytes that a page of every group takes in a tier; None where there is one full group."""
+    if not state.pages.grouped:
+        return None
+    return state.pages.page_bytes if tier == 0 else int(state.control["page_bytes"])
+
+
+def _groups(state: State) -> tuple[GroupCounters, ...]:
+    hbm = state.arrays["t"][0]
+    found = []
+    for kv, each in zip(state.arrays["kv"], state.pages.groups, strict=True):
+        peak, end = int(kv["peak_pages"]), int(kv["pages"])
+        if not state.pages.grouped:
+            peak, end = int(hbm["peak"]), int(hbm["capacity"] - hbm["free"])
+        found.append(
+            GroupCounters(
+                name=each.group.name,
+                kind=each.group.kind,
+                layers=each.group.layers,
+                page_bytes=each.hbm_bytes,
+                padding_bytes=each.padding_bytes,
+                peak_pages=peak,
+                end_pages=end,
+                requests_peak_pages=int(kv["requests_peak"]),
+                decoding_peak_pages=int(kv["decoding_peak"]),
             )
         )
     return tuple(found)

@@ -11,6 +11,7 @@ from typing import Any
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.calls import on_hit
 from vsim.sim.engine.free_slots import hbm, take_run
+from vsim.sim.engine.group_tables import release_groups
 from vsim.sim.engine.layout import INBOUND, LEAVING, PREFETCHED, World
 from vsim.sim.engine.pages import (
     gather,
@@ -118,7 +119,7 @@ def table_run_back(w: World, first: int, end: int) -> int:
 def pin_run(w: World, tier: int, slot: int, count: int) -> None:
     """Start using pages that were found; see `pages.pin` and `calls.on_hit`."""
     end = slot + count
-    lru = w.policy[tier].kind == LRU
+    lru = w.policy[tier].kind == LRU and not w.c[0].grouped
     while slot < end:
         first = slot
         if lru and w.ref[slot] == 0 and w.flags[slot] == 0:
@@ -192,7 +193,7 @@ def unpin_run(w: World, tier: int, slot: int, count: int, step: int) -> None:
         count: how many.
         step: 1 where they follow it, -1 where they come before it.
     """
-    lru = w.policy[tier].kind == LRU
+    lru = w.policy[tier].kind == LRU and not w.c[0].grouped
     end = slot + count * step
     while slot != end:
         if w.ref[slot] > 1:
@@ -340,13 +341,16 @@ def release_row(w: World, row: int, held: int) -> None:
     base = row * w.c[0].row_pages
     tiers = w.c[0].tiers
     end = base + held
+    if w.c[0].grouped:
+        release_groups(w, row, held)
+        end = base
     while end > base:
         slot = wide(w.table[end - 1])
         count = table_run_back(w, base, end)
         unpin_run(w, tier_of(w, slot), slot, count, wide(-1))
         end -= count
     w.c[0].vmm_unmaps += held
-    for tier in range(tiers):
-        w.low[row * tiers + tier] = 0
+    for i in range(tiers * w.c[0].groups):
+        w.low[row * tiers * w.c[0].groups + i] = 0
     w.rows[w.c[0].free_rows] = row
     w.c[0].free_rows += 1

@@ -11,6 +11,7 @@ from vsim.sim.engine.bit_sets import words
 from vsim.sim.engine.filling import (
     fill_control,
     fill_cost,
+    fill_groups,
     fill_requests,
     fill_tiers,
     flat_times,
@@ -25,6 +26,7 @@ from vsim.sim.eviction.user import Holder, load
 from vsim.sim.machine.machine import Machine
 from vsim.sim.profiles.rules import ServerRules
 from vsim.sim.scenario.scenario import Scenario
+from vsim.sim.timing.kv_pages import KvPages
 from vsim.sim.timing.step_cost import StepCost
 from vsim.traces.faults import refuse
 from vsim.traces.requests import Requests
@@ -59,32 +61,37 @@ def build_state(
     if rules is None:
         rules = ServerRules(admission=engine.admission, watermark=engine.watermark)
     page_tokens = engine.page_or_block_tokens
-    page_bytes = page_tokens * cost.kv_bytes_per_token
+    pages = cost.pages(page_tokens)
     static = engine.batching == "static"
     caching = engine.prefix_caching and requests.block_tokens > 0 and not static
     keys = page_keys(requests, page_tokens, engine.block_tokens, answers=caching)
     names = tuple(tier.tier for tier in scenario.tiers)
     net = topology(machine, cost, names)
-    capacity = _capacities(scenario, machine, cost, page_bytes, rules.null_pages)
+    capacity = _capacities(scenario, machine, cost, pages, rules.null_pages)
     _check_limits(requests)
-    longest = min(_longest(requests, page_tokens, static), sum(capacity) + 2)
+    longest = _longest(requests, page_tokens, static)
+    if not pages.grouped:
+        longest = min(longest, sum(capacity) + 2)
+    entries = sum(longest if each.keeps_tokens else 2 for each in pages.groups)
+    count = len(pages.groups)
     rows = engine.max_running_requests + engine.max_loading_requests + 8
     if engine.preemption == "swap":
         rows += engine.max_running_requests
     logs = scenario.output.operations != "none"
     # whether the numbers of slots are shown, see `free_slots`
     stacked = logs or any(tier.eviction not in POLICIES for tier in scenario.tiers)
-    slots = _slots(capacity, keys.keys if caching else 0, rows, longest, stacked)
+    most_pages = tuple(size // pages.smallest(tier) for tier, size in enumerate(capacity))
+    slots = _slots(most_pages, count * keys.keys if caching else 0, rows, entries, stacked)
     groups, group_of = _groups(engine.scheduler, requests)
-    n, count = len(requests), len(names)
-    policies, holders = _policies(scenario, capacity, slots, folder)
-    evictor = make_state(policies, max(keys.keys, 1))
+    n, kinds, count = len(requests), count, len(names)
+    policies, holders = _policies(scenario, most_pages, slots, folder)
+    evictor = make_state(policies, max(kinds * keys.keys, 1))
     thinks = scenario.workload.pacing == "think_times"
     ranked = any(tier.eviction in ("priority", "cost") for tier in scenario.tiers)
     # what one delivery of everything under way, or one step of a full batch, may log
     page_reserve = 2 * sum(slots) if logs else 0
     if scenario.output.operations == "all":
-        page_reserve += engine.max_running_requests * (longest + 4 + count)
+        page_reserve += engine.max_running_requests * (entries + 4 + count)
     out_rows = (engine.max_loading_requests + engine.prefetch_requests + 4) * count + count**2
     resources = net.use.shape[1]
 
@@ -101,6 +108,9 @@ def build_state(
         "g": zeros(groups, layout.GROUP),
         "marks": zeros(words(groups), np.int64),
         "urgent": zeros(2 * groups, layout.URGENT),
+        "kv": zeros(kinds, layout.KV),
+        "span": zeros(2 * rows * kinds if pages.grouped else 2, np.int32),
+        "group_of": zeros(sum(slots) if pages.grouped else 1, np.int8),
         "holds": zeros(sum(slots), np.int32),
         "flags": zeros(sum(slots), np.int8),
         "source": zeros(sum(slots), np.int32),
@@ -109,12 +119,12 @@ def build_state(
         "ref": zeros(sum(slots), np.int32),
         "free": zeros(sum(slots) if stacked else 1, np.int32),
         "open": zeros(1 if stacked else words(sum(slots)), np.int64),
-        "at": np.full(max(keys.keys * count, 1), -1, np.int32),
+        "at": np.full(max(kinds * keys.keys * count, 1), -1, np.int32),
         "ids": keys.ids,
         "parts": keys.parts,
         "part_page": np.full(max(keys.part_ids, 1), -1, np.int32),
-        "table": zeros(rows * longest, np.int32),
-        "low": zeros(rows * count, np.int32),
+        "table": zeros(rows * entries, np.int32),
+        "low": zeros(rows * count * kinds, np.int32),
         "run": zeros(engine.max_running_requests, np.int32),
         "share": zeros(engine.max_running_requests, np.int64),
         "emit": zeros(engine.max_running_requests, np.int32),
@@ -146,11 +156,12 @@ def build_state(
         "worth": evictor.worth if evictor.worth.size else zeros(1, evictor.worth.dtype),
         "heap": evictor.heap if evictor.heap.size else zeros(1, evictor.heap.dtype),
     }
-    state = State(arrays, requests, net, names, capacity, page_bytes, holders)
+    state = State(arrays, requests, net, names, capacity, pages, holders)
     fill_control(state, scenario, cost, rules, keys, caching, rows, longest, groups)
+    fill_groups(state, scenario, longest)
     state.control["stacked"] = stacked
     state.control["op_page_reserve"] = page_reserve
-    fill_cost(state, scenario, machine, cost, rules, page_bytes)
+    fill_cost(state, scenario, machine, cost, rules)
     fill_tiers(state, scenario, slots)
     mark_worthless(state, scenario, cost, longest)
     fill_requests(state, scenario, keys, group_of, caching)
@@ -158,15 +169,17 @@ def build_state(
 
 
 def _capacities(
-    scenario: Scenario, machine: Machine, cost: StepCost, page_bytes: int, null_pages: int
+    scenario: Scenario, machine: Machine, cost: StepCost, pages: KvPages, null_pages: int
 ) -> tuple[int, ...]:
-    pages = []
+    """Units of each tier; of the HBM, less what its engine sets aside."""
+    units = []
     for i, tier in enumerate(scenario.tiers):
         given = tier.capacity
         if given is None:
             given = cost.kv_capacity_bytes if i == 0 else machine.tier(tier.tier).capacity.value
-        pages.append(given // page_bytes)
-    return (max(pages[0] - null_pages, 0), *pages[1:])
+        units.append(given // pages.unit(i))
+    aside = null_pages * pages.smallest(0)  # where groups are equal, a block of one of them
+    return (max(units[0] - aside, 0), *units[1:])
 
 
 def _slots(
@@ -184,10 +197,10 @@ def _slots(
     """
     most = keys + 2 * rows * longest
     slots = tuple(min(pages, most) for pages in capacity)
-    if sum(slots) >= _MOST_SLOTS:
+    if sum(slots) >= _MOST_SLOTS or keys >= _MOST_SLOTS:
         refuse(
             "scenario",
-            f"{sum(slots):,} pages can be held at once, more than {_MOST_SLOTS:,}; "
+            f"{max(sum(slots), keys):,} pages can be held at once, more than {_MOST_SLOTS:,}; "
             "write larger pages, or smaller tiers",
             place="engine.page_tokens",
         )

@@ -12,6 +12,7 @@ from vsim.sim.engine.pointers import addresses
 from vsim.sim.engine.run_log import RunLog
 from vsim.sim.engine.topology import Topology
 from vsim.sim.eviction.user import Holder
+from vsim.sim.timing.kv_pages import KvPages
 from vsim.traces.requests import Requests
 
 
@@ -24,8 +25,8 @@ class State:
         requests: the trace.
         topology: links and resources.
         tier_names: HBM first.
-        capacity_pages: what each tier can hold; slots are reserved for what may ever be there.
-        page_bytes: bytes of a page.
+        capacity_units: what each tier can hold; slots are reserved for what may ever be there.
+        pages: the pages of each KV group.
         holders: users' policies, kept alive.
         log: takes what is logged; it keeps all of it unless it was made otherwise.
     """
@@ -34,8 +35,8 @@ class State:
     requests: Requests
     topology: Topology
     tier_names: tuple[str, ...]
-    capacity_pages: tuple[int, ...]
-    page_bytes: int
+    capacity_units: tuple[int, ...]
+    pages: KvPages
     holders: list[Holder] = field(default_factory=list)
     log: RunLog = field(default_factory=RunLog)
 

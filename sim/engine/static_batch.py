@@ -7,6 +7,7 @@ Yu et al., Orca, OSDI 2022, section 3, describes and replaces).
 
 from vsim.sim.compiled import borrowing_kernel
 from vsim.sim.engine.batch_sums import add_attention, clear_sums
+from vsim.sim.engine.group_tables import note_requests_pages
 from vsim.sim.engine.layout import RUNNING, World
 from vsim.sim.engine.pages import append_page, pages_of
 from vsim.sim.engine.queues import count_running, next_group, pop_head
@@ -77,5 +78,6 @@ def plan_batch(w: World, now: int) -> bool:
         add_attention(w, done, each)
     w.c[0].used_tokens = used
     w.c[0].held_tokens = n * w.r[w.run[0]].held * w.c[0].page_tokens
+    note_requests_pages(w, w.c[0].batch_step == 0)
     w.c[0].batch_step += 1
     return True

@@ -10,7 +10,8 @@ def step_batch(state: State) -> StepBatch:
     """Read the batch that `plan` decided on, before anything else is planned or committed.
 
     A static batch computes its padding too: every request as much as the longest, those that have
-    ended included.
+    ended included. Where KV is in several groups it lists no pages: a table of each group's would
+    be needed, and no backend attends with those yet.
     """
     arrays, control = state.arrays, state.control
     count = int(control["running"])
@@ -26,9 +27,10 @@ def step_batch(state: State) -> StepBatch:
         samples = context == arrays["r"]["tokens"][rows]
     page_tokens = int(control["page_tokens"])
     pages = -(-context // page_tokens)
-    indptr = np.concatenate([[0], np.cumsum(pages)])
+    listed = np.zeros_like(pages) if state.pages.grouped else pages
+    indptr = np.concatenate([[0], np.cumsum(listed)])
     first = arrays["r"]["row"][rows].astype(np.int64) * int(control["row_pages"])
-    places = np.arange(indptr[-1]) + np.repeat(first - indptr[:-1], pages)
+    places = np.arange(indptr[-1]) + np.repeat(first - indptr[:-1], listed)
     return StepBatch(
         rows=rows,
         new_tokens=new,

@@ -8,6 +8,7 @@ from vsim.sim.engine.emitting import close_step
 from vsim.sim.engine.estimates import decay_ratio
 from vsim.sim.engine.fluid import advance_service, settle
 from vsim.sim.engine.free_slots import hbm, take_free
+from vsim.sim.engine.group_tables import ends_below, note_requests_pages, quiet_steps
 from vsim.sim.engine.layout import FAIR, IDLE, NEVER, World
 from vsim.sim.engine.pages import attach_page, tier_of
 from vsim.sim.engine.queues import is_revealed
@@ -86,9 +87,16 @@ def run_length(w: World, now: int) -> int:
             page = computed // page_tokens
             if page < w.r[request].keys:
                 length = min(length, (page + 1) * page_tokens - 1 - computed)
-        if window > 0 and computed < window:
+        if window > 0 and w.c[0].chunked_window:
+            length = min(length, window - computed % window)
+        elif window > 0 and computed < window:
             length = min(length, window - computed)
-        if w.c[0].lower_attends and w.r[request].held > 0:
+        if w.c[0].grouped:
+            length = min(length, quiet_steps(w, request))
+        if w.c[0].lower_attends and w.c[0].grouped:
+            if ends_below(w, request):
+                return 0
+        elif w.c[0].lower_attends and w.r[request].held > 0:
             last = w.table[w.r[request].row * w.c[0].row_pages + w.r[request].held - 1]
             if tier_of(w, last) > 0:
                 return 0
@@ -119,7 +127,7 @@ def decode_run(w: World, now: int, horizon: int) -> int:
         computed = w.r[request].computed
         held += w.r[request].held
         next_page = min(next_page, w.r[request].held * page_tokens - computed)
-        if computed < window:
+        if computed < window or w.c[0].chunked_window:
             below += 1
     done = 0
     while done < length and w.c[0].steps + 1 < w.c[0].step_room:
@@ -152,6 +160,8 @@ def decode_run(w: World, now: int, horizon: int) -> int:
                 next_page = min(next_page, room)
         w.c[0].held_tokens = held * page_tokens
         w.c[0].used_tokens = used
+        if done == 0 or need > 0:
+            note_requests_pages(w, False)
         end = begin_step(w, now)
         w.c[0].seals = 0
         if w.c[0].prefill_first:

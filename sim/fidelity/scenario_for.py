@@ -16,7 +16,6 @@ from vsim.sim.machine.loading import catalogue_names, load_machine
 from vsim.sim.model.huggingface import parse_config
 from vsim.sim.model.loading import catalogue_names as model_names
 from vsim.sim.model.loading import load_model
-from vsim.sim.model.model import Model
 from vsim.sim.profiles.server_cost import reserve_of
 from vsim.sim.scenario.scenario import (
     EngineSettings,
@@ -73,7 +72,6 @@ def scenario_for(run: Measured, folder: Path, pacing: Pacing = "arrivals") -> Sc
     machine_name = machine_for(run.gpu, run.gpus)
     model_name = _model_for(run, folder)
     model = load_model(folder / model_name if model_name.endswith(".json") else model_name)
-    _refuse_model(model)
     machine = load_machine(machine_name)
     caches = settings.prefix_caching and _has_prefixes(run)
     engine = _engine(settings, caches, profile_for(run))
@@ -214,11 +212,6 @@ def _refuse_what_cannot_be_said(run: Measured) -> None:
             raise NotScoredError("it holds no request by itself, only counters")
         if any((repeat.requests.arrival_ns < 0).any() for repeat in run.repeats):
             raise NotScoredError("its arrivals are not known")
-
-
-def _refuse_model(model: Model) -> None:
-    if model.sliding_window is not None:
-        raise NotScoredError("its windowed layers need KV in groups, which is to come")
 
 
 def _has_prefixes(run: Measured) -> bool:

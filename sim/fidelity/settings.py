@@ -8,12 +8,12 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from vsim.sim.inputs.model_faults import show
-from vsim.sim.machine.machine import Precision
+from vsim.sim.machine.machine import Precision, WeightPrecision
 from vsim.traces.faults import Fault, InputError
 
 GIB: Final = 2**30
 _UNKNOWN: Final = ("", "none", "null", "auto", "not recorded", "unknown")
-_PRECISIONS: Final[Mapping[str, Precision]] = MappingProxyType(
+_PRECISIONS: Final[Mapping[str, WeightPrecision]] = MappingProxyType(
     {"bfloat16": "bf16", "float16": "bf16", "half": "bf16", "bf16": "bf16", "fp16": "bf16",
      "fp8": "fp8", "fp8_e4m3": "fp8", "fp8_e5m2": "fp8", "int8": "int8", "int4": "int4"}
 )  # fmt: skip
@@ -49,7 +49,7 @@ class ServerSettings:
     max_requests: int | None = None
     block_tokens: int | None = None
     num_gpu_blocks: int | None = None
-    weights: Precision = "bf16"
+    weights: WeightPrecision = "bf16"
     kv: Precision = "bf16"
     host_bytes: int | None = None
     unclear: tuple[str, ...] = ()
@@ -113,7 +113,7 @@ class _Reader:
             return None
         return float(value)
 
-    def precision(self, name: str) -> Precision | None:
+    def precision(self, name: str) -> WeightPrecision | None:
         """A precision, or None where it is not known."""
         value = self._known(name)
         if value is None:

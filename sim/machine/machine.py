@@ -25,7 +25,8 @@ T = TypeVar("T")
 Source = Literal["datasheet", "measurement", "assumption"]
 Stack = Literal["vllm", "sglang", "trtllm", "vsim"]
 TierKind = Literal["hbm", "peer", "lpddr", "host", "cxl", "nvme", "network"]
-Precision = Literal["bf16", "fp8", "int8", "int4"]
+Precision = Literal["bf16", "fp8", "fp8_scaled", "int8", "int4", "mxfp4", "nvfp4"]
+WeightPrecision = Literal["bf16", "fp8", "int8", "int4", "mxfp4", "nvfp4"]
 Name = Word
 Share = Annotated[float, Field(ge=0.001, le=1)]
 Watts = Annotated[float, Field(gt=0, le=1e6)]
@@ -42,12 +43,17 @@ class _Part(BaseModel):
 class Quantity(_Part, Generic[T]):
     """A number with its source: `{value: 80GiB, source: datasheet, note: …}`."""
 
-    value: T
-    """The number, in the unit of its field."""
-    source: Source
-    """Where it is from."""
-    note: Text = ""
-    """A measurement's date, device and driver; the reason of an assumption; a datasheet's name."""
+    # For each type of value, pydantic would look for the source of docstrings in all modules: half
+    # a second of every command's start.
+    model_config = ConfigDict(use_attribute_docstrings=False)
+
+    value: T = Field(description="The number, in the unit of its field.")
+    source: Source = Field(description="Where it is from.")
+    note: Text = Field(
+        "",
+        description="A measurement's date, device and driver; the reason of an assumption; "
+        "a datasheet's name.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -79,11 +85,18 @@ class Rates(_Part):
     """fp8; left out where the GPU has none, and fp8 weights then compute in bf16."""
     int8: Quantity[Flops] | None = None
     """int8; left out where the GPU has none, and int8 weights then compute in bf16."""
+    fp4: Quantity[Flops] | None = None
+    """fp4 on both sides; left out where the GPU has none, and nvfp4 weights compute in bf16."""
 
     def for_weights(self, precision: Precision) -> Quantity[Flops]:
-        """The rate that products with such weights run at; int4 is unpacked to bf16 first."""
-        if precision == "fp8" and self.fp8 is not None:
+        """The rate that products with such weights run at.
+
+        int4 and mxfp4 are unpacked to bf16 first, since what they are multiplied by is bf16.
+        """
+        if precision in ("fp8", "fp8_scaled") and self.fp8 is not None:
             return self.fp8
+        if precision == "nvfp4" and self.fp4 is not None:
+            return self.fp4
         if precision == "int8" and self.int8 is not None:
             return self.int8
         return self.bf16

@@ -27,6 +27,8 @@ def load_model(name_or_path: str | Path) -> Model:
         return load_yaml(_catalogue() / f"{text}.yaml", Model)
     if text.endswith(".json") or (path / "config.json").is_file():
         return load_config(path if text.endswith(".json") else path / "config.json")
+    if path.is_dir():
+        refuse(text, "is a folder without a config.json; write the path of one, or of a .yaml file")
     if "/" in text or text.endswith((".yaml", ".yml")):
         return load_yaml(path, Model)
     known = suggestion(text, catalogue_names())

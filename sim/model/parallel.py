@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 
 from vsim.sim.machine.machine import Link, Machine
-from vsim.sim.model.model import LatentAttention, Model
+from vsim.sim.model.layer import Mixer
+from vsim.sim.model.model import Model
+from vsim.sim.model.parts.attention import CrossAttention, GroupedAttention
+from vsim.sim.model.parts.compressed import CompressedAttention
+from vsim.sim.model.parts.ffn import DenseFfn, Moe
+from vsim.sim.model.parts.latent import LatentAttention
+from vsim.sim.model.parts.linear import GatedDeltaNet, KimiDeltaAttention, LightningAttention
+from vsim.sim.model.parts.state_space import Mamba2
 from vsim.traces.faults import Fault, InputError
 
 
@@ -19,9 +26,10 @@ class Layout:
         tensor: GPUs that share each layer.
         pipeline: stages.
         stage_layers: layers of each stage.
-        kv_copies: how many times each token's KV is held, per layer. A GQA head goes to one GPU
-            while tensor <= kv_heads, beyond that each is held by tensor / kv_heads of them. An
-            MLA latent serves all heads, so every GPU of a stage holds a copy.
+        kv_copies: how many times each token's KV is held, per layer; where groups differ in it, at
+            most so often. A GQA head goes to one GPU while tensor <= kv_heads, beyond that each is
+            held by tensor / kv_heads of them. An MLA latent serves all heads, so every GPU of a
+            stage holds a copy.
         expert: groups of a stage's GPUs to which whole experts are dealt. All of them see all
             tokens, and add up what their experts say, as tensor parallelism does.
     """
@@ -75,10 +83,7 @@ def lay_out(
         raise InputError(Fault(file, message, place=place) for place, message in faults)
     each, more = divmod(model.layers, pipeline)
     stages = tuple(each + (stage < more) for stage in range(pipeline))
-    if isinstance(model.attention, LatentAttention):
-        copies = tensor
-    else:
-        copies = max(1, tensor // model.kv_heads)
+    copies = max((group.copies for group in model.kv_groups("bf16", tensor)), default=1)
     return Layout(tensor, pipeline, stages, copies, expert)
 
 
@@ -98,43 +103,72 @@ def _faults(
             f" {machine.name} has {machine.gpu.count}; write degrees whose product is at most that"
         )
         faults.append(("parallel", message))
-    if model.heads % tensor:
-        message = f"{tensor} does not divide {model.name}'s {model.heads} heads; write a divisor"
-        faults.append(("parallel.tensor", message))
-    elif model.kv_heads % tensor and tensor % model.kv_heads:
-        message = (
-            f"{tensor} is neither a divisor nor a multiple of {model.name}'s {model.kv_heads}"
-            " KV heads; write one"
-        )
-        faults.append(("parallel.tensor", message))
-    faults += _expert_faults(model, tensor, expert)
-    cut = {(model.ffn_hidden, tensor)}
-    if model.moe is not None:
-        cut.add((model.moe.expert_hidden, max(tensor // expert, 1)))
-    for width, parts in sorted(each for each in cut if each[0] is not None):
-        if width is not None and width % parts:
-            message = f"{parts} does not divide {model.name}'s FFN width {width}; write a divisor"
-            faults.append(("parallel.tensor", message))
+    faults += [("parallel.tensor", message) for message in _split_faults(model, tensor, expert)]
+    faults += [("parallel.expert", message) for message in _expert_faults(model, tensor, expert)]
     if pipeline > model.layers:
         message = f"{pipeline} is more than {model.name}'s {model.layers} layers; write fewer"
         faults.append(("parallel.pipeline", message))
     return faults
 
 
-def _expert_faults(model: Model, tensor: int, expert: int) -> list[tuple[str, str]]:
+def _expert_faults(model: Model, tensor: int, expert: int) -> list[str]:
     """What does not let experts be dealt to so many groups."""
-    place = "parallel.expert"
     if expert == 1:
         return []
-    if model.moe is None:
-        return [(place, f"{expert} does nothing: {model.name} has no experts; remove it")]
+    counts = sorted(
+        {ffn.experts for layer in model.stack for ffn in layer.ffns if isinstance(ffn, Moe)}
+    )
+    if not counts:
+        return [f"{expert} does nothing: {model.name} has no experts; remove it"]
     if tensor % expert:
-        message = f"{expert} does not divide tensor, {tensor}, whose GPUs the experts are dealt to"
-        return [(place, f"{message}; write a divisor")]
-    if model.moe.experts % expert:
-        message = f"{expert} does not divide {model.name}'s {model.moe.experts} experts"
-        return [(place, f"{message}; write a divisor")]
-    return []
+        return [
+            f"{expert} does not divide tensor, {tensor}, whose GPUs the experts are dealt to; "
+            "write a divisor"
+        ]
+    return [
+        f"{expert} does not divide {model.name}'s {count} experts; write a divisor"
+        for count in counts
+        if count % expert
+    ]
+
+
+def _split_faults(model: Model, tensor: int, expert: int) -> list[str]:
+    """What of a model so many GPUs can't share: heads, KV heads, FFN widths; each said once."""
+    found: list[str] = []
+    mixers = dict.fromkeys(mixer for layer in model.stack for mixer in layer.mixers)
+    for heads, cached, kind in dict.fromkeys(_heads(mixer) for mixer in mixers):
+        if heads % tensor:
+            found.append(f"{tensor} does not divide {model.name}'s {heads} {kind}; write a divisor")
+        elif cached and cached % tensor and tensor % cached:
+            found.append(
+                f"{tensor} is neither a divisor nor a multiple of {model.name}'s {cached}"
+                " KV heads; write one"
+            )
+    ffns = dict.fromkeys(ffn for layer in model.stack for ffn in layer.ffns)
+    cut = max(tensor // expert, 1)  # GPUs that an expert is cut over
+    widths = {(ffn.width, tensor) for ffn in ffns if isinstance(ffn, DenseFfn)}
+    widths |= {(ffn.expert_hidden, cut) for ffn in ffns if isinstance(ffn, Moe)}
+    found += [
+        f"{parts} does not divide {model.name}'s FFN width {width}; write a divisor"
+        for width, parts in sorted(widths)
+        if width % parts
+    ]
+    return found
+
+
+def _heads(mixer: Mixer) -> tuple[int, int, str]:
+    """Heads that GPUs share, KV heads of which each has at least one, and what they are called."""
+    if isinstance(mixer, GroupedAttention | CrossAttention):
+        return mixer.heads or 0, mixer.kv_heads or 0, "heads"
+    if isinstance(mixer, LatentAttention | CompressedAttention):
+        return mixer.query_heads, 0, "heads"
+    if isinstance(mixer, GatedDeltaNet):
+        return mixer.value_heads, mixer.key_heads, "heads of linear attention"
+    if isinstance(mixer, KimiDeltaAttention | LightningAttention):
+        return mixer.heads, 0, "heads of linear attention"
+    if isinstance(mixer, Mamba2):
+        return mixer.heads, mixer.groups, "heads of a state space"
+    return mixer.width, 0, "channels"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from vsim.sim.model.model import Model
+from vsim.sim.model.parts.latent import LatentAttention
 from vsim.sim.profiles.profile import SizesUpTo
 
 _VLLM = (1, 2, 4, *range(8, 256, 8))
@@ -29,3 +31,9 @@ def captured_sizes(parts: Sequence[SizesUpTo] | None, largest: int) -> tuple[int
 def with_largest(sizes: tuple[int, ...], largest: int) -> tuple[int, ...]:
     """The same with the largest itself, as SGLang's decode batches have it."""
     return sizes if not largest or largest in sizes else (*sizes, largest)
+
+
+def has_latents(model: Model) -> bool:
+    """Whether a model's attention is latent, for which SGLang captures other sizes of prompts."""
+    mixers = (mixer for layer in model.stack for mixer in layer.mixers)
+    return any(isinstance(mixer, LatentAttention) for mixer in mixers)

@@ -176,6 +176,9 @@ class EngineProfile(_Part):
     """Steps of prompts alone, before those that decode; left out: steps hold both."""
     memory: Memory | StaticFraction | None = None
     """Room for weights and KV; left out: the share that the machine's file says."""
+    equal_groups: Quantity[bool] | None = None
+    """Whether layers that keep different KV are cut into groups of equal size, which share blocks
+    of one size; left out: each kind has blocks of its own."""
     graphs: Graphs | None = None
     """Captured batch sizes; left out: none."""
     host: Host | None = None

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 
 from vsim.sim.machine.machine import Machine
-from vsim.sim.model.model import LatentAttention, Model
-from vsim.sim.profiles.captured import captured_sizes, with_largest
+from vsim.sim.model.model import Model
+from vsim.sim.profiles.captured import captured_sizes, has_latents, with_largest
 from vsim.sim.profiles.estimate import Estimate, estimate_of
 from vsim.sim.profiles.loading import load_profile
 from vsim.sim.profiles.profile import Admission, Budget, EngineProfile, Graphs
@@ -161,7 +161,7 @@ def prompt_sizes(graphs: Graphs | None, engine: EngineSettings, model: Model) ->
     """Tokens of captured steps of prompts alone; with latent attention 8,192 at most."""
     if graphs is None or graphs.prompt_sizes is None:
         return ()
-    latent = isinstance(model.attention, LatentAttention)
+    latent = has_latents(model)
     most = min(engine.token_budget, _MOST_LATENT) if latent else engine.token_budget
     return captured_sizes(graphs.prompt_sizes, most)
 

@@ -11,7 +11,9 @@ from vsim.sim.profiles.loading import load_profile
 from vsim.sim.profiles.profile import StaticFraction
 from vsim.sim.profiles.rules import server_rules
 from vsim.sim.profiles.static_fraction import static_reserve
+from vsim.sim.scenario.precision import kv_of, weights_of
 from vsim.sim.scenario.scenario import EngineSettings, Parallel, Scenario
+from vsim.sim.timing.equal_groups import equal_layers, layer_bytes
 from vsim.sim.timing.kernel_curves import kernel_curves
 from vsim.sim.timing.kernels import kernels_of
 from vsim.sim.timing.kv_room import Reserve
@@ -35,12 +37,12 @@ def server_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCost:
     cost = server_rates(scenario, machine, model)
     layout = lay_out(machine, model, degrees.tensor, degrees.pipeline, degrees.expert)
     kernels = kernels_of(machine, load_profile(engine.profile).kernels)
-    curves = kernel_curves(machine, model, layout, kernels, precision.weights, precision.kv)
+    weights, kv = weights_of(precision, model), kv_of(precision, model)
+    curves = kernel_curves(machine, model, layout, kernels, weights, kv)
     if degrees.expert > 1:
         apart = replace(layout, expert=1)
-        _refuse_what_changes_nothing(
-            curves, kernel_curves(machine, model, apart, kernels, precision.weights, precision.kv)
-        )
+        cut = kernel_curves(machine, model, apart, kernels, weights, kv)
+        _refuse_what_changes_nothing(curves, cut)
     rules = server_rules(engine, model, cost.gpus, degrees.pipeline)
     padded = curves.padded(rules.graph_sizes)
     if rules.estimate is not None:
@@ -70,7 +72,8 @@ def replayed_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCos
     cost = server_rates(scenario, machine, model)
     layout = lay_out(machine, model, degrees.tensor, degrees.pipeline, degrees.expert)
     kernels = kernels_of(machine, "vsim")
-    curves = kernel_curves(machine, model, layout, kernels, precision.weights, precision.kv)
+    weights, kv = weights_of(precision, model), kv_of(precision, model)
+    curves = kernel_curves(machine, model, layout, kernels, weights, kv)
     return replace(cost, measured=curves)
 
 
@@ -83,14 +86,18 @@ def server_rates(scenario: Scenario, machine: Machine, model: Model) -> StepCost
         tensor=degrees.tensor,
         pipeline=degrees.pipeline,
         expert=degrees.expert,
-        weights=precision.weights,
-        kv=precision.kv,
+        weights=weights_of(precision, model),
+        kv=kv_of(precision, model),
         reserve=reserve_of(engine, machine, model, degrees),
     )
+    told = load_profile(engine.profile).equal_groups
+    cost = replace(cost, equal_groups=told is not None and told.value)
+    block = cost.kv_bytes_per_token
+    if cost.equal_groups and (layers := equal_layers(cost.groups)):
+        block = layers * layer_bytes(cost.groups) * max(each.copies for each in cost.groups)
     if engine.num_gpu_blocks is None:
         return cost
-    tokens = engine.num_gpu_blocks * engine.block_tokens
-    return replace(cost, kv_capacity_bytes=tokens * cost.kv_bytes_per_token)
+    return replace(cost, kv_capacity_bytes=engine.num_gpu_blocks * engine.block_tokens * block)
 
 
 def reserve_of(
@@ -104,5 +111,5 @@ def reserve_of(
     if isinstance(memory, StaticFraction):
         capacity = machine.hbm.capacity.value
         return static_reserve(memory, profile, engine, degrees, model, capacity)
-    overhead = memory.overhead if model.moe is None else memory.overhead_experts
+    overhead = memory.overhead if model.routed is None else memory.overhead_experts
     return Reserve(memory.utilisation.value, overhead.value, memory.of_rest)

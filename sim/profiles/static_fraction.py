@@ -1,7 +1,7 @@
 """static_reserve: what SGLang leaves of a GPU for weights and KV."""
 
-from vsim.sim.model.model import LatentAttention, Model
-from vsim.sim.profiles.captured import captured_sizes
+from vsim.sim.model.model import Model
+from vsim.sim.profiles.captured import captured_sizes, has_latents
 from vsim.sim.profiles.profile import EngineProfile, StaticFraction
 from vsim.sim.scenario.scenario import EngineSettings, Parallel
 from vsim.sim.timing.kv_room import Reserve
@@ -29,7 +29,7 @@ def mem_fraction_static(
     reserved += memory.per_token.value * max(engine.token_budget, memory.least_tokens.value)
     reserved += memory.per_gpu.value * degrees.tensor * degrees.pipeline
     reserved += memory.per_graph_request.value * (engine.cuda_graph_max_bs or 0)
-    if isinstance(model.attention, LatentAttention):
+    if has_latents(model):
         reserved += memory.latent_prompt_graphs.value
     elif profile.graphs is not None:
         sizes = captured_sizes(profile.graphs.prompt_sizes, engine.token_budget)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vsim.sim.engine.exact_sums import exact_sum
 from vsim.sim.engine.gaps import Gaps
-from vsim.sim.engine.result import EngineResult, LinkCounters, TierCounters
+from vsim.sim.engine.result import EngineResult, GroupCounters, LinkCounters, TierCounters
 from vsim.sim.results.stretch import busiest_stretch
 from vsim.traces.requests import Requests
 
@@ -55,6 +55,7 @@ class RunFacts:
         prefix_caching: whether prefix hits could be found at all.
         tier_bytes_per_s: each tier's read and write bandwidth, HBM first; empty if not known.
         replicas: servers side by side, over whose time together shares are taken.
+        declared: which of `weights` and `kv` have the precision that the checkpoint declares.
     """
 
     scenario: str
@@ -76,6 +77,7 @@ class RunFacts:
     prefix_caching: bool
     tier_bytes_per_s: tuple[tuple[float, float], ...] = ()
     replicas: int = 1
+    declared: tuple[str, ...] = ()
 
 
 def nearest_ranks(
@@ -209,7 +211,7 @@ def _tier(tier: TierCounters, simulated_ns: int, all_hits: int) -> Summary:
     return {
         "name": tier.name,
         "capacity_bytes": tier.capacity_pages * tier.page_bytes,
-        "page_bytes": tier.page_bytes,
+        "page_bytes": tier.page_bytes if tier.all_page_bytes is None else tier.all_page_bytes,
         "peak_bytes": tier.peak_pages * tier.page_bytes,
         "mean_bytes": _share(tier.page_ns * tier.page_bytes, simulated_ns),
         "read_bytes": tier.read_bytes,
@@ -219,6 +221,26 @@ def _tier(tier: TierCounters, simulated_ns: int, all_hits: int) -> Summary:
         "inserted_pages": tier.inserted_pages,
         "evicted_pages": tier.evicted_pages,
         "dropped_pages": tier.dropped_pages,
+    }
+
+
+def _group(group: GroupCounters) -> Summary:
+    """Summarise what HBM held of one KV group."""
+    size = group.page_bytes
+    held = {
+        "peak": group.peak_pages,
+        "end": group.end_pages,
+        "requests_peak": group.requests_peak_pages,
+        "decoding_peak": group.decoding_peak_pages,
+    }
+    return {
+        "name": group.name,
+        "kind": group.kind,
+        "layers": group.layers,
+        "page_bytes": size,
+        "page_padding_bytes": group.padding_bytes,
+        **{f"{name}_pages": pages for name, pages in held.items()},
+        **{f"{name}_bytes": pages * size for name, pages in held.items()},
     }
 
 
@@ -266,7 +288,10 @@ def summarise(
     count completed requests only; `faults_per_1000_tokens` is over their prompt and output tokens
     together; `concurrent_requests` are those between admission and last token; `fragmentation` is
     the share of the KV tokens reserved for running requests that held none; a tier's `hit_share`
-    is its share of all hit tokens, and its bytes read include weights and attends; a link's
+    is its share of all hit tokens, and its bytes read include weights and attends; `kv_groups` say
+    what of HBM the layers of each kind held at once at most (`peak_bytes`, with what is cached),
+    what running requests held of it (`requests_peak_bytes`), and those in steps without a prompt
+    (`decoding_peak_bytes`), a page that several share counted for each; a link's
     `forward` way is from the first tier of its name to the second; `compute_busy_share` is the
     time that all FLOPs took at the effective rate; `time_share` splits the simulated time, `step`
     that of a mean step.
@@ -308,6 +333,7 @@ def summarise(
             "name": facts.model,
             "weight_precision": facts.weight_precision,
             "kv_precision": facts.kv_precision,
+            **({"declared": list(facts.declared)} if facts.declared else {}),
             "weight_bytes": facts.weight_bytes,
             "kv_bytes_per_token": facts.kv_bytes_per_token,
         },
@@ -358,6 +384,7 @@ def summarise(
             else 0.0
         ),
         "tiers": tiers,
+        "kv_groups": [_group(group) for group in engine.groups],
         "links": [_link(link, simulated) for link in engine.links],
         "compute_busy_share": _share(engine.counters.get("arithmetic_ns", 0), of_all),
         "time_share": shares,

@@ -15,10 +15,17 @@ from vsim.sim.engine.run_log import RunLog
 from vsim.sim.machine.machine import Machine
 from vsim.sim.model.model import Model
 from vsim.sim.results.metrics import RunFacts, summarise
+from vsim.sim.results.prefix_bound import prefix_bound
 from vsim.sim.results.result_tables import request_parts, steps_table
 from vsim.sim.results.run_settings import RunSettings
 from vsim.sim.results.stored import NumberedOperations, StoredSteps, StoredTable
 from vsim.sim.results.verdict import verdict
+from vsim.sim.scenario.precision import (
+    kv_of,
+    taken_from_checkpoint,
+    weight_words,
+    weights_of,
+)
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.timing.step_cost import StepCost
 from vsim.traces.arrow_io import Provenance, file_metadata, put_table
@@ -214,6 +221,7 @@ def make_result(
     machine: Machine,
     model: Model,
     judged: tuple[Requests, EngineResult] | None = None,
+    tight_bound: bool = False,
 ) -> Result:
     """Take the metrics of a run and give its verdict.
 
@@ -226,14 +234,17 @@ def make_result(
         machine: what it ran on.
         model: what was served.
         judged: of several replicas, what one served and recorded, which the verdict is about.
+        tight_bound: take the time that the best bound on prefix hits needs.
     """
     replicas = scenario.parallel.data
-    facts = run_facts(scenario, machine, cost, requests, replicas)
+    facts = run_facts(scenario, machine, model, cost, requests, replicas)
     summary = summarise(facts, requests, engine, engine_wall_s)
+    if replicas == 1:  # the bound is on what one cache can find
+        summary |= prefix_bound(facts, requests, engine, summary, tight=tight_bound)
     about = summary
     if judged is not None:
         requests_of_one, one = judged
-        facts = run_facts(scenario, machine, cost, requests_of_one)
+        facts = run_facts(scenario, machine, model, cost, requests_of_one)
         about = summarise(facts, requests_of_one, one, engine_wall_s)
     settings = RunSettings(scenario, machine, model, cost, judged[0] if judged else requests)
     return result_of({**summary, "verdict": verdict(about, settings)}, requests, engine)
@@ -253,6 +264,7 @@ def result_of(summary: Mapping[str, Any], requests: Requests, engine: EngineResu
 def run_facts(
     scenario: Scenario,
     machine: Machine,
+    model: Model,
     cost: StepCost,
     requests: Requests,
     replicas: int = 1,
@@ -267,8 +279,9 @@ def run_facts(
         gpus=replicas * cost.gpus,
         replicas=replicas,
         model=scenario.model,
-        weight_precision=scenario.precision.weights,
-        kv_precision=scenario.precision.kv,
+        weight_precision=weight_words(weights_of(scenario.precision, model)),
+        kv_precision=kv_of(scenario.precision, model),
+        declared=taken_from_checkpoint(scenario.precision, model),
         kv_bytes_per_token=cost.kv_bytes_per_token,
         weight_bytes=replicas * cost.weight_bytes,
         block_tokens=scenario.engine.block_tokens,

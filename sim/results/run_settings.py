@@ -125,7 +125,10 @@ class RunSettings:
         """How many times as many tokens HBM would have room for at another cost."""
         given = self.scenario.tiers[0].capacity
         room = cost.kv_capacity_bytes if given is None else given
-        return (room / cost.kv_bytes_per_token) / (self.hbm_bytes / self.cost.kv_bytes_per_token)
+        new, old = (each.kv_bytes_per_token for each in (cost, self.cost))
+        if not old:  # states alone
+            new, old = cost.state_bytes_per_request, self.cost.state_bytes_per_request
+        return (room / new) / (self.hbm_bytes / old)
 
     def attend_bytes_per_s(self, tier: str) -> float:
         """How fast a step reads pages that lie in a lower tier."""

@@ -14,6 +14,7 @@ from vsim.sim.eviction.user import load
 from vsim.sim.inputs.model_faults import Place
 from vsim.sim.machine.machine import Machine
 from vsim.sim.scenario.case import Case, Found
+from vsim.sim.scenario.group_rules import group_settings
 from vsim.sim.scenario.parallel_rules import PARALLEL_RULES
 from vsim.sim.scenario.profile_rules import PROFILE_RULES
 from vsim.sim.scenario.scenario import Scenario
@@ -31,6 +32,7 @@ def refuse_what_cannot_act(case: Case) -> None:
     found = list(tiers_exist(case.scenario, case.machine))
     if not found:
         rules = (
+            group_settings,
             _capacities,
             _tier_settings,
             _idle_tiers,
@@ -87,7 +89,6 @@ def unkept_operations(scenario: Scenario, keeps_tables: bool) -> Found:
 
 
 def _capacities(case: Case) -> Found:
-    page = case.page_bytes
     for index, tier in enumerate(case.scenario.tiers):
         most = case.machine.tier(tier.tier).capacity.value
         left = "it has"
@@ -98,7 +99,7 @@ def _capacities(case: Case) -> Found:
         place = ("tiers", index, "capacity")
         if capacity > most:
             yield place, f"{format_bytes(capacity)} is more than {left}: {format_bytes(most)}"
-        elif capacity < page:
+        elif capacity < (page := _page_bytes(case, index)):
             yield (
                 place,
                 f"{format_bytes(capacity)} is less than one page of "
@@ -110,9 +111,18 @@ def _capacities(case: Case) -> Found:
 def _smallest_request(case: Case) -> Found:
     """Refuse room that not even one request fits; those that do not fit are rejected one by one."""
     tokens = case.requests.prompt_tokens + case.requests.output_tokens
+    if case.pages.grouped:
+        need, has = case.request_bytes(int(tokens.min())), _capacity(case, 0)
+        if need > has >= _page_bytes(case, 0):
+            yield (
+                ("tiers", 0, "capacity"),
+                f"{format_bytes(has)} is less than the smallest request, {tokens.min()} tokens, "
+                f"takes: {format_bytes(need)}; write at least that",
+            )
+        return
     pages = -(-int(tokens.min()) // case.engine.page_or_block_tokens)
     room = sum(
-        _capacity(case, index) // case.page_bytes
+        _capacity(case, index) // _page_bytes(case, index)
         for index, tier in enumerate(case.scenario.tiers)
         if index == 0 or (tier.access == "in_place" and case.engine.batching != "static")
     )
@@ -122,6 +132,11 @@ def _smallest_request(case: Case) -> Found:
             f"has room for {room} pages; the smallest request, {tokens.min()} tokens, needs "
             f"{pages}: write at least {format_bytes(pages * case.page_bytes)}",
         )
+
+
+def _page_bytes(case: Case, index: int) -> int:
+    """Bytes of a page in a tier; of several KV groups, of the smallest."""
+    return case.pages.smallest(index) * case.pages.unit(index)
 
 
 def _capacity(case: Case, index: int) -> int:
@@ -318,7 +333,7 @@ def _admission(case: Case) -> Found:
         message = "does nothing with admission: first_chunk, which looks at no other request's room"
         yield place, f"{message}; remove it, or write admission: whole_prompt"
     elif engine.watermark > 0:
-        pages = _capacity(case, 0) // case.page_bytes
+        pages = _capacity(case, 0) // _page_bytes(case, 0)
         if int(engine.watermark * pages) == 0:
             message = f"does nothing: {engine.watermark:g} of HBM's {pages} pages is less than 1"
             yield place, f"{message}; remove it"
@@ -375,7 +390,8 @@ def _reclaim(case: Case) -> Found:
 def _reclaim_of_nothing(case: Case) -> Found:
     """Shares of tiers so small that they are less than a page of the largest."""
     engine = case.engine
-    pages = max(_capacity(case, i) // case.page_bytes for i in range(len(case.scenario.tiers)))
+    tiers = range(len(case.scenario.tiers))
+    pages = max(_capacity(case, index) // _page_bytes(case, index) for index in tiers)
     for field in case.written("reclaim_low", "reclaim_high"):
         share = getattr(engine, field)
         if share > 0 and int(pages * share) == 0:

@@ -9,6 +9,7 @@ import numpy as np
 from vsim.sim.inputs.model_faults import Place
 from vsim.sim.machine.machine import Machine
 from vsim.sim.scenario.scenario import EngineSettings, Scenario, TierSettings
+from vsim.sim.timing.kv_pages import KvPages
 from vsim.sim.timing.step_cost import StepCost
 from vsim.traces.requests import Requests
 
@@ -82,9 +83,19 @@ class Case:
         return self.engine.preemption == "swap" and not static and len(self.lower) > 0
 
     @property
+    def pages(self) -> KvPages:
+        """The pages of each KV group."""
+        return self.cost.pages(self.engine.page_or_block_tokens)
+
+    @property
     def page_bytes(self) -> int:
-        """Bytes of a page over all of the server's GPUs."""
-        return self.engine.page_or_block_tokens * self.cost.kv_bytes_per_token
+        """HBM that a page of all groups takes over the server's GPUs; 0 where none keeps tokens."""
+        return self.pages.page_bytes
+
+    def request_bytes(self, tokens: int) -> int:
+        """HBM that a request of so many tokens takes at once at most."""
+        step = self.engine.token_budget if self.engine.chunked_prefill else tokens
+        return self.pages.most_bytes(tokens, min(step, tokens), self.caching)
 
     def written(self, *fields: str) -> Iterator[str]:
         """Those of the engine's fields that were written down."""

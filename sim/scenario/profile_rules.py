@@ -30,8 +30,9 @@ def _sglang(case: Case) -> Found:
     engine = case.engine
     if engine.profile != _SGLANG or engine.batching == "static":
         return
-    if case.cost.window_tokens:
-        message = f"{case.scenario.model} has windows, whose KV SGLang keeps in a pool of its own"
+    if case.pages.grouped:
+        names = ", ".join(each.group.name for each in case.pages.groups)
+        message = f"SGLang keeps KV of {case.scenario.model} ({names}) in pools of their own"
         yield ("model",), f"{message}: that is not known of profile: sglang yet"
     if engine.admission != "estimate":
         message = f"{engine.admission} is not SGLang's, which admits by an estimate"

@@ -23,7 +23,7 @@ from pydantic import (
 from vsim.sim.inputs.model_faults import FieldsError, explain
 from vsim.sim.inputs.words import Text
 from vsim.sim.inputs.yaml_input import Bytes, load_yaml
-from vsim.sim.machine.machine import Precision
+from vsim.sim.machine.machine import Precision, WeightPrecision
 from vsim.sim.scenario.limits import (
     MOST_GPUS,
     MOST_RATE_SCALE,
@@ -130,10 +130,10 @@ class Parallel(_Section):
 class Precisions(_Section):
     """How many bits the numbers have."""
 
-    weights: Precision = "bf16"
-    """Precision of the weights."""
-    kv: Precision = "bf16"
-    """Precision of the KV cache."""
+    weights: WeightPrecision | None = None
+    """Precision of the weights. Left out: as the checkpoint declares, else bf16."""
+    kv: Precision | None = None
+    """Precision of the KV cache. Left out: as the checkpoint declares, else bf16."""
 
 
 class EngineSettings(_Section):

@@ -1,7 +1,8 @@
 """Attention of requests that decode: one query token each, over its whole context or a window.
 
 Bound: keys and values of min(context, window) tokens, queries and outputs of 2 bytes over the
-bandwidth; 4 · heads · head_dim FLOPs a token of context over the bf16 rate. Shapes, and which are
+bandwidth; 4 · heads · head_dim FLOPs a token of context over the bf16 rate (of latents, fewer: see
+`attention_terms`). Shapes, and which are
 near, are those of `head_shapes`, with gaps of their own (`decode_places`); the axes are requests
 and context. Every request of a measured batch has the same context; a batch is looked up by its
 mean.
@@ -36,9 +37,9 @@ def decode_attention_bound(
     context = np.asarray(context_tokens_mean, dtype=np.float64)
     if shape.window:
         context = np.minimum(context, shape.window)
-    kv = context * (2 * shape.kv_heads * shape.head_dim * weight_bytes(kv_precision))
+    kv = context * (shape.cached_numbers * weight_bytes(kv_precision))
     moved = requests * (kv + 2 * shape.heads * shape.head_dim * ACTIVATION_BYTES)
-    flops = requests * context * (4.0 * shape.heads * shape.head_dim)
+    flops = requests * context * shape.pair_flops
     return peaks.bound(moved, flops, "bf16")
 
 

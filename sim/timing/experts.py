@@ -4,7 +4,8 @@ Tokens are those of all GPUs that share the experts: each GPU sees them all, kee
 experts / expert_parallel of the experts, each cut into `tensor` parts.
 
 Bound: the weights of the experts that are touched, E/ep · (1 - (1 - k/E)^tokens) of them, tokens in
-and out; 6 · hidden · intermediate/tensor FLOPs for each of tokens · k / ep pairs. Distances are
+and out; 6 · hidden · intermediate/tensor FLOPs for each of tokens · k / ep pairs (of
+two matrices, 4). Distances are
 taken between (log2 hidden, log2 intermediate/tensor, log2 k, log2 E, log2 ep).
 
 How tokens spread over experts is the curves' variant: `balanced`, or `power_law_1.2`, with an
@@ -24,7 +25,6 @@ from vsim.sim.timing.roofline import ACTIVATION_BYTES, Bound, Floats, Peaks, wei
 
 DISTRIBUTIONS = ("power_law_1.2", "balanced")
 """How tokens spread over experts; without curves of one, the other's are taken."""
-_MATRICES = 3  # gate, up, down
 
 
 class ExpertShape(NamedTuple):
@@ -37,6 +37,7 @@ class ExpertShape(NamedTuple):
         experts: routed experts of the layer.
         tensor: GPUs that each expert is cut over.
         expert_parallel: groups of GPUs that experts are dealt to.
+        matrices: of an expert: gate, up and down, or up and down.
     """
 
     hidden: int
@@ -45,6 +46,7 @@ class ExpertShape(NamedTuple):
     experts: int
     tensor: int = 1
     expert_parallel: int = 1
+    matrices: int = 3
 
 
 def experts_bound(
@@ -67,10 +69,10 @@ def experts_bound(
         expected_experts(shape.experts, shape.experts_per_token, count) / shape.expert_parallel
     )
     pairs = count * shape.experts_per_token / shape.expert_parallel
-    moved = touched * (_MATRICES * shape.hidden * width * weight_bytes(precision)) + count * (
+    moved = touched * (shape.matrices * shape.hidden * width * weight_bytes(precision)) + count * (
         2 * shape.hidden * ACTIVATION_BYTES
     )
-    return peaks.bound(moved, pairs * (2 * _MATRICES * shape.hidden * width), precision)
+    return peaks.bound(moved, pairs * (2 * shape.matrices * shape.hidden * width), precision)
 
 
 def experts_surface(
@@ -87,7 +89,7 @@ def experts_surface(
     def bound_ns(measured: NDArray[np.int64], first: Floats, second: Floats) -> Floats:
         return experts_bound(peaks, own, first, ExpertShape(*measured.tolist())).ns
 
-    place = expert_places(np.array([shape]))[0]
+    place = expert_places(np.array([shape[:6]]))[0]
     return surface(curves, expert_places(curves.shapes), place, bound_ns)
 
 

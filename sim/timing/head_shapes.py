@@ -22,6 +22,9 @@ KV_STAND_INS: dict[str, tuple[str, ...]] = {
     "fp8": ("fp8", "bf16"),
     "int8": ("int8", "fp8", "bf16"),
     "int4": ("int4", "fp8", "bf16"),
+    "fp8_scaled": ("fp8", "bf16"),
+    "mxfp4": ("int4", "fp8", "bf16"),
+    "nvfp4": ("int4", "fp8", "bf16"),
 }
 """Whose efficiency KV of each precision takes, in order."""
 
@@ -38,17 +41,31 @@ class HeadShape(NamedTuple):
         kv_heads: KV heads.
         head_dim: numbers of one head.
         window: how far back it sees, tokens; 0 for all.
+        cached: numbers that one token keeps for a KV head; 0: a key and a value of head_dim.
+        multiplied: multiply-adds of a head for a query and a key; 0: 2 · head_dim.
     """
 
     heads: int
     kv_heads: int
     head_dim: int
     window: int = 0
+    cached: int = 0
+    multiplied: int = 0
+
+    @property
+    def cached_numbers(self) -> int:
+        """Numbers that one token keeps for all KV heads."""
+        return self.kv_heads * (self.cached or 2 * self.head_dim)
+
+    @property
+    def pair_flops(self) -> float:
+        """FLOPs of all heads for one query token and one key token."""
+        return 2.0 * self.heads * (self.multiplied or 2 * self.head_dim)
 
     def in_curves(self, curves: Curves) -> NDArray[np.int64]:
         """The shape as it is looked up, int64[1, 4]: no window among shapes that have none."""
         window = self.window if curves.variant == "window" else 0
-        return np.array([self._replace(window=window)], dtype=np.int64)
+        return np.array([[self.heads, self.kv_heads, self.head_dim, window]], dtype=np.int64)
 
 
 def attention_curves(tables: KernelTables, kernel: str, kv_precision: str, window: int) -> Curves:

@@ -6,23 +6,35 @@ tokens that they can have, and added. Of a pipeline the longest stage sets the p
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vsim.sim.machine.machine import Machine, Precision
-from vsim.sim.model.model import LatentAttention, Model
+from vsim.sim.model.layer import Layer
+from vsim.sim.model.model import Model
 from vsim.sim.model.parallel import Layout
+from vsim.sim.model.weight_format import Weights, stored
+from vsim.sim.timing.attention_terms import (
+    AttentionTerm,
+    attention_terms,
+)
 from vsim.sim.timing.curve import Curve, Grid
 from vsim.sim.timing.experts import ExpertShape
-from vsim.sim.timing.head_shapes import HeadShape
 from vsim.sim.timing.kernels import Kernels
+from vsim.sim.timing.layer_products import Product, expert_shape, products_of
+from vsim.sim.timing.near_terms import near_terms
 from vsim.sim.timing.products import product_bound
 from vsim.sim.timing.roofline import ACTIVATION_BYTES, Bound, Floats, Peaks, weight_bytes
-from vsim.sim.timing.small_kernels import FUSED_QUANTISATION_NS, LayerWidths, small_kernels_ns
+from vsim.sim.timing.small_kernels import (
+    FUSED_QUANTISATION_NS,
+    LayerWidths,
+    layer_widths,
+    small_kernels_ns,
+)
 from vsim.sim.timing.step_curves import StepCurves
 
 TOKENS = np.array(
@@ -40,50 +52,12 @@ SAMPLER_NS, SAMPLE_NS = 9_000.0, 1_150.0
 vLLM 0.25.1's sampler and a vocabulary of 128,256 (2026-11-26): 10 us for one, 190 for 160."""
 
 
-@dataclass(frozen=True, slots=True)
-class Product:
-    """A product of a layer on one GPU: n outputs, k inputs, and the weights' precision."""
-
-    n: int
-    k: int
-    precision: Precision
-
-
-def layer_products(model: Model, layer: int, tensor: int, weights: Precision) -> Iterator[Product]:
-    """The products of one layer, without routed experts; the router stays in bf16."""
-    heads, kv_heads = model.heads // tensor, max(model.kv_heads // tensor, 1)
-    kind = model.attention
-    if isinstance(kind, LatentAttention):
-        queries = heads * model.head_dim
-        if kind.q_lora_rank is None:
-            yield Product(queries, model.hidden, weights)
-        else:
-            yield Product(kind.q_lora_rank, model.hidden, weights)
-            yield Product(queries, kind.q_lora_rank, weights)
-        yield Product(kind.kv_lora_rank + kind.qk_rope_head_dim, model.hidden, weights)
-        wide = heads * (kind.qk_nope_head_dim + kind.v_head_dim)
-        yield Product(wide, kind.kv_lora_rank, weights)
-        yield Product(model.hidden, heads * kind.v_head_dim, weights)
-    else:
-        projected = (heads + 2 * kv_heads) * model.head_dim
-        yield Product(projected, model.hidden, weights)
-        yield Product(model.hidden, heads * model.head_dim, weights)
-    if model.moe is not None and layer >= model.moe.dense_layers:
-        yield Product(model.moe.experts, model.hidden, "bf16")
-        width = model.moe.shared_experts * model.moe.expert_hidden // tensor
-    else:
-        width = (model.ffn_hidden or 0) // tensor
-    if width:
-        yield Product((2 if model.gated_ffn else 1) * width, model.hidden, weights)
-        yield Product(model.hidden, width, weights)
-
-
 def kernel_curves(
     machine: Machine,
     model: Model,
     layout: Layout,
     kernels: Kernels,
-    weights: Precision,
+    weights: Weights,
     kv: Precision,
 ) -> StepCurves:
     """Tabulate the kernels of a step.
@@ -93,25 +67,23 @@ def kernel_curves(
         model: what is served.
         layout: on how many GPUs.
         kernels: of one of them.
-        weights: precision of the weights.
+        weights: precision of the weights, or of each part of them.
         kv: precision of the KV cache.
     """
-    server = _Server(model, layout, kernels, weights, kv)
+    server = _Server(model, layout, kernels, weights, kv, machine.gpu.flops_efficiency.value)
     products, experts_ns = server.timed_products(), server.experts_ns()
-    window = model.sliding_window
-    near = 0 if window is None else window.layers
-    share = near / model.layers
+    near, far = server.attention_terms()
     return StepCurves(
         products=server.products(products, experts_ns),
         arithmetic=server.arithmetic(products, experts_ns),
         head=server.head(),
         small=server.small(),
         communication=server.communication(),
-        decode=server.decode(1 - share, 0),
-        prefill=server.prefill(1 - share, 0),
-        near_decode=server.decode(share, window.tokens) if window is not None else None,
-        near_prefill=server.prefill(share, window.tokens) if window is not None else None,
-        prefill_context_ns=server.context_ns(),
+        decode=server.decode(far),
+        prefill=server.prefill(far),
+        near_decode=server.decode(near) if near else None,
+        near_prefill=server.prefill(near) if near else None,
+        prefill_context_ns=server.context_ns([*near, *far]),
         **_limits(machine, server, products),
     )
 
@@ -122,13 +94,17 @@ def _limits(
     """What a step's kernels lose beside one another, and after one another."""
     beside, sustained = machine.attend.beside_prefill, machine.gpu.sustained
     found: dict[str, Any] = {} if beside is None else {"beside_prefill": beside.value}
-    if sustained is not None and server.weights in ("bf16", "int4"):  # measured for bf16 products
+    if sustained is not None and server.bf16_products:  # measured for bf16 products
         found |= {
             "sustained": server.sustained(products, sustained.flops_efficiency.value),
             "sustained_attention": sustained.attention_slowdown.value - 1,
             "sustained_after_ns": float(sustained.after.value),
         }
     return found
+
+
+_Terms: TypeAlias = Sequence[tuple[AttentionTerm, int]]
+"""Kernels of attention, and how many layers have each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,18 +126,21 @@ class _Server:
     model: Model
     layout: Layout
     kernels: Kernels
-    weights: Precision
+    weights: Weights
     kv: Precision
+    flops_efficiency: float
 
-    def _heads(self, window: int = 0) -> HeadShape:
-        """Heads of one GPU; latents are one wide KV head."""
-        model, tensor = self.model, self.layout.tensor
-        kind = model.attention
-        if isinstance(kind, LatentAttention):
-            wide = kind.kv_lora_rank + kind.qk_rope_head_dim
-            return HeadShape(model.heads // tensor, 1, wide, window)
-        kv_heads = max(model.kv_heads // tensor, 1)
-        return HeadShape(model.heads // tensor, kv_heads, model.head_dim, window)
+    @property
+    def _kinds(self) -> dict[Layer, int]:
+        """Kinds of layers, and how many there are of each."""
+        return Counter(self.model.stack)
+
+    @property
+    def bf16_products(self) -> bool:
+        """Whether products multiply in bf16, whatever the weights are kept in."""
+        roles = {each.role for kind in self._kinds for each in kind.matrices(self.model.hidden)}
+        kept = {stored(self.weights, role).precision for role in roles - {"router", "other"}}
+        return kept <= {"bf16", "int4"}
 
     def _staged(self, model_ns: Floats) -> Curve:
         """A step's time over tokens, from what the whole model takes over `MICRO_BATCH`."""
@@ -170,11 +149,10 @@ class _Server:
 
     def timed_products(self) -> list[_TimedProduct]:
         """All layers' products by their shapes."""
-        counts = Counter(
-            product
-            for layer in range(self.model.layers)
-            for product in layer_products(self.model, layer, self.layout.tensor, self.weights)
-        )
+        counts: Counter[Product] = Counter()
+        for layer, count in self._kinds.items():
+            for each in products_of(layer, self.model.hidden, self.layout.tensor, self.weights):
+                counts[each] += count
         timed = []
         for each in sorted(counts, key=lambda each: (each.n, each.k, each.precision)):
             asked = each.precision, MICRO_BATCH, each.n, each.k
@@ -199,27 +177,34 @@ class _Server:
             total = total + each.count * np.where(each.computes, later, 0.0)
         return self._staged(total)
 
+    @property
+    def _experts(self) -> list[tuple[ExpertShape, int]]:
+        """Shapes of routed experts, and how many layers have them."""
+        shapes: Counter[ExpertShape] = Counter()
+        for layer, count in self._kinds.items():
+            shape = expert_shape(layer, self.model.hidden, self.layout.tensor, self.layout.expert)
+            if shape is not None:
+                shapes[shape] += count
+        return sorted(shapes.items())
+
     def experts_ns(self) -> Floats:
         """All layers' experts over `MICRO_BATCH`."""
-        model, moe = self.model, self.model.moe
-        if moe is None:
-            return np.zeros(MICRO_BATCH.shape)
-        groups = self.layout.expert
-        cut = self.layout.tensor // groups
-        shape = ExpertShape(
-            model.hidden, moe.expert_hidden, moe.experts_per_token, moe.experts, cut, groups
-        )
-        return model.moe_layers * self.kernels.experts_ns(self.weights, MICRO_BATCH, shape)
+        precision = stored(self.weights, "experts").precision
+        total = np.zeros(MICRO_BATCH.shape)
+        for shape, count in self._experts:
+            total = total + count * self.kernels.experts_ns(precision, MICRO_BATCH, shape)
+        return total
 
     def _experts_compute(self) -> NDArray[np.bool_]:
         """Where an expert's FLOPs take longer than reading it."""
-        moe = self.model.moe
-        if moe is None:
+        if not self._experts:
             return np.zeros(MICRO_BATCH.shape, dtype=np.bool_)
+        shape, _ = self._experts[0]
+        precision = stored(self.weights, "experts").precision
         peaks: Peaks = self.kernels.peaks
-        balance = peaks.flops_per_s(self.weights) / peaks.bytes_per_s
-        each = MICRO_BATCH * moe.experts_per_token / moe.experts  # tokens of a mean expert
-        computes: NDArray[np.bool_] = 2 * each / weight_bytes(self.weights) > balance
+        balance = peaks.flops_per_s(precision) / peaks.bytes_per_s
+        each = MICRO_BATCH * shape.experts_per_token / shape.experts  # tokens of a mean expert
+        computes: NDArray[np.bool_] = 2 * each / weight_bytes(precision) > balance
         return computes
 
     def head(self) -> Curve:
@@ -231,53 +216,90 @@ class _Server:
         return Curve(sampled, time + sampling)
 
     def small(self) -> Curve:
-        """Norms, rotary embeddings, activations and writes of KV."""
+        """Norms, rotary embeddings, activations, writes of KV, and recurrences of states."""
         model, tensor = self.model, self.layout.tensor
-        heads, kv_heads, dim, _ = self._heads()
-        cached = dim if isinstance(model.attention, LatentAttention) else 2 * kv_heads * dim
-        dense = model.layers - model.moe_layers
-        rotated = (heads + kv_heads) * model.head_dim
-        saved = model.layers * FUSED_QUANTISATION_NS if self.weights == "fp8" else 0.0
-
+        widths: Counter[LayerWidths] = Counter()
+        quantised = 0
+        for layer, count in self._kinds.items():
+            widths[layer_widths(layer, model.hidden, tensor)] += count
+            products = products_of(layer, model.hidden, tensor, self.weights)
+            quantised += count * any(each.precision == "fp8" for each in products)
+        saved = quantised * FUSED_QUANTISATION_NS
         total = np.zeros(MICRO_BATCH.shape)
-        for count, inner in ((dense, (model.ffn_hidden or 0) // tensor), (model.moe_layers, 0)):
-            if count:
-                widths = LayerWidths(model.hidden, rotated, cached, inner)
-                total += count * small_kernels_ns(self.kernels.peaks, MICRO_BATCH, widths)
-        return self._staged(total - saved)
+        for each, count in sorted(widths.items(), key=lambda found: -found[0].inner):
+            total += count * small_kernels_ns(self.kernels.peaks, MICRO_BATCH, each)
+        return self._staged(total + self._recurrences_ns() - saved)
+
+    def _recurrences_ns(self) -> Floats:
+        """What states take to compute, over `MICRO_BATCH`; the engine counts their bytes."""
+        rate = self.kernels.peaks.bf16_flops_per_s * self.flops_efficiency
+        flops = sum(
+            count * getattr(mixer, "flops_per_token", 0)
+            for layer, count in self._kinds.items()
+            for mixer in layer.mixers
+        )
+        return MICRO_BATCH * (flops / self.layout.tensor / rate * 1e9)
 
     def communication(self) -> Curve:
-        """Two all-reduces a layer, and what stages send on."""
+        """An all-reduce after each layer's mixers and after its FFNs, and what stages send on."""
         tensor, stages = self.layout.tensor, self.layout.pipeline
         width = self.model.hidden * ACTIVATION_BYTES
 
         each_ns = self.kernels.collective_ns("all_reduce", tensor, MICRO_BATCH * width)
-        reduced = self._staged(2 * self.model.layers * each_ns)
+        sums = sum(
+            count * (bool(layer.mixers) + bool(layer.ffns)) for layer, count in self._kinds.items()
+        )
+        reduced = self._staged(sums * each_ns)
         if stages == 1:
             return reduced
         gathered = self.kernels.collective_ns("all_gather", 2, 2 * MICRO_BATCH * width)
         sent = stages * gathered  # half of it arrives
         return Curve(reduced.knots, reduced.ns + sent)
 
-    def decode(self, share: float, window: int) -> Grid:
-        """Attention of requests that decode, in a share of the layers."""
+    def attention_terms(self) -> tuple[_Terms, _Terms]:
+        """Kernels of attention with the model's near reach, and all others, with their numbers."""
+        tensor = self.layout.tensor
+        model_near = near_terms(self.model, self.kv, tensor)
+        reach = model_near.reach, model_near.chunked
+        near: Counter[AttentionTerm] = Counter()
+        far: Counter[AttentionTerm] = Counter()
+        for layer, count in self._kinds.items():
+            for mixer in layer.mixers:
+                for term in attention_terms(mixer, tensor, self.kv):
+                    is_near = reach[0] and (term.reach, term.chunk) == reach and term.ratio == 1
+                    (near if is_near else far)[term] += count
+        return list(near.items()), list(far.items())
+
+    def decode(self, terms: _Terms) -> Grid:
+        """Attention of requests that decode, of some kernels."""
         rows, columns = np.meshgrid(REQUESTS, CONTEXT, indexing="ij")
-        return Grid(REQUESTS, CONTEXT, self._layers(share) * self._decode_ns(rows, columns, window))
+        time = np.zeros(rows.shape)
+        for term, count in terms:
+            time = time + self._layers(count) * self._decode_ns(term, rows, columns)
+        return Grid(REQUESTS, CONTEXT, time)
 
-    def _decode_ns(self, requests: ArrayLike, context: ArrayLike, window: int) -> Floats:
-        return self.kernels.decode_attention_ns(self.kv, requests, context, self._heads(window))
+    def _decode_ns(self, term: AttentionTerm, requests: ArrayLike, context: ArrayLike) -> Floats:
+        asked = term.decode_kv, requests, term.entries(context), term.decode
+        return self.kernels.decode_attention_ns(*asked)
 
-    def prefill(self, share: float, window: int) -> Grid:
-        """Attention of chunks, in a share of the layers."""
+    def prefill(self, terms: _Terms) -> Grid:
+        """Attention of chunks, of some kernels."""
         rows, columns = np.meshgrid(TOKENS, KEYS, indexing="ij")
-        heads = self._heads(window)
-        time = self.kernels.prefill_attention_ns(self.kv, rows, rows * columns, heads)
-        return Grid(TOKENS, KEYS, self._layers(share) * time)
+        time = np.zeros(rows.shape)
+        for term, count in terms:
+            keys = term.seen(columns)
+            asked = term.prefill_kv, rows, rows * keys, term.prefill
+            time = time + self._layers(count) * self.kernels.prefill_attention_ns(*asked)
+        return Grid(TOKENS, KEYS, time)
 
-    def _layers(self, share: float) -> float:
-        return share * self.model.layers * self.layout.imbalance / self.layout.pipeline
+    def _layers(self, count: float) -> float:
+        return count * self.layout.imbalance / self.layout.pipeline
 
-    def context_ns(self) -> float:
+    def context_ns(self, terms: _Terms) -> float:
         """What long contexts take to be read, for each token: 64 requests of 8,192 beyond 4,096."""
-        long, short = (float(self._decode_ns(64, tokens, 0)) for tokens in (8192, 4096))
-        return self._layers(1.0) * (long - short) / (64 * 4096)
+        total = 0.0
+        for term, count in terms:
+            whole = replace(term, decode=term.decode._replace(window=0), reach=0)
+            long, short = (float(self._decode_ns(whole, 64, tokens)) for tokens in (8192, 4096))
+            total += self._layers(count) * (long - short) / (64 * 4096)
+        return total

@@ -2,35 +2,36 @@
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
 
 from vsim.sim.machine.machine import Machine, Precision
+from vsim.sim.model.kv_groups import KvGroup
 from vsim.sim.model.model import Model
 from vsim.sim.model.parallel import Layout, lay_out
+from vsim.sim.model.weight_format import Weights
 from vsim.traces.faults import InputError
 
 
-def _stage_weight_bytes(model: Model, layout: Layout, weights: Precision) -> list[float]:
-    """Weight bytes of each stage, summed over its GPUs."""
-    stages: list[float] = []
-    layer = 0
-    for stage, count in enumerate(layout.stage_layers):
-        total = 0.0
-        for _ in range(count):
-            total += model.layer_bytes(layer, weights)
-            if model.moe is not None and layer >= model.moe.dense_layers:
-                total += model.moe.experts * model.expert_bytes(weights)
-            layer += 1
-        first, last = stage == 0, stage == layout.pipeline - 1
-        if last:
-            total += model.final_norm_bytes
-        tied_here = first and last and model.tied_embeddings
-        total += model.embedding_bytes * (first + last - tied_here)
-        stages.append(total)
-    return stages
+def _stage_weight_bytes(model: Model, layout: Layout, weights: Weights) -> list[float]:
+    """Weight bytes of each stage, over its GPUs: what each of them holds counts for each."""
+    firsts = accumulate(layout.stage_layers, initial=0)
+    return [
+        model.stage_bytes(first, count, weights, layout.tensor)
+        for first, count in zip(firsts, layout.stage_layers, strict=False)
+    ]
 
 
-def held_weight_bytes(model: Model, layout: Layout, weights: Precision) -> int:
-    """Weights that a server holds; with pipeline stages a tied LM head is a second copy."""
+def lm_head_bytes(model: Model, weights: Weights) -> float:
+    """Bytes of the LM head: of the embedding where that serves as one."""
+    return model.embedding_bytes if model.tied_embeddings else model.head_bytes(weights)
+
+
+def held_weight_bytes(model: Model, layout: Layout, weights: Weights) -> int:
+    """Weights that a server holds.
+
+    Routers, MLA's projections down to latents, and heads that are fewer than GPUs, lie on several;
+    with pipeline stages a tied LM head is a second copy.
+    """
     return round(sum(_stage_weight_bytes(model, layout, weights)))
 
 
@@ -61,31 +62,65 @@ class Reserve:
         return gpus * capacity * self.utilisation - held - overhead
 
 
-def kv_tokens(
+def kv_room_bytes(
     machine: Machine,
     model: Model,
     layout: Layout,
-    weights: Precision,
+    weights: Weights,
     kv: Precision,
     reserve: Reserve | None = None,
 ) -> int:
-    """KV tokens that fit beside the weights: of the fullest stage; negative if weights do not."""
+    """HBM for KV beside the weights, copies included: of the fullest stage, scaled to all of them.
+
+    With one group of full attention it is whole tokens. Of several, a stage has its share of each
+    one's layers; whatever mix of them is held has to fit, so that its largest share counts.
+    Negative or 0 where weights do not fit.
+    """
     left = reserve or Reserve(machine.gpu.memory_utilisation.value)
-    capacity = machine.hbm.capacity.value
-    per_layer = layout.kv_copies * model.kv_bytes_per_token_layer(kv)
-    return min(
-        math.floor(left.kv_bytes(capacity, held, layout.tensor) / (count * per_layer))
-        for held, count in zip(
-            _stage_weight_bytes(model, layout, weights), layout.stage_layers, strict=True
+    capacity, groups = machine.hbm.capacity.value, model.kv_groups(kv, layout.tensor)
+    rooms = [
+        left.kv_bytes(capacity, held, layout.tensor)
+        for held in _stage_weight_bytes(model, layout, weights)
+    ]
+    stages = _stage_groups(model, layout, kv)
+    if len(groups) == 1 and groups[0].kind == "full":
+        tokens = (
+            math.floor(room / (stage[0].entry_bytes * stage[0].copies)) if stage else math.inf
+            for room, stage in zip(rooms, stages, strict=True)
         )
+        return int(min(tokens)) * groups[0].entry_bytes * groups[0].copies
+    whole = {_kind(group): _size(group) for group in groups}
+    shares = (
+        max((_size(group) / whole[_kind(group)] for group in stage), default=0.0)
+        for stage in stages
     )
+    return min(math.floor(room / share) for room, share in zip(rooms, shares, strict=True) if share)
+
+
+def _stage_groups(model: Model, layout: Layout, kv: Precision) -> list[tuple[KvGroup, ...]]:
+    """The KV groups of each stage."""
+    first = [sum(layout.stage_layers[:stage]) for stage in range(layout.pipeline)]
+    return [
+        model.kv_groups_of(start, count, kv, layout.tensor)
+        for start, count in zip(first, layout.stage_layers, strict=True)
+    ]
+
+
+def _kind(group: KvGroup) -> tuple[str, int, int, int]:
+    """What the groups of a stage and of the whole model have in common."""
+    return group.kind, group.tokens, group.tokens_per_entry, group.copies
+
+
+def _size(group: KvGroup) -> int:
+    """Bytes of an entry, or of a request, of one copy."""
+    return group.entry_bytes + group.request_bytes
 
 
 def does_not_fit(
     machine: Machine,
     model: Model,
     layout: Layout,
-    weights: Precision,
+    weights: Weights,
     kv: Precision,
     reserve: Reserve | None = None,
 ) -> str:
@@ -128,7 +163,7 @@ def _fits(
     model: Model,
     tensor: int,
     pipeline: int,
-    weights: Precision,
+    weights: Weights,
     kv: Precision,
     reserve: Reserve | None,
 ) -> bool:
@@ -136,4 +171,4 @@ def _fits(
         layout = lay_out(machine, model, tensor, pipeline)
     except InputError:
         return False
-    return kv_tokens(machine, model, layout, weights, kv, reserve) > 0
+    return kv_room_bytes(machine, model, layout, weights, kv, reserve) > 0

@@ -59,9 +59,9 @@ def prefill_attention_bound(
     # A chunk behind a prefix reads more keys than it has: its mean ones and half of its own.
     keys = np.maximum(tokens, np.where(each > tokens, each + tokens / 2, 0.0))
     moved = tokens * (2 * shape.heads * shape.head_dim * ACTIVATION_BYTES) + keys * (
-        2 * shape.kv_heads * shape.head_dim * weight_bytes(kv_precision)
+        shape.cached_numbers * weight_bytes(kv_precision)
     )
-    flops = all_pairs * (4.0 * shape.heads * shape.head_dim)
+    flops = all_pairs * shape.pair_flops
     return peaks.bound(moved, flops, kv_precision)
 
 

@@ -8,8 +8,8 @@ Times are not monotone in m, and are not smoothed: fp8 kernels of CUTLASS take u
 with 257 rows as with 512, since a tile that is not full costs more than a full one.
 
 A precision without curves takes another one's efficiency on its own bound, in this order:
-fp8 and fp8_block each other's, then bf16's; int8 fp8's, then bf16's; int4 and mxfp4 bf16's, since
-they are unpacked to it.
+fp8 and fp8_block each other's, then bf16's; int8 fp8's, then bf16's; int4, mxfp4 and nvfp4 bf16's,
+since they are unpacked to it.
 """
 
 import numpy as np
@@ -33,6 +33,8 @@ STAND_INS: dict[str, tuple[str, ...]] = {
     "int8": ("int8", "fp8", "bf16"),
     "int4": ("int4", "bf16"),
     "mxfp4": ("mxfp4", "int4", "bf16"),
+    "nvfp4": ("nvfp4", "mxfp4", "int4", "bf16"),
+    "fp8_scaled": ("fp8", "fp8_block", "bf16"),
 }
 """Whose efficiency each precision takes, in order."""
 

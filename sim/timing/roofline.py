@@ -21,6 +21,8 @@ _WEIGHT_BYTES: dict[str, float] = {
     "int8": 1.0,
     "int4": 0.5 + 2 / 128,  # a scale of 2 bytes every 128 weights
     "mxfp4": 0.5 + 1 / 32,
+    "nvfp4": 0.5 + 1 / 16,
+    "fp8_scaled": 656 / 576,  # latents of DeepSeek-V3.2: four scales, and 64 rotary numbers in bf16
 }
 _INPUT_BYTES: dict[str, float] = {
     "bf16": 2.0,
@@ -29,6 +31,8 @@ _INPUT_BYTES: dict[str, float] = {
     "int8": 1.0,
     "int4": 2.0,  # of the weights alone: they are unpacked to bf16
     "mxfp4": 2.0,
+    "nvfp4": 2.0,
+    "fp8_scaled": 1.0,
 }
 
 
@@ -59,12 +63,14 @@ class Peaks:
         bf16_flops_per_s: of bf16 products.
         fp8_flops_per_s: of fp8 products; as bf16 where the GPU has none.
         int8_flops_per_s: of int8 products; as bf16 where the GPU has none.
+        fp4_flops_per_s: of nvfp4 products; 0 where the GPU has none, and they run as bf16.
     """
 
     bytes_per_s: float
     bf16_flops_per_s: float
     fp8_flops_per_s: float
     int8_flops_per_s: float
+    fp4_flops_per_s: float = 0.0
 
     @classmethod
     def of(cls, machine: Machine) -> Self:
@@ -75,11 +81,14 @@ class Peaks:
             rates.bf16.value,
             rates.for_weights("fp8").value,
             rates.for_weights("int8").value,
+            0.0 if rates.fp4 is None else rates.fp4.value,
         )
 
     def flops_per_s(self, precision: str) -> float:
-        """The rate of products with such weights; int4 and mxfp4 are unpacked to bf16 first."""
-        if precision in ("fp8", "fp8_block"):
+        """The rate of products with such weights; other ones of 4 bits are unpacked to bf16."""
+        if precision == "nvfp4" and self.fp4_flops_per_s:
+            return self.fp4_flops_per_s
+        if precision in ("fp8", "fp8_block", "fp8_scaled"):
             return self.fp8_flops_per_s
         return self.int8_flops_per_s if precision == "int8" else self.bf16_flops_per_s
 

@@ -11,6 +11,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike
 
+from vsim.sim.model.layer import Layer
+from vsim.sim.model.parts.attention import CrossAttention, GroupedAttention
+from vsim.sim.model.parts.compressed import CompressedAttention
+from vsim.sim.model.parts.ffn import DenseFfn
+from vsim.sim.model.parts.latent import LatentAttention
 from vsim.sim.timing.roofline import ACTIVATION_BYTES, Floats, Peaks
 
 
@@ -50,31 +55,69 @@ class LayerWidths:
         rotated: of queries and keys together.
         cached: of keys and values, or latents.
         inner: of the FFN between its products; 0 where experts do it.
+        convolved: of what a recurrence's convolution reads.
+        norms: over the residual stream.
+        kernels: of all kinds, with a gap before each.
     """
 
     hidden: int
     rotated: int
     cached: int
     inner: int
+    convolved: int = 0
+    norms: int = 2
+    kernels: int = KERNELS_OF_A_LAYER
+
+
+def layer_widths(layer: Layer, hidden: int, tensor: int) -> LayerWidths:
+    """The widths of a layer on one of `tensor` GPUs.
+
+    A layer that has a mixer or an FFN alone has a norm alone, and half of the kernels.
+    """
+    rotated = cached = convolved = 0
+    for mixer in layer.mixers:
+        if isinstance(mixer, GroupedAttention):
+            heads, kv_heads = (max(n // tensor, 1) for n in (mixer.query_heads, mixer.cached_heads))
+            rotated += (heads + kv_heads) * mixer.key_width
+            if mixer.keeps_kv:
+                cached += kv_heads * (mixer.key_width + mixer.value_width)
+        elif isinstance(mixer, LatentAttention):
+            rotated += (mixer.query_heads // tensor + 1) * mixer.key_width
+            cached += mixer.kv_lora_rank + mixer.qk_rope_head_dim
+        elif isinstance(mixer, CompressedAttention):
+            rotated += (mixer.query_heads // tensor + 1) * mixer.head_dim
+            cached += mixer.head_dim
+        elif isinstance(mixer, CrossAttention):
+            rotated += mixer.heads // tensor * mixer.head_dim
+        else:
+            outs = [each.on_gpu(tensor)[0] for each in mixer.matrices(hidden)]
+            convolved += max(outs)
+    dense = (each.width // tensor for each in layer.ffns if isinstance(each, DenseFfn))
+    halves = bool(layer.mixers) + bool(layer.ffns)
+    kernels = KERNELS_OF_A_LAYER if halves == 2 else -(-KERNELS_OF_A_LAYER // 2)
+    return LayerWidths(hidden, rotated, cached, sum(dense), convolved, halves, kernels)
 
 
 def small_kernels_ns(peaks: Peaks, tokens: ArrayLike, widths: LayerWidths) -> Floats:
     """Time of one layer's small kernels, nanoseconds; 0 for no tokens.
 
     Two norms, each with the residual added before it: two numbers read and two written. Rotary
-    embeddings read and write queries and keys; keys and values are read and written once more. The
-    activation reads two inner widths and writes one.
+    embeddings read and write queries and keys; keys and values are read and written once more. A
+    recurrence's convolution reads and writes its channels. The activation reads two inner widths
+    and writes one.
     """
     count = np.asarray(tokens, dtype=np.float64)
-    kernels = [
-        (ADD_NORM, 4.0 * widths.hidden),
-        (ADD_NORM, 4.0 * widths.hidden),
-        (ROTARY, 2.0 * widths.rotated),
-        (WRITE_KV, 2.0 * widths.cached),
+    kernels = [(ADD_NORM, 4.0 * widths.hidden)] * widths.norms
+    kernels += [
+        (kernel, 2.0 * moved)
+        for kernel, moved in ((ROTARY, widths.rotated), (WRITE_KV, widths.cached))
+        if moved
     ]
+    if widths.convolved:
+        kernels.append((ROTARY, 2.0 * widths.convolved))  # no table: as another such kernel
     if widths.inner:
         kernels.append((ACTIVATION, 3.0 * widths.inner))
-    total = np.full(count.shape, KERNELS_OF_A_LAYER * GAP_NS)
+    total = np.full(count.shape, widths.kernels * GAP_NS)
     for kernel, numbers in kernels:
         rate = peaks.bytes_per_s * kernel.efficiency
         total += np.maximum(kernel.floor_ns, count * numbers * ACTIVATION_BYTES / rate * 1e9)

@@ -28,14 +28,25 @@ rates are divided by the imbalance. Fixed costs are paid by each micro-batch in 
 
 import math
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vsim.sim.machine.machine import Machine, Precision
-from vsim.sim.model.model import Model, expected_experts
+from vsim.sim.machine.machine import Machine, Precision, Rates
+from vsim.sim.model.kv_groups import KvGroup
+from vsim.sim.model.model import LatentAttention, Model, expected_experts
 from vsim.sim.model.parallel import Layout, lay_out
+from vsim.sim.model.weight_format import WeightFormat, Weights
 from vsim.sim.timing.curve import curve, line, product
-from vsim.sim.timing.kv_room import Reserve, does_not_fit, held_weight_bytes, kv_tokens
+from vsim.sim.timing.kv_pages import KvPages
+from vsim.sim.timing.kv_room import (
+    Reserve,
+    does_not_fit,
+    held_weight_bytes,
+    kv_room_bytes,
+    lm_head_bytes,
+)
+from vsim.sim.timing.near_terms import near_terms, token_bytes
 from vsim.sim.timing.roofline import ACTIVATION_BYTES
 from vsim.sim.timing.step_curves import StepCurves
 from vsim.traces.faults import refuse
@@ -60,7 +71,11 @@ class StepCost:
         flops_per_token: FLOPs of one token in all layers, without attention over the context.
         flops_per_sampled_token: FLOPs of the LM head.
         flops_per_pair: FLOPs of one query token attending to one key token in all layers.
-        flops_per_s: aggregate effective rate.
+        prefill_flops_per_pair: the same in a prefill; 0 for the same.
+        flops_per_s: aggregate effective rate, of products.
+        attention_flops_per_s: of decodes' attention, which computes in bf16; 0 for `flops_per_s`.
+        prefill_flops_per_s: of prefills' attention, in the KV cache's precision, or bf16 where
+            keys are made of latents; 0 for `flops_per_s`.
         weight_read_bytes: weights that every step reads, times micro-batches: all but the routed
             experts and the embedding's rows. The LM head counts whether or not a step samples.
         expert_bytes: one routed expert, summed over all layers that have experts; 0 without.
@@ -73,6 +88,16 @@ class StepCost:
         hbm_read_bytes_per_s: aggregate effective read bandwidth.
         hbm_write_bytes_per_s: aggregate effective write bandwidth.
         attend_exponent: p of the sum over tiers; infinite for the slowest tier alone.
+        window_pair_share: share of the FLOPs of attention that is in windowed layers; left out,
+            as `window_share`.
+        chunked_window: whether such layers see the tokens since the last multiple of their width,
+            and not the last ones.
+        state_bytes_per_request: read and written again in a step by each of its requests: what
+            layers keep of a request whatever its length.
+        fixed_bytes_per_request: read only, likewise: keys of an image, say.
+        kv_groups: what the layers of each kind keep; left out, all of it is one group of full
+            attention.
+        equal_groups: whether the engine pads groups until they are equal.
         head_bytes: the part of `weight_read_bytes` that is the LM head and the norm before it.
         measured: times of the kernels from tables; left out, they follow from the rates above.
     """
@@ -101,7 +126,30 @@ class StepCost:
     hbm_write_bytes_per_s: float
     attend_exponent: float
     head_bytes: float = 0.0
+    prefill_flops_per_pair: float = 0.0
+    attention_flops_per_s: float = 0.0
+    prefill_flops_per_s: float = 0.0
+    window_pair_share: float | None = None
+    chunked_window: bool = False
+    state_bytes_per_request: int = 0
+    fixed_bytes_per_request: int = 0
+    kv_groups: tuple[KvGroup, ...] = ()
+    equal_groups: bool = False
     measured: StepCurves | None = None
+
+    @property
+    def pair_share(self) -> float:
+        """Share of the FLOPs of attention that is in windowed layers."""
+        return self.window_share if self.window_pair_share is None else self.window_pair_share
+
+    @property
+    def groups(self) -> tuple[KvGroup, ...]:
+        """What the layers of each kind keep; one group at least."""
+        return self.kv_groups or (KvGroup("full", "full", 1, self.kv_bytes_per_token),)
+
+    def pages(self, page_tokens: int) -> KvPages:
+        """The same in pages of so many tokens."""
+        return KvPages.of(self.groups, page_tokens, equal=self.equal_groups)
 
     @property
     def curves(self) -> StepCurves:
@@ -128,8 +176,10 @@ def constant_curves(cost: StepCost) -> StepCurves:
     knots = _token_knots(cost, weights_ns, flops_ns)
     sampled_ns, head_ns = cost.flops_per_sampled_token * flop_ns, cost.head_bytes * read_ns
     near, far = cost.window_share, 1 - cost.window_share
-    pair_ns = cost.flops_per_pair * flop_ns
-    seen_ns = max(cost.kv_read_bytes_per_token * read_ns, pair_ns)
+    decode_pair_ns = cost.flops_per_pair * (1e9 / (cost.attention_flops_per_s or cost.flops_per_s))
+    pair_flops = cost.prefill_flops_per_pair or cost.flops_per_pair
+    pair_ns = pair_flops * (1e9 / (cost.prefill_flops_per_s or cost.flops_per_s))
+    seen_ns = max(cost.kv_read_bytes_per_token * read_ns, decode_pair_ns)
     return StepCurves(
         products=curve(lambda tokens: max(weights_ns(tokens), flops_ns(tokens)), knots),
         arithmetic=curve(
@@ -189,7 +239,7 @@ def step_cost(
     tensor: int = 1,
     pipeline: int = 1,
     expert: int = 1,
-    weights: Precision = "bf16",
+    weights: Weights = "bf16",
     kv: Precision = "bf16",
     reserve: Reserve | None = None,
     file: str = "scenario",
@@ -202,7 +252,7 @@ def step_cost(
         tensor: GPUs that share each layer.
         pipeline: stages.
         expert: groups of `tensor` to which whole experts are dealt.
-        weights: precision of the weights.
+        weights: precision of the weights, or of each part of them.
         kv: precision of the KV cache.
         reserve: what the engine leaves of each GPU; left out, the share that the machine says.
         file: the name that faults give.
@@ -211,16 +261,24 @@ def step_cost(
         InputError: if the model can't be split so, or does not fit.
     """
     layout = lay_out(machine, model, tensor, pipeline, expert, file=file)
-    kv_bytes = layout.kv_copies * model.kv_bytes_per_token(kv)
-    capacity = kv_tokens(machine, model, layout, weights, kv, reserve) * kv_bytes
+    groups = model.kv_groups(kv, tensor)
+    near = near_terms(model, kv, tensor)
+    kv_bytes = sum(token_bytes(group) for group in groups)
+    capacity = kv_room_bytes(machine, model, layout, weights, kv, reserve)
     if capacity <= 0:
         refuse(file, does_not_fit(machine, model, layout, weights, kv, reserve), place="parallel")
     gpu = machine.gpu
     effective = layout.gpus / layout.imbalance
     fixed, per_token = _communication_ns(machine, model, layout)
-    lm_head = model.embedding_bytes + model.final_norm_bytes
-    dense = sum(model.layer_bytes(layer, weights) for layer in range(model.layers)) + lm_head
-    window, moe, exponent = model.sliding_window, model.moe, machine.attend.exponent.value
+    lm_head = lm_head_bytes(model, weights) + model.final_norm_bytes
+    dense = sum(model.layer_bytes(layer, weights, tensor) for layer in range(model.layers))
+    dense += lm_head
+    moe, exponent = model.routed, machine.attend.exponent.value
+    rates, efficiency = gpu.flops, gpu.flops_efficiency.value
+    latent = any(
+        isinstance(each, LatentAttention) for layer in model.stack for each in layer.attentions
+    )
+    prefill_rate = rates.bf16 if latent else rates.for_weights(kv)
     return StepCost(
         gpus=layout.gpus,
         kv_bytes_per_token=kv_bytes,
@@ -233,20 +291,49 @@ def step_cost(
         flops_per_token=float(model.flops_per_token),
         flops_per_sampled_token=float(model.flops_per_sampled_token),
         flops_per_pair=float(model.flops_per_pair),
-        flops_per_s=effective * gpu.flops.for_weights(weights).value * gpu.flops_efficiency.value,
+        flops_per_s=effective * _product_rate(model, weights, rates) * efficiency,
         weight_read_bytes=float(pipeline * dense),
-        expert_bytes=model.moe_layers * model.expert_bytes(weights),
+        expert_bytes=sum(model.experts_bytes(layer, weights) for layer in range(model.layers))
+        / (moe.experts if moe else 1),
         experts=moe.experts if moe else 0,
         experts_per_token=moe.experts_per_token if moe else 0,
-        kv_read_bytes_per_token=float(kv_bytes),
+        kv_read_bytes_per_token=float(near.read_bytes),
         kv_write_bytes_per_token=float(kv_bytes),
-        window_tokens=window.tokens if window else 0,
-        window_share=window.layers / model.layers if window else 0.0,
+        window_tokens=near.reach,
+        window_share=near.bytes_share,
+        window_pair_share=near.layers_share,
+        chunked_window=near.chunked,
+        state_bytes_per_request=_kept_whole(groups, "state"),
+        fixed_bytes_per_request=_kept_whole(groups, "fixed"),
+        kv_groups=groups,
         hbm_read_bytes_per_s=effective * machine.hbm.read.value * gpu.hbm_efficiency.value,
         hbm_write_bytes_per_s=effective * machine.hbm.write.value * gpu.hbm_efficiency.value,
         attend_exponent=math.inf if exponent is None else exponent,
         head_bytes=float(pipeline * lm_head),
+        prefill_flops_per_pair=float(model.prefill_flops_per_pair),
+        attention_flops_per_s=effective * rates.bf16.value * efficiency,
+        prefill_flops_per_s=effective * prefill_rate.value * efficiency,
     )
+
+
+def _product_rate(model: Model, weights: Weights, rates: Rates) -> float:
+    """FLOPs per second of a GPU's products, of several precisions by what a token meets of each."""
+    if not isinstance(weights, WeightFormat):
+        return rates.for_weights(weights).value
+    met: Counter[Precision] = Counter()
+    for layer, count in Counter(model.stack).items():
+        for each in layer.matrices(model.hidden):
+            met[weights.of(each.role).precision] += count * each.weights
+        if layer.moe is not None:
+            routed = layer.moe.experts_per_token * model.expert_parameters_of(layer)
+            met[weights.of("experts").precision] += count * routed
+    time = sum(number / rates.for_weights(kind).value for kind, number in met.items())
+    return sum(met.values()) / time
+
+
+def _kept_whole(groups: tuple[KvGroup, ...], kind: str) -> int:
+    """HBM that groups of a kind keep of a request whatever its length."""
+    return sum(group.request_bytes * group.copies for group in groups if group.kind == kind)
 
 
 def fit(
@@ -255,11 +342,14 @@ def fit(
     *,
     tensor: int = 1,
     pipeline: int = 1,
-    weights: Precision = "bf16",
+    weights: Weights = "bf16",
     kv: Precision = "bf16",
     file: str = "scenario",
 ) -> int:
-    """Return the KV tokens that fit beside the weights. Raises InputError with the arithmetic."""
+    """Return the KV tokens that fit beside the weights, every layer's of each.
+
+    Raises InputError with the arithmetic.
+    """
     cost = step_cost(
         machine, model, tensor=tensor, pipeline=pipeline, weights=weights, kv=kv, file=file
     )

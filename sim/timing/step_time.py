@@ -22,6 +22,7 @@ class Batch:
         prefill_tokens: tokens computed by the others, in chunks.
         prefill_pairs: query-key pairs of those chunks.
         prefill_context: keys that the chunks' last tokens see.
+        requests: requests that compute anything; only where layers keep states.
         near_decode_context, near_prefill_pairs, near_prefill_context: the same in layers that see
             a window; only where some do. Of contexts, tiers under HBM may hold parts of a token.
     """
@@ -32,6 +33,7 @@ class Batch:
     prefill_tokens: int = 0
     prefill_pairs: int = 0
     prefill_context: int = 0
+    requests: int = 0
     near_decode_context: float = 0
     near_prefill_pairs: int = 0
     near_prefill_context: float = 0
@@ -138,7 +140,10 @@ def _prefill_ns(cost: StepCost, curves: StepCurves, batch: Batch) -> tuple[float
 
 
 def attention_ns(cost: StepCost, curves: StepCurves, batch: Batch) -> float:
-    """Time of a step's attention over HBM alone, nanoseconds."""
+    """Time of a step's attention, or what stands for it, over HBM alone, nanoseconds.
+
+    Each request's states are read, and written again at the rate of writes.
+    """
     total = 0.0
     if batch.decodes:
         total += curves.decode.at(batch.decodes, batch.decode_context / batch.decodes)
@@ -147,4 +152,7 @@ def attention_ns(cost: StepCost, curves: StepCurves, batch: Batch) -> float:
             total += curves.near_decode.at(batch.decodes, near)
         if batch.prefill_tokens:
             total *= curves.beside_prefill
-    return total + max(_prefill_ns(cost, curves, batch))
+    total += max(_prefill_ns(cost, curves, batch))
+    written = cost.hbm_read_bytes_per_s / cost.hbm_write_bytes_per_s
+    kept = cost.state_bytes_per_request * (1.0 + written) + cost.fixed_bytes_per_request
+    return total + 1e9 * (batch.requests * kept) / cost.hbm_read_bytes_per_s

@@ -15,6 +15,7 @@ from vsim.sim.timing.collectives import (
 )
 from vsim.sim.timing.constant_kernels import ConstantKernels
 from vsim.sim.timing.decode_attention import decode_attention_ns, decode_attention_surface
+from vsim.sim.timing.decode_shares import shares_of
 from vsim.sim.timing.efficiency import Surface
 from vsim.sim.timing.experts import DISTRIBUTIONS, ExpertShape, experts_ns, experts_surface
 from vsim.sim.timing.head_shapes import HeadShape
@@ -132,3 +133,18 @@ class TableKernels:
         if key not in self._known:
             self._known[key] = make(self.tables, self.peaks, *asked)
         return self._known[key]
+
+
+def ragged_factor(
+    kernels: object, shape: HeadShape, even_ns: float, contexts: Sequence[int]
+) -> float:
+    """By how much a layer's decode attention takes longer than that of as many equal contexts.
+
+    Args:
+        kernels: of tables that say how batches are shared out; of others it is 1.
+        shape: its heads on this GPU.
+        even_ns: what the equal contexts take.
+        contexts: of each request, in the batch's order.
+    """
+    shares = shares_of(kernels.tables, shape) if isinstance(kernels, TableKernels) else None
+    return 1.0 if shares is None else shares.factor(even_ns, contexts)

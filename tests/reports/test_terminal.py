@@ -152,3 +152,16 @@ def test_replicas_are_counted_and_the_verdict_says_that_it_is_about_the_first() 
     text = io.StringIO()
     show_summary(found, file=text)
     assert "replica" not in text.getvalue()
+
+
+def test_several_kv_groups_are_shown_and_one_is_not() -> None:
+    def group(name: str) -> dict[str, Any]:
+        sizes = {f"{held}_bytes": 2**31 for held in ("peak", "requests_peak", "decoding_peak")}
+        return {"name": name, "layers": 52, "page_bytes": 2**20, **sizes}
+
+    found = io.StringIO()
+    for names in (["full"], ["full", "window_1024"]):
+        groups = [group(name) for name in names]
+        show_summary({**summary(), "kv_groups": groups}, None, file=found)
+    assert " ".join(found.getvalue().split()).count("window_1024 52 1.00 MiB 2.00 GiB") == 1
+    assert found.getvalue().count("of those decoding") == 1

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vsim.traces.arrow_io import conform
+from vsim.traces.attention_by_page import by_page
 from vsim.traces.schema import schema_of
 
 _NUMBER = re.compile(rb"-?\d+(\.\d+)?")
@@ -185,7 +186,23 @@ def binaries() -> dict[str, bytes]:
     }
     for kind, (rows, metadata) in _arrow_rows().items():
         made[f"arrow {kind}"] = _arrow(kind, rows, **metadata)
+    made["arrow attention by page"] = _by_page(made["arrow attention"])
     return made
+
+
+def _by_page(rows: bytes) -> bytes:
+    with pa.ipc.open_file(rows) as file:
+        table = file.read_all()
+    metadata = table.schema.metadata | {
+        b"vsim.rows": b"page",
+        b"vsim.mass_scale": b"log2 step=0.5 fine=0.125 above=2^-6",
+    }
+    mass = pa.array([[7, 0]] * table.num_rows, pa.list_(pa.uint8()))
+    stored = by_page(table.append_column("mass", mass)).replace_schema_metadata(metadata)
+    sink = io.BytesIO()
+    with pa.ipc.new_file(sink, stored.schema) as writer:
+        writer.write_table(stored)
+    return sink.getvalue()
 
 
 def _place(draw: random.Random, data: bytes) -> int:

@@ -93,3 +93,21 @@ def test_truncating_keeps_leading_ids(rows: list[list[int]], data: st.DataObject
     most = data.draw(st.lists(st.integers(0, 5), min_size=len(rows), max_size=len(rows)))
     kept = unpacked(*truncated(*packed(rows), np.asarray(most)))
     assert kept == [row[:n] for row, n in zip(rows, most, strict=True)]
+
+
+@given(rows=ROWS, in_place=st.booleans())
+def test_narrow_ids_stay_narrow_and_are_the_same(rows: list[list[int]], in_place: bool) -> None:
+    offsets, ids = packed(rows)
+    scopes = np.arange(len(rows)) % 2
+    order = np.arange(len(rows))[::-1]
+    wide = reordered(offsets, made_global(offsets, ids, scopes), order)[1]
+    made = made_global(offsets, ids.astype(np.int32), scopes, in_place=in_place)
+    narrow = reordered(offsets, made, order)[1]
+    assert narrow.dtype == np.int32
+    assert narrow.tolist() == wide.tolist()
+
+
+def test_ids_that_outgrow_32_bits_are_widened() -> None:
+    offsets, ids = packed([[2**31 - 2], [5]])
+    made = made_global(offsets, ids.astype(np.int32), np.array([0, 1]), in_place=True)
+    assert made.tolist() == [2**31 - 2, 2**31 + 4]

@@ -44,6 +44,7 @@ EDITS: list[tuple[dict[str, Any], str]] = [
     ({"block_tokens": 0}, "block_tokens: is 0, but there are prefix_ids"),
     ({"block_tokens": MOST_BLOCK_TOKENS + 1}, "block_tokens: is 1048577; give from 0 to"),
     ({"tenant_names": ()}, "tenant_names: are 0; give from 1 to"),
+    ({"prefix_ids": np.zeros(7, np.int16)}, "prefix_ids: is int16; give one dimension of int64"),
     ({"session": ints(3, -1, 3)}, "session: has 3 values for 4 requests"),
     ({"priority": ints(0, 0, 0, 0)}, "priority: is int64; give one dimension of int32"),
     ({"prompt_tokens": np.array([40.0, 8, 60, 1])}, "prompt_tokens: is float64; give one"),

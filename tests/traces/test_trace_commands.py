@@ -43,8 +43,27 @@ def test_info_of_a_foreign_file_and_of_its_import_agree(
     assert vsim("trace", "info", out, "--json", *sizes).out == one
     assert json.loads(one)["prefix"] == {
         "block_tokens": 512, "references": 4, "unique": 2, "hit_ratio": 0.5,
-        "lru_hit_ratio": {"1": 0.25, "2": 0.5},
+        "lru_hit_ratio": {"1": 0.25, "2": 0.5}, "lru_curve": None,
     }  # fmt: skip
+
+
+def test_info_gives_lru_s_hits_at_every_size(mooncake: Path, vsim: Vsim) -> None:
+    """The second prompt finds its first block from one block on, and both from two on."""
+    found = json.loads(vsim("trace", "info", mooncake, "--json", "--mrc").out)["prefix"]
+    assert found["lru_curve"] == [[0, 0], [1, 1], [2, 2]]
+    shown = vsim("trace", "info", mooncake, "--mrc").out.splitlines()
+    assert [line.split() for line in shown[-2:]] == [
+        ["1", "25.0", "%", "75.0", "%"],
+        ["2", "50.0", "%", "50.0", "%"],
+    ]
+
+
+def test_a_curve_needs_prefix_blocks(tmp_path: Path, vsim: Vsim) -> None:
+    path = tmp_path / "plain.csv"
+    path.write_text("timestamp_s,prompt_tokens,output_tokens\n0,10,1\n")
+    done = vsim("trace", "info", path, "--mrc")
+    assert done.code == 2
+    assert done.err.startswith("--mrc: does nothing here: the trace has no prefix blocks")
 
 
 def test_info_fits_a_terminal_of_100_columns(tmp_path: Path, mooncake: Path, vsim: Vsim) -> None:

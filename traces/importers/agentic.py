@@ -83,7 +83,7 @@ def import_agentic(file: TraceFile, options: ImportOptions) -> Imported:
         faults.add("is null; write a session", place=row_place(row, "session_id"))
     faults.settle()
     del table
-    prefix_ids = made_global(offsets, prefix_ids, session)
+    prefix_ids = made_global(offsets, prefix_ids, session, in_place=True)
     pa.default_memory_pool().release_unused()  # the table's lists were most of the memory
     links = _linked(session, seq, depth, caller, t_ms, faults)
     faults.settle()

@@ -152,7 +152,7 @@ def _ints(values: Sequence[int] | array[int] | _Ints) -> _Ints:
 
 
 def _ints_of_any_width(values: Sequence[int] | array[int] | NDArray[Any]) -> NDArray[Any]:
-    """Leave an array of int32 alone: ids are widened last, when nothing else holds them."""
+    """Leave an array of int32 alone: ids are most of what a trace takes."""
     narrow = isinstance(values, np.ndarray) and values.dtype == np.int32
     return values if narrow else _ints(values)  # type: ignore[return-value] # checked one line above
 
@@ -236,7 +236,6 @@ def make_requests(
         old = columns["parent"]
         columns["parent"] = np.where(old >= 0, rank[np.maximum(old, 0)], -1)
         offsets, ids = reordered(offsets, ids, order)
-    ids = ids.astype(np.int64, copy=False)
     arrival = arrival - arrival[0]
     if not drawn:
         notes.extend(_rate_notes(arrival))

@@ -49,7 +49,8 @@ def read_parquet(file: TraceFile, columns: list[str]) -> pa.Table:
     with _guarded(file), file.open() as content:
         table: pa.Table = pq.ParquetFile(content).read(columns=columns)
         table.validate(full=True)
-        return table
+    pa.default_memory_pool().release_unused()  # decoding takes more than what it leaves
+    return table
 
 
 @contextmanager
@@ -128,11 +129,16 @@ def id_lists(
     if not is_list or not pa.types.is_integer(kind.value_type):
         faults.add(f"is {kind}; write lists of integers", place=f"column {name}")
         return np.zeros(len(column) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    offsets, flat = lists(column)
-    if flat.null_count:
+    # Chunk by chunk into an array of their own: combined first, they would be there three times.
+    parts = [lists(chunk) for chunk in column.chunks]
+    lengths = [np.diff(offsets) for offsets, _ in parts]
+    offsets = np.zeros(len(column) + 1, dtype=np.int64)
+    np.cumsum(np.concatenate([offsets[:0], *lengths]), out=offsets[1:])
+    if any(flat.null_count for _, flat in parts):
         faults.add("holds a null; write ids", place=f"column {name}")
-        return offsets, np.zeros(len(flat), dtype=np.int64)
-    values = elements(flat)
+        return offsets, np.zeros(offsets[-1], dtype=np.int64)
+    none = np.zeros(0, kind.value_type.to_pandas_dtype())
+    values: NDArray[Any] = np.concatenate([none, *(elements(flat) for _, flat in parts)])
     if values.dtype != np.uint64 and len(values) and (values == -1).any():
         row = int(np.searchsorted(offsets, int(np.argmax(values == -1)), side="right")) - 1
         message = "holds id -1, which stands for none; leave it out"

@@ -47,6 +47,7 @@ class Options:
     cost: Path | None
     source: str
     licence: str
+    by_page: bool = False
 
 
 _SPARSITIES = (0.6, 0.7, 0.8, 0.9)
@@ -108,7 +109,7 @@ def _record(options: Options, out: FreshFile, cost: FreshFile | None) -> None:
             licence=options.licence,
             facts=_facts(options, model),
         )
-        write_attention(trace, out)
+        write_attention(trace, out, pages_first=options.by_page)
     console.print(
         f"{options.out}: {len(prompt)} prompt tokens, {trace.steps} steps, {len(trace)} rows, "
         f"{os.path.getsize(options.out) / 1e6:.2f} MB"

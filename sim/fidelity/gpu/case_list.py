@@ -15,15 +15,14 @@ from vsim.sim.fidelity.gpu.cases import (
     AttentionCase,
     CopyCase,
     GpuCase,
-    Heads,
     MappingCase,
     MixedCase,
     Policy,
     Slow,
     SparseCase,
-    Tier,
     Timed,
 )
+from vsim.sim.fidelity.gpu.heads import Heads, Tier
 from vsim.sim.fidelity.gpu.recorded_loops import recorded_loops
 
 LLAMA_2_7B: Final = Heads(32, 32, 128)

@@ -8,53 +8,24 @@ and `host`.
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal, get_args
 
-Tier = Literal["hbm", "peer", "host"]
-TIERS: Final[tuple[str, ...]] = get_args(Tier)
+from vsim.sim.fidelity.gpu.case_checks import (
+    MOST_BYTES,
+    MOST_COUNT,
+    check_attention,
+    check_name,
+    one_of,
+    within,
+)
+from vsim.sim.fidelity.gpu.heads import TIERS, Heads, Tier
+from vsim.sim.fidelity.gpu.loop_cases import LoopCase
+from vsim.sim.fidelity.gpu.replay_cases import ReplayCase
+
 Slow = Literal["peer", "host"]
 Way = Literal["engine", "kernel"]
 """Who copies: a copy engine, or the multiprocessors."""
 Timed = Literal["copies", "attention"]
 Mapped = Literal["burst", "growth", "remap"]
 Policy = Literal["static", "lru", "belady-balanced", "lp-rounding"]
-
-KV_BYTES: Final = 2
-"""Of one number: KV is bf16."""
-_MOST_TOKENS: Final = 1 << 24
-_MOST_BYTES: Final = 1 << 40
-_MOST_COUNT: Final = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Heads:
-    """Heads of one layer's attention, and the pages that its KV lies in.
-
-    Args:
-        heads: query heads.
-        kv_heads: KV heads; a divisor of `heads`.
-        head_dim: numbers of a head.
-        page_tokens: tokens of a page.
-    """
-
-    heads: int
-    kv_heads: int
-    head_dim: int
-    page_tokens: int = 16
-
-    def __post_init__(self) -> None:
-        for name in ("heads", "kv_heads", "head_dim", "page_tokens"):
-            _within(self, name, 1, 1 << 16)
-        if self.heads % self.kv_heads:
-            raise ValueError(f"heads is {self.heads}; write a multiple of kv_heads {self.kv_heads}")
-
-    @property
-    def token_bytes(self) -> int:
-        """Keys and values of one token in one layer."""
-        return 2 * self.kv_heads * self.head_dim * KV_BYTES
-
-    @property
-    def page_bytes(self) -> int:
-        """A page's part of one layer."""
-        return self.page_tokens * self.token_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +48,7 @@ class AttentionCase:
     contexts: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        _check_attention(self.name, self.layers, self.contexts)
+        check_attention(self.name, self.layers, self.contexts)
 
     @property
     def gpus(self) -> int:
@@ -108,12 +79,12 @@ class MixedCase:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _check_attention(self.name, self.layers, self.contexts)
+        check_attention(self.name, self.layers, self.contexts)
         for name in ("peer_share", "host_share"):
             share = getattr(self, name)
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} is {share:g}; write a share from 0 to 1")
-        _within(self, "seed", 0, 1 << 31)
+        within(self, "seed", 0, 1 << 31)
         if not 0 < self.peer_share + self.host_share <= 1:
             raise ValueError("peer_share and host_share are together above 0 and at most 1")
 
@@ -152,13 +123,13 @@ class CopyCase:
     timed: Timed = "copies"
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
+        check_name(self.name)
         for name in ("source", "target"):
-            _one_of(self, name, TIERS)
-        _one_of(self, "way", get_args(Way))
-        _one_of(self, "timed", get_args(Timed))
-        _within(self, "bytes", 1, _MOST_BYTES)
-        _within(self, "count", 1, _MOST_COUNT)
+            one_of(self, name, TIERS)
+        one_of(self, "way", get_args(Way))
+        one_of(self, "timed", get_args(Timed))
+        within(self, "bytes", 1, MOST_BYTES)
+        within(self, "count", 1, MOST_COUNT)
         if self.source == self.target:
             raise ValueError(f"target is the source, {self.source}; write another tier")
         if self.timed == "attention" and self.beside is None:
@@ -198,12 +169,12 @@ class MappingCase:
     at_once: int
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
-        _one_of(self, "mapped", get_args(Mapped))
-        _one_of(self, "tier", TIERS)
-        _within(self, "chunk_bytes", 1 << 21, _MOST_BYTES)
-        _within(self, "count", 1, _MOST_COUNT)
-        _within(self, "at_once", 1, self.count)
+        check_name(self.name)
+        one_of(self, "mapped", get_args(Mapped))
+        one_of(self, "tier", TIERS)
+        within(self, "chunk_bytes", 1 << 21, MOST_BYTES)
+        within(self, "count", 1, MOST_COUNT)
+        within(self, "at_once", 1, self.count)
         if self.chunk_bytes % (1 << 21):
             raise ValueError(f"chunk_bytes is {self.chunk_bytes}; write a multiple of 2 MiB")
         if self.count % self.at_once:
@@ -254,17 +225,17 @@ class SparseCase:
     planned_slow_bytes_per_s: float
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
+        check_name(self.name)
         if not self.recording or not all(c.isalnum() or c == "_" for c in self.recording):
             raise ValueError(f"recording is {self.recording!r}; write a name like source_code")
-        _one_of(self, "policy", get_args(Policy))
-        _one_of(self, "slow", ("peer", "host"))
+        one_of(self, "policy", get_args(Policy))
+        one_of(self, "slow", ("peer", "host"))
         for name in ("sparsity", "hbm_share"):
             share = getattr(self, name)
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} is {share:g}; write a share from 0 to 1")
-        _within(self, "steps", 1, 1 << 16)
-        _within(self, "replicas", 1, 1 << 12)
+        within(self, "steps", 1, 1 << 16)
+        within(self, "replicas", 1, 1 << 12)
         for name in ("planned_hbm_bytes_per_s", "planned_slow_bytes_per_s"):
             if not 1 <= getattr(self, name) <= 1e15:
                 raise ValueError(f"{name} is {getattr(self, name):g}; write bytes a second")
@@ -277,138 +248,6 @@ class SparseCase:
         return 2 if self.slow == "peer" else 1
 
 
-@dataclass(frozen=True, slots=True)
-class Stay:
-    """A request's stay in a decode loop.
-
-    Args:
-        first: the first step that it decodes in.
-        steps: how many steps it decodes in, one after another.
-        context: tokens that it attends to in the first of them; one more in each that follows.
-    """
-
-    first: int
-    steps: int
-    context: int
-
-    def __post_init__(self) -> None:
-        _within(self, "first", 0, 1 << 16)
-        _within(self, "steps", 1, 1 << 16)
-        _within(self, "context", 1, _MOST_TOKENS)
-
-
-@dataclass(frozen=True, slots=True)
-class LoopCopy:
-    """Pages of all layers that are copied while a loop goes on.
-
-    Args:
-        step: the step that it may begin with.
-        source, target: tiers.
-        pages: how many.
-    """
-
-    step: int
-    source: Tier
-    target: Tier
-    pages: int
-
-    def __post_init__(self) -> None:
-        _within(self, "step", 0, 1 << 16)
-        for name in ("source", "target"):
-            _one_of(self, name, TIERS)
-        _within(self, "pages", 1, _MOST_COUNT)
-        if self.source == self.target:
-            raise ValueError(f"target is the source, {self.source}; write another tier")
-
-
-@dataclass(frozen=True, slots=True)
-class LoopCase:
-    """The decode loop of a continuous batch: attention of all layers, with copies beside steps.
-
-    Steps follow one another and do not wait for copies. Copies of one source and target follow one
-    another; each begins with its step or later. The loop ends when all have ended.
-
-    Args:
-        name: what it is called.
-        heads: of a layer.
-        layers: how many.
-        stays: the requests.
-        copies: what offloading moves.
-    """
-
-    kind: ClassVar[str] = "loop"
-    of_class: ClassVar[str] = "decode loops"
-
-    name: str
-    heads: Heads
-    layers: int
-    stays: tuple[Stay, ...]
-    copies: tuple[LoopCopy, ...] = ()
-
-    def __post_init__(self) -> None:
-        _check_name(self.name)
-        _within(self, "layers", 1, 1024)
-        if not self.stays:
-            raise ValueError("stays is empty; write one request or more")
-        if any(copy.step >= self.steps for copy in self.copies):
-            raise ValueError(f"copies go beyond the last step, {self.steps - 1}")
-
-    @property
-    def steps(self) -> int:
-        """Steps of the loop."""
-        return max(stay.first + stay.steps for stay in self.stays)
-
-    @property
-    def gpus(self) -> int:
-        """GPUs that it takes."""
-        peers = any("peer" in (copy.source, copy.target) for copy in self.copies)
-        return 2 if peers else 1
-
-    def contexts(self, step: int) -> tuple[int, ...]:
-        """What each request of a step attends to, in the order of `stays`."""
-        return tuple(
-            stay.context + step - stay.first
-            for stay in self.stays
-            if stay.first <= step < stay.first + stay.steps
-        )
-
-    def copies_of(self, step: int) -> tuple[LoopCopy, ...]:
-        """What may begin with a step, in the order in which it was asked for."""
-        return tuple(copy for copy in self.copies if copy.step == step)
-
-    @property
-    def page_bytes(self) -> int:
-        """A page of all layers."""
-        return self.layers * self.heads.page_bytes
-
-
-GpuCase = AttentionCase | MixedCase | CopyCase | MappingCase | SparseCase | LoopCase
+GpuCase = AttentionCase | MixedCase | CopyCase | MappingCase | SparseCase | LoopCase | ReplayCase
 CASES: Final[tuple[type[GpuCase], ...]] = get_args(GpuCase)
 CLASS_NAMES: Final = tuple(case.of_class for case in CASES)
-
-
-def _within(value: object, name: str, least: int, most: int) -> None:
-    found = getattr(value, name)
-    if isinstance(found, bool) or not isinstance(found, int) or not least <= found <= most:
-        raise ValueError(f"{name} is {found!r}; write a whole number from {least} to {most}")
-
-
-def _one_of(value: object, name: str, words: tuple[str, ...]) -> None:
-    found = getattr(value, name)
-    if found not in words:
-        raise ValueError(f"{name} is {found!r}; write one of {', '.join(words)}")
-
-
-def _check_name(name: str) -> None:
-    if not name.strip() or not name.isprintable() or len(name) > 200:
-        raise ValueError(f"name is {name[:40]!r}; write up to 200 printable characters")
-
-
-def _check_attention(name: str, layers: int, contexts: tuple[int, ...]) -> None:
-    _check_name(name)
-    if not 1 <= layers <= 1024:
-        raise ValueError(f"layers is {layers}; write 1 to 1024")
-    if not contexts or len(contexts) > 1 << 16:
-        raise ValueError("contexts is empty, or longer than 65,536 requests; write one each")
-    if not all(1 <= context <= _MOST_TOKENS for context in contexts):
-        raise ValueError(f"contexts holds {min(contexts)}; write 1 to {_MOST_TOKENS} tokens each")

@@ -15,7 +15,8 @@ from typing import Any, Final
 import pyarrow as pa
 
 from vsim.sim.fidelity.gpu.case_json import case_text
-from vsim.sim.fidelity.gpu.cases import Heads, LoopCase, LoopCopy, Stay
+from vsim.sim.fidelity.gpu.heads import Heads
+from vsim.sim.fidelity.gpu.loop_cases import LoopCase, LoopCopy, Stay
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.simulation import simulate
 

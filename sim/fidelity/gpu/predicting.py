@@ -14,13 +14,14 @@ from vsim.sim.fidelity.gpu.cases import (
     AttentionCase,
     CopyCase,
     GpuCase,
-    Heads,
-    LoopCase,
-    LoopCopy,
     MappingCase,
     MixedCase,
     SparseCase,
 )
+from vsim.sim.fidelity.gpu.heads import Heads
+from vsim.sim.fidelity.gpu.loop_cases import LoopCase, LoopCopy
+from vsim.sim.fidelity.gpu.replay_cases import ReplayCase
+from vsim.sim.fidelity.gpu.replay_predicting import replay_ns
 from vsim.sim.fidelity.gpu.sparse_plan import (
     ATTEND_HBM,
     ATTEND_SLOW,
@@ -38,6 +39,7 @@ from vsim.sim.timing.attend import attend_ns
 from vsim.sim.timing.copies import copy_ns
 from vsim.sim.timing.head_shapes import HeadShape
 from vsim.sim.timing.kernels import Kernels, kernels_of
+from vsim.sim.timing.table_kernels import ragged_factor
 
 STACK: Final[Stack] = "vsim"
 """Whose kernels cases are measured with."""
@@ -113,7 +115,9 @@ def _ns(case: object, by: Predictor) -> float:
 
 @_ns.register
 def _attention(case: AttentionCase, by: Predictor) -> float:
-    return case.layers * by.decode_ns(case.heads, len(case.contexts), sum(case.contexts))
+    even_ns = by.decode_ns(case.heads, len(case.contexts), sum(case.contexts))
+    shape = HeadShape(case.heads.heads, case.heads.kv_heads, case.heads.head_dim)
+    return case.layers * even_ns * ragged_factor(by.kernels, shape, even_ns, case.contexts)
 
 
 @_ns.register
@@ -160,6 +164,11 @@ def _mapping(case: MappingCase, by: Predictor) -> float:
     fresh: tuple[VmmCall, ...] = ("create", "map", "set_access")
     grown = case.count // case.at_once * sum(cost(call, case.at_once) for call in fresh)
     return grown + (cost("reserve", case.count) if case.mapped == "burst" else 0.0)
+
+
+@_ns.register
+def _replay(case: ReplayCase, by: Predictor) -> float:
+    return replay_ns(case, by.machine, STACK)
 
 
 @_ns.register

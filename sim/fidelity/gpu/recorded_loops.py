@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from vsim.sim.fidelity.gpu.case_json import case_of
-from vsim.sim.fidelity.gpu.cases import LoopCase
+from vsim.sim.fidelity.gpu.loop_cases import LoopCase
 
 LOOPS: Final = Path(__file__).parent / "loops.json"
 

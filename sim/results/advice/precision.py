@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from vsim.sim.machine.machine import Precision
+from vsim.sim.model.weight_format import WeightFormat
 from vsim.sim.results.advice.advice import Advice
 from vsim.sim.results.advice.judged_run import Run
 from vsim.sim.results.advice.kernel_times import (
@@ -11,17 +12,20 @@ from vsim.sim.results.advice.kernel_times import (
     prefill_ratio,
     slower_when_sustained,
 )
+from vsim.sim.scenario.precision import kv_of, weights_of
 from vsim.sim.timing.step_cost import StepCost
 
 _LOWER: Mapping[Precision, tuple[Precision, ...]] = {
     "bf16": ("fp8", "int8"), "fp8": ("int4",), "int8": ("int4",), "int4": (),
+    "fp8_scaled": (), "mxfp4": (), "nvfp4": (),
 }  # fmt: skip
 
 
 def kv_precision(run: Run) -> Iterator[Advice]:
     """Smaller KV: less to read and to move, and room for more."""
     settings = run.settings
-    lower = next(iter(_LOWER[settings.scenario.precision.kv]), None)
+    own = kv_of(settings.scenario.precision, settings.model)
+    lower = next(iter(_LOWER[own]), None)
     cost = None if lower is None else settings.cost_with(kv=lower)
     if cost is None:
         return
@@ -41,7 +45,8 @@ def weight_precision(run: Run) -> Iterator[Advice]:
     """Smaller weights: less to read, more HBM for KV, and a faster rate where the GPU has one."""
     settings = run.settings
     found: list[Advice] = []
-    for lower in _LOWER[settings.scenario.precision.weights]:
+    own = weights_of(settings.scenario.precision, settings.model)
+    for lower in _LOWER[own.usual.precision if isinstance(own, WeightFormat) else own]:
         cost = settings.cost_with(weights=lower)
         saves = 0.0 if cost is None else _smaller_weights(run, cost)
         if saves > 0:

@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 
+from vsim.hwbackend.calibration.fit import Fitted, fit
 from vsim.hwbackend.calibration.mixes import AttendForm, Mixes
 from vsim.hwbackend.calibration.plan import WHOLE, Plan, full_plan, kv_bytes
 from vsim.traces.gpu_samples import GpuSamples, Point, Sampled
@@ -24,6 +26,7 @@ VMM_US = {"reserve": 0.7, "create": 8.2, "map": 0.6, "set_access": 23.0, "set_ac
           "unmap": 15.0,
           "release": 11.0}  # fmt: skip
 FLOPS = 700e12
+SUM_US, SUMMED = 9.0, 150 * GB
 WEIGHT = 0.7
 HBM_WEIGHT = 15.0
 HBM_COSTS = {"peer-hbm": 1.7, "hbm-peer": 1.2, "host-hbm": 5.7, "hbm-host": 2.2}
@@ -41,6 +44,12 @@ FACTS = {
 }  # fmt: skip
 
 
+@cache
+def fitted(noise: float) -> Fitted:
+    """Fit all samples of the full plan, once."""
+    return fit(synthetic(noise=noise))
+
+
 def synthetic(
     noise: float = 0.01,
     plan: Plan | None = None,
@@ -51,7 +60,7 @@ def synthetic(
     draw = np.random.Generator(np.random.PCG64(5))
     rows = []
     for point in (plan or full_plan()).points:
-        peer = "peer" in point.variant
+        peer = "peer" in point.variant or point.get("gpus") > 1
         if (peer and gpus == 1) or not kept(point):
             continue
         size, value, unit = _truth(point)
@@ -65,6 +74,11 @@ def decode_us(size: float) -> float:
     return FLOOR_US + size / ATTENTION * 1e6
 
 
+def vmm_us(call: str, chunk: int) -> float:
+    """Of a chunk; a map notes an address, whatever lies there."""
+    return VMM_US[call] * (1 + chunk / 2**31 if call != "map" else 1.0)
+
+
 def _truth(point: Point) -> tuple[int, float, str]:
     """Bytes, and the value of a sample without noise."""
     name = point.variant
@@ -76,7 +90,7 @@ def _truth(point: Point) -> tuple[int, float, str]:
         return 0, LAUNCH_US[name], "us"
     if point.probe == "vmm":
         call = name.split()[1]
-        return point["chunk"] * point["chunks"], VMM_US[call] * (1 + point["chunk"] / 2**31), "us"
+        return point["chunk"] * point["chunks"], vmm_us(call, point["chunk"]), "us"
     if point.probe == "latency":
         return 128, {"hbm": 0.6, "peer": 1.3, "host": 1.5}[name], "us"
     if point.probe in ("read", "write"):
@@ -95,6 +109,10 @@ def _loads(point: Point) -> tuple[int, float, str]:
             return 2 * size, FIRST_US["engine"] + 2 * size / rate * 1e6, "us"
         each = EACH_US[way] + size / RATES[route] * 1e6
         return size * count, FIRST_US[way] + count * each, "us"
+    if point.probe == "ragged_attention":
+        tokens = point["shorts"] * point["short"] + point["longs"] * point["long"]
+        size = kv_bytes((point["heads"], point["kv_heads"], point["head_dim"]), tokens)
+        return size, decode_us(size), "us"
     if point.probe in ("decode_attention", "mixed_attention"):
         shape = point["heads"], point["kv_heads"], point["head_dim"]
         size = kv_bytes(shape, point["batch"] * point["context"])
@@ -112,6 +130,8 @@ def _loads(point: Point) -> tuple[int, float, str]:
         m, n, k = point["m"], point["n"], point["k"]
         moved = 2 * (n * k + m * (n + k))
         return moved, max(moved / ATTENTION, 2 * m * n * k / FLOPS) * 1e6 + 2.0, "us"
+    if point.probe == "all_reduce":
+        return point["bytes"], SUM_US + point["bytes"] / SUMMED * 1e6, "us"
     if point.probe == "experts":
         return 1, 30.0 + point["tokens"] * 0.4, "us"
     return _beside(point)

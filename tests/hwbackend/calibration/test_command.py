@@ -34,6 +34,7 @@ def test_a_gpu_that_was_measured_is_a_machine_with_tables_and_samples(
     shown = capsys.readouterr().out
     assert "decode hbm 32/8×128 batch=16 context=8,192" in shown
     assert "against the catalogue’s 2xh200-measured" in shown
+    assert shown.count("all_reduce: 3 points, measured over published") == 3  # vllm, sglang, trtllm
     written = {name: (home / name).read_bytes() for name in FILES}
     source = "samples:here.samples.arrow"
     assert run(monkeypatch, "calibrate", "--from", source, "--out", "here.yaml") == 0

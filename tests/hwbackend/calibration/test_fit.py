@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from tests.hwbackend.calibration import synthetic as truth
 
-from vsim.hwbackend.calibration.fit import Fitted, fit, fit_copies
+from vsim.hwbackend.calibration.fit import Fitted, fit, fit_copies, fit_vmm
 from vsim.hwbackend.calibration.plan import MIB
 from vsim.traces.gpu_samples import Sampled, point
 
 
 @pytest.fixture(scope="module")
 def fitted() -> Fitted:
-    return fit(truth.synthetic(noise=0.01))
+    return truth.fitted(noise=0.01)
 
 
 @pytest.mark.parametrize(
@@ -61,8 +61,23 @@ def test_copies_without_noise_are_met_exactly() -> None:
 def test_every_kind_of_chunks_is_found_again(fitted: Fitted) -> None:
     assert {place for place, _, _ in fitted.vmm} == {"hbm", "peer", "host"}
     for (_, chunk, _), found in fitted.vmm.items():
-        for call, us in truth.VMM_US.items():
-            assert found.us[call] == pytest.approx(us * (1 + chunk / 2**31), rel=0.03)
+        for call in truth.VMM_US:
+            assert found.us[call] == pytest.approx(truth.vmm_us(call, chunk), rel=0.03)
+
+
+def test_what_a_map_takes_beyond_the_smallest_chunk_s_is_the_access_s() -> None:
+    def row(call: str, chunk: int, us: float) -> Sampled:
+        return Sampled(point("vmm", f"hbm {call}", chunk=chunk, chunks=8), chunk, (us,))
+
+    rows = [
+        row(call, chunk, us)
+        for chunk, maps, access in ((2 << 20, 2.0, 25.0), (32 << 20, 33.0, 31.0))
+        for call, us in {**truth.VMM_US, "map": maps, "set_access": access}.items()
+    ]
+    fits = fit_vmm(rows)
+    assert fits["hbm", 2 << 20, 8].us["map"] == fits["hbm", 32 << 20, 8].us["map"] == 2.0
+    assert fits["hbm", 32 << 20, 8].us["set_access"] == 62.0
+    assert fits["hbm", 2 << 20, 8].us["set_access"] == 25.0
 
 
 def test_the_form_of_mixes_and_its_numbers_are_found_again(fitted: Fitted) -> None:
@@ -78,18 +93,18 @@ def test_the_form_of_mixes_and_its_numbers_are_found_again(fitted: Fitted) -> No
 
 
 def test_what_copies_cost_hbm_is_found_again() -> None:
-    found = fit(truth.synthetic(noise=0.0)).hbm_costs
+    found = truth.fitted(noise=0.0).hbm_costs
     assert found == pytest.approx(truth.HBM_COSTS, rel=1e-6)
 
 
 def test_the_weights_of_copies_are_found_again() -> None:
-    assert fit(truth.synthetic(noise=0.0)).weights == pytest.approx(truth.COPY_WEIGHTS, rel=1e-6)
+    assert truth.fitted(noise=0.0).weights == pytest.approx(truth.COPY_WEIGHTS, rel=1e-6)
 
 
 def test_copies_that_attention_does_not_slow_say_nothing_of_its_weight() -> None:
-    samples = truth.synthetic(kept=lambda at: "host" in at.variant)
-    assert "hbm weight" not in fit(samples).figures
-    assert set(fit(samples).hbm_costs) == {"host-hbm", "hbm-host"}
+    found = fit(truth.synthetic(kept=lambda at: "host" in at.variant))
+    assert "hbm weight" not in found.figures
+    assert set(found.hbm_costs) == {"host-hbm", "hbm-host"}
 
 
 def test_the_same_samples_give_the_same_numbers() -> None:

@@ -1,7 +1,10 @@
 """Machine files of samples: what was measured, and what stays the catalogue's."""
 
 import copy
+import io
 import math
+import shutil
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,8 +39,8 @@ def samples() -> GpuSamples:
 
 
 @pytest.fixture(scope="module")
-def machine(samples: GpuSamples) -> Machine:
-    text = machine_text(fit(samples), "mine", "mine.vsim.kernels.arrow", "for this test")
+def machine() -> Machine:
+    text = machine_text(truth.fitted(noise=0.0), "mine", "mine.vsim.kernels.arrow", "for this test")
     return parse_yaml(text, "mine.yaml", Machine)
 
 
@@ -120,6 +123,11 @@ def test_tables_give_the_measured_times_back(samples: GpuSamples, machine: Machi
         at = row.point
         time_ns = kernels.product_ns("bf16", at["m"], at["n"], at["k"])
         assert float(time_ns) == pytest.approx(row.median * 1e3, rel=1e-9)
+    sums = samples.of("all_reduce")
+    assert len(sums) > 10
+    for row in sums:
+        time_ns = kernels.collective_ns("all_reduce", 2, row.point["bytes"])
+        assert float(time_ns) == pytest.approx(row.median * 1e3, rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -151,12 +159,22 @@ def test_a_gpu_that_the_catalogue_lacks_is_refused_by_name() -> None:
         base_of(fit(named("NVIDIA X1", 1)))
 
 
+@pytest.fixture(scope="module")
+def calibrated(samples: GpuSamples, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder with samples and the machine that was made of them, and what was printed."""
+    folder = tmp_path_factory.mktemp("calibrated")
+    samples.write(folder / "s.arrow", "a test")
+    with redirect_stdout(io.StringIO()) as shown:
+        calibrate_from(str(folder / "s.arrow"), str(folder / "mine.yaml"))
+    return folder, shown.getvalue()
+
+
 def test_a_command_s_files_are_read_back_and_the_profile_takes_its_tables(
-    samples: GpuSamples, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    samples: GpuSamples, calibrated: tuple[Path, str], tmp_path: Path
 ) -> None:
+    folder, shown = calibrated
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     source, out = tmp_path / "s.arrow", tmp_path / "mine.yaml"
-    samples.write(source, "a test")
-    calibrate_from(str(source), str(out))
     machine = load_machine(out)
     assert load_profile("vsim").kernels == "vsim"
     kernels = kernels_of(machine, "vsim")
@@ -168,7 +186,6 @@ def test_a_command_s_files_are_read_back_and_the_profile_takes_its_tables(
     time_ns = float(kernels.decode_attention_ns("bf16", 16, 8192, shape))
     assert time_ns == pytest.approx(measured.median * 1e3, rel=0.006)  # half a time code
     assert "vllm" in kernels_of(machine, "vllm").source
-    shown = capsys.readouterr().out
     assert "attend over two tiers, shares left out" in shown
     assert "decode_attention 32×8×128 16 × 8,192" in shown
     assert machine_fingerprint(out) in shown
@@ -179,11 +196,10 @@ def test_a_command_s_files_are_read_back_and_the_profile_takes_its_tables(
 
 
 def test_a_fingerprint_changes_with_the_machine_and_with_its_tables(
-    samples: GpuSamples, tmp_path: Path
+    calibrated: tuple[Path, str], tmp_path: Path
 ) -> None:
-    source, out = tmp_path / "s.arrow", tmp_path / "mine.yaml"
-    samples.write(source, "a test")
-    calibrate_from(str(source), str(out))
+    shutil.copytree(calibrated[0], tmp_path, dirs_exist_ok=True)
+    out = tmp_path / "mine.yaml"
     before = machine_fingerprint(out)
     text = out.read_text()
     out.write_text(text.replace("copy_weight: {value: 0.7", "copy_weight: {value: 0.8"))
@@ -196,7 +212,7 @@ def test_a_fingerprint_changes_with_the_machine_and_with_its_tables(
 
 
 def test_scalars_are_named_by_tier_link_and_group() -> None:
-    machine = yaml.safe_load(machine_text(fit(truth.synthetic()), "mine", None, ""))
+    machine = yaml.safe_load(machine_text(truth.fitted(noise=0.01), "mine", None, ""))
     found = dict(scalars(machine))
     assert found["tiers.hbm.latency"] == "597ns" or found["tiers.hbm.latency"].endswith("ns")
     assert "links.peer-hbm.bandwidth" in found

@@ -4,6 +4,7 @@ import pytest
 
 from vsim.hwbackend.calibration.measure import RUNNERS
 from vsim.hwbackend.calibration.plan import WHOLE, Plan, full_plan, quick_plan
+from vsim.hwbackend.calibration.ragged import Ragged
 from vsim.sim.fidelity.gpu.case_list import case_list
 from vsim.sim.fidelity.gpu.cases import AttentionCase, CopyCase, MappingCase, MixedCase
 from vsim.traces.schema import PROBES
@@ -53,9 +54,15 @@ def test_no_case_that_predictions_are_judged_by_is_a_calibration_point() -> None
     chunks = {
         (at.variant.split()[0], at["chunk"], at["chunks"]) for at in points if at.probe == "vmm"
     }
+    ragged = {
+        tuple(sorted(Ragged.of(at).contexts.tolist()))
+        for at in points
+        if at.probe == "ragged_attention"
+    }
     judged = 0
     for case in case_list():
         if isinstance(case, AttentionCase):
+            assert len(set(case.contexts)) != 2 or tuple(sorted(case.contexts)) not in ragged
             heads = (case.heads.heads, case.heads.kv_heads, case.heads.head_dim)
             mean = sum(case.contexts) / len(case.contexts)
             assert (*heads, len(case.contexts), mean) not in decodes, case.name

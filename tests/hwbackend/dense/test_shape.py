@@ -10,9 +10,10 @@ from vsim.hwbackend.dense.shape import DenseShape, RoutedExperts
 from vsim.hwbackend.dense.trial import LLAMA, MIXTRAL_LAYERS
 from vsim.sim.model.loading import load_model
 from vsim.sim.model.model import GroupedAttention, Model, Moe, expected_experts
+from vsim.sim.model.pattern import Run
 from vsim.sim.timing import small_kernels
 from vsim.sim.timing.experts import ExpertShape, experts_bound
-from vsim.sim.timing.kernel_curves import layer_products
+from vsim.sim.timing.layer_products import layer_products
 from vsim.sim.timing.products import product_bound
 from vsim.sim.timing.roofline import Peaks
 from vsim.sim.timing.small_kernels import LayerWidths, SmallKernel, small_kernels_ns
@@ -117,6 +118,12 @@ def with_experts(**fields: Any) -> Model:
         (changed(qk_norm=True), "qk_norm"),
         (changed(norms_per_layer=4), "norms_per_layer"),
         (changed(norm_bias=True), "norm_bias"),
+        (changed(ffn_bias=True), "ffn_bias"),
+        (changed(positions=1024), "positions"),
+        (changed(other_per_layer=8), "other_per_layer"),
+        (changed(attention=GroupedAttention(sinks=True)), "attention.sinks"),
+        (changed(attention=GroupedAttention(window=128)), "attention.window"),
+        (changed(pattern=(Run(times=4, layers=("attention dense",)),)), "pattern"),
         (with_experts(shared_experts=1), "moe.shared_experts"),
         (with_experts(dense_layers=1), "moe.dense_layers"),
         (with_experts(router_bias=True), "moe.router_bias"),

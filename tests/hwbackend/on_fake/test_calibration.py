@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from vsim.hwbackend.calibration.bench import HBM, HOST, PEER, SPARE
 from vsim.hwbackend.calibration.measure import FAILED, measure
 from vsim.hwbackend.calibration.plan import VMM_CALLS, WHOLE, Plan
 from vsim.hwbackend.calibration.shown import shown
+from vsim.hwbackend.cuda.calls import call
 from vsim.traces.gpu_samples import GpuSamples, point
 
 OUT_OF_MEMORY = 2
@@ -37,6 +39,10 @@ POINTS = (
     point("copy", "host-hbm both ways", bytes=MIB, count=1),
     point("decode_attention", "hbm", batch=2, context=64, **HEADS),
     *(
+        point("ragged_attention", order, shorts=4, short=16, longs=2, long=64, **HEADS)
+        for order in ("together", "spread")
+    ),
+    *(
         point("mixed_attention", place, batch=2, context=64, share=share, **HEADS)
         for place in ("peer", "host") for share in (0, WHOLE // 4, WHOLE)
     ),
@@ -56,6 +62,54 @@ def test_every_point_is_measured_and_everything_given_back(fake: Fake, tmp_path:
     samples.write(tmp_path / "s.arrow", "a test")
     assert GpuSamples.read(tmp_path / "s.arrow").rows == samples.rows
     assert sum(" " in line for line in shown(samples)) > 20
+
+
+class Nccl:
+    """Stands for nccl4py's bindings: a sum is a write on each GPU's own stream."""
+
+    NCCLError = RuntimeError
+
+    def __init__(self) -> None:
+        self.sums: list[tuple[int, int, int]] = []
+
+    def comm_init_all(self, count: int, ordinals: list[int]) -> list[int]:
+        call("cuCtxSetCurrent", call("cuDevicePrimaryCtxRetain", ordinals[-1]))  # as NCCL does
+        call("cuDevicePrimaryCtxRelease", ordinals[-1])
+        return list(range(count))
+
+    def all_reduce(self, source: int, target: int, count: int, *rest: int) -> None:
+        assert source == target
+        self.sums.append((count, rest[-2], rest[-1]))
+
+    def group_start(self) -> None: ...
+
+    def group_end(self) -> None: ...
+
+    def comm_destroy(self, communicator: int) -> None: ...
+
+
+def test_sums_are_of_both_gpus_and_leave_the_first_one_current(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nccl = Nccl()
+    monkeypatch.setitem(sys.modules, "nccl.bindings.nccl", nccl)
+    asked = [point("all_reduce", "nccl", bytes=size, gpus=2) for size in (1024, MIB)]
+    samples = measure(plan(*asked, point("launch", "kernel", kernels=4)), most_bytes=SMALL)
+    assert samples.left_out == ()
+    assert [row.point for row in samples.rows][:2] == asked
+    assert all(
+        len(row.samples) == 2 and row.bytes == row.point["bytes"] for row in samples.rows[:2]
+    )
+    assert {count for count, _, _ in nccl.sums} == {512, MIB // 2}
+    streams = {communicator: stream for _, communicator, stream in nccl.sums}
+    assert len(streams) == len(set(streams.values())) == 2
+
+
+def test_without_nccl_sums_are_left_out_by_name_and_the_rest_is_measured(fake: Fake) -> None:
+    asked = plan(point("all_reduce", "nccl", bytes=1024, gpus=2), point("launch", "event"))
+    samples = measure(asked, most_bytes=SMALL)
+    assert len(samples.rows) == 1
+    assert "nccl4py can't be imported" in samples.left_out[0]
 
 
 def test_a_board_that_nvml_does_not_know_is_left_out_by_name(fake: Fake) -> None:
@@ -85,6 +139,14 @@ def test_a_call_that_fails_loses_its_points_and_nothing_else(
     assert len(samples.left_out) <= 1
     assert all(FAILED in why and call in why for why in samples.left_out)
     assert ("OutOfMemory" in capsys.readouterr().err) == bool(samples.left_out)
+
+
+def test_what_is_not_begun_in_time_is_left_out_by_name(fake: Fake) -> None:
+    asked = plan(point("launch", "event"), *(each for each in POINTS if each.probe == "copy"))
+    samples = measure(asked, most_bytes=SMALL, most_s=-1.0)
+    assert samples.rows == ()
+    assert "launch event: not begun, -1 s were over" in samples.left_out
+    assert len(samples.left_out) == len(set(samples.left_out)) == 4
 
 
 def test_a_lost_gpu_ends_the_measurement_and_what_was_measured_stays(fake: Fake) -> None:

@@ -7,17 +7,9 @@ from tests.hwbackend.fake.control import Fake
 
 from vsim.hwbackend.cases.__main__ import main
 from vsim.hwbackend.cases.measure import measure
-from vsim.sim.fidelity.gpu.cases import (
-    AttentionCase,
-    CopyCase,
-    GpuCase,
-    Heads,
-    LoopCase,
-    LoopCopy,
-    MappingCase,
-    MixedCase,
-    Stay,
-)
+from vsim.sim.fidelity.gpu.cases import AttentionCase, CopyCase, GpuCase, MappingCase, MixedCase
+from vsim.sim.fidelity.gpu.heads import Heads
+from vsim.sim.fidelity.gpu.loop_cases import LoopCase, LoopCopy, Stay
 from vsim.sim.fidelity.gpu.recording import read_cases
 
 HEADS = Heads(4, 1, 128)

@@ -9,10 +9,11 @@ from tests.sim.engine.test_step_batch import KeptBatches
 from tests.sim.engine.worlds import World, draw_world
 
 from vsim.hwbackend.replay.carry_out import carry_out
+from vsim.hwbackend.replay.kept_batches import kept_batches
 from vsim.hwbackend.replay.measured_log import measured_log
 from vsim.hwbackend.replay.plan import Plan, plan_of
 from vsim.hwbackend.replay.recorded_times import RecordedTimes
-from vsim.sim.engine.backend import Completion, Operation
+from vsim.sim.engine.backend import Completion, Operation, StepBatch
 from vsim.sim.engine.drivers import drive
 from vsim.sim.engine.run import run_engine
 from vsim.traces.faults import InputError
@@ -31,15 +32,21 @@ def drawn(seed: int) -> World:
     return replace(draw_world(seed), operations="all")
 
 
-def planned(world: World, log: pa.Table, until_ns: int | None = None) -> Plan:
+def planned(
+    world: World,
+    log: pa.Table,
+    until_ns: int | None = None,
+    batches: list[StepBatch] | None = None,
+) -> Plan:
     state = world.state()
     return plan_of(
         log,
         state.tier_names,
         page_tokens=int(world.engine["page_tokens"]),
-        page_bytes=state.page_bytes,
+        page_bytes=state.pages.page_bytes,
         file="log",
         until_ns=until_ns,
+        batches=batches,
     )
 
 
@@ -92,6 +99,28 @@ def test_batches_and_pages_are_the_engine_s_under_other_numbers(seed: int) -> No
                 (each.operation.targets, each.operation.target_tier),
             ):
                 assert ((ranges[tier] <= slots) & (slots < ranges[tier + 1])).all()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_with_batches_a_request_s_pages_stand_as_the_engine_has_them(seed: int) -> None:
+    world = drawn(seed)
+    batches = kept_batches(world.state())
+    plan = planned(world, logged(world), batches=batches)
+    steps = [each.operation.batch for each in plan.operations if each.kind == "step"]
+    number: dict[int, int] = {}
+    for batch, wanted in zip(steps, batches, strict=True):
+        assert batch is not None
+        for old, new in zip(wanted.indices.tolist(), batch.indices.tolist(), strict=True):
+            assert number.setdefault(old, new) == new
+    assert len(set(number.values())) == len(number)
+
+
+def test_batches_of_another_run_are_refused() -> None:
+    world = drawn(5)
+    batches = kept_batches(world.state())
+    wrong = [replace(batches[0], rows=batches[0].rows + 1), *batches[1:]]
+    with pytest.raises(ValueError, match="has another batch"):
+        planned(world, logged(world), batches=wrong)
 
 
 def test_a_window_takes_what_had_ended_by_then() -> None:

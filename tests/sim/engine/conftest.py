@@ -135,16 +135,10 @@ def bits(words: NDArray[np.int64]) -> NDArray[np.bool_]:
 def check_state(state: State) -> None:
     """Whatever must hold between any two operations."""
     arrays, tiers = state.arrays, len(state.tier_names)
-    held, flags, ref, table = arrays["holds"], arrays["flags"], arrays["ref"], arrays["table"]
-    row_pages = int(state.control["row_pages"])
+    held, flags, ref = arrays["holds"], arrays["flags"], arrays["ref"]
     requests = arrays["r"][: len(state.requests)]
     holders = requests[requests["row"] >= 0]
-    users = [
-        table[first : first + held]
-        for first, held in zip(
-            (holders["row"] * row_pages).tolist(), holders["held"].tolist(), strict=True
-        )
-    ]
+    users = row_entries(state, holders)
     chain, source = arrays["chain"], arrays["source"]
     for name, count in (("f", "flows"), ("done", "done"), ("out", "out")):
         for first in arrays[name]["first"][: state.control[count]].tolist():
@@ -160,12 +154,15 @@ def check_state(state: State) -> None:
             assert flags[target] & INBOUND
             target = int(chain[target])
         assert target == -1
-    for tier in arrays["t"]:
-        waiting = int(tier["deferred_first"])
+    for number, tier in enumerate(arrays["t"]):
+        waiting, room = int(tier["deferred_first"]), 0
+        below = min(number + 1, tiers - 1)
         for _ in range(tier["deferred"]):
             assert flags[waiting] & DEFERRED
             users.append(np.array([waiting]))
+            room += int(page_sizes(state, below, slice(waiting, waiting + 1))[0])
             waiting = int(chain[waiting])
+        assert room == tier["deferred_units"]
     counted = np.bincount(np.concatenate([np.empty(0, np.int64), *users]), minlength=ref.size)
     np.testing.assert_array_equal(ref, counted, "reference counts are not their pages' users")
     at = arrays["at"].reshape(tiers, -1).T if state.control["keys"] else np.empty((0, tiers))
@@ -173,28 +170,68 @@ def check_state(state: State) -> None:
         tier = arrays["t"][number]
         base, size, free = int(tier["base"]), int(tier["slots"]), int(tier["free"])
         fresh, recycled = int(tier["fresh"]), int(tier["recycled"])
-        capacity = state.capacity_pages[number]
-        assert capacity - free == fresh - recycled, "a slot is lost"
+        capacity = state.capacity_units[number]
         assert 0 <= free <= capacity == tier["capacity"]
         own = slice(base, base + fresh)  # those never used yet lie behind
         assert (ref[base + fresh : base + size] == 0).all()
         unused = np.zeros(fresh, bool)
         unused[free_slots(state, number) - base] = True
         assert unused.sum() == recycled, "a slot is free twice"
-        key, used_by = held[own], ref[own]
+        key, used_by, size = held[own], ref[own], page_sizes(state, number, own)
+        assert capacity - free == size[~unused].sum(), "room is lost"
         assert (used_by[unused] == 0).all()
         assert (key[unused] == -1).all()
         keyed = key >= 0
         assert (unused | (used_by > 0) | keyed).all(), "a page nobody uses and nobody can find"
         assert (at[key[keyed], number] == np.flatnonzero(keyed) + base).all()
         assert (at[:, number] >= 0).sum() == keyed.sum(), "a key leads to a page that is not its"
-        assert (keyed & (used_by == 0)).sum() == tier["idle"]
-        assert ((flags[own] & LEAVING) > 0).sum() == tier["leaving"]
+        assert size[keyed & (used_by == 0)].sum() == tier["idle"]
+        assert size[(flags[own] & LEAVING) > 0].sum() == tier["leaving"]
     check_classes(state)
     rows = arrays["rows"][: state.control["free_rows"]]
     taken = holders["row"]
     assert np.unique(np.concatenate([rows, taken])).size == rows.size + taken.size
     assert rows.size + taken.size == state.control["rows"], "a page table's row is lost"
+
+
+def page_sizes(state: State, tier: int, slots: slice) -> NDArray[np.int64]:
+    """Units of a tier that the pages in some slots take there."""
+    if not state.pages.grouped:
+        return np.ones(slots.stop - slots.start, np.int64)
+    units = [state.pages.units(group, tier) for group in range(len(state.pages.groups))]
+    return np.array(units)[state.arrays["group_of"][slots]]
+
+
+def row_entries(state: State, holders: NDArray[Any]) -> list[NDArray[np.int32]]:
+    """The slots that each request with a row holds, group by group, which must be of that group."""
+    table, found = state.arrays["table"], []
+    for request in holders:
+        row = int(request["row"])
+        first = row * int(state.control["row_pages"])
+        if not state.pages.grouped:
+            found.append(table[first : first + int(request["held"])])
+            continue
+        count = len(state.pages.groups)
+        spans = state.arrays["span"].reshape(-1, count, 2)[row]
+        for group, kv in enumerate(state.arrays["kv"]):
+            start, end = (int(kv["segment"]) + first + spans[group]).tolist()
+            slots = table[start:end]
+            assert (state.arrays["group_of"][slots] == group).all(), "a slot of another group"
+            if not request["swapped"]:
+                check_low(state, row, group, slots)
+            found.append(slots)
+            if state.pages.groups[group].keeps_tokens:
+                assert spans[group][1] == request["held"]
+    return found
+
+
+def check_low(state: State, row: int, group: int, slots: NDArray[np.int32]) -> None:
+    """As many of a row's pages of a group are counted in each lower tier as lie there."""
+    tiers = state.arrays["t"]
+    low = state.arrays["low"].reshape(-1, len(tiers), len(state.pages.groups))[row, 1:, group]
+    ends = tiers["base"] + tiers["slots"]
+    found = [((slots >= t["base"]) & (slots < e)).sum() for t, e in zip(tiers, ends, strict=True)]
+    assert low.tolist() == found[1:]
 
 
 @borrowing_kernel
@@ -242,7 +279,18 @@ class CheckedBackend(SimulatedBackend):
 
     def submit(self, operation: Operation) -> None:
         self.submitted.append(operation)
+        if operation.kind == "copy":
+            assert operation.targets is not None
+            assert operation.size_bytes == self._moved_bytes(operation.targets)
         super().submit(operation)
+
+    def _moved_bytes(self, targets: NDArray[np.int64]) -> int:
+        """Each page once, whatever HBM holds of it."""
+        pages = self.checked.pages
+        if not pages.grouped:
+            return len(targets) * pages.groups[0].bytes
+        groups = self.checked.arrays["group_of"][targets]
+        return int(np.array([each.bytes for each in pages.groups])[groups].sum())
 
     def wait(self) -> Completion | None:
         check_state(self.checked)

@@ -32,11 +32,23 @@ class Served:
     last_ns: list[int]
 
 
-def batch_of(batch: list[tuple[int, int]], sampled: int, window: int) -> Batch:
+def batch_of(
+    batch: list[tuple[int, int]], sampled: int, window: int, *, chunked: bool = False
+) -> Batch:
     """The sums of a step: (computed before, tokens computed now) of each request.
 
-    Whoever computes one token decodes, be it the last of a prompt.
+    Whoever computes one token decodes, be it the last of a prompt. With `chunked` a query sees what
+    came since the last multiple of `window`, and not the last ones.
     """
+
+    def near(seen: int) -> int:
+        return (seen - 1) % window + 1 if chunked else min(seen, window)
+
+    def spanned(done: int, n: int) -> int:
+        if chunked:
+            return done + n - done // window * window
+        return min(done + n, window + n - 1)
+
     alone = [done + 1 for done, n in batch if n == 1]
     longer = [(done, n) for done, n in batch if n > 1]
     seen = [done + i for done, n in longer for i in range(1, n + 1)]
@@ -47,15 +59,16 @@ def batch_of(batch: list[tuple[int, int]], sampled: int, window: int) -> Batch:
         prefill_tokens=len(seen),
         prefill_pairs=sum(seen),
         prefill_context=sum(done + n for done, n in longer),
-        near_decode_context=sum(min(each, window) for each in alone),
-        near_prefill_pairs=sum(min(each, window) for each in seen),
-        near_prefill_context=sum(min(done + n, window + n - 1) for done, n in longer),
+        requests=len(batch),
+        near_decode_context=sum(near(each) for each in alone),
+        near_prefill_pairs=sum(near(each) for each in seen),
+        near_prefill_context=sum(spanned(done, n) for done, n in longer),
     )
 
 
 def step_ns(cost: StepCost, batch: list[tuple[int, int]], sampled: int) -> int:
     """The time of a step: (computed before, tokens computed now) of each request."""
-    sums = batch_of(batch, sampled, cost.window_tokens)
+    sums = batch_of(batch, sampled, cost.window_tokens, chunked=cost.chunked_window)
     curves = cost.curves
     alone = replace(cost, launch_ns=0.0, measured=replace(curves, communication=line(0.0)))
     fixed = int(cost.launch_ns) + int(curves.communication.at(sums.tokens))

@@ -109,8 +109,8 @@ def test_a_tier_is_as_roomy_as_it_is_large_and_takes_memory_for_what_it_holds() 
         [{"tier": "hbm"}, {"tier": "lpddr", "access": "in_place", "capacity": "480GB"}],
         "gh200",
     )
-    assert state.capacity_pages[1] > 200_000
+    assert state.capacity_units[1] > 200_000
     assert state.arrays["holds"].size < 10_000
     found = run_engine(state)
-    assert found.tiers[1].capacity_pages == state.capacity_pages[1]
+    assert found.tiers[1].capacity_pages == state.capacity_units[1]
     assert found.status.tolist() == [0, 0]

@@ -159,6 +159,25 @@ def test_windowed_layers_read_no_further_than_their_window() -> None:
     assert found.step_log.end_ns.tolist() == ends
 
 
+def test_chunked_layers_read_no_further_than_their_chunk() -> None:
+    cost = replace(COST, window_tokens=40, window_share=0.5, chunked_window=True)
+    found = run(make_requests([0], [118], [4]), cost=cost)
+    # tokens 118 and 119 see those from 80 on, token 120 only itself
+    full = 2_000 + 118 + 118
+    later = [2_000 + (119 + 39) / 2 + 1, 2_000 + (120 + 40) / 2 + 1, 2_000 + (121 + 1) / 2 + 1]
+    ends = np.cumsum([full, *(math.ceil(each) for each in later)]).tolist()
+    assert found.step_log.end_ns.tolist() == ends
+
+
+def test_states_are_read_and_written_by_each_request_of_a_step() -> None:
+    # 20,000 B a request, read and written at 1 B a ps: 40 ns; 5,000 B more are only read
+    cost = replace(COST, state_bytes_per_request=20_000, fixed_bytes_per_request=5_000)
+    found = run(make_requests([0, 0], [10, 10], [2, 2]), cost=cost)
+    assert found.step_log.body_ns.tolist() == [1_000 + 20 + 20 + 90, 1_000 + 2 + 22 + 90]
+    plain = run(make_requests([0, 0], [10, 10], [2, 2]))
+    assert found.tiers[0].written_bytes - plain.tiers[0].written_bytes == 2 * 2 * 20_000
+
+
 # Many requests.
 
 
@@ -173,6 +192,8 @@ def test_windowed_layers_read_no_further_than_their_window() -> None:
     most=st.sampled_from([1, 2, 5, 256]),
     chunked=st.booleans(),
     window=st.sampled_from([0, 1, 30]),
+    in_chunks=st.booleans(),
+    state=st.sampled_from([0, 0, 12_345]),
     pair_flops=st.sampled_from([0.0, 3e5, 3e6]),
 )
 def test_continuous_batching_equals_a_plain_server(
@@ -181,12 +202,16 @@ def test_continuous_batching_equals_a_plain_server(
     most: int,
     chunked: bool,
     window: int,
+    in_chunks: bool,
+    state: int,
     pair_flops: float,
 ) -> None:
     gaps, prompts, outputs = zip(*lengths, strict=True)
     cost = replace(COST, flops_per_pair=pair_flops, flops_per_sampled_token=5e7,
                    comm_ns_per_token=0.3, head_bytes=2e5, window_tokens=window,
-                   window_share=0.25 if window else 0.0)  # fmt: skip
+                   window_share=0.25 if window else 0.0,
+                   chunked_window=in_chunks and window > 0,
+                   state_bytes_per_request=state)  # fmt: skip
     requests = make_requests(np.cumsum(gaps).tolist(), prompts, outputs)
     found = run(
         requests, cost=cost, token_budget=budget, max_running_requests=most, chunked_prefill=chunked

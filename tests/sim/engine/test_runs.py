@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vsim.sim.engine.page_keys import page_keys
 from vsim.sim.engine.result import EngineResult
 from vsim.sim.engine.run import run_engine
 from vsim.sim.results.known_prefixes import known_ids
@@ -118,4 +119,20 @@ def test_known_prefixes_are_those_that_a_set_of_ids_has(seed: int) -> None:
         seen.update(own)
     top = int(ids.max()) + 1
     assert known_ids(offsets, ids, top).tolist() == expected
+    assert known_ids(offsets, ids.astype(np.int32), top).tolist() == expected
     assert sum(expected) > 0
+
+
+@pytest.mark.parametrize("seed", SEEDS[:8])
+def test_keys_of_pages_are_the_same_for_ids_of_32_bits(seed: int) -> None:
+    requests = draw_fine_world(seed).requests
+    narrow = replace(requests, prefix_ids=requests.prefix_ids.astype(np.int32))
+    dense = np.unique(requests.prefix_ids, return_inverse=True)[1]  # these are taken as they are
+    gapless = replace(requests, prefix_ids=dense.astype(np.int32))
+    unit = requests.block_tokens
+    wanted = page_keys(requests, unit, unit, answers=True)
+    for each in (narrow, gapless):
+        found = page_keys(each, unit, unit, answers=True)
+        for name in ("ids", "offsets", "counts", "named", "fresh"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+        assert (found.ids.dtype, found.keys) == (np.int32, wanted.keys)

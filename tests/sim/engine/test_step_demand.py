@@ -62,6 +62,8 @@ def draw_cost(draw: np.random.Generator, *, windows: bool) -> StepCost:
     )
     cost = replace(cost, head_bytes=cost.weight_read_bytes * draw.uniform(0.0, 0.5))
     if draw.random() < 0.3:
+        cost = replace(cost, state_bytes_per_request=int(draw.integers(1, 10**5)))
+    if draw.random() < 0.3:
         cost = replace(cost, experts=8, experts_per_token=2, expert_bytes=1e6, micro_batches=2)
     return cost
 
@@ -102,6 +104,7 @@ def begin(state: State, step: Step) -> int:
         "near_decode_context": batch.near_decode_context,
         "near_chunk_pairs": batch.near_prefill_pairs,
         "near_chunk_context": batch.near_prefill_context,
+        "batch_requests": batch.requests,
     }
     for name, value in sums.items():
         control[name] = value

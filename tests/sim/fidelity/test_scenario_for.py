@@ -150,8 +150,6 @@ def test_a_gpu_is_known_by_what_its_driver_calls_it(gpu: str, gpus: int, machine
         ({"repeats": ()}, "it holds no request by itself, only counters"),
         ({"settings": ServerSettings(data=2)}, "data parallelism of 2 can't be said yet"),
         ({"settings": ServerSettings(unclear=("quantization 'x'",))}, "quantization 'x'"),
-        ({"model_shape": {**SHAPE, "model_type": "mistral", "sliding_window": 512}},
-         "its windowed layers need KV in groups, which is to come"),
         ({"model": "llama-3.1-70b"}, "needs 141.11 GB of weights"),
     ],
 )  # fmt: skip

@@ -39,6 +39,7 @@ tiers:
 SYNCHRONOUS = "engine.profile=vsim"
 ALL_HBM = "tiers=[{tier: hbm}]"
 FP8, INT8 = "precision.weights=fp8", "precision.weights=int8"
+NVFP4 = "precision.weights=nvfp4"
 TWO = "parallel.tensor=2"
 ALONE = "machine=h200-measured.yaml"
 MAPPED = ("engine.movement=mapped", "engine.page_tokens=32")
@@ -58,6 +59,8 @@ FIELDS: dict[str, tuple[tuple[str, ...], str, Any]] = {
     "gpu.flops.bf16.value": ((), "gpu.flops.bf16.value", "300TFLOP/s"),
     "gpu.flops.fp8.value": ((FP8,), "gpu.flops.fp8.value", "300TFLOP/s"),
     "gpu.flops.int8.value": ((INT8,), "gpu.flops.int8.value", "300TFLOP/s"),
+    "gpu.flops.fp4.value": (
+        (NVFP4,), "gpu.flops.fp4", {"value": "4000TFLOP/s", "source": "datasheet"}),
     "gpu.flops_efficiency.value": ((CONSTANTS,), "gpu.flops_efficiency.value", 0.3),
     "gpu.hbm_efficiency.value": ((CONSTANTS,), "gpu.hbm_efficiency.value", 0.5),
     "gpu.sustained.flops_efficiency.value": (

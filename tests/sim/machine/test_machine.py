@@ -260,6 +260,11 @@ def test_weights_without_a_rate_of_their_own_compute_in_bf16() -> None:
     assert ampere.for_weights("fp8").value == 312e12
     assert ampere.for_weights("int8").value == 624e12
     assert hopper.for_weights("int4").value == 989e12
+    blackwell = load_machine("b200").gpu.flops
+    assert blackwell.for_weights("nvfp4").value == 9000e12
+    assert hopper.for_weights("nvfp4").value == 989e12
+    # What mxfp4 weights are multiplied by is bf16.
+    assert blackwell.for_weights("mxfp4").value == 2250e12
 
 
 def test_vmm_calls_cost_what_was_measured() -> None:

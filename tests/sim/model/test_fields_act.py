@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 import yaml
 from tests.fields import field_paths
+from tests.sim.model.fields_of_parts import PARTS
 
 from vsim.sim.engine.entry import compile_kernels
 from vsim.sim.engine.run import run_engine
 from vsim.sim.engine.setup import build_state
 from vsim.sim.inputs.yaml_input import parse_yaml
 from vsim.sim.machine.loading import load_machine
+from vsim.sim.machine.machine import Precision
 from vsim.sim.model.model import Model
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.scenario.workload import load_requests
@@ -38,6 +40,10 @@ LATENT: dict[str, Any] = {
                   "qk_nope_head_dim": 128, "v_head_dim": 128, "q_lora_rank": 768},
 }  # fmt: skip
 WINDOWED = DENSE | {"sliding_window": {"tokens": 128, "layers": 4}}
+SECOND = DENSE | {"per_layer_inputs": {"width": 256, "vocabulary": 32000}}
+NEAR = {"kind": "gqa", "window": 128}
+REPEATED = DENSE | {"parts": {"near": NEAR}, "pattern": [
+    {"times": 4, "layers": ["attention dense", "near dense"]}]}  # fmt: skip
 EXPERTS = {key: value for key, value in DENSE.items() if key != "ffn_hidden"} | {
     "moe": {"experts": 16, "experts_per_token": 2, "expert_hidden": 1024, "shared_experts": 1}
 }
@@ -72,8 +78,29 @@ FIELDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "moe.shared_experts": (EXPERTS, {"moe.shared_experts": 2}),
     "moe.dense_layers": (EXPERTS, {"moe.dense_layers": 1, "ffn_hidden": 4096}),
     "moe.router_bias": (EXPERTS, {"moe.router_bias": True}),
+    "moe.gated": (EXPERTS, {"moe.gated": False}),
+    "moe.bias": (EXPERTS, {"moe.bias": True}),
+    "ffn_bias": (DENSE, {"ffn_bias": True}),
+    "positions": (DENSE, {"positions": 4096}),
+    "embedding_width": (DENSE, {"embedding_width": 512}),
+    "head_bias": (DENSE, {"head_bias": True}),
+    "per_layer_inputs.width": (SECOND, {"per_layer_inputs.width": 128}),
+    "per_layer_inputs.vocabulary": (SECOND, {"per_layer_inputs.vocabulary": 64000}),
+    "other_per_layer": (DENSE, {"other_per_layer": 1 << 20}),
+    "other": (DENSE, {"other": 1 << 20}),
+    "pattern[].times": (REPEATED, {"pattern": [{"times": 8, "layers": ["near dense"]}]}),
+    "pattern[].layers": (REPEATED, {"pattern": [
+        {"times": 4, "layers": ["near dense", "near"]}]}),
 }  # fmt: skip
-LABELS = {"name": "a label", "source": "where the shape is from"}
+PRECISIONS = "what a run takes where its scenario says nothing of precision; see test_precision"
+LABELS = {
+    "name": "a label",
+    "source": "where the shape is from",
+    "apart": "weights that a server without speculation and images does not need",
+    "moe.kind": "the one kind that this can be",
+    "parts.dense_layers": "refused there",
+}
+"""Fields that change no result, and why."""
 
 
 def changed(model: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -106,5 +133,45 @@ def test_a_field_of_a_model_changes_where_the_time_goes(name: str) -> None:
     assert measured(yaml.safe_dump(model)) != measured(after)
 
 
+def in_a_part(part: dict[str, Any]) -> Model:
+    """A model of attention and an FFN, some of whose layers have a part beside them."""
+    fields = DENSE | {"parts": {"it": part, "ffn": {"kind": "dense", "width": 4096}}}
+    fields |= {"pattern": [{"times": 4, "layers": ["attention ffn", "attention it ffn"]}]}
+    del fields["ffn_hidden"]
+    return parse_yaml(yaml.safe_dump(fields), "it.yaml", Model)
+
+
+def sizes(model: Model) -> tuple[Any, ...]:
+    """What a model takes on one GPU and on two, and what it costs a step."""
+    machine = load_machine("h100")
+    groups = [model.kv_groups(kv, tensor) for kv in PRECISIONS_OF_KV for tensor in (1, 2)]
+    held = [model.layer_bytes(1, "bf16", tensor) for tensor in (1, 2)]
+    return model.weight_bytes("bf16"), model.active_parameters, groups, held, step_cost(
+        machine, model)  # fmt: skip
+
+
+PRECISIONS_OF_KV: tuple[Precision, ...] = ("bf16", "fp8_scaled")
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_field_of_a_part_changes_what_the_model_takes(name: str) -> None:
+    part, change = PARTS[name]
+    assert sizes(in_a_part(part)) != sizes(in_a_part(part | change))
+
+
+def of_parts(path: str) -> str:
+    """A field of attention, of experts or of a part, as a field of parts."""
+    for prefix in ("parts.", "attention.", "moe."):
+        path = path.removeprefix(prefix)
+    return path
+
+
 def test_every_field_of_a_model_is_named_above() -> None:
-    assert field_paths(Model) == set(FIELDS) | set(LABELS)
+    fields = field_paths(Model)
+    declared = {path for path in fields if path.startswith("declared.")}
+    assert declared, PRECISIONS
+    rest = fields - set(FIELDS) - set(LABELS) - declared
+    assert {of_parts(path) for path in rest} <= set(PARTS)
+    assert {path.removeprefix("parts.") for path in fields if path.startswith("parts.")} == set(
+        PARTS) | {"dense_layers"}  # fmt: skip
+    assert set(FIELDS) | set(LABELS) <= fields

@@ -30,6 +30,11 @@ def hf(**keys: Any) -> Model:
     return parse_config(json.dumps(LLAMA_8B | keys), "config.json", "m")
 
 
+def reaches(model: Model) -> dict[str, int]:
+    """How many layers keep what of a request."""
+    return {group.name: group.layers for group in model.kv_groups("bf16")}
+
+
 def hf_faults(config: object) -> list[str]:
     with pytest.raises(InputError) as caught:
         parse_config(config if isinstance(config, str) else json.dumps(config), "config.json", "m")
@@ -237,7 +242,7 @@ def test_families_that_leave_something_unsaid_are_known() -> None:
                num_key_value_heads=4, intermediate_size=18944, vocab_size=152064,
                sliding_window=131072, use_sliding_window=False)  # fmt: skip
     assert qwen2.parameters == 7_615_616_512
-    assert qwen2.sliding_window is None
+    assert reaches(qwen2) == {"full": 28}
     qwen3 = hf(model_type="qwen3", num_hidden_layers=36, intermediate_size=12288, head_dim=128,
                vocab_size=151936)  # fmt: skip
     assert qwen3.parameters == 8_190_735_360
@@ -245,8 +250,7 @@ def test_families_that_leave_something_unsaid_are_known() -> None:
                 num_attention_heads=16, head_dim=256, tie_word_embeddings=None,
                 sliding_window=4096, max_position_embeddings=8192)  # fmt: skip
     assert gemma2.parameters == 9_241_705_984
-    assert gemma2.sliding_window is not None
-    assert (gemma2.sliding_window.tokens, gemma2.sliding_window.layers) == (4096, 21)
+    assert reaches(gemma2) == {"full": 21, "window_4096": 21}
     falcon = parse_config(
         json.dumps({"model_type": "falcon", "num_hidden_layers": 32, "hidden_size": 4544,
                     "num_attention_heads": 71, "vocab_size": 65024, "multi_query": True,
@@ -257,8 +261,7 @@ def test_families_that_leave_something_unsaid_are_known() -> None:
     phi3 = hf(model_type="phi3", hidden_size=3072, num_key_value_heads=32, intermediate_size=8192,
               vocab_size=32064, sliding_window=2047, max_position_embeddings=4096)  # fmt: skip
     assert phi3.parameters == 3_821_079_552
-    assert phi3.sliding_window is not None
-    assert phi3.sliding_window.layers == 32
+    assert reaches(phi3) == {"window_2047": 32}
     mistral = hf(model_type="mistral", vocab_size=32000, sliding_window=4096)
     assert mistral.parameters == 7_241_732_096
 
@@ -285,8 +288,26 @@ def test_an_unknown_family_is_read_by_its_usual_keys_and_a_nested_decoder_is_fou
         json.dumps({"model_type": "sees_pictures", "text_config": LLAMA_8B}), "config.json", "m"
     )
     assert plain.parameters == nested.parameters == 8_030_261_248
-    assert hf(layer_types=["sliding_attention", "full_attention"] * 16, sliding_window=1024,
-              model_type="something_new").sliding_window is not None  # fmt: skip
+    windowed = hf(layer_types=["sliding_attention", "full_attention"] * 16, sliding_window=1024,
+                  model_type="something_new")  # fmt: skip
+    assert reaches(windowed) == {"full": 16, "window_1024": 16}
+
+
+def test_deepseek_s_smallest_models_have_keys_and_values_instead_of_latents() -> None:
+    # DeepSeek-VL2-Tiny's decoder: 10 heads of 128, and ranks and widths of latents written as none.
+    tiny = hf(model_type="deepseek_v2", hidden_size=1280, num_hidden_layers=12, vocab_size=129280,
+              num_attention_heads=10, num_key_value_heads=10, intermediate_size=6848, use_mla=False,
+              kv_lora_rank=None, q_lora_rank=None, qk_nope_head_dim=0, qk_rope_head_dim=0,
+              v_head_dim=0, n_routed_experts=64, n_shared_experts=2, num_experts_per_tok=6,
+              moe_intermediate_size=896, first_k_dense_replace=1)  # fmt: skip
+    assert tiny.kv_bytes_per_token("bf16") == 2 * 12 * 2 * 10 * 128
+
+
+def test_a_list_of_kinds_goes_before_a_pattern_that_is_written_beside_it() -> None:
+    kinds = ["sliding_attention"] * 5 + ["full_attention"]
+    gemma3 = hf(model_type="gemma3_text", num_hidden_layers=6, layer_types=kinds, head_dim=256,
+                sliding_window=1024, sliding_window_pattern=6)  # fmt: skip
+    assert reaches(gemma3) == {"full": 1, "window_1024": 5}
 
 
 def test_a_config_s_missing_and_wrong_keys_are_all_named() -> None:
@@ -294,8 +315,9 @@ def test_a_config_s_missing_and_wrong_keys_are_all_named() -> None:
               "hidden_size": 4096, "intermediate_size": True}  # fmt: skip
     assert hf_faults(config) == [
         "config.json: num_hidden_layers: '32' is not a whole number from 1 to 1099511627775",
+        "config.json: vocab_size: is missing (or padded_vocab_size); write the number of tokens"
+        " known",
         "config.json: num_attention_heads: 0 is not a whole number from 1 to 1099511627775",
-        "config.json: vocab_size: is missing; write the number of tokens known",
         "config.json: intermediate_size: true is not a whole number from 1 to 1099511627775",
     ]
 
@@ -312,12 +334,12 @@ def test_a_config_s_missing_and_wrong_keys_are_all_named() -> None:
         ),
         (LLAMA_8B | {"hidden_size": 4097}, "head_dim: is missing, and 32 heads do not divide 4097"),
         (
-            LLAMA_8B | {"num_experts": 8, "num_experts_per_tok": 2, "decoder_sparse_step": 2},
-            "decoder_sparse_step: 2 is not supported; only every layer (1) is",
+            LLAMA_8B | {"num_experts": 8, "num_experts_per_tok": 2, "decoder_sparse_step": "2"},
+            "decoder_sparse_step: '2' is not a whole number",
         ),
         (
             LLAMA_8B | {"num_experts": 8, "num_experts_per_tok": 2, "mlp_only_layers": 3},
-            "mlp_only_layers: 3 is not supported",
+            "mlp_only_layers: 3 is not a list of whole numbers",
         ),
         (
             LLAMA_8B | {"num_hidden_layers": 10**11},

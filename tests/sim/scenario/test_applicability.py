@@ -1,6 +1,5 @@
 """A setting that can't act is refused; the same setting where it can act is not."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -266,16 +265,6 @@ def test_scaling_arrivals_that_are_all_at_once_does_nothing() -> None:
     at_once = {"arrival_ns": np.zeros(4, np.int64)}
     assert places({}, [HBM], at_once, {"rate_scale": 2.0}) == ["workload.rate_scale"]
     assert places({}, [HBM], at_once, {"rate_scale": 1.0}) == []
-
-
-def test_sglang_s_pool_of_windowed_layers_is_not_known_yet() -> None:
-    scenario = scenario_of(SGLANG, [HBM], {}, {})
-    machine = load_machine("h100")
-    scenario = with_profile(scenario, machine)
-    cost = server_cost(scenario, machine, load_model("llama-3.1-8b"))
-    windowed = replace(cost, window_tokens=1024, window_share=0.5)
-    with pytest.raises(InputError, match="windows, whose KV SGLang keeps in a pool of its own"):
-        refuse_what_cannot_act(Case(scenario, machine, windowed, requests()))
 
 
 def test_a_machine_without_a_row_for_hbm_can_not_map() -> None:

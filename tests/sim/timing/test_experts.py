@@ -21,7 +21,7 @@ def of_efficiency(
     far = np.full(len(TOKENS), np.nan)
     far[0] = FLOOR
     return made(
-        "experts", [*map(list, shares), [1 << 40, 1, 1, 1, 1, 1]], TOKENS, [0],
+        "experts", [*(list(each)[:6] for each in shares), [1 << 40, 1, 1, 1, 1, 1]], TOKENS, [0],
         np.stack([*ns, far])[:, :, None], precision=precision, variant=variant,
     )  # fmt: skip
 

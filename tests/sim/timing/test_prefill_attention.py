@@ -35,7 +35,7 @@ def of_efficiency(
     far[0, 0] = FLOOR
     other = 1 << 40 if variant == "window" else 0
     return made(
-        "prefill_attention", [shape, [1, 1, 1 << 20, other]], PROMPTS, TOKENS,
+        "prefill_attention", [shape[:4], [1, 1, 1 << 20, other]], PROMPTS, TOKENS,
         np.stack([(bound.ns + FLOOR) / shares, far]), variant=variant,
     )  # fmt: skip
 

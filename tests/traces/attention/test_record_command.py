@@ -8,6 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from vsim.traces import record_command
+from vsim.traces.arrow_io import read_table
 from vsim.traces.attention import read_attention
 from vsim.traces.faults import InputError
 from vsim.traces.recorders import attention_recording
@@ -66,6 +67,14 @@ def test_two_runs_with_one_seed_write_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a.arrow", "b.arrow"):
         record_attention(options(tmp_path, out=tmp_path / name, decoding=drawn))
     assert (tmp_path / "a.arrow").read_bytes() == (tmp_path / "b.arrow").read_bytes()
+
+
+@pytest.mark.usefixtures("with_toy")
+def test_stored_by_page_a_recording_is_read_as_the_same_rows(tmp_path: Path) -> None:
+    for name, by_page in (("a.arrow", False), ("b.arrow", True)):
+        record_attention(options(tmp_path, out=tmp_path / name, by_page=by_page))
+    assert read_table(tmp_path / "b.arrow").equals(read_table(tmp_path / "a.arrow"))
+    assert (tmp_path / "b.arrow").read_bytes() != (tmp_path / "a.arrow").read_bytes()
 
 
 @pytest.mark.usefixtures("with_toy")

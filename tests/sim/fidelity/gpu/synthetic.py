@@ -7,6 +7,7 @@ from vsim.sim.fidelity.gpu.case_list import case_list
 from vsim.sim.fidelity.gpu.cases import GpuCase
 from vsim.sim.fidelity.gpu.predicting import Predictor
 from vsim.sim.fidelity.gpu.recording import Measured, write_cases
+from vsim.sim.fidelity.gpu.replay_cases import ReplayCase, ReplayedStep
 from vsim.sim.machine.loading import load_machine
 
 MACHINE = "2xh200-measured"
@@ -19,10 +20,16 @@ ABOUT = {
 }
 
 
+STEPS = (ReplayedStep((1, 1), (700, 900), 2), ReplayedStep((300,), (300,), 1))
+REPLAYS = tuple(
+    ReplayCase(f"replay {at}", "llama-3.1-8b", 16, (step,)) for at, step in enumerate(STEPS)
+)
+
+
 def predictions() -> list[tuple[GpuCase, float]]:
     """Every case with its prediction."""
     by = Predictor.of(load_machine(MACHINE))
-    return [(case, by.ns(case)) for case in case_list()]
+    return [(case, by.ns(case)) for case in (*case_list(), *REPLAYS)]
 
 
 def recorded(path: Path, off: Callable[[int, GpuCase], float], **about: str) -> Path:

@@ -14,12 +14,12 @@ from vsim.sim.fidelity.gpu.cases import (
     CLASS_NAMES,
     AttentionCase,
     CopyCase,
-    Heads,
-    LoopCase,
     MappingCase,
     MixedCase,
     SparseCase,
 )
+from vsim.sim.fidelity.gpu.heads import Heads
+from vsim.sim.fidelity.gpu.loop_cases import LoopCase
 from vsim.traces.schema import GPU_CASE_CLASSES
 
 CASES = case_list()
@@ -34,7 +34,8 @@ def test_every_case_of_the_list_comes_back_from_its_json() -> None:
 
 def test_the_list_is_long_and_has_each_class_on_one_gpu() -> None:
     assert len(CASES) >= 60
-    assert {case.of_class for case in CASES if case.gpus == 1} == set(CLASS_NAMES)
+    listed = set(CLASS_NAMES) - {"replays"}  # which are made of what `vsim replay` wrote
+    assert {case.of_class for case in CASES if case.gpus == 1} == listed
     assert {case.gpus for case in CASES} == {1, 2}
     assert len({case.name for case in CASES}) == len(CASES)
 

@@ -12,17 +12,9 @@ from tests.sim.engine.fluid_twin import _fair_rates, _Flow
 from vsim.sim.engine.sharing import Flow, fair_rates
 from vsim.sim.fidelity.gpu.bounding import bounds
 from vsim.sim.fidelity.gpu.case_list import case_list
-from vsim.sim.fidelity.gpu.cases import (
-    AttentionCase,
-    CopyCase,
-    Heads,
-    LoopCase,
-    LoopCopy,
-    MappingCase,
-    MixedCase,
-    SparseCase,
-    Stay,
-)
+from vsim.sim.fidelity.gpu.cases import AttentionCase, CopyCase, MappingCase, MixedCase, SparseCase
+from vsim.sim.fidelity.gpu.heads import Heads
+from vsim.sim.fidelity.gpu.loop_cases import LoopCase, LoopCopy, Stay
 from vsim.sim.fidelity.gpu.planning import placement_case, plan_of, schedule_of
 from vsim.sim.fidelity.gpu.predicting import NotPredictedError, Predictor, predict
 from vsim.sim.fidelity.gpu.sparse_plan import (

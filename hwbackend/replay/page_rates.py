@@ -1,0 +1,35 @@
+"""page_rates: a machine whose links are as fast as copies of one page after another are.
+
+A replay moves pages by a copy each: their slots lie in two orders, so that they seldom are
+neighbours on both sides. A link's bandwidth is that of one large copy; the machine's table of
+copies says what each piece costs beside its bytes.
+"""
+
+from typing import Any
+
+from vsim.sim.machine.copies import find_copy_row
+from vsim.sim.machine.machine import Link, Machine
+
+
+def by_pages(machine: Machine, page_bytes: int) -> Machine:
+    """The same machine with links at the rate of pages; those without measured copies stay.
+
+    Args:
+        machine: whose.
+        page_bytes: of a page, the size of every copy.
+    """
+    links = tuple(_link(machine, link, page_bytes) for link in machine.links)
+    return machine.model_copy(update={"links": links})
+
+
+def _link(machine: Machine, link: Link, page_bytes: int) -> Link:
+    kinds = machine.tier(link.source).kind, machine.tier(link.target).kind
+    changed: dict[str, Any] = {}
+    for field, ends in (("bandwidth", kinds), ("reverse_bandwidth", kinds[::-1])):
+        row = find_copy_row(machine.copies, *ends, "engine")
+        if row is not None:
+            bytes_s = page_bytes / row.bandwidth
+            share = bytes_s / (bytes_s + row.each / 1e9)
+            quantity = getattr(link, field)
+            changed[field] = quantity.model_copy(update={"value": quantity.value * share})
+    return link.model_copy(update=changed) if changed else link

@@ -1,0 +1,271 @@
+"""An online policy for prefix caches: keep the blocks that are most likely to be found soon.
+
+LRU takes for granted that what was used last comes back first. Where users think before they go on,
+the next turn of a conversation comes after a pause, and a cache that is too small for the pause
+holds every conversation for a while and finds none. Better keep fewer, those that are likely to go
+on, until their pause is over.
+
+What is expected of a block is learned while requests come. Time is counted in requests, so that
+nothing depends on load. Blocks fall into classes by the turn of the request that used them last:
+how many earlier requests its conversation has, as far as prefixes show. For each class and age
+(three bins a doubling) the policy counts uses and the time that blocks were there to be used, kept
+or not, and so knows the rate of return at each age. A block of class c and age a is worth
+
+    max over d of  P(used before age d | unused until a) / E(time until then, or until d)
+
+hits for each request that it takes room: the best rate that can be had by keeping it until an age
+and giving it up then (an index as Gittins's, Journal of the Royal Statistical Society B 41, 1979).
+Blocks that requests of several conversations use have a rate of their own instead: uses over time.
+After each request the blocks worth least go, of one request's the deepest first; the request's own
+may be among them (bypass). Until enough returns were seen it is LRU.
+"""
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsim.sim.compiled import kernel
+from vsim.traces.prefix_chain import dense_codes
+
+_Ints = NDArray[np.int64]
+_Floats = NDArray[np.float64]
+
+_TURNS: Final = 6  # classes: turns 0 to 4, and 5 and more
+_SHARED: Final = _TURNS  # one more class, of blocks that several conversations use
+_AGES: Final = 40  # bins of age: below 1, then three a doubling
+_BINS_A_DOUBLING: Final = 3
+_LEARN_AFTER: Final = 500  # blocks seen to come back
+_LEARN_EVERY: Final = 256  # requests; more often while there are fewer
+_LEARN_FIRST: Final = 32
+_PRIOR: Final = 200.0  # blocks whose rate is all classes' together, beside those of a class
+
+
+class _Segments(NamedTuple):
+    """Blocks in a row of one request, which was the last to use them: one entry each.
+
+    `size` blocks, of which the first `kept` are in the cache; how often they were used, since
+    when, and when last; their class; the next segment of the same request, or -1.
+    """
+
+    owner: _Ints
+    size: _Ints
+    kept: _Ints
+    uses: _Ints
+    since: _Ints
+    last: _Ints
+    kind: _Ints
+    behind: _Ints
+
+
+class _Learned(NamedTuple):
+    """By class and age: blocks used again, the time they were there, and what one is worth."""
+
+    returns: _Floats
+    exposed: _Floats
+    worth: _Floats
+
+
+def expected_returns(offsets: _Ints, ids: _Ints | NDArray[np.int32], blocks: int) -> _Ints:
+    """Replay requests against a cache that this policy fills.
+
+    Args:
+        offsets: int64[n + 1], where each request's ids start, from 0.
+        ids: int64[m] or int32[m], each standing for its whole prefix.
+        blocks: the capacity, at least 1.
+
+    Returns:
+        int64[n], the leading blocks that each request finds.
+    """
+    codes, distinct = dense_codes(ids)
+    # a request has a segment for what is new and one for each that it takes over or splits
+    room = 4 * len(offsets) + 64
+    found = np.zeros(len(offsets) - 1, np.int64)
+    while _replay(offsets, codes, distinct, blocks, room, found) < 0:
+        room *= 2
+    return found
+
+
+@kernel
+def _age_bin(age: float) -> int:
+    if age < 1.0:
+        return 0
+    return min(_AGES - 1, 1 + int(_BINS_A_DOUBLING * np.log2(age)))
+
+
+@kernel
+def _bin_start(at: int) -> float:
+    return 0.0 if at == 0 else 2.0 ** ((at - 1) / _BINS_A_DOUBLING)
+
+
+@kernel
+def _expose(exposed: _Floats, kind: int, blocks: float, age: float) -> None:
+    """Count that blocks of a class lived through all ages up to one."""
+    at = 0
+    while at < _AGES - 1 and _bin_start(at) < age:
+        exposed[kind, at] += blocks * (min(age, _bin_start(at + 1)) - _bin_start(at))
+        at += 1
+
+
+@kernel
+def _learn(seg: _Segments, segments: int, know: _Learned, now: int) -> None:
+    """Work out what each class is worth at each age, those that have not come back counted in."""
+    exposed = know.exposed.copy()
+    for s in range(segments):
+        if seg.size[s] > 0:
+            _expose(exposed, seg.kind[s], float(seg.size[s]), float(now - seg.last[s]))
+    for kind in range(_TURNS):
+        for age in range(_AGES):
+            still, time, best = 1.0, 0.0, 0.0
+            for at in range(age, _AGES - 1):
+                span = _bin_start(at + 1) - _bin_start(at)
+                seen = exposed[:_TURNS, at].sum()
+                usual = know.returns[:_TURNS, at].sum() / seen if seen > 0.0 else 0.0
+                prior = _PRIOR * span
+                rate = (know.returns[kind, at] + usual * prior) / (exposed[kind, at] + prior)
+                left = np.exp(-rate * span)
+                time += still * (1.0 - left) / rate if rate > 1e-12 else still * span
+                still *= left
+                best = max(best, (1.0 - still) / time)
+            know.worth[kind, age] = best
+
+
+@kernel
+def _rate(seg: _Segments, know: _Learned, s: int, now: int) -> float:
+    """What a block of a segment is worth now."""
+    age = float(now - seg.last[s])
+    if seg.kind[s] != _SHARED:
+        return float(know.worth[seg.kind[s], _age_bin(age)])
+    own = (seg.uses[s] - 1) / (now - seg.since[s] + 1e-3)
+    # silent for four times as long as it used to be: it is not what it was
+    return float(1.0 / age if age * own > 4.0 else own)
+
+
+@kernel
+def _take_over(
+    seg: _Segments, know: _Learned, head: _Ints, size: int, earlier: int, row: int, wanted: int
+) -> int:
+    """Move the first `wanted` blocks of an earlier request to segments of a request's own.
+
+    Returns how many segments there are then; the new ones are the last, in order of depth.
+    """
+    while wanted > 0:
+        s = head[earlier]
+        taken = min(wanted, seg.size[s])
+        age = row - seg.last[s]
+        know.returns[seg.kind[s], _age_bin(float(age))] += taken
+        _expose(know.exposed, seg.kind[s], float(taken), float(age))
+        seg.owner[size], seg.size[size], seg.uses[size] = row, taken, seg.uses[s] + 1
+        seg.kept[size] = min(taken, seg.kept[s])
+        seg.since[size], seg.last[size] = seg.since[s], row
+        seg.kept[s] -= seg.kept[size]
+        seg.size[s] -= taken
+        if seg.size[s] == 0:
+            head[earlier] = seg.behind[s]
+        wanted -= taken
+        size += 1
+    return size
+
+
+@kernel
+def _joined(seg: _Segments, first: int, size: int, turn: int) -> int:
+    """Class a request's segments, and join neighbours of one conversation; how many remain."""
+    last = first
+    for s in range(first, size):
+        seg.kind[s] = min(turn, _TURNS - 1) if seg.uses[s] <= turn + 2 else _SHARED
+        if s > first and seg.kind[s] != _SHARED and seg.kind[last] != _SHARED:
+            seg.size[last] += seg.size[s]
+            seg.uses[last] = max(seg.uses[last], seg.uses[s])
+            seg.since[last] = min(seg.since[last], seg.since[s])
+            continue
+        if s > first:
+            last += 1
+        for column in seg:
+            column[last] = column[s]
+    for s in range(first, last + 1):
+        seg.kept[s] = seg.size[s]  # it computed what it did not find
+        seg.behind[s] = s + 1 if s < last else -1
+    return last + 1
+
+
+@kernel
+def _evict(
+    seg: _Segments, know: _Learned, live: _Ints, count: int, over: int, now: int, learned: bool
+) -> None:
+    """Give up `over` blocks, those worth least; of one request's segments the deepest first."""
+    worth = np.empty(count)
+    for i in range(count - 1, -1, -1):
+        s = live[i]
+        worth[i] = _rate(seg, know, s, now) if learned else float(seg.last[s])
+        if i + 1 < count and seg.owner[s] == seg.owner[live[i + 1]]:
+            worth[i] = max(worth[i], worth[i + 1])
+    for i in count - 1 - np.argsort(worth[::-1], kind="mergesort"):
+        s = live[i]
+        gone = min(seg.kept[s], over)
+        seg.kept[s] -= gone
+        over -= gone
+        if over == 0:
+            return
+
+
+@kernel
+def _replay(
+    offsets: _Ints, codes: NDArray[Any], distinct: int, blocks: int, room: int, found: _Ints
+) -> int:
+    """Fill `found`; returns the number of segments, or -1 where there was no room for them."""
+    n = len(found)
+    seg = _Segments(
+        np.zeros(room, np.int64), np.zeros(room, np.int64), np.zeros(room, np.int64),
+        np.zeros(room, np.int64), np.zeros(room, np.int64), np.zeros(room, np.int64),
+        np.zeros(room, np.int64), np.zeros(room, np.int64),
+    )  # fmt: skip
+    shape = (_TURNS + 1, _AGES)
+    know = _Learned(np.zeros(shape), np.zeros(shape), np.zeros(shape))
+    user = np.full(distinct, -1, np.int64)  # the last request that used each block
+    head, turn = np.full(n, -1, np.int64), np.zeros(n, np.int64)
+    live = np.empty(room, np.int64)
+    size = count = 0
+    learned = False
+    for row in range(n):
+        often = row % _LEARN_FIRST == 0 if row < _LEARN_EVERY else row % _LEARN_EVERY == 0
+        if often and know.returns.sum() >= _LEARN_AFTER:
+            _learn(seg, size, know, row)
+            learned = True
+        first, at, end = size, offsets[row], offsets[row + 1]
+        while at < end and user[codes[at]] >= 0:
+            earlier, start = user[codes[at]], at
+            while at < end and user[codes[at]] == earlier:
+                at += 1
+            if at - offsets[row] >= 3 or at - start >= 2:  # not the one block that all begin with
+                turn[row] = turn[earlier] + 1
+            if size + at - start + 2 >= room:
+                return -1
+            size = _take_over(seg, know, head, size, earlier, row, at - start)
+        found[row] = 0
+        for s in range(first, size):
+            found[row] += seg.kept[s]
+            if seg.kept[s] < seg.size[s]:
+                break
+        if at < end:
+            seg.owner[size], seg.size[size], seg.uses[size] = row, end - at, 1
+            seg.since[size] = seg.last[size] = row
+            size += 1
+        if size > first:
+            size = _joined(seg, first, size, turn[row])
+            head[row] = first
+        for i in range(offsets[row], end):
+            user[codes[i]] = row
+        alive = held = 0
+        for i in range(count):
+            if seg.kept[live[i]] > 0:
+                live[alive] = live[i]
+                held += seg.kept[live[i]]
+                alive += 1
+        for s in range(first, size):
+            live[alive] = s
+            held += seg.kept[s]
+            alive += 1
+        count = alive
+        if held > blocks:
+            _evict(seg, know, live, count, held - blocks, row, learned)
+    return size

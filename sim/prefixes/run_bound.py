@@ -1,0 +1,126 @@
+"""How far a run's prefix hits are from the most that any cache could have found.
+
+A server admits requests while others run, so that two moments of a request matter. When it is
+admitted, its leading pages that some tier holds are found. When its last token comes it holds all
+pages of its chain, whatever was found, computed or evicted in between: from then on, at the latest,
+each of them has to stay somewhere to be found by the next request. So a page's stay begins at the
+latest end of a request that was admitted before, and takes no room where that one still runs. Slots
+lie between admissions; a stay that begins in one takes room at its end, and all that stay at the
+end of a slot are at most what all tiers hold together. With that the bound of
+`vsim.sim.bounds.prefix_tree` holds.
+
+A preempted request looks its prefix up again at a time that is not kept: all that an earlier
+request used counts as found by it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vsim.sim.bounds.false_certificate import FalseCertificateError
+from vsim.sim.bounds.prefix_prices import solve_prefixes
+from vsim.sim.bounds.prefix_tree import certify_prefixes
+from vsim.sim.engine.page_keys import page_keys
+from vsim.sim.engine.result import EngineResult
+from vsim.sim.prefixes.quick_prices import quick_prices
+from vsim.sim.schedules.prefix_worth import Worth
+from vsim.traces.prefix_reuse import PrefixReuse
+from vsim.traces.requests import Requests
+
+_Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class RunPrefixBound:
+    """What no cache of the run's size finds more than, in its order of admission.
+
+    Args:
+        tokens: of completed requests' prompts.
+        unbounded_tokens: what a cache without limits finds at most.
+        tight: whether the prices are the linear program's, or those of a few quick steps.
+    """
+
+    tokens: int
+    unbounded_tokens: int
+    tight: bool
+
+
+def bound_run(
+    requests: Requests, engine: EngineResult, page_tokens: int, block_tokens: int, *, tight: bool
+) -> RunPrefixBound:
+    """Certify what a run could have found.
+
+    Args:
+        requests: the trace, with prefix blocks.
+        engine: what happened.
+        page_tokens: of a page.
+        block_tokens: of the engine's block, a divisor of it.
+        tight: take the time that the linear program needs.
+    """
+    # the finest part that can be shared: a cache of pages holds no more of these than it has room
+    fine = min(page_tokens, max(block_tokens, requests.block_tokens))
+    keys = page_keys(requests, fine, min(block_tokens, fine))
+    served = np.flatnonzero(engine.status == 0)
+    order = served[np.argsort(engine.admitted_ns[served], kind="stable")]
+    admitted, ended = engine.admitted_ns[order], engine.last_token_ns[order]
+    until = np.searchsorted(admitted, ended, side="right") - 1
+    ratio = keys.ratio
+    lengths = keys.named[order] // ratio
+    looked_up = np.minimum(lengths, requests.prompt_tokens[order] // (fine * ratio))
+    until = np.maximum(until, np.arange(len(order)))
+    reuse = PrefixReuse.of_held(keys.offsets[order], lengths, looked_up, until, keys.ids)
+    reuse = _in_parts(reuse, ratio)
+    worth = Worth.of("tokens", reuse, lambda depth: fine, whole=True)
+    blocks = sum(tier.capacity_pages for tier in engine.tiers) * (page_tokens // fine)
+    known = np.bincount(reuse.request, weights=reuse.count, minlength=len(order)).astype(np.int64)
+    again = engine.preemptions[order] > 0
+    once = _without(reuse, again)
+    find = (
+        solve_prefixes(once, worth, blocks).prices if tight else quick_prices(once, worth, blocks)
+    )
+    certificate = certify_prefixes(once, worth, blocks, find)
+    freed = fine * int(known[again].sum())
+    return RunPrefixBound(int(certificate.most) + freed, fine * int(known.sum()), tight)
+
+
+def compile_bound() -> None:
+    """Compile what it takes, or load it from the cache, so that no run's time holds that."""
+    each = np.arange(3, dtype=np.int64)
+    one = np.ones(3, np.int64)
+    reuse = PrefixReuse.of_held(each, one, one, each, np.array([0, 1, 0], np.int32))
+    worth = Worth.of("tokens", reuse, lambda depth: 1)
+    certify_prefixes(reuse, worth, 0, quick_prices(reuse, worth, 0))
+
+
+def refuse_false_run_bound(bound: RunPrefixBound, hit_tokens: int) -> None:
+    """Hold a bound against what the run itself found.
+
+    Raises:
+        FalseCertificateError: it found more.
+    """
+    if hit_tokens > bound.tokens:
+        raise FalseCertificateError(
+            "this is a bug in vsim, and no fault of your input: no cache of this size finds more"
+            f" than {bound.tokens:,} tokens, and yet the run found {hit_tokens:,}; please report it"
+            " with the command and its input"
+        )
+
+
+def _in_parts(reuse: PrefixReuse, ratio: int) -> PrefixReuse:
+    """Count in parts of which `ratio` make a block of the trace; they are found and kept alike."""
+    if ratio == 1:
+        return reuse
+    return PrefixReuse(
+        reuse.requests, reuse.blocks * ratio, reuse.request, reuse.last_use, reuse.depth * ratio,
+        reuse.count * ratio, reuse.above * ratio,
+    )  # fmt: skip
+
+
+def _without(reuse: PrefixReuse, left_out: NDArray[np.bool_]) -> PrefixReuse:
+    """Leave out the runs that some requests look up."""
+    if not left_out.any():
+        return reuse
+    stays = ~left_out[reuse.request]
+    columns = (reuse.request, reuse.last_use, reuse.depth, reuse.count, reuse.above)
+    return PrefixReuse(reuse.requests, reuse.blocks, *(column[stays] for column in columns))

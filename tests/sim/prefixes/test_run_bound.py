@@ -1,0 +1,103 @@
+"""The bound beside a run's prefix hits: valid for all that an engine does, exact where easy."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vsim.sim import simulate
+from vsim.sim.bounds.false_certificate import FalseCertificateError
+from vsim.sim.prefixes.run_bound import RunPrefixBound, refuse_false_run_bound
+from vsim.sim.scenario.scenario import Scenario
+from vsim.traces.requests import Requests
+
+
+def trace(rows: list[list[int]], gap_s: float, block_tokens: int = 16) -> Requests:
+    """Requests of whole blocks, some seconds apart, with an answer of four tokens."""
+    n = len(rows)
+    none, zeros = np.full(n, -1, np.int64), np.zeros(n, np.int32)
+    return Requests(
+        id=np.arange(n), arrival_ns=(np.arange(n) * gap_s * 1e9).astype(np.int64),
+        prompt_tokens=np.array([len(row) * block_tokens for row in rows]),
+        output_tokens=np.full(n, 4), session=none, parent=none, think_ns=none, tenant=zeros,
+        tenant_names=("",), priority=zeros,
+        prefix_offsets=np.cumsum([0, *map(len, rows)]),
+        prefix_ids=np.array([block for row in rows for block in row]),
+        block_tokens=block_tokens, source="by hand",
+    )  # fmt: skip
+
+
+def scenario(pages: int, **engine: object) -> Scenario:
+    """Llama-3.1-8B on one H100 with HBM for so many pages of 16 tokens."""
+    return Scenario.model_validate(
+        {
+            "name": "bound", "machine": "h100", "model": "llama-3.1-8b",
+            "workload": {"trace": "given"},
+            "engine": {"prefix_caching": True, "block_tokens": 16, **engine},
+            "tiers": [{"tier": "hbm", "capacity": f"{pages * 2}MiB"}],  # 16 x 131,072 B = 2 MiB
+        }
+    )  # fmt: skip
+
+
+def test_requests_far_apart_are_bounded_as_a_trace_is() -> None:
+    """a b c and d e f alternate; there is room for four pages beside the null block.
+
+    A request needs three pages and one for its answer; whatever a cache of five pages does, it
+    keeps no more over two slots of which each holds what two requests will want.
+    """
+    rows = [[1, 2, 3], [4, 5, 6]] * 3
+    requests = trace(rows, 10.0)
+    result = simulate(scenario(5), requests=requests)
+    assert result.summary["requests"]["completed"] == 6
+    bound = result.summary["prefix_bound"]
+    assert result.summary["prefix_hit_tokens"] <= bound["hit_tokens"]
+    assert bound["unbounded_hit_ratio"] == pytest.approx(12 * 16 / (18 * 16))
+    tight = simulate(scenario(5), requests=requests, tight_bound=True).summary["prefix_bound"]
+    assert tight["hit_tokens"] <= bound["hit_tokens"] < 12 * 16
+
+
+def test_pages_that_a_running_request_holds_are_found_for_nothing() -> None:
+    """All come at once: what the first computes the others find, whatever room there is."""
+    rows = [[1, 2, 3, 4]] + [[1, 2, 3, 4, 5 + i] for i in range(6)]
+    requests = replace(trace(rows, 0.001), output_tokens=np.full(7, 4000))
+    summary = simulate(scenario(8000), requests=requests).summary
+    assert summary["prefix_bound"]["hit_tokens"] == 6 * 4 * 16
+    assert summary["prefix_hit_tokens"] == 6 * 4 * 16
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_run_is_above_its_bound(seed: int) -> None:
+    """Conversations at random, in little room, with preemptions; `simulate` itself compares."""
+    random = np.random.default_rng(seed)
+    rows: list[list[int]] = []
+    fresh = 0
+    for _ in range(60):
+        base = rows[random.integers(len(rows))] if rows and random.random() < 0.7 else []
+        kept = base[: random.integers(len(base) + 1)]
+        new = int(random.integers(1, 6))
+        rows.append([*kept, *range(fresh, fresh + new)][:40])
+        fresh += new
+    requests = trace(rows, float(random.choice([0.001, 0.05, 1.0])))
+    requests = replace(requests, output_tokens=random.integers(1, 200, len(rows)))
+    preemption = ["recompute", "swap"][seed % 2]
+    tiers = [{"tier": "hbm", "capacity": f"{int(random.integers(60, 200)) * 2}MiB"}]
+    tiers += [{"tier": "host", "capacity": "64MiB"}] * (seed % 3 > 0 or preemption == "swap")
+    described = scenario(100, preemption=preemption).model_dump(mode="json", exclude_unset=True)
+    run = Scenario.model_validate({**described, "tiers": tiers})
+    for tight in (False, True):
+        bound = simulate(run, requests=requests, tight_bound=tight).summary["prefix_bound"]
+        assert bound["tight"] is tight
+        assert 0 < bound["hit_ratio"] <= bound["unbounded_hit_ratio"] + 1e-12
+
+
+def test_a_false_bound_is_not_told() -> None:
+    bound = RunPrefixBound(tokens=160, unbounded_tokens=320, tight=False)
+    refuse_false_run_bound(bound, 160)
+    with pytest.raises(FalseCertificateError, match="found 161"):
+        refuse_false_run_bound(bound, 161)
+
+
+def test_nothing_is_claimed_where_nothing_can_be_found() -> None:
+    requests = trace([[1], [1]], 1.0)
+    summary = simulate(scenario(8, prefix_caching=False), requests=requests).summary
+    assert "prefix_bound" not in summary
