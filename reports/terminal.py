@@ -54,6 +54,8 @@ def _table(*columns: str) -> Table:
 def _head(summary: Mapping[str, Any]) -> Sequence[Text]:
     machine, model = summary["machine"], summary["model"]
     gpus = "" if machine["gpus"] == 1 else f" ({machine['gpus']} GPUs)"
+    if (replicas := machine.get("replicas", 1)) > 1:
+        gpus = f" ({replicas} replicas, {machine['gpus']} GPUs)"
     requests, throughput = summary["requests"], summary["throughput"]
     rejected = f", {requests['rejected']:,} rejected" if requests["rejected"] else ""
     rate = requests["submitted"] / max(summary["engine_wall_s"], 1e-9)
@@ -237,10 +239,16 @@ def _time(summary: Mapping[str, Any]) -> Text:
     )
 
 
+def _bound_by(summary: Mapping[str, Any]) -> str:
+    """Begin the verdict, which of several replicas is about the first."""
+    replicas = summary["machine"].get("replicas", 1)
+    return "Bound by " if replicas == 1 else f"The first of {replicas} replicas is bound by "
+
+
 def _verdict(summary: Mapping[str, Any]) -> Sequence[Text]:
     verdict = summary["verdict"]
     return (
-        Text.assemble(("Bound by ", "bold"), (verdict["bound_by"], "bold yellow"), ": ")
+        Text.assemble((_bound_by(summary), "bold"), (verdict["bound_by"], "bold yellow"), ": ")
         + Text(verdict["why"] + "."),
         Text.assemble(("What would help: ", "bold"), verdict["relief"] + "."),
     )

@@ -6,6 +6,8 @@ from pathlib import Path
 from time import perf_counter
 
 from vsim.sim.engine.entry import compile_kernels
+from vsim.sim.engine.replicas import shares, together
+from vsim.sim.engine.result import EngineResult
 from vsim.sim.engine.run import Mode, run_engine
 from vsim.sim.engine.run_log import RunLog
 from vsim.sim.engine.setup import build_state
@@ -106,23 +108,24 @@ def _simulate(
         check_requests(requests)
     requests = shape_requests(scenario, requests)
     case = checked_case(server, requests, keeps=keep)
-    rules = server_rules(scenario.engine, model, cost.gpus)
     compile_kernels()
     compile_counting()
     compile_bound()
     tables = RunTables.of(scenario, folder) if keep else None
     started = perf_counter()
-    try:
-        state = build_state(scenario, machine, cost, requests, Path(base), rules)
-    except MemoryError:
-        refuse_for_memory(case)
-    log = RunLog(keep=False) if tables is None else tables.log()
-    engine = run_engine(state, progress, mode, log)
-    del state
+    played = _played(server, case, progress, mode, tables)
     result = make_result(
-        scenario, cost, requests, engine, engine_wall_s=0.0, machine=machine, model=model,
+        scenario,
+        cost,
+        requests,
+        played.engine,
+        engine_wall_s=0.0,
+        machine=machine,
+        model=model,
+        judged=played.first,
         tight_bound=tight,
-    )  # fmt: skip
+    )
+    del played
     ended = perf_counter()
     if tables is None:
         return replace(result, summary={**result.summary, "engine_wall_s": ended - started})
@@ -134,6 +137,65 @@ def _simulate(
         kept_steps=tables.steps.stored,
         kept_operations=tables.operations,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Played:
+    """What a run recorded.
+
+    Args:
+        engine: of all replicas together.
+        first: of several, what the first served and recorded.
+    """
+
+    engine: EngineResult
+    first: tuple[Requests, EngineResult] | None = None
+
+
+def _played(
+    server: "Server",
+    case: Case,
+    progress: Progress | None,
+    mode: Mode,
+    tables: RunTables | None,
+) -> _Played:
+    """Run the engine, or one replica after another, each over its share of the requests."""
+    replicas = server.scenario.parallel.data
+    if replicas == 1:
+        return _Played(_engine_run(server, case, case.requests, progress, mode, tables))
+    own = shares(case.requests, replicas)
+    found: list[EngineResult] = []
+    for number, share in enumerate(own):
+        before = sum(len(each.status) for each in found)
+        told = None if progress is None else _further(progress, before, len(case.requests))
+        found.append(_engine_run(server, case, share.requests, told, mode, tables, number))
+    joined = together(found, [share.rows for share in own])
+    return _Played(joined, (own[0].requests, found[0]))
+
+
+def _further(progress: Progress, before: int, total: int) -> Progress:
+    """Report what one replica did behind what others did before."""
+    return lambda done, _: progress(before + done, total)
+
+
+def _engine_run(
+    server: "Server",
+    case: Case,
+    requests: Requests,
+    progress: Progress | None,
+    mode: Mode,
+    tables: RunTables | None,
+    replica: int = 0,
+) -> EngineResult:
+    """Run the engine over requests from an empty server to its end."""
+    scenario, cost = server.scenario, server.cost
+    rules = server_rules(scenario.engine, server.model, cost.gpus, scenario.parallel.pipeline)
+    try:
+        state = build_state(scenario, server.machine, cost, requests, server.base, rules)
+    except MemoryError:
+        refuse_for_memory(case)
+    log = RunLog(keep=False) if tables is None else tables.log(replica)
+    return run_engine(state, progress, mode, log)
 
 
 @dataclass(frozen=True, slots=True)

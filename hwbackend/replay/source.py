@@ -242,15 +242,18 @@ def _requests(
     server: Server, requests: Requests, path: str, options: ReplayOptions, notes: list[str]
 ) -> Source:
     """Simulate a server, as its engine's rules are but with no times of the engine's host."""
+    if server.scenario.parallel.data > 1:
+        refuse("scenario", "a replay has one replica; write 1", place="parallel.data")
     requests = shape_requests(server.scenario, _cut(requests, options, notes))
     checked_case(server, requests, keeps=True)
     scenario, engine = server.scenario, server.scenario.engine
-    whole = server_rules(engine, server.model, server.cost.gpus)
+    whole = server_rules(engine, server.model, server.cost.gpus, scenario.parallel.pipeline)
     rules = ServerRules(
         admission=whole.admission,
         watermark=whole.watermark,
         null_pages=whole.null_pages,
         offloads=whole.offloads,
+        estimate=whole.estimate,
         graph_sizes=whole.graph_sizes,
     )
     compile_kernels()

@@ -23,6 +23,10 @@ ENGINE_SETTINGS = {
     "max_running_requests": _LOCKSTEP,
     "admission": _LOCKSTEP,
     "watermark": _LOCKSTEP,
+    "schedule_conservativeness": _LOCKSTEP,
+    "max_new_tokens": _LOCKSTEP,
+    "ignore_eos": _LOCKSTEP,
+    "cuda_graph_max_bs": "its batch is one size from the first step to the last",
     "async_scheduling": _LOCKSTEP,
     "num_gpu_blocks": "pages are the trace's, and no engine's blocks",
     "scheduler": _LOCKSTEP,
@@ -94,7 +98,7 @@ def refuse_what_does_not_fit(setting: Setting, batch: Batch) -> None:
 
 
 def _server(setting: Setting) -> Found:
-    if setting.cost.gpus > 1:
+    if setting.cost.gpus > 1 or setting.scenario.parallel.data > 1:
         yield ("parallel",), "recorded attention runs on one GPU so far; remove it"
     if setting.cost.pages(1).grouped:
         kinds = ", ".join(group.name for group in setting.cost.groups)
@@ -112,6 +116,9 @@ def _workload(setting: Setting) -> Found:
 
 def _engine(setting: Setting) -> Found:
     engine = setting.scenario.engine
+    if engine.profile == "sglang":
+        message = "sglang pads steps of prompts in a way that a run of attention does not know yet"
+        yield ("engine", "profile"), f"{message}; name another profile"
     for field, reason in ENGINE_SETTINGS.items():
         if field in engine.model_fields_set:
             yield ("engine", field), f"does nothing with attention: {reason}; remove it"

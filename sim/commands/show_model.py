@@ -6,13 +6,21 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from vsim.sim.machine.loading import catalogue_names, load_machine
-from vsim.sim.machine.machine import Precision, WeightPrecision
+from vsim.sim.machine.machine import Machine, Precision, WeightPrecision
 from vsim.sim.model.loading import load_model
 from vsim.sim.model.model import Model
 from vsim.sim.profiles.loading import load_profile, profile_names
+from vsim.sim.profiles.rules import with_profile
 from vsim.sim.profiles.server_cost import reserve_of
 from vsim.sim.scenario.precision import kv_of, taken_from_checkpoint, weights_of
-from vsim.sim.scenario.scenario import EngineSettings, Precisions
+from vsim.sim.scenario.scenario import (
+    EngineSettings,
+    Parallel,
+    Precisions,
+    Scenario,
+    TierSettings,
+    Workload,
+)
 from vsim.sim.sizing.machine_room import Engine, MachineRoom, machine_room
 from vsim.sim.sizing.shown_model import ShownModel
 from vsim.sim.sizing.sizes import ModelSizes
@@ -64,6 +72,20 @@ def run_show_model(
         show_model(shown)
 
 
+def _filled(engine: EngineSettings, degrees: Parallel, machine: Machine) -> EngineSettings:
+    """An engine's settings with its defaults on a machine."""
+    scenario = Scenario(
+        name="shown",
+        workload=Workload(trace="none"),
+        machine=machine.name,
+        model="shown",
+        parallel=degrees,
+        engine=engine,
+        tiers=(TierSettings(tier=machine.hbm.name),),
+    )
+    return with_profile(scenario, machine).engine
+
+
 def shown_model(
     model: Model,
     *,
@@ -83,7 +105,10 @@ def shown_model(
     rooms: list[MachineRoom] = []
     for name in catalogue_names():
         machine = load_machine(name)
-        blocks = Engine(reserve_of(engine, machine, model), steps, engine.block_tokens, equal)
+        degrees = Parallel(tensor=tensor or 1)
+        filled = _filled(engine, degrees, machine)
+        reserve = reserve_of(filled, machine, model, degrees)
+        blocks = Engine(reserve, steps, filled.block_tokens, equal)
         rooms.append(
             machine_room(
                 machine,

@@ -2,6 +2,7 @@
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.calls import make_room
+from vsim.sim.engine.estimates import estimated_pages
 from vsim.sim.engine.free_slots import hbm
 from vsim.sim.engine.group_tables import (
     end_entry,
@@ -13,6 +14,7 @@ from vsim.sim.engine.group_tables import (
 from vsim.sim.engine.incoming import join_loading, loading_ns, most_found
 from vsim.sim.engine.layout import (
     CAPACITY,
+    ESTIMATED,
     FIRST_CHUNK,
     IN_FLIGHT,
     INBOUND,
@@ -242,7 +244,10 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
         need = pages_of(w, done + tokens) - hit
         within_reach = pages_within_reach(w)
     room = need
-    if w.c[0].admission != FIRST_CHUNK:
+    if w.c[0].admission == ESTIMATED:
+        found = hit - to_load
+        room = max(need, estimated_pages(w, request, found, found * page_tokens + shared))
+    elif w.c[0].admission != FIRST_CHUNK:
         found = hit - to_load if loads else hit
         room = max(need, promised_pages(w, request) - found + kept_pages(w))
     if within_reach - idle < room:

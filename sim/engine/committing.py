@@ -43,7 +43,7 @@ def commit(w: World, now: int) -> None:
                 publish_groups(w, request, before // page_tokens, computed // page_tokens)
                 keep_states(w, request, before)
             pass_behind(w, request)
-        elif w.c[0].caching and share > 0:
+        elif w.c[0].caching and share > 0 and (not w.c[0].late or computed < w.r[request].tokens):
             publish_pages(w, request, before // page_tokens, computed // page_tokens)
         if w.c[0].scheduler == FAIR and share > 0:
             w.g[w.r[request].group].service += share
@@ -60,6 +60,7 @@ def commit(w: World, now: int) -> None:
         i += 1
     open_step(w, now, running)
     w.c[0].emitted = emitted
+    w.c[0].seals = w.c[0].prefilling
     w.c[0].step_no += 1
     if not w.c[0].pipelined:
         emit(w, now)

@@ -253,7 +253,7 @@ def begin_step(w: World, now: int) -> int:
     fixed = now + int(w.x[0].launch_ns) + int(communication) + int(vmm)
     if w.c[0].pipelined:
         tokens = float(w.c[0].step_tokens)
-        if w.c[0].chunk_tokens == 0:
+        if w.c[0].chunk_tokens == 0 and not w.c[0].prefilling:
             launched = w.c[0].plan_at + int(w.x[0].graph_launch_ns)
             begins = launched
         else:

@@ -5,7 +5,8 @@ schedules and launches a step before it looks at the one before. So `commit` not
 and `emit` gives it a time: at once, or when the next step is launched.
 """
 
-from vsim.sim.compiled import borrowing_inline, borrowing_kernel
+from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
+from vsim.sim.engine.late_pages import publish_late
 from vsim.sim.engine.layout import DONE, World
 from vsim.sim.engine.runs import release_owed, release_pages
 
@@ -40,6 +41,7 @@ def emit(w: World, at: int) -> None:
             w.gap[x] = at - w.r[request].last
             w.c[0].exceptions = x + 1
         w.r[request].last = at
+        publish_late(w, wide(request))
         if w.r[request].generated == w.r[request].output:
             ended += 1
             finish(w, request, at)
@@ -51,6 +53,7 @@ def emit(w: World, at: int) -> None:
     close_step(w, at, common)
     if ended > 0:
         w.c[0].finishing = 0
+        w.c[0].full = 0
         w.c[0].blocked = 0
         w.c[0].prefetch_idle = 0
         if w.c[0].static:

@@ -6,6 +6,7 @@ from numba import types
 
 from vsim.sim.compiled import borrowing_kernel
 from vsim.sim.engine.committing import commit, deliver_all, submit_copies
+from vsim.sim.engine.deciding import plan
 from vsim.sim.engine.demand import begin_step
 from vsim.sim.engine.fluid import advance_service, finish_flows, settle, start_flow
 from vsim.sim.engine.gaps import compile_counting
@@ -20,7 +21,6 @@ from vsim.sim.engine.layout import (
     TABLE,
 )
 from vsim.sim.engine.linking import call_addresses
-from vsim.sim.engine.planning import plan
 from vsim.sim.engine.pointers import table_reader
 from vsim.sim.engine.queues import arrive, arrive_next
 from vsim.sim.engine.stepping import decode_run, log_has_room, start_planned

@@ -35,6 +35,7 @@ def fill_control(
         "first_chunk": layout.FIRST_CHUNK,
         "whole_prompt": layout.WHOLE_PROMPT,
         "whole_sequence": layout.WHOLE_SEQUENCE,
+        "estimate": layout.ESTIMATED,
     }
     schedulers = {"fcfs": layout.FCFS, "priority": layout.PRIORITY, "fair": layout.FAIR}
     values = {
@@ -91,7 +92,17 @@ def fill_control(
         "next_arrival": layout.NEVER,
         "free_rows": rows,
         "idle_from": 0,
+        "chunked_request": -1,
     }
+    if rules.estimate is not None:
+        values |= {
+            "prefill_first": True,
+            "late": True,
+            "clip_tokens": rules.estimate.clip_tokens,
+            "most_new_tokens": rules.estimate.most_new_tokens,
+            "retract_steps": rules.estimate.retract_steps,
+            "ignore_eos": rules.estimate.ignore_eos,
+        }
     _, places = flat_times(cost, rules)
     values |= {f"times_{name}": place for name, place in places.items()}
     for name, value in values.items():
@@ -166,6 +177,13 @@ def fill_cost(
         "prompt_token_ns": rules.prompt_token_ns,
         "compute_token_ns": _compute_token_ns(scenario, cost),
     }
+    if rules.estimate is not None:
+        values |= {
+            "token_ratio": rules.estimate.first_ratio,
+            "ratio_first": rules.estimate.first_ratio,
+            "ratio_least": rules.estimate.least_ratio,
+            "ratio_step": rules.estimate.decay,
+        }
     if scenario.engine.movement == "mapped":
         chunk = machine.hbm.page_granularity.value
         chunks = state.pages.page_bytes // chunk
@@ -182,14 +200,21 @@ TIMES = (
     "near_prefill", "sustained",
 )  # fmt: skip
 """The curves and grids of `StepCurves` that the engine looks up."""
+PROMPT_TIMES = ("products", "arithmetic", "small", "communication", "sustained")
+"""The same of steps of prompts alone."""
 
 
 def flat_times(cost: StepCost, rules: ServerRules) -> tuple[NDArray[np.float64], dict[str, int]]:
-    """All of TIMES, then the host's, and where each begins; -1 for one that there is not."""
+    """TIMES, the host's, then PROMPT_TIMES, and where each begins; -1 for one that there is not."""
     parts: list[NDArray[np.float64]] = []
     places: dict[str, int] = {}
     curves: dict[str, Curve | Grid | None] = {name: getattr(cost.curves, name) for name in TIMES}
     curves |= {"graph_launch": rules.graph_launch, "eager_launch": rules.eager_launch}
+    prompts = cost.curves.prompts
+    curves |= {
+        f"chunk_{name}": None if prompts is None else getattr(prompts, name)
+        for name in PROMPT_TIMES
+    }
     for name, found in curves.items():
         places[name] = -1 if found is None else sum(part.size for part in parts)
         if found is not None:

@@ -39,7 +39,7 @@ FCFS, PRIORITY, FAIR = 0, 1, 2
 COMPUTE_BOUND, HBM_BOUND, LOWER_BOUND = 0, 1, 2
 
 # What must be free before a waiting request comes in.
-FIRST_CHUNK, WHOLE_PROMPT, WHOLE_SEQUENCE = 0, 1, 2
+FIRST_CHUNK, WHOLE_PROMPT, WHOLE_SEQUENCE, ESTIMATED = 0, 1, 2, 3
 
 # Kinds of KV groups, in the order of `KvGroup.kind`.
 GROUP_KINDS = ("full", "window", "chunk", "state", "fixed")
@@ -66,6 +66,9 @@ CONTROL = _record(
     "times_products times_arithmetic times_head times_small times_communication times_decode "
     "times_prefill times_near_decode times_near_prefill times_sustained times_graph_launch "
     "times_eager_launch "
+    "times_chunk_products times_chunk_arithmetic times_chunk_small times_chunk_communication "
+    "times_chunk_sustained "
+    "prefill_first late clip_tokens most_new_tokens retract_steps ignore_eos "
     "pipelined delays holds_back prompt_only weighs_loads admission watermark_pages "
     "token_budget chunked caching static scheduler classes swap spill balanced mapped key_ratio "
     "part_tokens part_ratio window_tokens chunked_window log_transfers log_steps shared_route "
@@ -73,7 +76,7 @@ CONTROL = _record(
     "address call_insert call_hit call_release call_remove call_victim call_make_room call_reclaim "
     # where the run stands
     "decode_row decode_column plan_at owed planned emitted uniform step_open finishing "
-    "hidden hidden_head hidden_tail "
+    "hidden hidden_head hidden_tail full chunked_request prefilling seals "
     "now previous_end in_flight step_start step_fixed_end step_end running ready_head ready "
     "loading waiting free_rows blocked prefetch_idle out pending released "
     "refused refused_key refused_need refused_hbm next_row next_arrival waiting_heap active_heap "
@@ -101,11 +104,12 @@ COST = _record(
     "f8",
     "launch_ns flops_token flops_sampled flops_pair flops_per_s "
     "prefill_context_ns beside_prefill prepare_ns drain_ns client_ns prompt_token_ns "
-    "compute_token_ns sustained_attention sustained_after_ns "
+    "compute_token_ns sustained_attention sustained_after_ns ratio_first ratio_least ratio_step "
     "weight_bytes expert_bytes experts experts_per_token micro_batches kv_read kv_write "
     "kv_written window_share window_pair_share state_bytes state_written "
     "exponent attend_weight hbm_weight map_ns unmap_ns "
     # the step under way
+    "token_ratio offset_tokens "
     "compute_ns body_left body_time speed weight_share share_compute share_weights share_kv "
     "prefill_ns worked_ns worked_at "
     # what was looked up for as many tokens, and for as many samples, as the last step had

@@ -42,7 +42,9 @@ def curve_at(w: World, place: int, x: float) -> float:
 def look_up(w: World) -> None:
     """Look up what follows from the step's tokens and samples alone, if the last had others."""
     tokens = float(w.c[0].step_tokens)
-    if tokens != w.x[0].at_tokens:
+    if w.c[0].prefilling and w.c[0].times_chunk_products >= 0:
+        look_up_prompts(w, tokens)
+    elif tokens != w.x[0].at_tokens:
         w.x[0].at_tokens = tokens
         w.x[0].products_ns = curve_at(w, w.c[0].times_products, tokens)
         w.x[0].arithmetic_ns = curve_at(w, w.c[0].times_arithmetic, tokens)
@@ -55,6 +57,18 @@ def look_up(w: World) -> None:
     if sampled != w.x[0].at_sampled:
         w.x[0].at_sampled = sampled
         w.x[0].head_ns = curve_at(w, w.c[0].times_head, sampled)
+
+
+@borrowing_kernel
+def look_up_prompts(w: World, tokens: float) -> None:
+    """The same for a step of prompts alone, where these are padded to sizes of their own."""
+    w.x[0].at_tokens = -1.0
+    w.x[0].products_ns = curve_at(w, w.c[0].times_chunk_products, tokens)
+    w.x[0].arithmetic_ns = curve_at(w, w.c[0].times_chunk_arithmetic, tokens)
+    w.x[0].small_ns = curve_at(w, w.c[0].times_chunk_small, tokens)
+    w.x[0].communication_ns = curve_at(w, w.c[0].times_chunk_communication, tokens)
+    if w.c[0].times_sustained >= 0:
+        w.x[0].sustained_ns = curve_at(w, w.c[0].times_chunk_sustained, tokens)
 
 
 @borrowing_inline

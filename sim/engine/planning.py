@@ -1,15 +1,11 @@
-"""`plan`: what the next step does: its batch, its pages, its copies."""
+"""What the next step does: its batch, its pages, its copies; see `deciding`."""
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.admission import admit, chunk_tokens
-from vsim.sim.engine.batch_sums import sum_step
-from vsim.sim.engine.calls import reclaim
 from vsim.sim.engine.class_marks import next_marked
-from vsim.sim.engine.demand import account_idle, account_pages
-from vsim.sim.engine.emitting import emit
+from vsim.sim.engine.demand import account_idle
 from vsim.sim.engine.group_admission import admit_groups
 from vsim.sim.engine.group_tables import lacking_units, take_groups
-from vsim.sim.engine.incoming import prefetch
 from vsim.sim.engine.layout import CAPACITY, RUNNING, WRITE_BACK, World
 from vsim.sim.engine.pages import (
     append_run,
@@ -25,7 +21,6 @@ from vsim.sim.engine.queues import (
     preemption_victim,
     push_front,
     ready_place,
-    reveal,
 )
 from vsim.sim.engine.refusals import (
     REFUSED,
@@ -36,46 +31,7 @@ from vsim.sim.engine.refusals import (
     wait_for_pages,
 )
 from vsim.sim.engine.runs import owe_pages, release_pages
-from vsim.sim.engine.static_batch import plan_batch
 from vsim.sim.engine.swapping import swap_in, swap_out
-
-
-@borrowing_kernel
-def plan(w: World, now: int) -> bool:
-    """Decide the next step; False when there is nothing to compute. Copies go to the outbox.
-
-    A pipelined engine decides as of `plan_at`, when it last saw tokens. Where it finds nothing to
-    do then, it waits for those of the last step and decides again.
-    """
-    if not w.c[0].step_open:
-        w.c[0].plan_at = max(w.c[0].plan_at, now)
-    computes = plan_once(w, now)
-    if not computes and w.c[0].step_open:
-        emit(w, now)
-        w.c[0].plan_at = now
-        computes = plan_once(w, now)
-    if not computes:
-        note_idle(w, now)
-    return computes
-
-
-@borrowing_kernel
-def plan_once(w: World, now: int) -> bool:
-    """See `plan`."""
-    account_pages(w, now)
-    reclaim(w)
-    reveal(w)
-    if w.c[0].static:
-        computes = plan_batch(w, now)
-    else:
-        preempted = grow_running(w, now)
-        if not w.c[0].blocked and (not preempted or w.c[0].running == 0):
-            admit_requests(w, now)
-        if w.c[0].prefetch_requests > 0 and not w.c[0].prefetch_idle and w.c[0].waiting > 0:
-            prefetch(w, now)
-        computes = sum_step(w)
-    close_copies(w)
-    return computes
 
 
 @borrowing_inline

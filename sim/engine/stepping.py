@@ -5,6 +5,7 @@ from vsim.sim.engine.batch_sums import sum_decodes
 from vsim.sim.engine.committing import submit_copies
 from vsim.sim.engine.demand import account_pages, account_step, begin_step, open_step
 from vsim.sim.engine.emitting import close_step
+from vsim.sim.engine.estimates import decay_ratio
 from vsim.sim.engine.fluid import advance_service, settle
 from vsim.sim.engine.free_slots import hbm, take_free
 from vsim.sim.engine.group_tables import ends_below, note_requests_pages, quiet_steps
@@ -55,7 +56,12 @@ def run_length(w: World, now: int) -> int:
         return 0
     if w.c[0].pipelined and (not w.c[0].step_open or w.c[0].emitted != n or w.c[0].finishing > 0):
         return 0
-    if (
+    if w.c[0].prefill_first:
+        if w.c[0].chunked_request >= 0 or w.c[0].ready > 0:
+            return 0
+        if w.c[0].waiting > 0 and not w.c[0].full:
+            return 0
+    elif (
         not w.c[0].blocked
         and n < w.c[0].token_budget
         and n < w.c[0].max_running
@@ -77,7 +83,7 @@ def run_length(w: World, now: int) -> int:
         if w.r[request].wait_from >= 0:
             return 0
         length = min(length, w.r[request].output - w.r[request].generated - 1)
-        if w.c[0].caching:
+        if w.c[0].caching and not w.c[0].late:
             page = computed // page_tokens
             if page < w.r[request].keys:
                 length = min(length, (page + 1) * page_tokens - 1 - computed)
@@ -115,6 +121,7 @@ def decode_run(w: World, now: int, horizon: int) -> int:
     next_page = NEVER
     sum_decodes(w)
     used = w.c[0].decode_context
+    w.c[0].prefilling = 0
     for i in range(n):
         request = w.run[i]
         computed = w.r[request].computed
@@ -124,7 +131,7 @@ def decode_run(w: World, now: int, horizon: int) -> int:
             below += 1
     done = 0
     while done < length and w.c[0].steps + 1 < w.c[0].step_room:
-        if not reclaim_is_idle(w) or is_revealed(w):
+        if not reclaim_is_idle(w) or is_revealed(w) or w.c[0].pending > 0:
             break
         need = 0
         if done == next_page:
@@ -156,6 +163,9 @@ def decode_run(w: World, now: int, horizon: int) -> int:
         if done == 0 or need > 0:
             note_requests_pages(w, False)
         end = begin_step(w, now)
+        w.c[0].seals = 0
+        if w.c[0].prefill_first:
+            decay_ratio(w)
         if end >= horizon or end >= w.c[0].next_flow:
             # the step is under way: leave it so, as `advance` would
             break

@@ -78,7 +78,11 @@ def scenario_for(run: Measured, folder: Path, pacing: Pacing = "arrivals") -> Sc
     try:
         step_cost(
             machine, model, tensor=settings.tensor, pipeline=settings.pipeline,
-            weights=settings.weights, kv=settings.kv, reserve=reserve_of(engine, machine, model),
+            weights=settings.weights, kv=settings.kv,
+            reserve=reserve_of(
+                engine, machine, model,
+                Parallel(tensor=settings.tensor, pipeline=settings.pipeline),
+            ),
         )  # fmt: skip
     except InputError as error:
         raise NotScoredError("; ".join(fault.message for fault in error.faults)) from None
@@ -137,6 +141,8 @@ def profile_for(run: Measured) -> str:
     engine = run.engine.lower()
     if engine.startswith("tensorrt"):
         return "tensorrt-llm"
+    if engine == "sglang":
+        return "sglang"
     if engine not in ("vllm", "unknown", ""):
         raise NotScoredError(f"there is no profile of {run.engine[:_LONGEST_NAME]} yet")
     version = run.version if isinstance(run, MeasuredRun) else ""

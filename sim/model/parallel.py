@@ -30,12 +30,15 @@ class Layout:
             most so often. A GQA head goes to one GPU while tensor <= kv_heads, beyond that each is
             held by tensor / kv_heads of them. An MLA latent serves all heads, so every GPU of a
             stage holds a copy.
+        expert: groups of a stage's GPUs to which whole experts are dealt. All of them see all
+            tokens, and add up what their experts say, as tensor parallelism does.
     """
 
     tensor: int
     pipeline: int
     stage_layers: tuple[int, ...]
     kv_copies: int
+    expert: int = 1
 
     @property
     def gpus(self) -> int:
@@ -54,7 +57,13 @@ class Layout:
 
 
 def lay_out(
-    machine: Machine, model: Model, tensor: int = 1, pipeline: int = 1, *, file: str = "scenario"
+    machine: Machine,
+    model: Model,
+    tensor: int = 1,
+    pipeline: int = 1,
+    expert: int = 1,
+    *,
+    file: str = "scenario",
 ) -> Layout:
     """Lay a model out over GPUs.
 
@@ -63,23 +72,27 @@ def lay_out(
         model: what is split.
         tensor: GPUs that share each layer.
         pipeline: stages.
+        expert: groups to which whole experts are dealt.
         file: the name that faults give.
 
     Raises:
         InputError: if the machine has too few GPUs, or heads or layers can't be split so.
     """
-    faults = _faults(machine, model, tensor, pipeline)
+    faults = _faults(machine, model, tensor, pipeline, expert)
     if faults:
         raise InputError(Fault(file, message, place=place) for place, message in faults)
     each, more = divmod(model.layers, pipeline)
     stages = tuple(each + (stage < more) for stage in range(pipeline))
     copies = max((group.copies for group in model.kv_groups("bf16", tensor)), default=1)
-    return Layout(tensor, pipeline, stages, copies)
+    return Layout(tensor, pipeline, stages, copies, expert)
 
 
-def _faults(machine: Machine, model: Model, tensor: int, pipeline: int) -> list[tuple[str, str]]:
+def _faults(
+    machine: Machine, model: Model, tensor: int, pipeline: int, expert: int
+) -> list[tuple[str, str]]:
     faults: list[tuple[str, str]] = []
-    for place, degree in (("parallel.tensor", tensor), ("parallel.pipeline", pipeline)):
+    degrees = {"tensor": tensor, "pipeline": pipeline, "expert": expert}
+    for place, degree in ((f"parallel.{name}", degree) for name, degree in degrees.items()):
         if degree < 1:
             faults.append((place, f"{degree} is out of range; write a number of at least 1"))
     if faults:
@@ -90,14 +103,36 @@ def _faults(machine: Machine, model: Model, tensor: int, pipeline: int) -> list[
             f" {machine.name} has {machine.gpu.count}; write degrees whose product is at most that"
         )
         faults.append(("parallel", message))
-    faults += [("parallel.tensor", message) for message in _split_faults(model, tensor)]
+    faults += [("parallel.tensor", message) for message in _split_faults(model, tensor, expert)]
+    faults += [("parallel.expert", message) for message in _expert_faults(model, tensor, expert)]
     if pipeline > model.layers:
         message = f"{pipeline} is more than {model.name}'s {model.layers} layers; write fewer"
         faults.append(("parallel.pipeline", message))
     return faults
 
 
-def _split_faults(model: Model, tensor: int) -> list[str]:
+def _expert_faults(model: Model, tensor: int, expert: int) -> list[str]:
+    """What does not let experts be dealt to so many groups."""
+    if expert == 1:
+        return []
+    counts = sorted(
+        {ffn.experts for layer in model.stack for ffn in layer.ffns if isinstance(ffn, Moe)}
+    )
+    if not counts:
+        return [f"{expert} does nothing: {model.name} has no experts; remove it"]
+    if tensor % expert:
+        return [
+            f"{expert} does not divide tensor, {tensor}, whose GPUs the experts are dealt to; "
+            "write a divisor"
+        ]
+    return [
+        f"{expert} does not divide {model.name}'s {count} experts; write a divisor"
+        for count in counts
+        if count % expert
+    ]
+
+
+def _split_faults(model: Model, tensor: int, expert: int) -> list[str]:
     """What of a model so many GPUs can't share: heads, KV heads, FFN widths; each said once."""
     found: list[str] = []
     mixers = dict.fromkeys(mixer for layer in model.stack for mixer in layer.mixers)
@@ -110,11 +145,13 @@ def _split_faults(model: Model, tensor: int) -> list[str]:
                 " KV heads; write one"
             )
     ffns = dict.fromkeys(ffn for layer in model.stack for ffn in layer.ffns)
-    widths = {ffn.width for ffn in ffns if isinstance(ffn, DenseFfn)}
-    widths |= {ffn.expert_hidden for ffn in ffns if isinstance(ffn, Moe)}
+    cut = max(tensor // expert, 1)  # GPUs that an expert is cut over
+    widths = {(ffn.width, tensor) for ffn in ffns if isinstance(ffn, DenseFfn)}
+    widths |= {(ffn.expert_hidden, cut) for ffn in ffns if isinstance(ffn, Moe)}
     found += [
-        f"{tensor} does not divide {model.name}'s FFN width {width}; write a divisor"
-        for width in sorted(width for width in widths if width % tensor)
+        f"{parts} does not divide {model.name}'s FFN width {width}; write a divisor"
+        for width, parts in sorted(widths)
+        if width % parts
     ]
     return found
 

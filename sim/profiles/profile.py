@@ -8,7 +8,7 @@ from vsim.sim.inputs.words import Text, Word
 from vsim.sim.inputs.yaml_input import Bytes, DurationNs
 from vsim.sim.machine.machine import Quantity, Stack
 
-Admission = Literal["first_chunk", "whole_prompt", "whole_sequence"]
+Admission = Literal["first_chunk", "whole_prompt", "whole_sequence", "estimate"]
 Count = Annotated[int, Field(ge=1, le=1 << 30)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
@@ -19,6 +19,15 @@ class _Part(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+
+class SizesUpTo(_Part):
+    """Sizes at equal distances: behind those listed before, up to one of them."""
+
+    last: Count
+    """The largest; the list ends where the limit of sizes comes first."""
+    apart: Count
+    """Distance between them, and between the first and the last of those before."""
 
 
 class Budget(_Part):
@@ -32,19 +41,28 @@ class Budget(_Part):
     """Tokens of a step at most."""
     max_running_requests: Quantity[Count]
     """Requests in the batch at most."""
+    largest_graph: Quantity[Count] | None = None
+    """Largest batch that is captured as a graph, where that depends on the GPU."""
+    largest_graph_tensor_4: Quantity[Count] | None = None
+    """The same with 4 and more GPUs that share each layer; left out: no other."""
 
 
 class Graphs(_Part):
     """Batch sizes for which the kernels of a step are captured as one graph."""
 
     largest: Quantity[Count]
-    """No batch of more tokens is."""
+    """No batch of more tokens is, unless the budget says another limit."""
     largest_per_request: Quantity[Count]
     """Nor one of more tokens than so many times max_running_requests."""
+    sizes: tuple[SizesUpTo, ...] | None = None
+    """Sizes that are captured; left out: vLLM's."""
+    prompt_sizes: tuple[SizesUpTo, ...] | None = None
+    """Sizes to which steps of prompts alone are padded, up to the token budget; left out: as all
+    others."""
 
 
 class Memory(_Part):
-    """What an engine leaves of a GPU's memory for weights and KV."""
+    """What an engine leaves of a GPU's memory for weights and KV: a share of it, less a sum."""
 
     utilisation: Quantity[Annotated[float, Field(gt=0, le=1)]]
     """Share of it that the engine takes."""
@@ -54,6 +72,51 @@ class Memory(_Part):
     """The same for models with experts."""
     of_rest: bool = False
     """Whether the share is taken of what the weights and the overhead leave, and not of all."""
+
+
+class StaticFraction(_Part):
+    """The same by SGLang's formula (`handle_gpu_memory_settings`): what it reserves is summed up.
+
+    What the sum leaves of a GPU's memory is a fraction of it, rounded to three digits, which the
+    engine then takes of the memory that is free before it loads the weights.
+    """
+
+    fixed: Quantity[Bytes]
+    """Constant part."""
+    per_token: Quantity[Bytes]
+    """For each token of a step of prompts."""
+    least_tokens: Quantity[Count]
+    """Counted as at least so many."""
+    per_gpu: Quantity[Bytes]
+    """For each GPU of the server, on each."""
+    per_graph_request: Quantity[Bytes]
+    """For each request of the largest captured batch."""
+    per_prompt_graph: Quantity[Bytes]
+    """For each captured size of a step of prompts."""
+    latent_prompt_graphs: Quantity[Bytes]
+    """For all of those, where attention is latent."""
+    least: Quantity[Bytes]
+    """At least so much in all, on GPUs of more than `least_above`."""
+    least_above: Bytes
+    """See `least`."""
+    context: Quantity[Bytes]
+    """What is not free before the weights are loaded."""
+
+
+class PrefillFirst(_Part):
+    """An engine that computes prompts before it decodes, and admits by an estimate."""
+
+    init_new_token_ratio: Quantity[Annotated[float, Field(gt=0, le=1)]]
+    """Share of what running requests may still generate that is kept for them at first."""
+    min_new_token_ratio_factor: Quantity[Annotated[float, Field(gt=0, le=1)]]
+    """And at last, relative to the first."""
+    new_token_ratio_decay_steps: Quantity[Count]
+    """Decode steps from the first to the last."""
+    clip_max_new_tokens: Quantity[Count]
+    """What a request may generate counts as so many tokens at most."""
+    retract_decode_steps: Quantity[Count]
+    """Tokens more for each request in the ratio after a retraction; and pages for as many are
+    freed then."""
 
 
 class Host(_Part):
@@ -107,7 +170,11 @@ class EngineProfile(_Part):
     """Whether a step is scheduled and launched before the last one's tokens are looked at."""
     reclaim: Quantity[Share]
     """Share of pages below which idle ones are evicted ahead of need."""
-    memory: Memory | None = None
+    block_tokens: Quantity[Count] | None = None
+    """Tokens of a block; left out: 16."""
+    prefill_first: PrefillFirst | None = None
+    """Steps of prompts alone, before those that decode; left out: steps hold both."""
+    memory: Memory | StaticFraction | None = None
     """Room for weights and KV; left out: the share that the machine's file says."""
     equal_groups: Quantity[bool] | None = None
     """Whether layers that keep different KV are cut into groups of equal size, which share blocks

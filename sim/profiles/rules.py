@@ -4,9 +4,11 @@ from dataclasses import dataclass, replace
 
 from vsim.sim.machine.machine import Machine
 from vsim.sim.model.model import Model
+from vsim.sim.profiles.captured import captured_sizes, has_latents, with_largest
+from vsim.sim.profiles.estimate import Estimate, estimate_of
 from vsim.sim.profiles.loading import load_profile
 from vsim.sim.profiles.profile import Admission, Budget, EngineProfile, Graphs
-from vsim.sim.scenario.scenario import EngineSettings, Scenario
+from vsim.sim.scenario.scenario import EngineSettings, Parallel, Scenario
 from vsim.sim.timing.curve import Curve, curve, line
 
 _NOTHING = line(0.0)
@@ -25,6 +27,9 @@ class ServerRules:
         offloads: the engine's own offloading: complete blocks of prompts are written down, and
             generated ones never; and what a preempted request held is free only once the step
             under way is seen.
+        estimate: of an engine that computes prompts before it decodes and admits by an estimate:
+            its terms; None where steps hold both.
+        prompt_sizes: tokens of captured steps of prompts alone; empty: as all others.
         graph_sizes: tokens of captured batches, ascending; others are padded to the next of them.
         graph_launch: host time over tokens of a batch that only decodes.
         eager_launch: host time over tokens of a batch with parts of prompts.
@@ -38,6 +43,8 @@ class ServerRules:
     pipelined: bool = False
     delays_tokens: bool = True
     offloads: bool = False
+    estimate: Estimate | None = None
+    prompt_sizes: tuple[int, ...] = ()
     graph_sizes: tuple[int, ...] = ()
     graph_launch: Curve = _NOTHING
     eager_launch: Curve = _NOTHING
@@ -63,6 +70,10 @@ def with_profile(scenario: Scenario, machine: Machine) -> Scenario:
         "max_running_requests": found.max_running_requests.value,
         "admission": profile.admission.value,
         "watermark": profile.watermark.value,
+        "block_tokens": engine.block_tokens
+        if profile.block_tokens is None
+        else profile.block_tokens.value,
+        "cuda_graph_max_bs": _largest_graph(found, scenario.parallel),
         "async_scheduling": profile.async_scheduling.value and engine.batching == "continuous",
     }
     writes_back = any(tier.write == "back" for tier in scenario.tiers[1:])
@@ -82,16 +93,19 @@ def with_profile(scenario: Scenario, machine: Machine) -> Scenario:
     return copied
 
 
-def server_rules(engine: EngineSettings, model: Model, gpus: int) -> ServerRules:
+def server_rules(engine: EngineSettings, model: Model, gpus: int, pipeline: int = 1) -> ServerRules:
     """Take the rules of a server on some GPUs, whose settings are filled in, from its profile."""
     profile = load_profile(engine.profile)
     host = profile.host
-    sizes = graph_sizes(profile.graphs, engine.max_running_requests)
+    sizes = graph_sizes(profile.graphs, engine)
+    prompts = prompt_sizes(profile.graphs, engine, model) if pipeline == 1 else ()
     rules = ServerRules(
         admission=engine.admission,
         watermark=engine.watermark,
         null_pages=profile.null_pages.value,
         offloads=engine.offloading == "engine",
+        estimate=estimate_of(profile.prefill_first, engine),
+        prompt_sizes=prompts,
         graph_sizes=sizes,
     )
     if host is None or engine.batching == "static":
@@ -100,9 +114,10 @@ def server_rules(engine: EngineSettings, model: Model, gpus: int) -> ServerRules
         host.eager_layer.value if layer >= model.moe_layers else host.eager_expert_layer.value
         for layer in range(model.layers)
     )
+    own = profile.graphs is not None and profile.graphs.prompt_sizes is not None
     largest = sizes[-1] if sizes else 0
 
-    def launch(captured: int) -> Curve:
+    def launch(captured: int, largest: int) -> Curve:
         if not largest:
             return line(0.0, eager)
         ends = (0.0, float(largest), float(largest + 1), float(largest + 2))
@@ -112,8 +127,8 @@ def server_rules(engine: EngineSettings, model: Model, gpus: int) -> ServerRules
         rules,
         pipelined=bool(engine.async_scheduling),
         delays_tokens=gpus == 1 or not host.workers_launch.value,
-        graph_launch=launch(host.graph_launch.value),
-        eager_launch=launch(host.piece_launch.value),
+        graph_launch=launch(host.graph_launch.value, largest),
+        eager_launch=launch(host.piece_launch.value, max(prompts, default=0) if own else largest),
         prepare_ns=host.prepare.value,
         drain_ns=host.drain.value,
         arrival_ns=host.arrival.value,
@@ -127,13 +142,36 @@ def has_host_times(engine: EngineSettings) -> bool:
     return load_profile(engine.profile).host is not None
 
 
-def graph_sizes(graphs: Graphs | None, max_running_requests: int) -> tuple[int, ...]:
-    """Batch sizes that vLLM captures: 1, 2, 4, by 8 up to 256, by 16 above."""
+def graph_sizes(graphs: Graphs | None, engine: EngineSettings) -> tuple[int, ...]:
+    """Tokens of captured batches that decode, and where steps hold both, of all."""
     if graphs is None:
         return ()
-    largest = min(graphs.largest.value, graphs.largest_per_request.value * max_running_requests)
-    sizes = [1, 2, 4, *range(8, 256, 8), *range(256, largest + 1, 16)]
-    return tuple(size for size in sizes if size <= largest)
+    largest = min(
+        engine.cuda_graph_max_bs or graphs.largest.value,
+        graphs.largest_per_request.value * engine.max_running_requests,
+    )
+    sizes = captured_sizes(graphs.sizes, largest)
+    return sizes if graphs.sizes is None else with_largest(sizes, largest)
+
+
+_MOST_LATENT = 8192
+
+
+def prompt_sizes(graphs: Graphs | None, engine: EngineSettings, model: Model) -> tuple[int, ...]:
+    """Tokens of captured steps of prompts alone; with latent attention 8,192 at most."""
+    if graphs is None or graphs.prompt_sizes is None:
+        return ()
+    latent = has_latents(model)
+    most = min(engine.token_budget, _MOST_LATENT) if latent else engine.token_budget
+    return captured_sizes(graphs.prompt_sizes, most)
+
+
+def _largest_graph(budget: Budget, degrees: Parallel) -> int | None:
+    """`cuda_graph_max_bs` by default, where an engine has such a limit by GPU."""
+    wide = budget.largest_graph_tensor_4
+    if degrees.tensor >= 4 and wide is not None:
+        return wide.value
+    return None if budget.largest_graph is None else budget.largest_graph.value
 
 
 def _budget(profile: EngineProfile, machine: Machine) -> Budget:

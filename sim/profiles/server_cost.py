@@ -2,18 +2,24 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from vsim.sim.machine.machine import Machine
 from vsim.sim.model.model import Model
 from vsim.sim.model.parallel import lay_out
 from vsim.sim.profiles.loading import load_profile
+from vsim.sim.profiles.profile import StaticFraction
 from vsim.sim.profiles.rules import server_rules
+from vsim.sim.profiles.static_fraction import static_reserve
 from vsim.sim.scenario.precision import kv_of, weights_of
-from vsim.sim.scenario.scenario import EngineSettings, Scenario
+from vsim.sim.scenario.scenario import EngineSettings, Parallel, Scenario
 from vsim.sim.timing.equal_groups import equal_layers, layer_bytes
 from vsim.sim.timing.kernel_curves import kernel_curves
 from vsim.sim.timing.kernels import kernels_of
 from vsim.sim.timing.kv_room import Reserve
 from vsim.sim.timing.step_cost import StepCost, step_cost
+from vsim.sim.timing.step_curves import StepCurves
+from vsim.traces.faults import refuse
 
 
 def server_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCost:
@@ -29,12 +35,26 @@ def server_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCost:
     """
     engine, precision, degrees = scenario.engine, scenario.precision, scenario.parallel
     cost = server_rates(scenario, machine, model)
-    layout = lay_out(machine, model, degrees.tensor, degrees.pipeline)
+    layout = lay_out(machine, model, degrees.tensor, degrees.pipeline, degrees.expert)
     kernels = kernels_of(machine, load_profile(engine.profile).kernels)
     weights, kv = weights_of(precision, model), kv_of(precision, model)
     curves = kernel_curves(machine, model, layout, kernels, weights, kv)
-    sizes = server_rules(engine, model, cost.gpus).graph_sizes
-    return replace(cost, measured=curves.padded(sizes))
+    if degrees.expert > 1:
+        apart = replace(layout, expert=1)
+        cut = kernel_curves(machine, model, apart, kernels, weights, kv)
+        _refuse_what_changes_nothing(curves, cut)
+    rules = server_rules(engine, model, cost.gpus, degrees.pipeline)
+    padded = curves.padded(rules.graph_sizes)
+    if rules.estimate is not None:
+        padded = replace(padded, prompts=curves.padded(rules.prompt_sizes))
+    return replace(cost, measured=padded)
+
+
+def _refuse_what_changes_nothing(dealt: StepCurves, cut: StepCurves) -> None:
+    """Refuse to deal experts where no table tells it from cutting each of them."""
+    if np.allclose(dealt.products.ns, cut.products.ns, rtol=1e-9, atol=0):
+        message = "does nothing: without tables of experts, those dealt take as long as those cut"
+        refuse("scenario", f"{message}; remove it", place="parallel.expert")
 
 
 def replayed_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCost:
@@ -50,7 +70,7 @@ def replayed_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCos
     """
     precision, degrees = scenario.precision, scenario.parallel
     cost = server_rates(scenario, machine, model)
-    layout = lay_out(machine, model, degrees.tensor, degrees.pipeline)
+    layout = lay_out(machine, model, degrees.tensor, degrees.pipeline, degrees.expert)
     kernels = kernels_of(machine, "vsim")
     weights, kv = weights_of(precision, model), kv_of(precision, model)
     curves = kernel_curves(machine, model, layout, kernels, weights, kv)
@@ -65,9 +85,10 @@ def server_rates(scenario: Scenario, machine: Machine, model: Model) -> StepCost
         model,
         tensor=degrees.tensor,
         pipeline=degrees.pipeline,
+        expert=degrees.expert,
         weights=weights_of(precision, model),
         kv=kv_of(precision, model),
-        reserve=reserve_of(engine, machine, model),
+        reserve=reserve_of(engine, machine, model, degrees),
     )
     told = load_profile(engine.profile).equal_groups
     cost = replace(cost, equal_groups=told is not None and told.value)
@@ -79,10 +100,16 @@ def server_rates(scenario: Scenario, machine: Machine, model: Model) -> StepCost
     return replace(cost, kv_capacity_bytes=engine.num_gpu_blocks * engine.block_tokens * block)
 
 
-def reserve_of(engine: EngineSettings, machine: Machine, model: Model) -> Reserve:
+def reserve_of(
+    engine: EngineSettings, machine: Machine, model: Model, degrees: Parallel
+) -> Reserve:
     """What an engine leaves of a GPU's memory."""
-    memory = load_profile(engine.profile).memory
+    profile = load_profile(engine.profile)
+    memory = profile.memory
     if memory is None:
         return Reserve(machine.gpu.memory_utilisation.value)
+    if isinstance(memory, StaticFraction):
+        capacity = machine.hbm.capacity.value
+        return static_reserve(memory, profile, engine, degrees, model, capacity)
     overhead = memory.overhead if model.routed is None else memory.overhead_experts
     return Reserve(memory.utilisation.value, overhead.value, memory.of_rest)

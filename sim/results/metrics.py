@@ -54,6 +54,7 @@ class RunFacts:
         max_running_requests: requests in the batch at most.
         prefix_caching: whether prefix hits could be found at all.
         tier_bytes_per_s: each tier's read and write bandwidth, HBM first; empty if not known.
+        replicas: servers side by side, over whose time together shares are taken.
         declared: which of `weights` and `kv` have the precision that the checkpoint declares.
     """
 
@@ -75,6 +76,7 @@ class RunFacts:
     max_running_requests: int
     prefix_caching: bool
     tier_bytes_per_s: tuple[tuple[float, float], ...] = ()
+    replicas: int = 1
     declared: tuple[str, ...] = ()
 
 
@@ -314,14 +316,19 @@ def summarise(
     tiers = [_tier(tier, simulated, all_hits) for tier in engine.tiers]
     for summary, tier, each in zip(tiers, engine.tiers, facts.tier_bytes_per_s, strict=False):
         summary |= _busy(tier, each, simulated)
-    shares = {part: _share(ns, simulated) for part, ns in engine.time_ns.items()}
+    of_all = simulated * facts.replicas
+    shares = {part: _share(ns, of_all) for part, ns in engine.time_ns.items()}
     return {
         "scenario": facts.scenario,
         "description": facts.description,
         "seed": facts.seed,
         "source": facts.source,
         **({"source_notes": list(requests.notes)} if requests.notes else {}),
-        "machine": {"name": facts.machine, "gpus": facts.gpus},
+        "machine": {
+            "name": facts.machine,
+            "gpus": facts.gpus,
+            **({"replicas": facts.replicas} if facts.replicas > 1 else {}),
+        },
         "model": {
             "name": facts.model,
             "weight_precision": facts.weight_precision,
@@ -379,7 +386,7 @@ def summarise(
         "tiers": tiers,
         "kv_groups": [_group(group) for group in engine.groups],
         "links": [_link(link, simulated) for link in engine.links],
-        "compute_busy_share": _share(engine.counters.get("arithmetic_ns", 0), simulated),
+        "compute_busy_share": _share(engine.counters.get("arithmetic_ns", 0), of_all),
         "time_share": shares,
         "step": _mean_step(engine),
         "counters": {k: v for k, v in engine.counters.items() if k not in HOW_IT_WAS_RUN},

@@ -60,6 +60,7 @@ class RunTables:
         steps = StoredSteps(
             file_metadata("step_results", Provenance(source=source)),
             None if folder is None else folder / STEPS,
+            replicated=scenario.parallel.data > 1,
         )
         if scenario.output.operations == "none":
             return cls(steps, None)
@@ -77,8 +78,10 @@ class RunTables:
             ),
         )
 
-    def log(self) -> RunLog:
-        """Return a log that hands everything on to the tables."""
+    def log(self, replica: int = 0) -> RunLog:
+        """Return a log that hands everything on to the tables, of one replica after another."""
+        if self.steps.replica is not None:
+            self.steps.replica = replica
         operations = None
         if self.operations is not None:
             operations = NumberedOperations(self.operations).add
@@ -217,6 +220,7 @@ def make_result(
     engine_wall_s: float,
     machine: Machine,
     model: Model,
+    judged: tuple[Requests, EngineResult] | None = None,
     tight_bound: bool = False,
 ) -> Result:
     """Take the metrics of a run and give its verdict.
@@ -229,13 +233,21 @@ def make_result(
         engine_wall_s: from the parsed trace in memory to complete results in memory.
         machine: what it ran on.
         model: what was served.
+        judged: of several replicas, what one served and recorded, which the verdict is about.
         tight_bound: take the time that the best bound on prefix hits needs.
     """
-    facts = run_facts(scenario, machine, model, cost, requests)
+    replicas = scenario.parallel.data
+    facts = run_facts(scenario, machine, model, cost, requests, replicas)
     summary = summarise(facts, requests, engine, engine_wall_s)
-    summary |= prefix_bound(facts, requests, engine, summary, tight=tight_bound)
-    settings = RunSettings(scenario, machine, model, cost, requests)
-    return result_of({**summary, "verdict": verdict(summary, settings)}, requests, engine)
+    if replicas == 1:  # the bound is on what one cache can find
+        summary |= prefix_bound(facts, requests, engine, summary, tight=tight_bound)
+    about = summary
+    if judged is not None:
+        requests_of_one, one = judged
+        facts = run_facts(scenario, machine, model, cost, requests_of_one)
+        about = summarise(facts, requests_of_one, one, engine_wall_s)
+    settings = RunSettings(scenario, machine, model, cost, judged[0] if judged else requests)
+    return result_of({**summary, "verdict": verdict(about, settings)}, requests, engine)
 
 
 def result_of(summary: Mapping[str, Any], requests: Requests, engine: EngineResult) -> Result:
@@ -250,7 +262,12 @@ def result_of(summary: Mapping[str, Any], requests: Requests, engine: EngineResu
 
 
 def run_facts(
-    scenario: Scenario, machine: Machine, model: Model, cost: StepCost, requests: Requests
+    scenario: Scenario,
+    machine: Machine,
+    model: Model,
+    cost: StepCost,
+    requests: Requests,
+    replicas: int = 1,
 ) -> RunFacts:
     """What a summary says about a run besides what happened in it."""
     return RunFacts(
@@ -259,13 +276,14 @@ def run_facts(
         seed=scenario.seed,
         source=requests.source,
         machine=scenario.machine,
-        gpus=cost.gpus,
+        gpus=replicas * cost.gpus,
+        replicas=replicas,
         model=scenario.model,
         weight_precision=weight_words(weights_of(scenario.precision, model)),
         kv_precision=kv_of(scenario.precision, model),
         declared=taken_from_checkpoint(scenario.precision, model),
         kv_bytes_per_token=cost.kv_bytes_per_token,
-        weight_bytes=cost.weight_bytes,
+        weight_bytes=replicas * cost.weight_bytes,
         block_tokens=scenario.engine.block_tokens,
         page_tokens=scenario.engine.page_or_block_tokens,
         batching=scenario.engine.batching,
@@ -276,7 +294,10 @@ def run_facts(
             and scenario.engine.batching != "static"
             and requests.prefix_ids.size > 0
         ),
-        tier_bytes_per_s=_tier_bandwidths(scenario, machine, cost),
+        tier_bytes_per_s=tuple(
+            (replicas * read, replicas * write)
+            for read, write in _tier_bandwidths(scenario, machine, cost)
+        ),
     )
 
 

@@ -80,8 +80,11 @@ def _wide(values: Any) -> Int64s:
     return np.array(values, np.int64)
 
 
-def steps_table(log: StepLog, first: int = 0) -> pa.Table:
-    """Return one row a step, in order; `first` is the number of the first one."""
+def steps_table(log: StepLog, first: int = 0, replica: int | None = None) -> pa.Table:
+    """Return one row a step, in order; `first` is the number of the first one.
+
+    Of several replicas it has a column which one's each is.
+    """
     bounds = pa.DictionaryArray.from_arrays(
         pa.array(log.bound, pa.int8()), pa.array(STEP_BOUNDS, pa.string())
     )
@@ -89,6 +92,11 @@ def steps_table(log: StepLog, first: int = 0) -> pa.Table:
     return _table(
         [
             _column("step", np.arange(first, first + len(log)), int64, "1"),
+            *(
+                ()
+                if replica is None
+                else (_column("replica", np.full(len(log), replica), int64, "1"),)
+            ),
             _column("start_ns", _wide(log.start_ns), int64, "ns"),
             _column("end_ns", _wide(log.end_ns), int64, "ns"),
             _column("requests", _wide(log.requests), int64, "1"),

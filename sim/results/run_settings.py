@@ -76,7 +76,7 @@ class RunSettings:
 
     def rules(self, gpus: int) -> ServerRules:
         """The engine's rules on so many GPUs."""
-        return server_rules(self.scenario.engine, self.model, gpus)
+        return server_rules(self.scenario.engine, self.model, gpus, self.scenario.parallel.pipeline)
 
     @property
     def most_tokens(self) -> int:
@@ -94,6 +94,8 @@ class RunSettings:
     ) -> StepCost | None:
         """What a step would cost with other settings; None where they are not possible."""
         scenario = self.scenario
+        if tensor is not None and scenario.parallel.expert > 1:
+            return None  # experts are dealt over all of a layer's GPUs: both would change
         parallel, precision = scenario.parallel, scenario.precision
         told = scenario.model_copy(
             update={
@@ -107,6 +109,8 @@ class RunSettings:
             cost = server_cost(told, self.machine, self.model)
             check_peer(self.machine, cost.gpus, tuple(tier.tier for tier in scenario.tiers))
         except InputError:
+            return None
+        if parallel.data * cost.gpus > self.machine.gpu.count:
             return None
         given = scenario.tiers[0].capacity
         return None if given is not None and given > cost.kv_capacity_bytes else cost

@@ -130,16 +130,21 @@ class StoredSteps:
     Args:
         metadata: of the file.
         path: the file to write, or None for a temporary one.
+        replicated: whether steps are of several replicas, one behind the other.
     """
 
-    def __init__(self, metadata: Mapping[str, str], path: Path | None) -> None:
-        self.stored = StoredTable(steps_table(joined_steps((), ())).schema, metadata, path)
+    def __init__(
+        self, metadata: Mapping[str, str], path: Path | None, *, replicated: bool = False
+    ) -> None:
+        self.replica = 0 if replicated else None
+        empty = steps_table(joined_steps((), ()), replica=self.replica)
+        self.stored = StoredTable(empty.schema, metadata, path)
         self._steps = 0
 
     def add(self, log: StepLog) -> None:
-        """Append steps."""
+        """Append steps, of the replica that is set."""
         started = perf_counter()
-        table = steps_table(log, self._steps)
+        table = steps_table(log, self._steps, self.replica)
         self.stored.seconds += perf_counter() - started
         self.stored.add(table)
         self._steps += len(log)

@@ -15,6 +15,8 @@ from vsim.sim.inputs.model_faults import Place
 from vsim.sim.machine.machine import Machine
 from vsim.sim.scenario.case import Case, Found
 from vsim.sim.scenario.group_rules import group_settings
+from vsim.sim.scenario.parallel_rules import PARALLEL_RULES
+from vsim.sim.scenario.profile_rules import PROFILE_RULES
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.scenario.workload_rules import WORKLOAD_RULES
 from vsim.traces.faults import Fault, InputError, suggestion
@@ -41,6 +43,8 @@ def refuse_what_cannot_act(case: Case) -> None:
             _scheduling,
             _admission,
             _pipelining,
+            *PROFILE_RULES,
+            *PARALLEL_RULES,
             _told_blocks,
             _reclaim,
             *WORKLOAD_RULES,
@@ -209,6 +213,9 @@ def _static_batching(case: Case) -> Found:
         "token_budget": "a batch's prompts are computed whole",
         "prefix_caching": "a padded batch shares no blocks",
         "admission": "a batch comes in when there is room for its longest outputs",
+        "schedule_conservativeness": "a batch comes in when there is room for its longest outputs",
+        "max_new_tokens": "a batch comes in when there is room for its longest outputs",
+        "ignore_eos": "a batch comes in when there is room for its longest outputs",
         "watermark": "a batch comes in alone",
         "async_scheduling": "a batch's next step waits for nothing but the last",
         "preemption": "a batch has room for its longest outputs from the start",

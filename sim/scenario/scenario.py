@@ -119,6 +119,12 @@ class Parallel(_Section):
     """GPUs that share each layer."""
     pipeline: int = Field(default=1, ge=1, le=MOST_GPUS)
     """Groups of layers, each on its own GPUs."""
+    data: int = Field(default=1, ge=1, le=MOST_GPUS)
+    """Replicas of the server, each on its own GPUs and with its own scheduler and KV. Requests are
+    dealt to them in turn."""
+    expert: int = Field(default=1, ge=1, le=MOST_GPUS)
+    """Groups of those that share each layer to which its experts are dealt as a whole; an expert is
+    cut over the GPUs of its group."""
 
 
 class Precisions(_Section):
@@ -134,20 +140,34 @@ class EngineSettings(_Section):
     """The server: its engine, batching, blocks, scheduling, and how pages move."""
 
     profile: Name = "vllm"
-    """Whose rules and host times: vllm (0.25), vllm-0.19, tensorrt-llm, or vsim, one step at a
-    time. What is left out below has the engine's own default on this machine."""
+    """Whose rules and host times: vllm (0.25), vllm-0.19, sglang, tensorrt-llm, or vsim, one step
+    at a time. What is left out below has the engine's own default on this machine."""
     batching: Literal["continuous", "static"] = "continuous"
     """`continuous`: requests join and leave the batch at any step. `static`: a batch is padded to
     its longest prompt and runs until its last request is done."""
     max_running_requests: int = Field(default=256, ge=1, le=MOST_REQUESTS_AT_ONCE)
     """Requests in the batch at most. Left out: the engine's default."""
     token_budget: int = Field(default=2048, ge=1, le=MOST_TOKEN_BUDGET)
-    """Tokens that one step computes at most, prefill and decode together. Left out: the engine's
-    default."""
-    admission: Literal["first_chunk", "whole_prompt", "whole_sequence"] = "first_chunk"
+    """Tokens that one step computes at most, prefill and decode together; with profile: sglang, of
+    prompts (its chunked_prefill_size). Left out: the engine's default."""
+    admission: Literal["first_chunk", "whole_prompt", "whole_sequence", "estimate"] = "first_chunk"
     """What must find room before a waiting request comes in: its first chunk; all of its prompt (a
     check, no reservation); or all that it will ever hold, which is then kept for it, so that no
-    request is preempted. Left out: the engine's rule."""
+    request is preempted. `estimate` is SGLang's, and its only one: its prompt and all that it may
+    generate, beside a share of what the running ones may. Left out: the engine's rule."""
+    schedule_conservativeness: float = Field(default=1.0, gt=0, le=1e3)
+    """SGLang's setting of that name: times the share of what running requests may still generate
+    that is kept for them. Only with profile: sglang."""
+    max_new_tokens: int | None = Field(default=None, ge=1, le=1 << 30)
+    """Tokens that each request asks for at most, as a client of SGLang says; requests end where
+    the trace says. Left out: what each one generates. Only with profile: sglang."""
+    ignore_eos: bool = False
+    """Whether requests say so, as benchmarks of SGLang do: all that they may generate is then kept
+    for them. Only with profile: sglang."""
+    cuda_graph_max_bs: int | None = Field(default=None, ge=1, le=MOST_REQUESTS_AT_ONCE)
+    """SGLang's setting of that name: the largest batch that is captured as a graph and padded to
+    the next captured size when it decodes. Left out: the engine's default on this machine. Only
+    with profile: sglang."""
     watermark: float = Field(default=0.0, ge=0, lt=1)
     """Share of HBM's pages that stay free when a request comes in beside others. Left out: the
     engine's."""
@@ -169,7 +189,8 @@ class EngineSettings(_Section):
     chunked_prefill: bool = True
     """Spread a prompt's prefill over several steps when it exceeds the token budget."""
     block_tokens: int = Field(default=16, ge=1, le=1 << 20)
-    """Tokens of a block: the unit of prefix matching."""
+    """Tokens of a block: the unit of prefix matching. Left out: 16, and with profile: sglang 1, its
+    page_size."""
     page_tokens: int | None = Field(default=None, ge=1, le=1 << 24)
     """Tokens of a page: the unit of placement, a whole number of blocks. Left out: one block."""
     prefix_caching: bool = True

@@ -182,7 +182,7 @@ class _Server:
         """Shapes of routed experts, and how many layers have them."""
         shapes: Counter[ExpertShape] = Counter()
         for layer, count in self._kinds.items():
-            shape = expert_shape(layer, self.model.hidden, self.layout.tensor)
+            shape = expert_shape(layer, self.model.hidden, self.layout.tensor, self.layout.expert)
             if shape is not None:
                 shapes[shape] += count
         return sorted(shapes.items())

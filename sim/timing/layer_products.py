@@ -45,8 +45,11 @@ def products_of(layer: Layer, hidden: int, tensor: int, weights: Weights) -> Ite
         yield from (each for each in fused.values() if each.n and each.k)
 
 
-def expert_shape(layer: Layer, hidden: int, tensor: int) -> ExpertShape | None:
-    """The routed experts of a layer, cut over so many GPUs; None where it has none."""
+def expert_shape(layer: Layer, hidden: int, tensor: int, dealt: int = 1) -> ExpertShape | None:
+    """The routed experts of a layer on so many GPUs; None where it has none.
+
+    They are dealt to groups of these, and each is cut over the GPUs of its group.
+    """
     moe = layer.moe
     if moe is None:
         return None
@@ -55,6 +58,7 @@ def expert_shape(layer: Layer, hidden: int, tensor: int) -> ExpertShape | None:
         moe.expert_hidden,
         moe.experts_per_token,
         moe.experts,
-        tensor,
+        tensor // dealt,
+        dealt,
         matrices=3 if moe.three else 2,
     )

@@ -28,6 +28,8 @@ class StepCurves:
             has lowered its clock; None where it does not.
         sustained_attention: how much longer a prefill's attention then takes, relative.
         sustained_after_ns: arithmetic without a pause before that; a pause as long undoes it.
+        prompts: the same for steps of prompts alone, of an engine that forms such and pads them to
+            sizes of their own; None where they are padded like all others.
     """
 
     products: Curve
@@ -44,6 +46,7 @@ class StepCurves:
     sustained: Curve | None = None
     sustained_attention: float = 0.0
     sustained_after_ns: float = 0.0
+    prompts: "StepCurves | None" = None
 
     def padded(self, sizes: Sequence[int]) -> "StepCurves":
         """The same for an engine that pads a step's tokens to the next of some sizes."""

@@ -81,6 +81,8 @@ def step_time_ns(
         waits: b and a of each other tier, see `attend`; left out, 0.
     """
     curves = cost.curves
+    if curves.prompts is not None and batch.prefill_tokens and not batch.decodes:
+        curves = curves.prompts
     fixed = cost.launch_ns + curves.communication.at(batch.tokens)
     dense = curves.products.at(batch.tokens) + curves.small.at(batch.tokens)
     dense += curves.head.at(batch.sampled)

@@ -142,6 +142,18 @@ def test_what_no_placement_can_beat_is_never_shown_too_long(bound_s: float, text
     assert f"more than {text}, which" in " ".join(found.getvalue().split())
 
 
+def test_replicas_are_counted_and_the_verdict_says_that_it_is_about_the_first() -> None:
+    found = summary()
+    replicated = found | {"machine": {"name": "4xa100-nvlink", "gpus": 4, "replicas": 4}}
+    text = io.StringIO()
+    show_summary(replicated, file=text)
+    assert "on 4xa100-nvlink (4 replicas, 4 GPUs)" in " ".join(text.getvalue().split())
+    assert "The first of 4 replicas is bound by" in " ".join(text.getvalue().split())
+    text = io.StringIO()
+    show_summary(found, file=text)
+    assert "replica" not in text.getvalue()
+
+
 def test_several_kv_groups_are_shown_and_one_is_not() -> None:
     def group(name: str) -> dict[str, Any]:
         sizes = {f"{held}_bytes": 2**31 for held in ("peak", "requests_peak", "decoding_peak")}

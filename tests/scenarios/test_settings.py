@@ -106,6 +106,7 @@ FAIR = f"{SYNTH}.tenants=[{{name: a, share: 1}}, {{name: b, share: 2}}]"
 URGENT = f"{SYNTH}.tenants=[{{name: a, share: 1, priority: 0}}, {{name: b, share: 2, priority: 1}}]"
 ONE_PROMPT = f"{SYNTH}.sessions.system_prompts=1"
 BY_PRIORITY = "engine.scheduler=priority"
+SGLANG = "engine.profile=sglang"
 TIGHT = "tiers.0.capacity=1536MiB"
 SLOW_DISK = "tiers=[{tier: hbm, capacity: 1536MiB}, {tier: nvme, capacity: 64GiB}]"
 IN_PLACE = "tiers.1.access=in_place"
@@ -118,6 +119,9 @@ SETTINGS: dict[str, tuple[tuple[str, ...], str]] = {
     "model": ((), "model=llama-2-7b"),
     "tensor": ((), "parallel.tensor=2"),
     "pipeline": ((), "parallel.pipeline=2"),
+    "data": (("tiers=[{tier: hbm, capacity: 4GiB}]",), "parallel.data=2"),
+    "expert": (
+        ("model=mixtral-8x7b", "tiers=[{tier: hbm}]", "parallel.tensor=2"), "parallel.expert=2"),
     "weights": ((), "precision.weights=fp8"),
     "kv": ((), "precision.kv=fp8"),
     "batching": (("tiers=[{tier: hbm, capacity: 4GiB}]", ONE_PROMPT), "engine.batching=static"),
@@ -128,6 +132,12 @@ SETTINGS: dict[str, tuple[tuple[str, ...], str]] = {
     "token_budget": ((), "engine.token_budget=512"),
     "chunked_prefill": (("engine.token_budget=512",), "engine.chunked_prefill=false"),
     "profile": ((), "engine.profile=vsim"),
+    "profile of SGLang": ((), "engine.profile=sglang"),
+    "schedule_conservativeness": (
+        (SGLANG, TIGHT, f"{SYNTH}.output_tokens=400"), "engine.schedule_conservativeness=0.1"),
+    "max_new_tokens": ((SGLANG, TIGHT), "engine.max_new_tokens=2000"),
+    "ignore_eos": ((SGLANG, TIGHT), "engine.ignore_eos=true"),
+    "cuda_graph_max_bs": ((SGLANG,), "engine.cuda_graph_max_bs=2"),
     "admission": ((TIGHT,), "engine.admission=first_chunk"),
     "admission of whole sequences": ((TIGHT,), "engine.admission=whole_sequence"),
     "watermark": ((TIGHT,), "engine.watermark=0.2"),

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from vsim.sim.results.advice.advice import Advice
 from vsim.sim.results.advice.judged_run import Run, busy_per_time
 from vsim.sim.scenario.limits import MOST_REQUESTS_AT_ONCE, MOST_TOKEN_BUDGET
+from vsim.sim.scenario.profile_rules import MOST_CHUNK
 
 
 def larger_batch(run: Run) -> Iterator[Advice]:
@@ -30,6 +31,8 @@ def larger_budget(run: Run) -> Iterator[Advice]:
     used = step["mean_prefill_tokens"] + step["mean_decode_tokens"]
     if engine.batching == "static" or used < 0.8 * budget or 2 * budget > MOST_TOKEN_BUDGET:
         return
+    if engine.profile == "sglang" and 2 * budget > MOST_CHUNK:
+        return  # it is refused
     # decodes take their part of either budget; what is left is for prompts, in so many fewer parts
     decodes = min(step["mean_decode_tokens"], budget - 1)
     fewer = (2 * budget - decodes) / (budget - decodes)

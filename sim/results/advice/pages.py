@@ -56,6 +56,8 @@ def larger_lowest_tier(run: Run) -> Iterator[Advice]:
         place = f"tiers.{len(tiers) - 1}.capacity"
         yield Advice(f"{place}: {wanted}MiB", saves, f"{place}={wanted}MiB")
         return
+    if settings.scenario.parallel.data > 1:
+        return  # replicas would share it
     used = {tier.tier for tier in tiers}
     below = [tier for tier in settings.machine.tiers if tier.name not in used]
     below = [tier for tier in below if tier.kind != "peer" or _peer_is_free(settings)]

@@ -147,6 +147,13 @@ def check_state(state: State) -> None:
                 users.append(np.array([target, source[target]]))
                 assert flags[target] & INBOUND
                 target = int(chain[target])
+    for path in arrays["p"][arrays["p"]["pages"] > 0]:  # gathered, and not yet in the outbox
+        target = int(path["first"])
+        for _ in range(path["pages"]):
+            users.append(np.array([target, source[target]]))
+            assert flags[target] & INBOUND
+            target = int(chain[target])
+        assert target == -1
     for number, tier in enumerate(arrays["t"]):
         waiting, room = int(tier["deferred_first"]), 0
         below = min(number + 1, tiers - 1)

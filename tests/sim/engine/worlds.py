@@ -11,6 +11,7 @@ from vsim.sim.engine.state import State
 from vsim.sim.machine.loading import load_machine
 from vsim.sim.machine.machine import Machine
 from vsim.sim.model.loading import load_model
+from vsim.sim.profiles.estimate import Estimate
 from vsim.sim.profiles.profile import Admission
 from vsim.sim.profiles.rules import ServerRules
 from vsim.sim.timing.curve import curve, line
@@ -267,3 +268,65 @@ def draw_fine_world(seed: int) -> World:
         engine=engine,
         operations="none",
     )
+
+
+def draw_prefill_first_world(seed: int) -> World:
+    """Draw a world of an engine that computes prompts first; pages of one token now and then."""
+    world = draw_world(seed)
+    draw = np.random.Generator(np.random.PCG64((seed, 2)))
+    page = 1 if draw.random() < 0.3 else world.engine["page_tokens"]
+    longest = int((world.requests.prompt_tokens + world.requests.output_tokens).max()) // page + 2
+    page_bytes = page * world.cost.kv_bytes_per_token
+    tiers = [
+        tier | ({"access": "promote"} if number else {}) | {
+            "capacity": f"{int(longest * draw.uniform(0.9, 3.0) * 2**number) * page_bytes}B",
+            "eviction": "lru" if draw.random() < 0.7 else tier["eviction"],
+        }
+        for number, tier in enumerate(world.tiers)
+    ]  # fmt: skip
+    engine = world.engine | {
+        "block_tokens": min(page, 16),
+        "page_tokens": page,
+        "token_budget": page * int(draw.choice([1, 4, 16, 64])),
+        "chunked_prefill": True,
+        "scheduler": "fcfs",
+        "preemption": "recompute",
+        "placement": "hbm_first",
+        "movement": "paged",
+        "batching": "continuous",
+        "reclaim_low": 0.0,
+        "reclaim_high": 0.0,
+    }
+    first = float(draw.choice([0.01, 0.3, 0.7, 1.0]))
+    least = first * float(draw.choice([0.14, 1.0]))
+    estimate = Estimate(
+        first_ratio=first,
+        least_ratio=least,
+        decay=(first - least) / int(draw.choice([5, 600])),
+        clip_tokens=int(draw.choice([10, 4096])),
+        retract_steps=int(draw.choice([1, 20])),
+        most_new_tokens=int(draw.choice([0, 0, 60])),
+        ignore_eos=bool(draw.random() < 0.1),
+    )
+    rules = replace(draw_rules(draw), admission="estimate", watermark=0.0, offloads=False)
+    cost = world.cost
+    if cost.measured is not None and draw.random() < 0.5:
+        other = drawn_curves(draw, windows=cost.window_tokens > 0)
+        cost = replace(cost, measured=replace(cost.measured, prompts=replace(
+            cost.measured, products=other.products, small=other.small)))  # fmt: skip
+    return replace(
+        world,
+        tiers=tuple(tiers),
+        cost=cost,
+        engine=engine,
+        rules=replace(rules, estimate=estimate),
+    )
+
+
+PREFILL_FIRST = 1 << 20
+"""Seeds from here on are worlds of an engine that computes prompts first."""
+
+
+def draw_any_world(seed: int) -> World:
+    """Draw a world of either kind."""
+    return draw_world(seed) if seed < PREFILL_FIRST else draw_prefill_first_world(seed)

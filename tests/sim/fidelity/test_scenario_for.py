@@ -76,6 +76,7 @@ def test_without_a_number_of_blocks_there_is_the_room_that_the_engine_leaves(
         ("vLLM", "", "vllm"),
         ("unknown", "", "vllm"),
         ("TensorRT-LLM", "1.0", "tensorrt-llm"),
+        ("SGLang", "0.5.23", "sglang"),
     ],
 )
 def test_the_profile_is_that_of_the_engine_and_its_version(
@@ -145,7 +146,7 @@ def test_a_gpu_is_known_by_what_its_driver_calls_it(gpu: str, gpus: int, machine
         ({"gpu": ""}, "its file does not say which GPU"),
         ({"model": "gpt-9"}, "the catalogue has no model gpt-9"),
         ({"model": ""}, "no model is named"),
-        ({"engine": "SGLang"}, "there is no profile of SGLang yet"),
+        ({"engine": "TGI"}, "there is no profile of TGI yet"),
         ({"repeats": ()}, "it holds no request by itself, only counters"),
         ({"settings": ServerSettings(data=2)}, "data parallelism of 2 can't be said yet"),
         ({"settings": ServerSettings(unclear=("quantization 'x'",))}, "quantization 'x'"),

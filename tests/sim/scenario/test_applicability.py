@@ -107,6 +107,7 @@ OFF = {"prefix_caching": False}
 SWAP = {"prefix_caching": False, "preemption": "swap"}
 STATIC = {"batching": "static"}
 SYNCHRONOUS = {"profile": "vsim"}
+SGLANG = {"profile": "sglang"}
 
 
 @pytest.mark.parametrize(
@@ -145,6 +146,13 @@ SYNCHRONOUS = {"profile": "vsim"}
         (STATIC, [HBM], {}),
         ({**STATIC, "max_running_requests": 8, "scheduler": "fair"}, [HBM], TENANTS),
         ({**STATIC, "placement": "balanced"}, [HBM, IN_PLACE], {}),
+        (SGLANG, [HBM, HOST], {}),
+        ({**SGLANG, "schedule_conservativeness": 0.3, "max_new_tokens": 64}, [HBM], {}),
+        ({**SGLANG, "ignore_eos": True, "cuda_graph_max_bs": 64}, [HBM], {}),
+        ({**SGLANG, "block_tokens": 16, "token_budget": 160}, [HBM], {}),
+        ({**SGLANG, "admission": "estimate"}, [HBM], {}),
+        ({**SGLANG, "token_budget": 16384}, [HBM], {}),
+        ({**SGLANG, **STATIC, "cuda_graph_max_bs": 64}, [HBM], {}),
         ({}, [{**HBM, "eviction": "priority"}], URGENT),
         ({}, [HBM, {**HOST, "eviction": "arc", "write": "through", "backlog": "wait"}], {}),
     ],
@@ -209,6 +217,25 @@ def test_settings_that_can_act_are_taken(
         ({"num_gpu_blocks": 2048}, [HBM], {}, ["engine.num_gpu_blocks"]),
         # 16.06 GB of weights leave 69.84 GB of 80 GiB: 33,301 blocks of 2 MiB
         ({"num_gpu_blocks": 33_302}, [{"tier": "hbm"}], {}, ["engine.num_gpu_blocks"]),
+        ({"schedule_conservativeness": 0.3, "max_new_tokens": 64, "ignore_eos": True,
+          "cuda_graph_max_bs": 64, "admission": "estimate"}, [HBM], {},
+         ["engine.schedule_conservativeness", "engine.max_new_tokens", "engine.ignore_eos",
+          "engine.cuda_graph_max_bs", "engine.admission"]),
+        ({**SGLANG, "admission": "whole_prompt"}, [HBM], {}, ["engine.admission"]),
+        ({**SGLANG, "scheduler": "fair"}, [HBM], TENANTS, ["engine.scheduler"]),
+        ({**SGLANG, "preemption": "swap", "chunked_prefill": False, "watermark": 0.1},
+         [HBM, HOST], {}, ["engine.preemption", "engine.chunked_prefill", "engine.watermark"]),
+        ({**SGLANG, "placement": "balanced"}, [HBM, IN_PLACE], {},
+         ["engine.placement", "tiers.1.access"]),
+        ({**SGLANG, "block_tokens": 16, "token_budget": 100}, [HBM], {}, ["engine.token_budget"]),
+        ({**SGLANG, "token_budget": 16385}, [HBM], {}, ["engine.token_budget"]),
+        ({**SGLANG, "max_new_tokens": 20}, [HBM], {}, ["engine.max_new_tokens"]),
+        ({**SGLANG, "ignore_eos": True, "schedule_conservativeness": 0.5}, [HBM], {},
+         ["engine.schedule_conservativeness"]),
+        ({**SGLANG, "offloading": "engine"}, [HBM, {**HOST, "write": "through"}], {},
+         ["engine.offloading"]),
+        ({**SGLANG, **STATIC, "ignore_eos": True, "max_new_tokens": 64}, [HBM], {},
+         ["engine.max_new_tokens", "engine.ignore_eos"]),
         ({}, [{**HBM, "eviction": "priority"}], {}, ["tiers.0.eviction"]),
         ({}, [{**HBM, "eviction": "no_such_module:Policy"}], {}, ["tiers.0.eviction"]),
     ],
