@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from vsim.traces.prefix_cache import lru_hits, lru_hits_plainly
+from tests.traces.test_prefix_reuse import lru_hits
 
 from vsim.traces.importers import Imported, ImportOptions, import_requests
 from vsim.traces.info import describe_requests
+from vsim.traces.prefix_reuse import PrefixReuse
 from vsim.traces.reading import read_requests
 from vsim.traces.requests import write_requests
 
@@ -51,8 +52,11 @@ def test_mooncake_conversation_has_its_published_figures() -> None:
 
 def test_the_compiled_replay_of_mooncake_equals_the_plain_one() -> None:
     requests = imported("mooncake_conversation.jsonl.gz").requests
-    arrays = (requests.prefix_offsets, requests.prefix_ids, 10_000)
-    np.testing.assert_array_equal(lru_hits(*arrays), lru_hits_plainly(*arrays))
+    offsets, ids = requests.prefix_offsets, requests.prefix_ids
+    rows = [ids[offsets[row] : offsets[row + 1]].tolist() for row in range(len(requests))]
+    reuse = PrefixReuse.of(offsets, ids)
+    for size in (1_000, 10_000):
+        assert reuse.lru_hits_of_requests(size).tolist() == lru_hits(rows, size)
 
 
 def test_azure_conversation_has_its_published_figures() -> None:
