@@ -243,7 +243,7 @@ class Shape(Part):
         if self.head_dim != width:
             message = f"{self.head_dim} is not the sum of a head's two parts; write {width}"
             yield ("head_dim",), message
-        if self.kv_heads != self.heads:
+        if self.heads and self.kv_heads != self.heads:  # without, that is the fault
             message = f"{self.kv_heads} has no meaning with MLA; write {self.heads}, as heads"
             yield ("kv_heads",), message
 

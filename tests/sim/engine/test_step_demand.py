@@ -221,10 +221,12 @@ def test_parts_of_one_step_are_what_its_kernels_take() -> None:
         arithmetic = curves.arithmetic.at(300)
         pairs_ns, context_ns = curves.prefill.at(300, 150.5), 300 * curves.prefill_context_ns
         reads = context_ns > pairs_ns
+        once_ns = 1e9 / cost.hbm_read_bytes_per_s + 1e9 / cost.hbm_write_bytes_per_s
+        state_ns = cost.state_bytes_per_request * once_ns
         expected = {
             "compute": arithmetic + (0.0 if reads else pairs_ns),
             "hbm_weights": curves.products.at(300) - arithmetic + curves.head.at(1),
-            "hbm_kv": context_ns if reads else 0.0,
+            "hbm_kv": (context_ns if reads else 0.0) + state_ns,
             "small_kernels": curves.small.at(300),
         }
         for name, ns in expected.items():
