@@ -68,7 +68,26 @@ PROBES: Final = (
     "clock",
 )
 SAMPLE_UNITS: Final = ("us", "W", "MHz")
-ALLOCATION_OPS: Final = ("malloc", "free", "realloc", "memcpy")
+ALLOCATION_OPS: Final = (
+    "malloc",
+    "free_request",  # a block is given up, while a stream may still use it; its free comes later
+    "free",
+    "realloc",
+    "memcpy",  # from one allocation to another
+)
+ALLOCATION_CALLS: Final = (
+    "cudaMalloc",  # and the driver's cuMemAlloc, pitched or not
+    "cudaMallocAsync",  # ordered on a stream, from the driver's pools
+    "cudaMallocManaged",
+    "cudaMallocHost",  # pinned host memory: no part of the device's
+    "vmm",  # cuMemCreate and cuMemMap: physical chunks under addresses
+    "torch",  # a tensor's block, which PyTorch's caching allocator cuts from its own segments
+)
+"""Who gave the memory. Rows of `torch` are a program's requests; beside them, the other calls of
+the same recording are what the caching allocator took from the driver to serve them."""
+ALLOCATION_RESULTS: Final = ("ok", "out_of_memory", "failed")
+MOST_ALLOCATION_BYTES: Final = 2**48
+"""Of one allocation: 256 TiB, the address space of a GPU."""
 
 TIME_CODES_PER_OCTAVE: Final = 64
 """Kernel times are kept on a log scale, so that one step is 1.1 %."""
@@ -143,15 +162,43 @@ ATTENTION: Final = (
 
 ALLOCATIONS: Final = (
     Column("time_ns", pa.int64(), "ns", "time since the recording's start, never falls",
-           minimum=0),
+           minimum=0, maximum=MOST_NS),
     Column("thread", pa.int64(), "id", "the calling thread", minimum=0),
-    Column("stream", pa.int64(), "id", "the stream it is ordered on", minimum=0),
+    Column("stream", pa.int64(), "id", "the stream it is ordered on; 0 is the default stream",
+           minimum=0),
     Column("op", _DICTIONARY, "name", "what was called", words=ALLOCATION_OPS),
-    Column("handle", pa.int64(), "id", "the allocation; of a memcpy, the target", minimum=0),
-    Column("bytes", pa.int64(), "bytes", "size", minimum=0),
+    Column("handle", pa.int64(), "id",
+           "the allocation, of its own in the file even where an address comes again; of a memcpy, "
+           "the target. One that no malloc made was there before the recording", minimum=0),
+    Column("bytes", pa.int64(), "bytes",
+           "size as it was asked for, or copied; of a free, the allocation's, 0 where unknown",
+           minimum=0, maximum=MOST_ALLOCATION_BYTES),
     Column("other_handle", pa.int64(), "id",
            "of a realloc, the allocation it replaced; of a memcpy, the source", True, 0),
+    Column("device", pa.int32(), "1", "the GPU, from 0; left out, all are of one", minimum=0,
+           optional=True),
+    Column("call", _DICTIONARY, "name", "who gave the memory; left out, cudaMalloc",
+           words=ALLOCATION_CALLS, optional=True),
+    Column("result", _DICTIONARY, "name",
+           "how the call ended; what failed changed nothing. Left out, ok",
+           words=ALLOCATION_RESULTS, optional=True),
+    Column("address", pa.int64(), "1", "where it lay, as the program saw it", True, 0,
+           optional=True),
 )  # fmt: skip
+"""Allocations and frees in the order in which they took effect, of one process."""
+
+ALLOCATOR_SERIES: Final = (
+    Column("trace_row", pa.int64(), "1", "the trace's row that it is after, rises from row to row",
+           minimum=0),
+    Column("time_ns", pa.int64(), "ns", "time since the recording's start, never falls",
+           minimum=0, maximum=MOST_NS),
+    Column("live_bytes", pa.int64(), "bytes", "what the program holds, as it asked for it",
+           minimum=0),
+    Column("allocated_bytes", pa.int64(), "bytes", "the same as the allocator rounds it",
+           minimum=0),
+    Column("reserved_bytes", pa.int64(), "bytes", "what the allocator has taken", minimum=0),
+)  # fmt: skip
+"""What one model of an allocator held after each call of a trace."""
 
 OPERATIONS: Final = (
     Column("id", pa.int64(), "id", "identity of the operation, rises from row to row", minimum=0),
@@ -271,17 +318,51 @@ GPU_SAMPLES: Final = (
 )  # fmt: skip
 """Samples of micro-benchmarks on a GPU, one point a row."""
 
+LATENCIES: Final = tuple(
+    f"{metric}_{statistic}"
+    for metric in ("ttft", "tpot", "itl", "e2e")
+    for statistic in ("mean", "p50", "p90", "p95", "p99")
+)
+"""Latencies and their statistics, as objectives name them."""
+SIZE_RUNS: Final = (
+    Column("configuration", pa.int32(), "1", "which configuration, from 0", minimum=0),
+    Column("changes", _DICTIONARY, "name", "what of the scenario was varied, as --over writes it"),
+    Column("rate_scale", pa.float64(), "1", "the load: how many times faster requests arrive"),
+    Column("offered_per_s", pa.float64(), "1/s", "requests, or sessions, that come a second", True),
+    Column("met", pa.bool_(), "flag", "whether every promise was kept"),
+    Column("best", pa.bool_(), "flag", "whether it is the configuration's highest load so"),
+    Column("requests", pa.int64(), "1", "requests that were counted", minimum=0),
+    Column("rejected", pa.int64(), "1", "of them, those that could never fit", minimum=0),
+    Column("good", pa.int64(), "1", "of them, those that kept every limit", minimum=0),
+    Column("good_per_s", pa.float64(), "1/s", "the same a second"),
+    *(
+        Column(f"{name}_ns", pa.int64(), "ns", f"{name}; null where it is infinite", True, 0)
+        for name in LATENCIES
+    ),
+    Column("prompt_tokens", pa.int64(), "tokens", "of completed requests", minimum=0),
+    Column("output_tokens", pa.int64(), "tokens", "of completed requests", minimum=0),
+    Column("simulated_ns", pa.int64(), "ns", "from the start to the last event", minimum=0),
+    Column("hit_ratio", pa.float64(), "1", "share of prompt tokens found cached"),
+    Column("usd_per_hour", pa.float64(), "USD/h", "what the server costs"),
+    Column("usd_per_million_output", pa.float64(), "USD", "what a million output tokens cost; null "
+           "without one", True),
+    Column("bound_by", _DICTIONARY, "name", "what the run was bound by"),
+)  # fmt: skip
+"""Runs of a search for the highest load, one a row."""
+
 SCHEMAS: Final[Mapping[str, tuple[Column, ...]]] = MappingProxyType(
     {
         "requests": REQUESTS,
         "attention": ATTENTION,
         "allocations": ALLOCATIONS,
+        "allocator_series": ALLOCATOR_SERIES,
         "operations": OPERATIONS,
         "server_runs": SERVER_RUNS,
         "server_steps": SERVER_STEPS,
         "kernel_tables": KERNEL_TABLES,
         "gpu_cases": GPU_CASES,
         "gpu_samples": GPU_SAMPLES,
+        "size_runs": SIZE_RUNS,
     }
 )
 

@@ -11,7 +11,7 @@ import pytest
 from vsim.traces.arrow_io import Provenance, kind_of, metadata_of, read_table, write_table
 from vsim.traces.faults import InputError
 from vsim.traces.requests import Requests, write_requests
-from vsim.traces.schema import SCHEMAS, schema_of
+from vsim.traces.schema import LATENCIES, SCHEMAS, schema_of
 
 ROWS: dict[str, list[dict[str, Any]]] = {
     "requests": [
@@ -30,6 +30,11 @@ ROWS: dict[str, list[dict[str, Any]]] = {
          "other_handle": None},
         {"time_ns": 3, "thread": 1, "stream": 0, "op": "memcpy", "handle": 9, "bytes": 8,
          "other_handle": 4},
+    ],
+    "allocator_series": [
+        {"trace_row": row, "time_ns": 4, "live_bytes": 64, "allocated_bytes": 512,
+         "reserved_bytes": 2**21}
+        for row in (0, 3)
     ],
     "operations": [
         {"id": 0, "step": None, "kind": "map", "source_tier": None, "target_tier": "hbm",
@@ -71,6 +76,18 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "gpu_cases": [
         {"name": "a", "class": "copies", "case": "{}", "repeats_ns": [5, 6]},
         {"name": "b", "class": "attention", "case": "{}", "repeats_ns": [7]},
+    ],
+    "size_runs": [
+        {"configuration": 0, "changes": "no host", "rate_scale": 0.5, "offered_per_s": 1.5,
+         "met": True, "best": True, "requests": 5, "rejected": 1, "good": 4, "good_per_s": 0.25,
+         **{f"{name}_ns": 7 for name in LATENCIES}, "prompt_tokens": 100, "output_tokens": 10,
+         "simulated_ns": 2, "hit_ratio": 0.5, "usd_per_hour": 3.5, "usd_per_million_output": 1.5,
+         "bound_by": "arrivals"},
+        {"configuration": 0, "changes": "no host", "rate_scale": 1.0, "offered_per_s": None,
+         "met": False, "best": False, "requests": 5, "rejected": 5, "good": 0, "good_per_s": 0.0,
+         **{f"{name}_ns": None for name in LATENCIES}, "prompt_tokens": 0, "output_tokens": 0,
+         "simulated_ns": 0, "hit_ratio": 0.0, "usd_per_hour": 3.5, "usd_per_million_output": None,
+         "bound_by": "capacity"},
     ],
 }  # fmt: skip
 METADATA = {"requests": {"block_tokens": "16"}}
@@ -145,6 +162,11 @@ WRONG_VALUES = [
     ("allocations", 0, {"op": "mallok"}, "column op: 'mallok' is unknown (did you mean 'malloc'?)"),
     ("allocations", 1, {"other_handle": None}, "column other_handle: is null; a memcpy has one"),
     ("allocations", 1, {"bytes": -8}, "row 1, column bytes: is -8; write 0 or more"),
+    ("allocations", 0, {"bytes": 0}, "row 0, column bytes: is 0; a malloc that succeeds has 1"),
+    ("allocations", 0, {"bytes": 2**48 + 1}, "row 0, column bytes: is 281474976710657; write at"),
+    ("allocations", 1, {"op": "realloc"}, "row 1, column handle: is 9, as in row 0; an allocation"),
+    ("allocator_series", 0, {"time_ns": 8}, "row 1, column time_ns: is 4 after 8"),
+    ("allocator_series", 0, {"trace_row": 7}, "row 1, column trace_row: is 3 after 7; rows rise"),
     ("operations", 1, {"id": 0}, "row 1, column id: is 0 after 0; ids rise from row to row"),
     ("operations", 1, {"start_ns": 0}, "row 1, column start_ns: is 0, before submit_ns 1"),
     ("operations", 0, {"submit_ns": 7, "start_ns": 7}, "column end_ns: is 5, before start_ns 7"),
@@ -160,6 +182,8 @@ WRONG_VALUES = [
     ("kernel_tables", 0, {"time_code": [640, -2, 700]}, "column time_code: holds -2; write -1"),
     ("kernel_tables", 0, {"time_code": [640, 4000, 700]}, "holds a code above 3008, which is more"),
     ("kernel_tables", 0, {"time_code": [-1, -1, -1]}, "column time_code: holds no measured time"),
+    ("size_runs", 1, {"good": 6}, "row 1, column good: is 6 of 5 requests; write at most those"),
+    ("size_runs", 0, {"rejected": 9}, "row 0, column rejected: is 9 of 5 requests"),
     ("gpu_samples", 0, {"probe": "reed"}, "'reed' is unknown (did you mean 'read'?)"),
     ("gpu_samples", 1, {"samples": []}, "row 1, column samples: is empty; write at least one"),
     ("gpu_samples", 0, {"samples": [1.0, float("nan")]}, "column samples: holds what is no number"),

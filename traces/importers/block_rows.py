@@ -1,5 +1,6 @@
 """Rows of JSON with block ids, as Mooncake and Bailian write them: checked field by field."""
 
+import math
 from collections.abc import Callable, Collection
 from typing import Any, Final
 
@@ -20,8 +21,10 @@ def count_fault(value: object) -> str | None:
     """Say what is wrong with a count, or None."""
     if type(value) is not int:
         return f"{shown(value)} is no whole number; write one like 512"
-    if not 0 <= value < LARGEST:
+    if value < 0:
         return f"{shown(value)} is out of range; write 0 or more"
+    if value >= LARGEST:
+        return f"{shown(value)} is too large; write at most {MOST_TOKENS:,}"
     return None
 
 
@@ -44,10 +47,15 @@ def ids_fault(ids: object) -> str | None:
 
 def time_fault(value: object, unit: str, factor: int) -> str | None:
     """Say what is wrong with a time in a unit of `factor` ns, or None."""
-    good = type(value) in (int, float) and (
-        0 <= value < LATEST_NS // factor  # type: ignore[operator] # the type is tested before
-    )
-    return None if good else f"{shown(value)} is no time in {unit}; write 0 or more"
+    # `type`, since true is no time; NaN and infinities fail both tests of size
+    if type(value) not in (int, float) or not 0 <= value < math.inf:  # type: ignore[operator] # see above
+        return f"{shown(value)} is no time in {unit}; write 0 or more"
+    latest = LATEST_NS // factor
+    if value >= latest:  # type: ignore[operator] # a number by now
+        return (
+            f"{shown(value)} is too late; write less than {latest:,} {unit}, or another time unit"
+        )
+    return None
 
 
 class BlockRows:

@@ -31,6 +31,7 @@ LIKE_PREFIXES: Final = frozenset(
      "prefix_ids", "prefix_keys", "token_hashes"}
 )  # fmt: skip
 _EXAMPLE: Final = "`vsim trace import --columns arrival=ts,prompt=in_len,output=out_len`"
+_SEPARATORS: Final = ";\t|"
 _SHOWN: Final = 30  # column names in a fault
 
 
@@ -40,6 +41,8 @@ def named_columns(file: str, there: list[str], given: Mapping[str, str]) -> dict
     Raises:
         InputError: a column given is not in the table, or prompt or output is not found.
     """
+    if len(there) == 1 and any(each in there[0] for each in _SEPARATORS):
+        refuse(file, f"its header is one cell, {there[0]!r:.60}; separate cells by commas")
     faults = Faults(file)
     for ours, theirs in given.items():
         if ours not in OURS:
@@ -55,6 +58,7 @@ def named_columns(file: str, there: list[str], given: Mapping[str, str]) -> dict
     for ours in ("prompt", "output"):
         if ours not in found:
             some = ", ".join(there[:_SHOWN]) + (", …" if len(there) > _SHOWN else "")
+            some = some or "none"
             message = f"no column of {ours} tokens among {some}; name it: {_EXAMPLE}"
             faults.add(message, place="--columns")
     if "parent" in found and "id" not in found:
@@ -63,8 +67,9 @@ def named_columns(file: str, there: list[str], given: Mapping[str, str]) -> dict
         for ours, names in (("arrival", LIKE_ARRIVALS), ("prefix", LIKE_PREFIXES)):
             like = [name for name in there if name.lower().replace(" ", "_") in names]
             if ours not in found and like:
+                said = "neither its unit nor what it is" if ours == "arrival" else "not what it is"
                 message = (
-                    f"looks like {ours}, but says neither its unit nor what it is; name it with "
+                    f"looks like {ours}, but says {said}; name it with "
                     f"`vsim trace import --columns {ours}={like[0]},…`, or all columns but it"
                 )
                 faults.add(message, place=f"column {like[0]}")

@@ -10,6 +10,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
+from vsim.traces.limits import MOST_TOKENS
+
 _TIME: Final = re.compile(
     r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(?:[.,](\d{1,9}))?\s*(Z|[+-]\d\d:?\d\d)?", re.ASCII
 )
@@ -40,7 +42,9 @@ def parse_count(value: object) -> int:
     if type(value) is int and 0 <= value < LARGEST:
         return value
     number = _number(value)
-    if number is None or not 0 <= number < LARGEST or number != int(number):
+    if number is not None and number >= LARGEST:
+        raise ValueError(f"{shown_value(value)} is too large; write at most {MOST_TOKENS:,}")
+    if number is None or number < 0 or number != int(number):
         raise ValueError(f"{shown_value(value)} is no count; write a whole number, 0 or more")
     return int(number)
 
@@ -107,6 +111,10 @@ def parse_time_ns(value: object) -> int:
     return found
 
 
+def _latest(unit: str) -> str:
+    return f"write less than {LATEST_NS // UNITS_NS[unit]:,} {unit}, or another time unit"
+
+
 def clock_parser(unit: str) -> Callable[[object], int]:
     """Return a parser of times in `unit` (a key of UNITS_NS, or `iso`) into ns."""
     if unit == "iso":
@@ -117,7 +125,9 @@ def clock_parser(unit: str) -> Callable[[object], int]:
         if type(value) is int and 0 <= value < LATEST_NS // factor:
             return value * factor
         number = _number(value)
-        if number is None or not 0 <= number < LATEST_NS / factor:
+        if number is not None and number >= LATEST_NS / factor:
+            raise ValueError(f"{shown_value(value)} is too late; {_latest(unit)}")
+        if number is None or number < 0:
             raise ValueError(
                 f"{shown_value(value)} is no time in {unit}; write a number, 0 or more"
             )
