@@ -1,12 +1,91 @@
 """The commands of the hardware backend, as they stand on the command line."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+_FOLLOWING = {"allow_interspersed_args": False}  # what follows COMMAND is COMMAND's
 
-def register(app: typer.Typer) -> None:
-    """Add the hardware backend's commands to the application."""
+
+def register(app: typer.Typer, record: typer.Typer) -> None:
+    """Add the hardware backend's commands to the application, and one to its `record` commands."""
+    _register_replay(app)
+    _register_preload(app)
+
+    @record.command(context_settings=_FOLLOWING)
+    def allocations(
+        out: Annotated[Path, typer.Option(help="Arrow file to write.")],
+        command: Annotated[
+            list[str], typer.Argument(metavar="COMMAND...", help="What to run, after --.")
+        ],
+    ) -> None:
+        """Run a program and record its allocations of GPU memory, through the preload library.
+
+        Writes a trace of the schema `allocations`, also when the program fails or is stopped; then
+        the exit code is 1.
+        """
+        from vsim.hwbackend.preload.command import record_allocations
+
+        code = record_allocations(command, out)
+        if code:
+            typer.echo(f"`{command[0]}` ended with exit code {code}", err=True)
+            raise typer.Exit(1)
+
+
+def _register_preload(app: typer.Typer) -> None:
+    preload = typer.Typer(
+        help="Put a VMM allocator under unmodified programs.", no_args_is_help=True
+    )
+    app.add_typer(preload, name="preload")
+
+    @preload.callback()
+    def group() -> None:
+        """Put a VMM allocator under unmodified programs, through LD_PRELOAD."""
+
+    @preload.command()
+    def build(
+        out: Annotated[
+            Path | None,
+            typer.Option(help="File to build; without it, where `vsim preload run` finds it."),
+        ] = None,
+    ) -> None:
+        """Build libvsim_preload.so with the C compiler; CUDA is not needed."""
+        from vsim.hwbackend.preload.command import build
+
+        typer.echo(build(out))
+
+    @preload.command(context_settings=_FOLLOWING)
+    def run(
+        command: Annotated[
+            list[str], typer.Argument(metavar="COMMAND...", help="What to run, after --.")
+        ],
+        mode: Annotated[
+            str,
+            typer.Option(help="record: only note allocations; manage: serve them as well."),
+        ] = "manage",
+        spill: Annotated[
+            str | None,
+            typer.Option(help="Where blocks may go that find no room: peer, host or peer,host."),
+        ] = None,
+        pool: Annotated[
+            str | None,
+            typer.Option(
+                metavar="BYTES",
+                help="Free memory kept at most on a device, as 4GiB; a quarter of it without this.",
+            ),
+        ] = None,
+        out: Annotated[
+            Path | None, typer.Option(help="Write a trace of the allocations, an Arrow file.")
+        ] = None,
+    ) -> None:
+        """Run a program under the library; ends with the program's exit code."""
+        from vsim.hwbackend.preload.command import read_run_options, run_command
+
+        raise typer.Exit(run_command(read_run_options(mode, spill, pool, out), command))
+
+
+def _register_replay(app: typer.Typer) -> None:
 
     @app.command()
     def replay(

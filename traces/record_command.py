@@ -15,8 +15,8 @@ class Decode(StrEnum):
     text = "text"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the `record` commands to the application."""
+def register(app: typer.Typer) -> typer.Typer:
+    """Add the `record` commands to the application; return them, for further ones."""
     record = typer.Typer(help="Record traces from a real model.", no_args_is_help=True)
     app.add_typer(record, name="record")
 
@@ -161,3 +161,5 @@ def register(app: typer.Typer) -> None:
         inputs = [] if profiles is None else [profiles]
         with fresh_file(out, "attention", inputs=inputs, option="--out") as fresh:
             write_attention(draw(spec, read_profiles(profiles)), fresh)
+
+    return record

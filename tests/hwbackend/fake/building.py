@@ -3,22 +3,23 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 SOURCES = Path(__file__).parent
 LIBRARY = "libcuda.so.1"
 FLAGS = (
     "-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fPIC", "-shared",
-    "-fvisibility=hidden", f"-Wl,-soname,{LIBRARY}",
+    "-fvisibility=hidden", "-Wl,-Bsymbolic", "-Wl,--default-symver", f"-Wl,-soname,{LIBRARY}",
 )  # fmt: skip
 
 
-def build(folder: Path) -> Path:
+def build(folder: Path, extra: Sequence[str] = ()) -> Path:
     """Compile it into a folder, which is what LD_LIBRARY_PATH has to name."""
     made = folder / LIBRARY
     sources = sorted(str(path) for path in SOURCES.glob("*.c"))
     done = subprocess.run(
-        ["cc", *FLAGS, "-o", str(made), *sources, "-lpthread", "-ldl"],
+        ["cc", *FLAGS, *extra, "-o", str(made), *sources, "-lpthread", "-ldl"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode != 0:

@@ -47,7 +47,7 @@ CUresult note_call(const char *name)
         lose_device(ILLEGAL_ADDRESS);
     if (lost_by != OK)
         return lost_by;
-    CUresult code = OK;
+    CUresult code = in_forked_child() ? NOT_INITIALIZED : OK; /* as every real driver has it */
     for (size_t i = 0; i < fault_count; i++) {
         struct fault *fault = &faults[i];
         bool meant = fault->function[0] == '\0' || strcmp(fault->function, name) == 0;

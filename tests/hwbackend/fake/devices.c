@@ -3,13 +3,16 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const Handle FIRST_CONTEXT = 0x1000, CONTEXT_STEP = 0x10;
 
 static bool initialised;
+static pid_t initialised_by;
 static int retained[DEVICES];
 static bool peers[DEVICES][DEVICES];
-static __thread Handle current;
+static __thread Handle current, below[16];
+static __thread size_t depth;
 
 /* An H200's, as far as anything asks for them; see CUdevice_attribute. */
 static const struct {
@@ -58,6 +61,8 @@ CUresult current_device(int *device)
     return retained[*device] > 0 ? OK : CONTEXT_IS_DESTROYED;
 }
 
+bool in_forked_child(void) { return initialised && initialised_by != getpid(); }
+
 size_t contexts_held(void)
 {
     size_t held = 0;
@@ -79,6 +84,7 @@ EXPORT CUresult cuInit(unsigned flags)
     if (flags != 0)
         return INVALID_VALUE;
     initialised = true;
+    initialised_by = getpid();
     return OK;
 }
 
@@ -210,6 +216,46 @@ EXPORT CUresult cuDevicePrimaryCtxRelease(int device)
     return finished;
 }
 
+EXPORT CUresult cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active)
+{
+    ENTER();
+    if (!is_device(device))
+        return INVALID_DEVICE;
+    *flags = 0;
+    *active = retained[device] > 0;
+    return OK;
+}
+
+/* Everything that the context had is gone, whoever retained it. */
+EXPORT CUresult cuDevicePrimaryCtxReset(int device)
+{
+    ENTER();
+    if (!is_device(device))
+        return INVALID_DEVICE;
+    CUresult finished = finish_device(device);
+    free_buffers_of(device);
+    memset(peers[device], 0, sizeof peers[device]);
+    return finished;
+}
+
+EXPORT CUresult cuCtxPushCurrent(Handle context)
+{
+    ENTER();
+    if (depth == sizeof below / sizeof *below || device_of_context(context) < 0)
+        return INVALID_CONTEXT;
+    below[depth++] = current;
+    current = context;
+    return OK;
+}
+
+EXPORT CUresult cuCtxPopCurrent(Handle *context)
+{
+    ENTER();
+    *context = current;
+    current = depth > 0 ? below[--depth] : 0;
+    return OK;
+}
+
 EXPORT CUresult cuCtxSetCurrent(Handle context)
 {
     ENTER();
@@ -253,4 +299,60 @@ EXPORT CUresult cuCtxEnablePeerAccess(Handle context, unsigned flags)
         return PEER_ACCESS_ALREADY_ENABLED;
     peers[device][other] = true;
     return OK;
+}
+
+EXPORT CUresult cuCtxDisablePeerAccess(Handle context)
+{
+    ENTER_ON(device);
+    int other = device_of_context(context);
+    if (other < 0 || !peers[device][other])
+        return PEER_ACCESS_NOT_ENABLED;
+    peers[device][other] = false;
+    return OK;
+}
+
+/* The driver's stream-ordered pools hold nothing here that is unused. */
+
+EXPORT CUresult cuDeviceGetDefaultMemPool(Handle *pool, int device)
+{
+    ENTER();
+    *pool = 0x2000 + (Handle)device;
+    return is_device(device) ? OK : INVALID_DEVICE;
+}
+
+EXPORT CUresult cuMemPoolCreate(Handle *pool, const void *props)
+{
+    ENTER();
+    static Handle last = 0x3000;
+    *pool = ++last;
+    return props == NULL ? INVALID_VALUE : OK;
+}
+
+EXPORT CUresult cuMemPoolDestroy(Handle pool)
+{
+    ENTER();
+    return pool < 0x3000 ? INVALID_VALUE : OK;
+}
+
+EXPORT CUresult cuMemPoolTrimTo(Handle pool, size_t keep)
+{
+    ENTER();
+    (void)keep;
+    return pool == 0 ? INVALID_VALUE : OK;
+}
+
+/* Contexts other than primary ones, and green ones, are not made here; so there are none. */
+
+EXPORT CUresult cuCtxDestroy(Handle context)
+{
+    ENTER();
+    (void)context;
+    return INVALID_CONTEXT;
+}
+
+EXPORT CUresult cuGreenCtxStreamCreate(Handle *made, Handle green, unsigned flags, int priority)
+{
+    ENTER();
+    (void)made, (void)green, (void)flags, (void)priority;
+    return NOT_SUPPORTED;
 }

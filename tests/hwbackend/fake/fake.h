@@ -29,12 +29,14 @@ enum {
     NOT_READY = 600,
     ILLEGAL_ADDRESS = 700,
     PEER_ACCESS_ALREADY_ENABLED = 704,
+    PEER_ACCESS_NOT_ENABLED = 705,
     CONTEXT_IS_DESTROYED = 709,
     NOT_SUPPORTED = 801,
     STREAM_CAPTURE_UNSUPPORTED = 900,
     STREAM_CAPTURE_INVALIDATED = 901,
     STREAM_CAPTURE_UNMATCHED = 903,
     STREAM_CAPTURE_UNJOINED = 904,
+    STREAM_CAPTURE_IMPLICIT = 906,
 };
 
 /* calls.c: every call is counted, and may be told to fail. */
@@ -80,6 +82,7 @@ void reset_objects(void);
 
 CUresult current_device(int *device);
 size_t contexts_held(void);
+bool in_forked_child(void); /* of a process that had initialised the driver */
 void reset_devices(void);
 
 /* memory.c: what can be at an address, and where it is. */
@@ -87,6 +90,7 @@ void reset_devices(void);
 bool can_touch(Address at, size_t bytes, int device); /* now, by work of a device */
 size_t buffers_held(bool pinned), ranges_held(void), mappings_held(void);
 size_t place_total(bool host, int number), place_used(bool host, int number);
+void free_buffers_of(int device);
 void reset_memory(void);
 
 /* streams.c: work, in the order in which it was put on each stream. */

@@ -39,7 +39,7 @@ struct place {
 };
 struct chunk {
     struct place *place;
-    size_t bytes, mappings;
+    size_t bytes, mappings, handles;
     off_t offset;
 };
 struct mapping {
@@ -128,8 +128,11 @@ EXPORT void fake_limit(int host, int number, size_t bytes)
 
 EXPORT size_t fake_used(int host, int number)
 {
+    lock_driver();
     struct place *place = place_of(host ? ON_HOST_NODE : ON_DEVICE, number);
-    return place == NULL ? 0 : place->used;
+    size_t used = place == NULL ? 0 : place->used;
+    unlock_driver(NULL);
+    return used;
 }
 
 static bool take(struct place *place, size_t bytes)
@@ -140,20 +143,54 @@ static bool take(struct place *place, size_t bytes)
     return true;
 }
 
-static struct range *range_at(Address at)
+/* Who has which addresses, by step of the granularity: a range or a buffer, also once given back. */
+struct owner {
+    Address step; /* plus one, so that 0 is none */
+    struct range *range;
+    struct buffer *buffer;
+};
+static struct owner *owners;
+static size_t owner_count, owner_room;
+
+static struct owner *owner_slot(Address step)
 {
-    for (struct range *range = ranges; range != NULL; range = range->next)
-        if (at >= range->at && at - range->at < range->bytes)
-            return range;
-    return NULL;
+    size_t at = (size_t)(step * 0x9e3779b97f4a7c15u) & (owner_room - 1);
+    while (owners[at].step != 0 && owners[at].step != step + 1)
+        at = (at + 1) & (owner_room - 1);
+    return &owners[at];
 }
+
+static void own(Address at, size_t bytes, struct range *range, struct buffer *buffer)
+{
+    for (Address step = at / GRANULARITY; step * GRANULARITY < at + bytes; step++) {
+        if (2 * (owner_count + 1) > owner_room) {
+            struct owner *before = owners;
+            size_t room = owner_room;
+            owner_room = room ? 2 * room : 1024;
+            owners = calloc(owner_room, sizeof *owners);
+            for (size_t i = 0; i < room; i++)
+                if (before[i].step != 0)
+                    *owner_slot(before[i].step - 1) = before[i];
+            free(before);
+        }
+        struct owner *owner = owner_slot(step);
+        owner_count += owner->step == 0;
+        *owner = (struct owner){step + 1, range, buffer};
+    }
+}
+
+static struct owner owner_of(Address at)
+{
+    return owner_room == 0 ? (struct owner){0} : *owner_slot(at / GRANULARITY);
+}
+
+static struct range *range_at(Address at) { return owner_of(at).range; }
 
 static struct buffer *buffer_at(Address at)
 {
-    for (struct buffer *buffer = buffers; buffer != NULL; buffer = buffer->next)
-        if (at >= buffer->at && at - buffer->at < rounded(buffer->bytes, BUFFER_STEP))
-            return buffer;
-    return NULL;
+    struct buffer *buffer = owner_of(at).buffer;
+    bool inside = buffer != NULL && at - buffer->at < rounded(buffer->bytes, BUFFER_STEP);
+    return inside ? buffer : NULL;
 }
 
 bool can_touch(Address at, size_t bytes, int device)
@@ -200,7 +237,7 @@ EXPORT CUresult cuMemCreate(Handle *made, size_t bytes, const struct allocation_
     if (place->file == 0)
         place->file = 1 + memfd_create("fake memory", MFD_CLOEXEC);
     struct chunk *chunk = calloc(1, sizeof *chunk);
-    *chunk = (struct chunk){.place = place, .bytes = bytes, .offset = place->end};
+    *chunk = (struct chunk){.place = place, .bytes = bytes, .handles = 1, .offset = place->end};
     place->end += (off_t)bytes;
     if (ftruncate(place->file - 1, place->end) != 0)
         return OUT_OF_MEMORY;
@@ -208,22 +245,13 @@ EXPORT CUresult cuMemCreate(Handle *made, size_t bytes, const struct allocation_
     return OK;
 }
 
-static void forget_unless_held(struct chunk *chunk, bool has_handle)
+static void forget_unless_held(struct chunk *chunk)
 {
-    if (has_handle || chunk->mappings > 0)
+    if (chunk->handles > 0 || chunk->mappings > 0)
         return;
     int punch = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
     if (fallocate(chunk->place->file - 1, punch, chunk->offset, (off_t)chunk->bytes) == 0)
         chunk->place->used -= chunk->bytes;
-}
-
-static bool has_handle(const struct chunk *wanted)
-{
-    size_t position = 0;
-    for (struct chunk *chunk; (chunk = each(CHUNK, &position)) != NULL;)
-        if (chunk == wanted)
-            return true;
-    return false;
 }
 
 EXPORT CUresult cuMemRelease(Handle handle)
@@ -233,7 +261,8 @@ EXPORT CUresult cuMemRelease(Handle handle)
     if (chunk == NULL)
         return INVALID_VALUE;
     drop(handle);
-    forget_unless_held(chunk, false); /* while it is mapped, its memory stays */
+    chunk->handles--;
+    forget_unless_held(chunk); /* while it is mapped, its memory stays */
     return OK;
 }
 
@@ -253,6 +282,7 @@ EXPORT CUresult cuMemAddressReserve(Address *made, size_t bytes, size_t alignmen
     *range = (struct range){.next = ranges, .at = at, .bytes = bytes};
     range->steps = calloc(bytes / GRANULARITY, sizeof *range->steps);
     ranges = range;
+    own(at, bytes, range, NULL);
     ranges_alive++;
     *made = at;
     return OK;
@@ -354,7 +384,7 @@ EXPORT CUresult cuMemUnmap(Address at, size_t bytes)
         chunk->mappings--;
         mappings_alive--;
         here += chunk->bytes;
-        forget_unless_held(chunk, has_handle(chunk));
+        forget_unless_held(chunk);
     }
     forbid(at, bytes);
     return OK;
@@ -366,6 +396,8 @@ static CUresult make_buffer(Address *made, size_t bytes, int device)
 {
     if (bytes == 0)
         return INVALID_VALUE;
+    if (bytes > DEVICE_BYTES)
+        return OUT_OF_MEMORY; /* rounded it might be small */
     if (device >= 0 && !take(place_of(ON_DEVICE, device), rounded(bytes, GRANULARITY)))
         return OUT_OF_MEMORY;
     Address at = reserve(rounded(bytes, GRANULARITY));
@@ -375,6 +407,7 @@ static CUresult make_buffer(Address *made, size_t bytes, int device)
     struct buffer *buffer = calloc(1, sizeof *buffer);
     *buffer = (struct buffer){.next = buffers, .at = at, .bytes = bytes, .device = device};
     buffers = buffer;
+    own(at, bytes, NULL, buffer);
     if (device >= 0)
         buffers_alive++;
     else
@@ -399,6 +432,13 @@ static CUresult free_buffer(Address at, bool pinned)
         devices[buffer->device].used -= rounded(buffer->bytes, GRANULARITY);
     }
     return finished;
+}
+
+void free_buffers_of(int device)
+{
+    for (struct buffer *buffer = buffers; buffer != NULL; buffer = buffer->next)
+        if (buffer->device == device && !buffer->given_back)
+            free_buffer(buffer->at, false);
 }
 
 EXPORT CUresult cuMemGetInfo(size_t *available, size_t *total)
@@ -443,6 +483,169 @@ EXPORT CUresult cuMemHostGetDevicePointer(Address *found, Address at, unsigned f
     return pinned && flags == 0 ? OK : INVALID_VALUE;
 }
 
+EXPORT CUresult cuMemAllocPitch(Address *made, size_t *pitch, size_t width, size_t height,
+                                unsigned element)
+{
+    ENTER_ON(device);
+    if ((element != 4 && element != 8 && element != 16) || width == 0 || height == 0)
+        return INVALID_VALUE;
+    *pitch = rounded(width, 512);
+    return make_buffer(made, *pitch * height, device);
+}
+
+EXPORT CUresult cuMemAllocManaged(Address *made, size_t bytes, unsigned flags)
+{
+    ENTER_ON(device);
+    return flags != 1 && flags != 2 ? INVALID_VALUE : make_buffer(made, bytes, device);
+}
+
+/* Stream-ordered memory: taken at once, and given back at once after the stream's work. */
+
+EXPORT CUresult cuMemAllocAsync(Address *made, size_t bytes, Handle stream)
+{
+    ENTER_ON(device);
+    (void)stream;
+    return make_buffer(made, bytes, device);
+}
+
+EXPORT CUresult cuMemAllocFromPoolAsync(Address *made, size_t bytes, Handle pool, Handle stream)
+{
+    return pool == 0 ? INVALID_VALUE : cuMemAllocAsync(made, bytes, stream);
+}
+
+EXPORT CUresult cuMemFreeAsync(Address at, Handle stream)
+{
+    ENTER_ON(device);
+    (void)stream;
+    return free_buffer(at, false);
+}
+
+/* What is known of an address: the whole of what one call took. Of virtual memory that is a chunk's
+   mapping, as on a real driver. */
+
+static CUresult what_is_at(Address at, Address *begin, size_t *bytes, int *type, int *device)
+{
+    struct range *range = range_at(at);
+    if (range != NULL && !range->given_back) {
+        struct mapping *mapping = range->steps[(at - range->at) / GRANULARITY];
+        if (mapping == NULL)
+            return INVALID_VALUE;
+        bool on_device = mapping->chunk->place >= devices && mapping->chunk->place < devices + DEVICES;
+        *begin = mapping->at;
+        *bytes = mapping->chunk->bytes;
+        *type = on_device ? 2 : 1;
+        *device = on_device ? (int)(mapping->chunk->place - devices) : 0;
+        return OK;
+    }
+    struct buffer *buffer = range == NULL ? buffer_at(at) : NULL;
+    if (buffer == NULL || buffer->given_back)
+        return INVALID_VALUE;
+    *begin = buffer->at;
+    *bytes = buffer->bytes;
+    *type = buffer->device >= 0 ? 2 : 1;
+    *device = buffer->device >= 0 ? buffer->device : 0;
+    return OK;
+}
+
+EXPORT CUresult cuMemGetAddressRange(Address *base, size_t *size, Address at)
+{
+    ENTER_ON(current);
+    (void)current;
+    Address begin;
+    size_t bytes;
+    int type, device;
+    CUresult code = what_is_at(at, &begin, &bytes, &type, &device);
+    if (code == OK && base != NULL)
+        *base = begin;
+    if (code == OK && size != NULL)
+        *size = bytes;
+    return code == OK ? OK : NOT_FOUND;
+}
+
+static CUresult attribute_of(void *data, int attribute, Address at)
+{
+    Address begin;
+    size_t bytes;
+    int type, device;
+    CUresult code = what_is_at(at, &begin, &bytes, &type, &device);
+    bool is_virtual = code == OK && range_at(at) != NULL;
+    if (code != OK)
+        return code;
+    switch (attribute) {
+    case 1: *(Handle *)data = is_virtual ? 0 : 0x1000 + 0x10 * (Handle)device; return OK;
+    case 2: *(unsigned *)data = (unsigned)type; return OK;
+    case 3: *(Address *)data = at; return OK;
+    case 4: *(Address *)data = at; return type == 1 ? OK : INVALID_VALUE;
+    case 7: *(uint64_t *)data = begin; return OK;
+    case 8: *(unsigned *)data = 0; return OK;
+    case 9: *(int *)data = device; return OK;
+    case 10: *(bool *)data = !is_virtual; return OK;
+    case 11: *(Address *)data = begin; return OK;
+    case 12: *(size_t *)data = bytes; return OK;
+    case 13: *(bool *)data = true; return OK;
+    default: return NOT_SUPPORTED;
+    }
+}
+
+EXPORT CUresult cuPointerGetAttribute(void *data, int attribute, Address at)
+{
+    ENTER();
+    return data == NULL ? INVALID_VALUE : attribute_of(data, attribute, at);
+}
+
+EXPORT CUresult cuPointerGetAttributes(unsigned count, const int *attributes, void **data,
+                                       Address at)
+{
+    ENTER();
+    for (unsigned i = 0; i < count; i++)
+        if (attribute_of(data[i], attributes[i], at) != OK) {
+            bool narrow = attributes[i] == 2 || attributes[i] == 8 || attributes[i] == 9;
+            if (attributes[i] == 9)
+                *(int *)data[i] = -2; /* as a real driver says of what it does not know */
+            else
+                memset(data[i], 0, narrow ? 4 : attributes[i] == 10 || attributes[i] == 13 ? 1 : 8);
+        }
+    return OK;
+}
+
+EXPORT CUresult cuIpcGetMemHandle(void *handle, Address at)
+{
+    ENTER_ON(device);
+    (void)device;
+    struct buffer *buffer = range_at(at) == NULL ? buffer_at(at) : NULL;
+    if (buffer == NULL || buffer->given_back || buffer->device < 0)
+        return INVALID_VALUE; /* virtual memory has no such handle */
+    memset(handle, 0, 64);
+    memcpy(handle, &buffer->at, sizeof buffer->at);
+    return OK;
+}
+
+EXPORT CUresult cuMemRetainAllocationHandle(Handle *made, void *address)
+{
+    ENTER();
+    Address at = (Address)(uintptr_t)address;
+    struct range *range = range_at(at);
+    struct mapping *mapping =
+        range == NULL || range->given_back ? NULL : range->steps[(at - range->at) / GRANULARITY];
+    if (mapping == NULL)
+        return INVALID_VALUE;
+    mapping->chunk->handles++;
+    *made = keep(CHUNK, mapping->chunk);
+    return OK;
+}
+
+/* A descriptor of the place's memory; whoever asked closes it. */
+EXPORT CUresult cuMemExportToShareableHandle(int *file, Handle handle, int type,
+                                             unsigned long long flags)
+{
+    ENTER();
+    struct chunk *chunk = find(CHUNK, handle);
+    if (chunk == NULL || type != 1 || flags != 0)
+        return INVALID_VALUE;
+    *file = fcntl(chunk->place->file - 1, F_DUPFD_CLOEXEC, 0);
+    return *file < 0 ? NOT_SUPPORTED : OK;
+}
+
 void reset_memory(void)
 {
     for (struct range *range = ranges, *next; range != NULL; range = next) {
@@ -456,6 +659,9 @@ void reset_memory(void)
         munmap(pointer(buffer->at), rounded(buffer->bytes, GRANULARITY));
         free(buffer);
     }
+    free(owners);
+    owners = NULL;
+    owner_count = owner_room = 0;
     ranges = NULL;
     buffers = NULL;
     ranges_alive = mappings_alive = buffers_alive = pinned_alive = 0;

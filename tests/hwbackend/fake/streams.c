@@ -341,6 +341,20 @@ EXPORT CUresult cuEventDestroy(Handle handle)
     return OK;
 }
 
+/* The default stream waits for blocking ones, which one that is captured can't be waited for. */
+static CUresult break_captures_beside(const struct stream *stream)
+{
+    CUresult code = OK;
+    if (stream != default_stream(stream->device))
+        return code;
+    for (struct stream *other = streams; other != NULL; other = other->next)
+        if (other->capture != NULL && other->blocking && other->device == stream->device) {
+            other->capture->broken = true;
+            code = STREAM_CAPTURE_IMPLICIT;
+        }
+    return code;
+}
+
 EXPORT CUresult cuEventRecord(Handle handle, Handle stream_handle)
 {
     ENTER_ON(device);
@@ -348,6 +362,9 @@ EXPORT CUresult cuEventRecord(Handle handle, Handle stream_handle)
     struct event *event = find(EVENT, handle);
     if (stream_of(stream_handle, device, &stream) != OK || event == NULL)
         return INVALID_HANDLE;
+    CUresult implicit = break_captures_beside(stream);
+    if (implicit != OK)
+        return implicit;
     event->stream = stream;
     event->capture = stream->capture;
     if (stream->capture != NULL)
@@ -503,6 +520,26 @@ EXPORT CUresult cuStreamBeginCapture(Handle handle, int mode)
     stream->capture = calloc(1, sizeof *stream->capture);
     stream->capture->graph = calloc(1, sizeof *stream->capture->graph);
     stream->capture->origin = stream;
+    return OK;
+}
+
+EXPORT CUresult cuStreamBeginCaptureToGraph(Handle stream, Handle graph, const void *nodes,
+                                            const void *edges, size_t count, int mode)
+{
+    ENTER();
+    (void)stream, (void)graph, (void)nodes, (void)edges, (void)count, (void)mode;
+    return NOT_SUPPORTED;
+}
+
+EXPORT CUresult cuThreadExchangeStreamCaptureMode(int *mode)
+{
+    static __thread int now; /* global */
+    ENTER();
+    if (*mode < 0 || *mode > 2)
+        return INVALID_VALUE;
+    int before = now;
+    now = *mode;
+    *mode = before;
     return OK;
 }
 

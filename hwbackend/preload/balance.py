@@ -1,0 +1,62 @@
+"""balance: whether a recording is complete, by what every allocation came to."""
+
+from dataclasses import dataclass
+
+from vsim.hwbackend.preload.events import Op, ProcessLog
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What a process took and gave back, in bytes and in calls that succeeded.
+
+    Args:
+        taken_bytes: by all allocations.
+        freed_bytes: by all frees of them.
+        live_bytes: taken and never freed.
+        peak_bytes: the most that were live at once.
+        allocations: how many.
+        live: how many of them were never freed.
+        unseen_frees: frees of memory whose allocation was not seen.
+        failures: allocations that failed.
+        spilled_bytes: of allocations placed outside their device.
+    """
+
+    taken_bytes: int
+    freed_bytes: int
+    live_bytes: int
+    peak_bytes: int
+    allocations: int
+    live: int
+    unseen_frees: int
+    failures: int
+    spilled_bytes: int
+
+
+def balance(log: ProcessLog) -> Balance:
+    """Follow every allocation to its free: taken = freed + live, for each kind by its address."""
+    live: dict[tuple[bool, int], int] = {}
+    taken = freed = peak = now = allocations = unseen = failures = spilled = 0
+    for event in log.events:
+        op, virtual = int(event["op"]), int(event["kind"]) == 4
+        address, size = (virtual, int(event["address"])), int(event["bytes"])
+        if op == Op.MALLOC and event["result"]:
+            failures += 1
+        elif op == Op.MALLOC:
+            live[address] = size
+            taken += size
+            now += size
+            allocations += 1
+            spilled += size if event["place"] else 0
+        elif op == Op.REALLOC and not event["result"]:
+            before = live.pop((virtual, int(event["other"])), 0)
+            live[address] = size
+            taken += size
+            freed += before
+            now += size - before
+        elif op == Op.FREE and not event["result"]:
+            gone = live.pop(address, None)
+            unseen += gone is None
+            freed += gone or 0
+            now -= gone or 0
+        peak = max(peak, now)
+    return Balance(taken, freed, now, peak, allocations, len(live), unseen, failures, spilled)

@@ -1,0 +1,1 @@
+"""The library on a GPU: unmodified programs with and without it, and what memory calls cost."""

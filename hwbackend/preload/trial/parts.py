@@ -1,0 +1,229 @@
+"""PARTS: what the trial looks at, each a function of the bench that prints a table."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from types import MappingProxyType
+from typing import Any, Final
+
+from vsim.hwbackend.preload.environment import Mode
+from vsim.hwbackend.preload.trial.bench import Bench, Ran
+
+GIB: Final = 1 << 30
+MIB: Final = 1 << 20
+_MODES: Final[tuple[Mode | None, ...]] = (None, "record", "manage")
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a part found; gathers rows and faults while it goes on.
+
+    Args:
+        rows: what was measured, ready for JSON.
+        faults: what is wrong, a sentence each.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def add(self, name: str, ran: Ran) -> None:
+        """Keep a run."""
+        self.rows.append({"name": name, **asdict(ran)})
+
+
+def _doors(bench: Bench) -> Outcome:
+    outcome = Outcome()
+    program = bench.built("doors_program.c")
+    for mode in (None, "record", "manage"):
+        ran = bench.run(program, mode, record=False)
+        outcome.add("doors", ran)
+        doors = ran.said.get("doors", {})
+        own = sum(all(place == "libvsim_preload.so" for place in row) for row in doors.values())
+        print(f"{ran.mode:8} {len(doors)} functions, {own} by all doors in the library, "
+              f"{ran.said.get('equal')} with equal addresses")  # fmt: skip
+        if mode is not None:
+            outcome.faults += [
+                f"{symbol} leads to {row}" for symbol, row in doors.items()
+                if any(place != "libvsim_preload.so" for place in row) and set(row) != {"none"}
+            ]  # fmt: skip
+    return outcome
+
+
+def _programs(bench: Bench) -> Mapping[str, tuple[list[str], dict[str, str]]]:
+    torch = bench.python
+    return {
+        "nvcc, static cudart": (bench.built("static_program.cu"), {}),
+        "PyTorch training": (torch("torch_program.py", "train"), {}),
+        "the same, uncached": (
+            torch("torch_program.py", "train"), {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"},
+        ),
+        "transformers": (torch("torch_program.py", "generate"), {}),
+        "CuPy": (torch("cupy_program.py"), {}),
+    }  # fmt: skip
+
+
+def _unmodified(bench: Bench) -> Outcome:
+    outcome = Outcome()
+    print(f"{'program':20} {'mode':7} {'work':>9} {'ratio':>7} {'range of ratios':>16} "
+          f"{'run':>6} {'equal':>6} {'taken':>10} {'live':>9} {'peak':>10}")  # fmt: skip
+    for name, (command, variables) in _programs(bench).items():
+        runs: dict[Mode | None, list[Ran]] = {mode: [] for mode in _MODES}
+        for repeat in range(bench.repeats):
+            # There and back, so that what drifts drifts for all.
+            for mode in _MODES if repeat % 2 == 0 else reversed(_MODES):
+                runs[mode].append(bench.run(command, mode, variables=variables))
+        failed = [ran for each in runs.values() for ran in each if ran.code]
+        for each in runs.values():
+            for ran in each:
+                outcome.add(name, ran)
+        if failed:
+            outcome.faults.append(f"{name} in {failed[0].mode}: exit code {failed[0].code}: "
+                                  f"{failed[0].error}")  # fmt: skip
+            print(f"{name:20} FAILED in {failed[0].mode}: {failed[0].error[-300:]}")
+            continue
+        digests = {ran.said["digest"] for each in runs.values() for ran in each}
+        if len(digests) > 1:
+            outcome.faults.append(f"{name}: results differ: {sorted(digests)}")
+        for mode in _MODES:
+            ratios = [
+                ran.said["work_s"] / plain.said["work_s"]
+                for ran, plain in zip(runs[mode], runs[None], strict=True)
+            ]
+            found = runs[mode][-1].balance
+            work = median(ran.said["work_s"] for ran in runs[mode])
+            wall = median(ran.wall_s for ran in runs[mode])
+            print(
+                f"{name:20} {mode or 'plain':7} {1000 * work:6.1f} ms {median(ratios):7.4f} "
+                f"{min(ratios):7.3f} .. {max(ratios):.3f} {wall:5.1f}s "
+                f"{'yes' if len(digests) == 1 else 'NO':>6} "
+                + ("" if found is None else
+                   f"{found.taken_bytes / MIB:7.0f}MiB {found.live_bytes / MIB:6.1f}MiB "
+                   f"{found.peak_bytes / MIB:7.0f}MiB"), flush=True,
+            )  # fmt: skip
+            for ran in runs[mode]:
+                if ran.balance and ran.balance.unseen_frees:
+                    outcome.faults.append(f"{name}: {ran.balance.unseen_frees} frees of memory "
+                                          "that was not seen")  # fmt: skip
+                if ran.balance and ran.balance.peak_bytes < ran.said.get("peak_reserved", 0):
+                    outcome.faults.append(f"{name}: recorded less than the program reserved")
+    return outcome
+
+
+def _show(name: str, ran: Ran) -> None:
+    print(f"{name:34} {ran.mode:7} exit {ran.code:3} {ran.wall_s:5.1f} s  {ran.said}"
+          + (f"  {ran.did}" if ran.did else ""), flush=True)  # fmt: skip
+
+
+def _memory(bench: Bench) -> Outcome:
+    outcome = Outcome()
+    program = bench.built("short_program.cu")
+    for mode in (None, "manage"):
+        ran = bench.run([*program, "granules"], mode)
+        outcome.add("granules", ran)
+        _show("granules", ran)
+    cases: tuple[tuple[str, list[str], tuple[str, ...]], ...] = (
+        ("blocks of 1.1 MiB, 75 %", ["blocks", "1153434", "0.75"], ()),
+        ("a pool that keeps 60 %", ["pooled"], ()),
+        ("8 GiB beyond the device", ["beyond", str(8 * GIB)], ("host",)),
+    )
+    for name, words, spill in cases:
+        plain = bench.run([*program, *words], None)
+        recorded = bench.run([*program, *words], "record", keep=f"{words[0]}-record")
+        managed = bench.run([*program, *words], "manage", spill=spill, keep=f"{words[0]}-manage")
+        for ran in (plain, recorded, managed):
+            outcome.add(name, ran)
+            _show(name, ran)
+        if managed.code:
+            outcome.faults.append(f"{name}: fails under the library, too: {managed.error}")
+    return outcome
+
+
+def _holes(bench: Bench) -> Outcome:
+    outcome = Outcome()
+    program = bench.built("short_program.cu")
+    for block in (2 * MIB, 64 * MIB):
+        for mode in (None, "manage"):
+            ran = bench.run([*program, "holes", str(block)], mode, record=False)
+            outcome.add(f"holes of {block // MIB} MiB", ran)
+            _show(f"cudaMalloc, holes of {block // MIB} MiB", ran)
+    torch = bench.python("torch_holes.py")
+    for name, mode, setting in (
+        ("PyTorch", None, ""),
+        ("PyTorch, expandable", None, "expandable_segments:True"),
+        ("PyTorch", "manage", ""),
+        ("PyTorch, expandable", "manage", "expandable_segments:True"),
+    ):
+        ran = bench.run(
+            torch, "manage" if mode else None, variables={"PYTORCH_CUDA_ALLOC_CONF": setting}
+        )
+        outcome.add(f"{name}, holes", ran)
+        _show(f"{name}, holes", ran)
+    return outcome
+
+
+def _calls(bench: Bench) -> Outcome:
+    outcome = Outcome()
+    program = bench.built("calls_program.cu")
+    print(f"{'cudaMalloc, cudaFree of':>24} {'plain':>10} {'record':>10} {'manage':>10} us a pair")
+    for size, pairs in ((1000, 4000), (MIB, 4000), (20 * MIB, 2000), (GIB, 100)):
+        least: dict[str, float] = {}
+        for repeat in range(3):
+            for mode in _MODES if repeat % 2 == 0 else reversed(_MODES):
+                ran = bench.run([*program, str(size), str(pairs), "5"], mode)
+                outcome.add(f"calls {size}", ran)
+                if ran.code:
+                    outcome.faults.append(f"calls of {size} bytes in {ran.mode}: {ran.error}")
+                    continue
+                least[ran.mode] = min(least.get(ran.mode, 1e9), *ran.said["us"])
+        row = " ".join(f"{least.get(mode, 0.0):10.2f}" for mode in ("plain", "record", "manage"))
+        print(f"{size:24,} {row}", flush=True)
+    return outcome
+
+
+def _growth(bench: Bench) -> Outcome:
+    outcome = Outcome()
+    program = bench.built("growing_program.cu")
+    for begin, added, repeats in (
+        (40 * GIB, 64 * MIB, 3), (30 * GIB, 64 * MIB, 3), (GIB, GIB, 5), (GIB, 64 * MIB, 5),
+        (64 * MIB, 64 * MIB, 5), (4 * MIB, 4 * MIB, 9),
+    ):  # fmt: skip
+        for way, mode in (("copy", None), ("map", "manage")):
+            command = [*program, way, str(begin), str(added), str(repeats)]
+            ran = bench.run(command, "manage" if mode else None, pool_bytes=0 if mode else None)
+            outcome.add(f"{way} {begin} {added}", ran)
+            times = ran.said.get("us")
+            shown = (
+                f"{median(times):10.1f} us ({min(times)} .. {max(times)})" if times else ran.said
+            )
+            print(f"{begin // MIB:6} MiB by {added // MIB:5} MiB {way:5} {shown}", flush=True)
+    return outcome
+
+
+def _chunks(bench: Bench) -> Outcome:
+    outcome = Outcome()
+    program = bench.built("chunks_program.c")
+    print(f"{'chunk':>9} {'create':>9} {'map':>9} {'access':>9} {'unmap':>9} {'release':>9} "
+          "us for 2 GiB")  # fmt: skip
+    for chunk in (2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048):
+        ran = bench.run([*program, str(2 * GIB), str(chunk * MIB), "5"], None)
+        outcome.add(f"chunk {chunk} MiB", ran)
+        rows = ran.said.get("us", [])
+        if not rows:
+            print(f"{chunk:5} MiB {ran.said} {ran.error}")
+            continue
+        medians = [median(row[call] for row in rows[1:]) for call in range(5)]
+        print(f"{chunk:5} MiB " + " ".join(f"{us:9.1f}" for us in medians), flush=True)
+    return outcome
+
+
+PARTS: Final[Mapping[str, Callable[[Bench], Outcome]]] = MappingProxyType(
+    {
+        "doors": _doors,
+        "memory": _memory,
+        "holes": _holes,
+        "calls": _calls,
+        "growth": _growth,
+        "chunks": _chunks,
+        "unmodified": _unmodified,
+    }
+)

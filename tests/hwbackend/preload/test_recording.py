@@ -1,0 +1,239 @@
+"""From events to the schema `allocations`, and the commands that write it."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.command_line import run
+from tests.hwbackend.preload.building import Bench
+from tests.seeds import examples
+
+from vsim.hwbackend.preload import command
+from vsim.hwbackend.preload.balance import balance
+from vsim.hwbackend.preload.events import RECORD, LogError, ProcessLog, read_process
+from vsim.hwbackend.preload.recording import allocations_of
+from vsim.traces.arrow_io import conform, metadata_of, read_table
+from vsim.traces.validation.tables import faults_in
+
+MALLOC, FREE, REALLOC = 1, 2, 3
+LIST = list[tuple[int, int, int, int, int]]
+
+
+def log_of(rows: LIST) -> ProcessLog:
+    """Events of (op, address, bytes, other, result), a nanosecond apart."""
+    events = np.zeros(len(rows), RECORD)
+    for at, (op, address, size, other, result) in enumerate(rows):
+        events[at]["time_ns"] = 1000 + at
+        events[at]["op"], events[at]["kind"], events[at]["complete"] = op, 1, 1
+        events[at]["address"], events[at]["bytes"] = address, size
+        events[at]["other"], events[at]["result"] = other, result
+    return ProcessLog(1, 0, 1000, 0, events, True, 0, 0)
+
+
+def test_an_address_that_comes_again_is_another_allocation() -> None:
+    rows = [(MALLOC, 64, 10, 0, 0), (FREE, 64, 0, 0, 0), (MALLOC, 64, 30, 0, 0),
+            (REALLOC, 96, 50, 64, 0), (FREE, 96, 0, 0, 0), (FREE, 128, 0, 0, 0),
+            (MALLOC, 0, 70, 0, 2), (MALLOC, 0, 70, 0, 999)]  # fmt: skip
+    table = allocations_of(log_of(rows))
+    assert table.column("op").to_pylist() == [
+        "malloc", "free", "malloc", "realloc", "free", "free", "malloc", "malloc",
+    ]  # fmt: skip
+    assert table.column("handle").to_pylist() == [0, 0, 2, 3, 3, 5, 6, 7]
+    assert table.column("bytes").to_pylist() == [10, 10, 30, 50, 50, 0, 70, 70]
+    assert table.column("other_handle").to_pylist() == [None] * 3 + [2] + [None] * 4
+    assert table.column("result").to_pylist() == ["ok"] * 6 + ["out_of_memory", "failed"]
+    assert faults_in(conform(table, "allocations"), "allocations", "made", {}) == []
+
+
+def test_a_recording_of_nothing_is_an_empty_trace() -> None:
+    assert allocations_of(log_of([])).num_rows == 0
+
+
+events = st.lists(
+    st.tuples(st.sampled_from([MALLOC, MALLOC, FREE, FREE, REALLOC]), st.integers(1, 8),
+              st.integers(1, 10**6), st.integers(1, 8), st.sampled_from([0, 0, 0, 2])),
+    max_size=60,
+)  # fmt: skip
+
+
+@settings(max_examples=examples(60), deadline=None)
+@given(events)
+def test_live_bytes_are_those_of_a_dictionary_by_address(drawn: LIST) -> None:
+    rows: LIST = []
+    live: dict[int, int] = {}
+    for op, address, size, other, result in drawn:
+        if op != FREE and address in live and (op, address) != (REALLOC, other):
+            continue  # no driver gives out what is taken
+        if op == REALLOC and other not in live:
+            continue  # nor moves what is not there
+        rows.append((op, address, size, other, result))
+        if result == 0 and op == FREE:
+            live.pop(address, None)
+        elif result == 0:
+            if op == REALLOC:
+                live.pop(other)
+            live[address] = size
+    log = log_of(rows)
+    table = allocations_of(log)
+    if rows:
+        assert faults_in(conform(table, "allocations"), "allocations", "made", {}) == []
+    assert balance(log).live_bytes == sum(live.values())
+    left: dict[int, int] = {}
+    for row in table.to_pylist():
+        if row["result"] != "ok":
+            continue
+        if row["op"] == "free":
+            left.pop(row["handle"], None)
+        else:
+            left.pop(row["other_handle"], None)
+            left[row["handle"]] = row["bytes"]
+    assert sorted(left.values()) == sorted(live.values())
+
+
+@pytest.mark.parametrize("data", [b"", b"x" * 64, bytes(1 << 12)])
+def test_what_is_no_log_is_refused(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.events").write_bytes(data)
+    with pytest.raises(LogError, match=r"a\.events"):
+        read_process(tmp_path / "a.events")
+
+
+@pytest.fixture
+def built(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """The commands find this library, and the fake driver."""
+    monkeypatch.setattr(command, "find_library", lambda: bench.library)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(bench.driver))
+    return bench
+
+
+def test_record_allocations_writes_a_trace_that_checks(
+    built: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "t.arrow"
+    program = str(built.program("processes"))
+    code = run(monkeypatch, "record", "allocations", "--out", str(out), "--", program, "before")
+    assert code == 0
+    said = capfd.readouterr().err
+    assert "1 allocations of 0.0 MiB, peak 0.0 MiB, freed 0.0 MiB, live at its end" in said
+    assert "1 more processes took 0.0 MiB; they are not in the trace" in said
+    table: pa.Table = read_table(out, "allocations")
+    assert table.column("op").to_pylist() == ["malloc", "free"]
+    assert table.column("bytes").to_pylist() == [3000, 3000]
+    facts = metadata_of(table)
+    assert (facts["mode"], facts["complete"], facts["live_at_end_bytes"]) == ("record", "yes", "0")
+    assert run(monkeypatch, "trace", "check", str(out)) == 0
+
+
+def test_a_program_that_is_killed_leaves_its_trace(
+    built: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "t.arrow"
+    program = str(built.program("processes"))
+    code = run(monkeypatch, "record", "allocations", "--out", str(out), "--", program, "killed")
+    assert code == 1
+    said = capfd.readouterr().err
+    assert "the process was killed: what it did after its last event is not known" in said
+    assert f"`{program}` ended with exit code 137" in said
+    assert metadata_of(read_table(out, "allocations"))["complete"] == "no"
+
+
+def test_a_spill_is_in_the_trace_s_words(
+    built: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "t.arrow"
+    claim = "a_block_spills_to_host_memory"
+    code = run(monkeypatch, "preload", "run", "--spill", "host", "--out", str(out), "--",
+               str(built.program("managing")), claim)  # fmt: skip
+    said = capfd.readouterr().err
+    assert code == 0, said
+    assert "1 blocks spilled" in said
+    assert read_table(out, "allocations").num_rows == 6
+
+
+def test_preload_run_becomes_the_command(built: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Became(BaseException):
+        pass
+
+    seen: list[object] = []
+
+    def became(program: str, words: list[str], environment: dict[str, str]) -> None:
+        seen.extend([program, words, environment])
+        raise Became
+
+    monkeypatch.setattr(command.os, "execve", became)
+    monkeypatch.setenv("LD_PRELOAD", "libother.so")
+    options = command.read_run_options("manage", "peer,host", "4GiB", None)
+    with pytest.raises(Became):
+        command.run_command(options, ["true", "--out", "x"])
+    assert seen[0] in ("/bin/true", "/usr/bin/true")
+    assert seen[1] == ["true", "--out", "x"]
+    environment = seen[2]
+    assert isinstance(environment, dict)
+    assert environment["LD_PRELOAD"] == f"{built.library}:libother.so"
+    assert environment["VSIM_PRELOAD_MODE"] == "manage"
+    assert environment["VSIM_PRELOAD_SPILL"] == "peer,host"
+    assert environment["VSIM_PRELOAD_POOL"] == str(4 << 30)
+    assert "VSIM_PRELOAD_LOG" not in environment
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--mode", "watch"], "--mode: 'watch' is no mode; write record or manage"),
+        (["--spill", "disk"], "--spill: 'disk' is not peer, host, or both with a comma"),
+        (["--spill", "host,host"], "--spill: 'host,host' is not peer, host, or both with a comma"),
+        (["--pool", "much"], "--pool: "),
+        (["--mode", "record", "--out", "t.arrow", "--spill", "host"],
+         "--spill: moves nothing when only recording; use --mode manage"),
+        (["--mode", "record", "--out", "t.arrow", "--pool", "1GiB"],
+         "--pool: there is none when only recording; use --mode manage"),
+        (["--mode", "record"], "--out: is missing: --mode record does nothing but write a trace"),
+        (["--out", "nowhere/t.arrow"], "nowhere"),
+    ],
+)  # fmt: skip
+def test_wrong_options_are_refused(
+    built: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str], options: list[str], said: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert run(monkeypatch, "preload", "run", *options, "--", "true") == 2
+    assert said in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_without_gpu_memory_or_none_at_all_is_said(
+    built: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ("record", "allocations", "--out", str(tmp_path / "t.arrow"), "--")
+    assert run(monkeypatch, *words, "true") == 2
+    assert "`true` made no call that allocates GPU memory" in capsys.readouterr().err
+    assert run(monkeypatch, *words, "no-such-program") == 2
+    assert "there is no program `no-such-program`; write it after --" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_built_library_the_command_that_builds_it_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "find_library", lambda: None)
+    assert run(monkeypatch, "preload", "run", "--", "true") == 2
+    assert "the library is not built; run `vsim preload build` first" in capsys.readouterr().err
+
+
+def test_build_says_where_it_is(
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(command, "build_library", lambda target: target)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert run(monkeypatch, "preload", "build") == 0
+    shown = Path(capsys.readouterr().out.strip())
+    assert shown.is_relative_to(tmp_path / "vsim" / "preload")
+    assert shown.name == "libvsim_preload.so"
