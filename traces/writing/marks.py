@@ -3,7 +3,7 @@
 A JSON file's mark is its first key: `"vsim": {"kind": "bound"}`. The one of a folder's summary
 lists the Arrow files beside it, too, each with its kind. An Arrow file's is its schema's metadata,
 a JUnit file's the name of its suites: `<testsuites name="vsim check"`, and a YAML file's its first
-line: `# vsim: machine`.
+line: `# vsim: machine`. A PNG's is a text in front of its pixels: `Software`, `vsim size plot`.
 """
 
 import json
@@ -27,6 +27,9 @@ _READ_BYTES = 2**20
 _JUNIT_CHARACTERS = 2**10
 _JUNIT = re.compile(r'\s*(?:<\?xml[^>]*\?>\s*)?<testsuites name="vsim (\w+)"')
 _START = re.compile(r'\s*\{\s*"vsim"\s*:\s*')
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_MARK = re.compile(rb"tEXtSoftware\x00vsim ([a-z ]+)")
+_PNG_BYTES = 2**10
 _FIRST_LINE = re.compile(r"# vsim: (\w+)\n")
 
 
@@ -57,6 +60,11 @@ def marked(
     return {KEY: mark, **{key: value for key, value in document.items() if key != KEY}}
 
 
+def png_text(kind: str) -> dict[str, str]:
+    """Give the texts that a PNG of a kind carries."""
+    return {"Software": f"vsim {kind}"}
+
+
 def yaml_text(kind: str, text: str) -> str:
     """Put the mark before a YAML document."""
     return f"# vsim: {kind}\n{text}"
@@ -75,7 +83,11 @@ def kind_written(path: Path) -> str | None:
         if _is_arrow(file):
             metadata = _arrow_metadata(file)
             return metadata.get("vsim.kind") if metadata.get("vsim.producer") == "vsim" else None
-        text = file.read(_READ_BYTES).decode("utf-8", "replace")
+        content = file.read(_READ_BYTES)
+    if content.startswith(_PNG):
+        drawn = _PNG_MARK.search(content[:_PNG_BYTES])
+        return None if drawn is None else drawn[1].decode()
+    text = content.decode("utf-8", "replace")
     suites = _JUNIT.match(text[:_JUNIT_CHARACTERS])
     if suites is not None:
         return suites[1]
