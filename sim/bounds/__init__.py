@@ -1,1 +1,1 @@
-"""Certified lower bounds on the time of any placement policy."""
+"""Certificates: the time that no placement beats, the hits that no prefix cache passes."""

@@ -1,8 +1,9 @@
-"""`refuse_false_certificate`: the last check before a bound is told to anybody.
+"""The last check before a bound is told to anybody.
 
-A certificate claims that no policy takes less. Each policy that ran beside it is a chance to see
-that claim fail, so whatever holds a certificate and times is made through this check, and one that
-fails it does not come to be: nothing can print it or write it to a file.
+A certificate claims that no policy takes less time, or that no cache saves more. Each policy that
+ran beside it is a chance to see that claim fail, so whatever holds a certificate and what policies
+reached is made through `refuse_false_certificate` or `refuse_false_most`. What fails there does not
+come to be: nothing can print it or write it to a file.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from fractions import Fraction
 
 
 class FalseCertificateError(Exception):
-    """A policy took less than what was proven that no policy takes less than: a bug in vsim."""
+    """A policy took less, or saved more, than was proven that any does: a bug in vsim."""
 
 
 def refuse_false_certificate(
@@ -31,9 +32,31 @@ def refuse_false_certificate(
     if not below:
         return
     found = ", ".join(f"{name} takes {float(time):.17g} s" for name, time in sorted(below.items()))
-    raise FalseCertificateError(
-        f"this is a bug in vsim, and no fault of your input: the {what} is {float(bound_s):.17g} s,"
-        f" and yet {found}. Nothing was certified; please report it with the command and its input"
+    raise _false(f"the {what} is {float(bound_s):.17g} s, and yet {found}")
+
+
+def refuse_false_most(most: int, saved: Mapping[str, int], *, what: str) -> None:
+    """Hold what no cache saves more than against caches.
+
+    Args:
+        most: what is certified, in any whole unit.
+        saved: by policy, in the same unit.
+        what: the unit, as `tokens`.
+
+    Raises:
+        FalseCertificateError: one of the policies saved more.
+    """
+    above = {name: units for name, units in saved.items() if units > most}
+    if not above:
+        return
+    found = ", ".join(f"{name} saves {units:,}" for name, units in sorted(above.items()))
+    raise _false(f"no cache of this size saves more than {most:,} {what}, and yet {found}")
+
+
+def _false(contradiction: str) -> FalseCertificateError:
+    return FalseCertificateError(
+        f"this is a bug in vsim, and no fault of your input: {contradiction}. Nothing was"
+        " certified; please report it with the command and its input"
     )
 
 

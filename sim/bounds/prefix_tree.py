@@ -33,7 +33,6 @@ A request that is admitted again after a preemption counts as a request. What is
 worth and prices are whole numbers of one unit, worth rounded up to it.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
@@ -41,7 +40,6 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from vsim.sim.bounds.false_certificate import FalseCertificateError
 from vsim.sim.compiled import kernel
 from vsim.sim.schedules.prefix_worth import LARGEST, Worth
 from vsim.traces.prefix_reuse import PrefixReuse
@@ -72,22 +70,6 @@ class PrefixCertificate:
         """The bound, in what is counted; rounded down where that is whole."""
         exact = self.units * self.worth.unit
         return Fraction(exact.numerator // exact.denominator) if self.worth.whole else exact
-
-    def refuse_if_false(self, saved_units: Mapping[str, int]) -> None:
-        """Hold the bound against policies, whatever they saved in units of its worth.
-
-        Raises:
-            FalseCertificateError: one of them saved more.
-        """
-        above = {name: units for name, units in saved_units.items() if units > self.units}
-        if above:
-            found = ", ".join(f"{name} saves {units}" for name, units in sorted(above.items()))
-            raise FalseCertificateError(
-                "this is a bug in vsim, and no fault of your input: no cache of"
-                f" {self.blocks:,} blocks saves more than {self.units} units of"
-                f" {self.worth.name}, and yet {found}. Nothing was certified; please report it"
-                " with the command and its input"
-            )
 
 
 def certify_prefixes(

@@ -7,7 +7,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from vsim.sim.bounds.false_certificate import refuse_false_most
 from vsim.sim.bounds.prefix_prices import solve_prefixes
+from vsim.sim.bounds.prefix_tiers import TierPrefixCertificate
 from vsim.sim.bounds.prefix_tree import PrefixCertificate, certify_prefixes
 from vsim.sim.eviction.cache_replay import replay_prefixes
 from vsim.sim.eviction.registry import ALGORITHMS
@@ -44,7 +46,7 @@ class ValueAtCapacity:
     value: Value
     total: float
     saved: Mapping[str, float]
-    certificate: PrefixCertificate
+    certificate: PrefixCertificate | TierPrefixCertificate
 
     def share(self, policy: str) -> float:
         """What a policy saves of everything; 0 where there is nothing."""
@@ -101,7 +103,7 @@ def compare_prefixes(
     counted = [
         (
             value,
-            _total(value, lengths),
+            total_of(value, lengths),
             Worth.of(value.name, reuse, value.of_block, whole=value.whole),
         )
         for value in values
@@ -111,7 +113,7 @@ def compare_prefixes(
         for name in policies:
             if name != ROUNDED:
                 progress(f"{blocks:,} blocks: {name}")
-                found[name] = _found(name, requests, reuse, blocks)
+                found[name] = found_by(name, requests, reuse, blocks)
         at: list[ValueAtCapacity] = []
         for value, total, worth in counted:
             progress(f"{blocks:,} blocks: certificate of {value.name}")
@@ -121,20 +123,20 @@ def compare_prefixes(
             if ROUNDED in policies:
                 kept = rounded(reuse, worth, blocks, program.shares)
                 units[ROUNDED] = worth.of_leading(kept.found())
-            certificate.refuse_if_false(units)
+            refuse_false_most(certificate.units, units, what=f"units of {value.name}")
             saved = {name: float(units[name] * worth.unit) for name in policies}
             at.append(ValueAtCapacity(value, total, saved, certificate))
         yield AtCapacity(blocks, tuple(at))
 
 
-def _total(value: Value, lengths: _Ints) -> float:
+def total_of(value: Value, lengths: _Ints) -> float:
     """Everything that the prompts' blocks are worth, found or not."""
     longest = int(lengths.max(initial=0))
     prompts = len(lengths) - np.cumsum(np.bincount(lengths, minlength=longest + 1))[:longest]
     return float(sum(int(n) * value.of_block(depth) for depth, n in enumerate(prompts)))
 
 
-def _found(name: str, requests: Requests, reuse: PrefixReuse, blocks: int) -> _Ints:
+def found_by(name: str, requests: Requests, reuse: PrefixReuse, blocks: int) -> _Ints:
     """Leading blocks that each request finds under a policy."""
     offsets, ids = requests.prefix_offsets, requests.prefix_ids
     if name == BELADY:

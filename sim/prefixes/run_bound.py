@@ -18,8 +18,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vsim.sim.bounds.false_certificate import FalseCertificateError
-from vsim.sim.bounds.prefix_prices import solve_prefixes
 from vsim.sim.bounds.prefix_tree import certify_prefixes
 from vsim.sim.engine.page_keys import page_keys
 from vsim.sim.engine.result import EngineResult
@@ -46,42 +44,71 @@ class RunPrefixBound:
     tight: bool
 
 
-def bound_run(
-    requests: Requests, engine: EngineResult, page_tokens: int, block_tokens: int, *, tight: bool
-) -> RunPrefixBound:
+def bound_run(run: "RunReuse", *, tight: bool) -> RunPrefixBound:
     """Certify what a run could have found.
 
     Args:
-        requests: the trace, with prefix blocks.
-        engine: what happened.
-        page_tokens: of a page.
-        block_tokens: of the engine's block, a divisor of it.
+        run: what its requests could have found.
         tight: take the time that the linear program needs.
     """
-    # the finest part that can be shared: a cache of pages holds no more of these than it has room
-    fine = min(page_tokens, max(block_tokens, requests.block_tokens))
-    keys = page_keys(requests, fine, min(block_tokens, fine))
-    served = np.flatnonzero(engine.status == 0)
-    order = served[np.argsort(engine.admitted_ns[served], kind="stable")]
-    admitted, ended = engine.admitted_ns[order], engine.last_token_ns[order]
-    until = np.searchsorted(admitted, ended, side="right") - 1
-    ratio = keys.ratio
-    lengths = keys.named[order] // ratio
-    looked_up = np.minimum(lengths, requests.prompt_tokens[order] // (fine * ratio))
-    until = np.maximum(until, np.arange(len(order)))
-    reuse = PrefixReuse.of_held(keys.offsets[order], lengths, looked_up, until, keys.ids)
-    reuse = _in_parts(reuse, ratio)
-    worth = Worth.of("tokens", reuse, lambda depth: fine, whole=True)
-    blocks = sum(tier.capacity_pages for tier in engine.tiers) * (page_tokens // fine)
-    known = np.bincount(reuse.request, weights=reuse.count, minlength=len(order)).astype(np.int64)
-    again = engine.preemptions[order] > 0
-    once = _without(reuse, again)
-    find = (
-        solve_prefixes(once, worth, blocks).prices if tight else quick_prices(once, worth, blocks)
-    )
-    certificate = certify_prefixes(once, worth, blocks, find)
-    freed = fine * int(known[again].sum())
+    worth = Worth.of("tokens", run.once, lambda depth: run.fine_tokens, whole=True)
+    blocks = sum(run.rooms)
+    prices = _best_prices if tight else quick_prices
+    certificate = certify_prefixes(run.once, worth, blocks, prices(run.once, worth, blocks))
+    known, fine = run.known, run.fine_tokens
+    freed = fine * int(known[run.again].sum())
     return RunPrefixBound(int(certificate.most) + freed, fine * int(known.sum()), tight)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunReuse:
+    """What requests of a run could have found of what came before, in order of admission.
+
+    Args:
+        order: int64[n], completed requests, as they were admitted.
+        once: the runs that requests look up which were never preempted, in parts of blocks.
+        again: bool[n], whether each was preempted.
+        known: int64[n], the parts of each that an earlier one used.
+        fine_tokens: of a part.
+        rooms: parts that each tier holds.
+    """
+
+    order: _Ints
+    once: PrefixReuse
+    again: NDArray[np.bool_]
+    known: _Ints
+    fine_tokens: int
+    rooms: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls, requests: Requests, engine: EngineResult, page_tokens: int, block_tokens: int
+    ) -> "RunReuse":
+        """Take it from a run.
+
+        Args:
+            requests: the trace, with prefix blocks.
+            engine: what happened.
+            page_tokens: of a page.
+            block_tokens: of the engine's block, a divisor of it.
+        """
+        # the finest part that can be shared: a cache of pages holds no more than it has room for
+        fine = min(page_tokens, max(block_tokens, requests.block_tokens))
+        keys = page_keys(requests, fine, min(block_tokens, fine))
+        served = np.flatnonzero(engine.status == 0)
+        order = served[np.argsort(engine.admitted_ns[served], kind="stable")]
+        admitted, ended = engine.admitted_ns[order], engine.last_token_ns[order]
+        until = np.searchsorted(admitted, ended, side="right") - 1
+        ratio = keys.ratio
+        lengths = keys.named[order] // ratio
+        looked_up = np.minimum(lengths, requests.prompt_tokens[order] // (fine * ratio))
+        until = np.maximum(until, np.arange(len(order)))
+        reuse = PrefixReuse.of_held(keys.offsets[order], lengths, looked_up, until, keys.ids)
+        reuse = _in_parts(reuse, ratio)
+        known = np.bincount(reuse.request, weights=reuse.count, minlength=len(order))
+        again = engine.preemptions[order] > 0
+        rooms = tuple(tier.capacity_pages * (page_tokens // fine) for tier in engine.tiers)
+        return cls(order, _without(reuse, again), again, known.astype(np.int64), fine, rooms)
 
 
 def compile_bound() -> None:
@@ -93,18 +120,11 @@ def compile_bound() -> None:
     certify_prefixes(reuse, worth, 0, quick_prices(reuse, worth, 0))
 
 
-def refuse_false_run_bound(bound: RunPrefixBound, hit_tokens: int) -> None:
-    """Hold a bound against what the run itself found.
+def _best_prices(reuse: PrefixReuse, worth: Worth, blocks: int) -> NDArray[np.float64]:
+    # the solver takes long to import, and no other run needs it
+    from vsim.sim.bounds.prefix_prices import solve_prefixes
 
-    Raises:
-        FalseCertificateError: it found more.
-    """
-    if hit_tokens > bound.tokens:
-        raise FalseCertificateError(
-            "this is a bug in vsim, and no fault of your input: no cache of this size finds more"
-            f" than {bound.tokens:,} tokens, and yet the run found {hit_tokens:,}; please report it"
-            " with the command and its input"
-        )
+    return solve_prefixes(reuse, worth, blocks).prices
 
 
 def _in_parts(reuse: PrefixReuse, ratio: int) -> PrefixReuse:

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final
 
 from vsim.sim.model.model import Model
+from vsim.sim.timing.near_terms import near_terms
 from vsim.sim.timing.step_cost import StepCost
 
 _FULL_STEP_TOKENS: Final = 8192
@@ -19,12 +21,14 @@ class Value:
         heading: what tables write.
         of_block: of the block at a depth, counted from 0.
         whole: whether it is a whole number of any sum of blocks.
+        loads: whether what loads take counts against it.
     """
 
     name: str
     heading: str
-    of_block: Callable[[int], int | float]
+    of_block: Callable[[int], int | float | Fraction]
     whole: bool = False
+    loads: bool = False
 
 
 HITS: Final = Value("hits", "hits, % of all blocks", lambda depth: 1, whole=True)
@@ -32,12 +36,26 @@ HITS: Final = Value("hits", "hits, % of all blocks", lambda depth: 1, whole=True
 
 
 def prefill_flops(model: Model, block_tokens: int) -> Value:
-    """FLOPs of a block's products, and of its tokens' attention to themselves and all before."""
-    products = block_tokens * model.flops_per_token
-    inside = block_tokens * (block_tokens + 1) // 2
+    """FLOPs of a block's products, and of its tokens' attention to themselves and all before.
 
-    def of_block(depth: int) -> int:
-        return products + model.flops_per_pair * (block_tokens * depth * block_tokens + inside)
+    Layers that see a part of the context only (`near_terms`) attend to no more than they see.
+    """
+    products = block_tokens * model.flops_per_token
+    near = near_terms(model, "bf16", 1)
+    share = Fraction(near.layers_share).limit_denominator(1 << 20)
+
+    def pairs(last: int) -> int:
+        """Keys that the tokens before `last` attend to, themselves included."""
+        return last * (last + 1) // 2
+
+    def near_pairs(last: int) -> int:
+        return pairs(last) - pairs(max(last - near.reach, 0))
+
+    def of_block(depth: int) -> Fraction:
+        first, last = depth * block_tokens, (depth + 1) * block_tokens
+        seen = (1 - share) * (pairs(last) - pairs(first))
+        seen += share * (near_pairs(last) - near_pairs(first))
+        return products + model.flops_per_pair * seen
 
     return Value("prefill_flops", "prefill FLOPs saved, % of all", of_block)
 
@@ -49,6 +67,9 @@ def prefill_seconds(cost: StepCost, block_tokens: int) -> Value:
 
     def of_block(depth: int) -> float:
         before = depth * block_tokens + block_tokens / 2
-        return block_tokens * (token_ns + curves.prefill.at(step, before) / step) / 1e9
+        attention_ns = curves.prefill.at(step, before)
+        if curves.near_prefill is not None:
+            attention_ns += curves.near_prefill.at(step, min(before, cost.window_tokens))
+        return block_tokens * (token_ns + attention_ns / step) / 1e9
 
-    return Value("prefill_seconds", "prefill seconds saved, % of all", of_block)
+    return Value("prefill_seconds", "prefill seconds saved, % of all", of_block, loads=True)

@@ -19,15 +19,14 @@ def print_comparison(
 ) -> None:
     """Print one table for each value: a row a policy, a column a capacity."""
     console = Console(width=WIDTH, markup=False, highlight=False)
-    blocks, again = reuse.blocks, int(reuse.count.sum())
-    share = 100 * again / blocks if blocks else 0.0
-    console.print(
-        f"{len(requests):,} requests, {blocks:,} blocks of {requests.block_tokens:,} tokens;"
-        f" {share:.1f} % of them were used before"
-    )
+    print_heading(console, requests, reuse)
+    headings = [f"{each.blocks:,}" for each in found]
+    if block_bytes is not None:
+        sizes = [f"{each.blocks * block_bytes / 2**30:,.4g} GiB" for each in found]
+        headings = [f"{blocks}\n{size}" for blocks, size in zip(headings, sizes, strict=True)]
     for at in range(len(found[0].values)):
         console.print()
-        console.print(_table([each.values[at] for each in found], found, block_bytes))
+        console.print(table_of([each.values[at] for each in found], headings))
     console.print()
     console.print(
         "certified: no policy saves more at this capacity, over all tiers together and in this"
@@ -35,15 +34,21 @@ def print_comparison(
     )
 
 
-def _table(
-    values: Sequence[ValueAtCapacity], found: Sequence[AtCapacity], block_bytes: int | None
-) -> Table:
+def print_heading(console: Console, requests: Requests, reuse: PrefixReuse) -> None:
+    """Say what the trace holds."""
+    blocks, again = reuse.blocks, int(reuse.count.sum())
+    share = 100 * again / blocks if blocks else 0.0
+    console.print(
+        f"{len(requests):,} requests, {blocks:,} blocks of {requests.block_tokens:,} tokens;"
+        f" {share:.1f} % of them were used before"
+    )
+
+
+def table_of(values: Sequence[ValueAtCapacity], headings: Sequence[str]) -> Table:
+    """Lay out one value: a row a policy, those online by what they save first, a column a size."""
     table = Table(box=None, pad_edge=False)
     table.add_column(values[0].value.heading)
-    for each in found:
-        heading = f"{each.blocks:,}"
-        if block_bytes is not None:
-            heading += f"\n{each.blocks * block_bytes / 2**30:,.4g} GiB"
+    for heading in headings:
         table.add_column(heading, justify="right")
     names = list(values[0].saved)
     online = [name for name in names if name in ONLINE]
@@ -51,7 +56,7 @@ def _table(
         _row(table, name, values)
     for name in names:
         if name not in ONLINE:
-            _row(table, f"{name}", values)
+            _row(table, name, values)
     table.add_row("certified", *(f"{100 * each.most_share:.2f}" for each in values))
     return table
 
@@ -73,26 +78,26 @@ def written_comparison(
         "capacities": [
             {
                 "blocks": each.blocks,
-                **_hits(each),
-                "values": {
-                    one.value.name: {
-                        "total": one.total,
-                        "bound": float(one.certificate.most),
-                        "bound_share": one.most_share,
-                        "policies": {name: one.share(name) for name in one.saved},
-                    }
-                    for one in each.values
-                },
+                **written_values(each.values),
             }
             for each in found
         ],
     }
 
 
-def _hits(each: AtCapacity) -> dict[str, Any]:
-    """Hit ratios by policy, of the first value: hits are always counted."""
-    hits = each.values[0]
+def written_values(values: Sequence[ValueAtCapacity]) -> dict[str, Any]:
+    """All values of one capacity, and the hit ratios of the first: hits are always counted."""
+    hits = values[0]
     return {
         "bound_hit_ratio": hits.most_share,
         "policies": {name: hits.share(name) for name in hits.saved},
+        "values": {
+            one.value.name: {
+                "total": one.total,
+                "bound": float(one.certificate.most),
+                "bound_share": one.most_share,
+                "policies": {name: one.share(name) for name in one.saved},
+            }
+            for one in values
+        },
     }

@@ -240,7 +240,9 @@ def make_result(
     facts = run_facts(scenario, machine, model, cost, requests, replicas)
     summary = summarise(facts, requests, engine, engine_wall_s)
     if replicas == 1:  # the bound is on what one cache can find
-        summary |= prefix_bound(facts, requests, engine, summary, tight=tight_bound)
+        summary |= prefix_bound(
+            scenario, machine, cost, facts, requests, engine, summary, tight=tight_bound
+        )
     about = summary
     if judged is not None:
         requests_of_one, one = judged

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vsim.sim.machine.machine import Machine, Precision
+from vsim.sim.machine.machine import Machine
+from vsim.sim.machine.precision import Precision
 from vsim.sim.model.model import Model
 from vsim.sim.model.parallel import check_peer, server_links
 from vsim.sim.profiles.rules import ServerRules, server_rules

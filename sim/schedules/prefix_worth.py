@@ -45,6 +45,7 @@ class Worth:
         block: Callable[[int], Fraction | int | float],
         *,
         whole: bool = False,
+        largest: int = LARGEST,
     ) -> "Worth":
         """Count worth for a trace.
 
@@ -53,6 +54,7 @@ class Worth:
             reuse: whose runs say how many blocks at which depth could be saved at most.
             block: the worth of the block at a depth, which is counted from 0; not negative.
             whole: see `Worth`.
+            largest: units of all that could be saved, at most; fewer where they are multiplied.
         """
         longest = int((reuse.depth + reuse.count).max()) if len(reuse.depth) else 0
         each = [Fraction(block(depth)) for depth in range(longest)]
@@ -63,7 +65,7 @@ class Worth:
         total = sum((n * worth for n, worth in zip(times, each, strict=True)), Fraction(0))
         most = max(each, default=Fraction(0)) * max(longest, 1)
         # room for the rounding up of every block that could be saved, and of one whole prompt
-        room = LARGEST - sum(times) - longest
+        room = largest - sum(times) - longest
         unit = _power_of_two(max(total, most) / room)
         units = np.zeros(longest + 1, np.int64)
         np.cumsum([math.ceil(worth / unit) for worth in each], out=units[1:])

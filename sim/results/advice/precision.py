@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from vsim.sim.machine.machine import Precision
+from vsim.sim.machine.precision import Precision
 from vsim.sim.model.weight_format import WeightFormat
 from vsim.sim.results.advice.advice import Advice
 from vsim.sim.results.advice.judged_run import Run

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.seeds import examples
 
 from vsim.sim.bounds.certificate import certify
 from vsim.sim.bounds.exact import optimum
@@ -82,7 +83,7 @@ def bound_by_definition(
 STARTS: tuple[Start, ...] = ("first-fill", "empty", "free")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_certificate_equals_its_definition_in_rationals(data: st.DataObject) -> None:
     reads = data.draw(tiny_reads())
@@ -100,7 +101,7 @@ def test_certificate_equals_its_definition_in_rationals(data: st.DataObject) -> 
     assert abs(found - wanted) <= largest * Fraction(2) ** -40
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.data())
 def test_no_multipliers_certify_more_than_the_exact_optimum(data: st.DataObject) -> None:
     """Arbitrary multipliers, all cost models and starting states, against the exact program."""
@@ -121,7 +122,7 @@ def test_no_multipliers_certify_more_than_the_exact_optimum(data: st.DataObject)
     assert bound(reads, tiers, may_start).certificate.exact_s <= exact
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_bound_equals_the_optimum_where_the_program_is_integral(data: st.DataObject) -> None:
     """Inclusive: the interval LP, the page-by-page LP and the certificate are one number."""

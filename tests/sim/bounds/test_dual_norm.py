@@ -7,6 +7,7 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.seeds import examples
 
 from vsim.sim.bounds.dual_norm import ONE, WEIGHT_BITS, dual_length, whole_weight
 
@@ -65,7 +66,7 @@ def test_max_and_the_sum_have_exact_lengths(norm: float, wanted: int | None) -> 
     assert found == wanted if wanted else ONE < found < 7 * ONE // 4
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.floats(0, 1))
 def test_a_weight_is_rounded_down_and_exact_above_the_last_bits(weight: float) -> None:
     found = Fraction(whole_weight(weight), ONE)

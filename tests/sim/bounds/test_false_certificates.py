@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.seeds import examples
 
 from vsim.sim.bounds.certificate import Certificate, certify
 from vsim.sim.bounds.false_certificate import (
     FalseCertificateError,
     gap_above,
     refuse_false_certificate,
+    refuse_false_most,
 )
 from vsim.sim.bounds.floors import floors
 from vsim.sim.bounds.lp import bound, by_hand
@@ -119,7 +121,7 @@ def drawn(data: st.DataObject, shape: tuple[int, ...], scale: float) -> np.ndarr
     return scale * np.array(values).reshape(shape)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_no_multipliers_certify_more_than_the_least_time_under_any_norm(
     data: st.DataObject,
@@ -207,7 +209,7 @@ def by_definition(
     return total
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.data())
 def test_a_certificate_is_its_definition_and_not_a_hair_above(data: st.DataObject) -> None:
     reads = data.draw(tiny_reads(6, 7, PAGE_BYTES))
@@ -232,7 +234,7 @@ def test_a_certificate_is_its_definition_and_not_a_hair_above(data: st.DataObjec
     assert above - lost <= found <= above + lost
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.data())
 def test_no_multipliers_certify_more_than_the_least_time_over_several_tiers(
     data: st.DataObject,
@@ -262,7 +264,7 @@ def large_reads(draw: st.DrawFn, pages: int, steps: int) -> PageReads:
     )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.data())
 def test_no_policy_takes_less_than_what_is_certified_beside_it(data: st.DataObject) -> None:
     """All quick policies on instances of hundreds of pages; a comparison checks itself."""
@@ -283,7 +285,7 @@ def test_no_policy_takes_less_than_what_is_certified_beside_it(data: st.DataObje
             assert float(exact) == pytest.approx(row.cost.time_s, rel=2.0**-46)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(12), deadline=None)
 @given(st.data())
 def test_no_policy_over_tiers_takes_less_than_what_is_certified_beside_it(
     data: st.DataObject,
@@ -337,6 +339,15 @@ def test_the_check_compares_exactly() -> None:
         refuse_false_certificate(third, {"a": third, "b": third - Fraction(1, 10**30)})
     assert gap_above(third, third) == 0
     assert gap_above(third, 2 * third) == 1
+
+
+def test_a_cache_that_saves_more_than_is_certified_is_a_loud_error() -> None:
+    refuse_false_most(2000, {"lru": 2000, "belady": 1999}, what="tokens")
+    with pytest.raises(
+        FalseCertificateError,
+        match=r"bug in vsim.*more than 2,000 tokens, and yet belady saves 2,001, lru saves 2,002\.",
+    ):
+        refuse_false_most(2000, {"lru": 2002, "belady": 2001, "fifo": 2000}, what="tokens")
 
 
 @pytest.mark.parametrize("norm", [1 + 1e-12, 1.2, 2.0, 8.0, 1e6])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.seeds import examples
 
 from vsim.sim.bounds.exact import optimum
 from vsim.sim.bounds.lp import bound
@@ -47,7 +48,7 @@ def test_the_smoothed_bound_sums_over_all_paths(exclusive: bool, start: int) -> 
     assert -slope(x)[0] * 6 / 3.0 == pytest.approx(value, rel=1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.integers(0, 10_000), st.booleans(), st.booleans(), st.sampled_from([FREE, 0, 1, 2]))
 def test_the_slope_is_that_of_the_smoothed_bound(
     seed: int, exclusive: bool, duplex: bool, start: int

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.seeds import examples
 
 from vsim.sim.bounds.exact import optimum
 from vsim.sim.bounds.tier_ascent import bound_stack
@@ -28,7 +29,7 @@ def stacks(draw: st.DrawFn, pages: int) -> TierStack:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_no_multipliers_certify_more_than_the_best_of_all_placements(data: st.DataObject) -> None:
     reads = data.draw(tiny_reads(2, 3, st.just(4)))
@@ -51,7 +52,7 @@ def test_no_multipliers_certify_more_than_the_best_of_all_placements(data: st.Da
     assert bound_stack(reads, stack, where, evaluations=20).certificate.exact_s <= best
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_two_exclusive_tiers_are_bounded_at_least_as_well_as_by_the_inclusive_bound(
     data: st.DataObject,

@@ -2,11 +2,15 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from tests.command_line import run
+
+from vsim.sim.bounds.false_certificate import FalseCertificateError
+from vsim.sim.bounds.prefix_tree import PrefixCertificate, certify_prefixes
+from vsim.sim.prefixes import comparison
 
 Bound = Callable[..., "Done"]
 ROWS = [[1, 2], [3, 4], [1, 2], [3, 4], [1, 2, 5]]
@@ -102,6 +106,28 @@ def test_capacities_in_bytes_are_blocks_of_a_model_s_kv(
         (["--capacity-blocks", "5", "--out", "x"], "--out: does nothing with --capacity"),
         (["--capacity-blocks", "5", "--hbm-share", "1"], "--hbm-share: does nothing with"),
         (["--model", "llama-3.1-8b"], "--model: does nothing without --capacity"),
+        (["--capacity-blocks", "5", "--model", "gpt-oss-20b"], "keeps KV in groups of layers"),
+        (["--capacity", "hbm=1GiB+host=2GiB"], "--capacity: needs a model"),
+        (["--capacity-blocks", "hbm=1+host=2"], "--capacity-blocks: names tiers, whose loads"),
+        (["--capacity-blocks", "1+2"], "adds sizes; name their tiers"),
+        (["--capacity-blocks", "hbm=1+host=2,5"], "names tiers in places only"),
+        (["--capacity-blocks", "hbm=1+hbm=2"], "names a tier twice"),
+        (["--capacity-blocks", "host=1"], "does not begin with hbm"),
+        (["--capacity-blocks", "=1"], "'=1' names no tier"),
+        (["--capacity-blocks", "hbm=1+host=2:fp9"], "'fp9' is no precision"),
+        (["--capacity-blocks", "hbm=1:fp8+host=2"], "hbm holds KV as --kv says"),
+        (["--capacity-blocks", "5:fp8"], "'5:fp8' has a precision and no tier"),
+        (["--capacity-blocks", "5", "--loads", "wait"], "--loads: does nothing in one tier"),
+        (["--capacity-blocks", "hbm=1+host=2", "--loads", "no"], "--loads: 'no' is unknown"),
+        (["--loads", "wait"], "--loads: does nothing without --capacity"),
+        (
+            ["--capacity-blocks", "hbm=1+tape=2", "--model", "llama-3.1-8b", "--machine", "h100"],
+            "h100 has no tier 'tape'",
+        ),
+        (
+            ["--capacity", "1GiB", "--model", "gpt-oss-20b", "--policy", "arc"],
+            "--policy: arc takes all blocks for equal",
+        ),
     ],
 )
 def test_what_cannot_act_is_refused(
@@ -125,3 +151,59 @@ def test_a_trace_is_not_overwritten(bound: Bound, trace: Path) -> None:
     done = bound(trace, "--capacity-blocks", "5", "--json", trace)
     assert done.code == 2
     assert trace.read_text() == before
+
+
+def test_a_false_certificate_is_neither_printed_nor_written(
+    bound: Bound, trace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_low(*given: object) -> PrefixCertificate:
+        true = certify_prefixes(*given)  # type: ignore[arg-type] # passed on as they came
+        return replace(true, units=0)
+
+    monkeypatch.setattr(comparison, "certify_prefixes", too_low)
+    out = tmp_path / "found.json"
+    with pytest.raises(FalseCertificateError, match=r"bug in vsim.*belady saves"):
+        bound(trace, "--capacity-blocks", "3", "--json", out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("loads", ["wait", "overlap"])
+def test_tiers_hit_as_one_cache_and_save_less_by_their_loads(
+    bound: Bound, trace: Path, tmp_path: Path, loads: str
+) -> None:
+    """A block of 64 MiB comes from host memory at 55 GB/s in 67,108,864 / 55e9 = 1.220 ms."""
+    out = tmp_path / "found.json"
+    done = bound(trace, "--capacity", "hbm=64MiB+host=128MiB,hbm=192MiB+host=32MiB:fp8",
+                 "--model", "llama-3.1-8b", "--machine", "h100", "--loads", loads,
+                 "--json", out)  # fmt: skip
+    assert done.code == 0
+    assert all(len(line) <= 100 for line in done.out.splitlines())
+    first, second = json.loads(out.read_text())["capacities"]
+    assert [tier["parts"] for tier in first["tiers"]] == [1, 2]
+    assert [tier["parts"] for tier in second["tiers"]] == [3, 1]
+    assert first["tiers"][1]["load_s"] == pytest.approx(67_108_864 / 55e9)
+    assert second["tiers"][1]["load_s"] == pytest.approx(67_108_864 / 55e9 / 2)
+    assert round(11 * first["bound_hit_ratio"]) == 5
+    assert round(11 * second["bound_hit_ratio"]) == 6
+    assert first["blocks_found"]["lru"] == [0, 3]
+    for each in (first, second):
+        for value in each["values"].values():
+            assert all(s <= value["bound_share"] + 1e-12 for s in value["policies"].values())
+        seconds = each["values"]["prefill_seconds"]
+        assert seconds["policies"]["lp-rounding"] >= 0.8 * seconds["bound_share"]
+
+
+def test_a_model_of_several_groups_is_bounded_in_bytes(
+    bound: Bound, trace: Path, tmp_path: Path
+) -> None:
+    """A block is 24 MiB over both groups; two blocks of one prefix need one of the window."""
+    out = tmp_path / "found.json"
+    done = bound(trace, "--capacity", "36MiB,72MiB,144MiB", "--model", "gpt-oss-20b", "--json", out)
+    assert done.code == 0
+    found = json.loads(out.read_text())
+    assert found["part_bytes"] == 12_582_912
+    # 3, 6 and 12 parts: a prefix of two blocks needs three, so that as many are found as prefixes
+    # of two fit over each pair of slots that overlap
+    hits = [round(11 * each["bound_hit_ratio"]) for each in found["capacities"]]
+    assert hits == [4, 6, 6]
+    assert [round(11 * each["policies"]["lp-rounding"]) for each in found["capacities"]] == hits

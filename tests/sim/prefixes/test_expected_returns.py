@@ -3,6 +3,7 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.seeds import examples
 from tests.traces.test_prefix_reuse import chains, packed
 
 from vsim.sim.prefixes.expected_returns import expected_returns
@@ -39,7 +40,7 @@ def test_it_keeps_conversations_through_a_pause_that_lru_forgets() -> None:
     assert kept > lru
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(rows=chains(), blocks=st.integers(1, 30), ahead=chains())
 def test_what_comes_later_changes_nothing(
     rows: list[list[int]], blocks: int, ahead: list[list[int]]
@@ -50,7 +51,7 @@ def test_what_comes_later_changes_nothing(
     assert longer[: len(rows)].tolist() == alone.tolist()
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(rows=chains(), blocks=st.integers(1, 60))
 def test_until_returns_were_seen_it_is_lru(rows: list[list[int]], blocks: int) -> None:
     """25 requests of a few blocks each are fewer than it learns from."""

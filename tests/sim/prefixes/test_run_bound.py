@@ -1,15 +1,21 @@
 """The bound beside a run's prefix hits: valid for all that an engine does, exact where easy."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from vsim.sim import simulate
 from vsim.sim.bounds.false_certificate import FalseCertificateError
-from vsim.sim.prefixes.run_bound import RunPrefixBound, refuse_false_run_bound
+from vsim.sim.prefixes.run_bound import RunPrefixBound
+from vsim.sim.results import prefix_bound
 from vsim.sim.scenario.scenario import Scenario
 from vsim.traces.requests import Requests
+
+ROOT = Path(__file__).parents[3]
 
 
 def trace(rows: list[list[int]], gap_s: float, block_tokens: int = 16) -> Requests:
@@ -90,14 +96,56 @@ def test_no_run_is_above_its_bound(seed: int) -> None:
         assert 0 < bound["hit_ratio"] <= bound["unbounded_hit_ratio"] + 1e-12
 
 
-def test_a_false_bound_is_not_told() -> None:
-    bound = RunPrefixBound(tokens=160, unbounded_tokens=320, tight=False)
-    refuse_false_run_bound(bound, 160)
-    with pytest.raises(FalseCertificateError, match="found 161"):
-        refuse_false_run_bound(bound, 161)
+def test_a_false_bound_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = trace([[1, 2, 3], [1, 2, 3]], 10.0)
+    found = simulate(scenario(8), requests=requests).summary["prefix_hit_tokens"]
+    assert found > 0
+    too_low = RunPrefixBound(tokens=found - 1, unbounded_tokens=320, tight=False)
+    monkeypatch.setattr(prefix_bound, "bound_run", lambda *given, **tight: too_low)
+    with pytest.raises(FalseCertificateError, match=f"and yet the run saves {found}"):
+        simulate(scenario(8), requests=requests)
+
+
+def test_a_run_without_a_tight_bound_imports_no_solver() -> None:
+    """An import that takes longer than a short run; only `--bound tight` needs one."""
+    code = (
+        "import sys; from vsim.sim import load_scenario, simulate\n"
+        "run = load_scenario('scenarios/quickstart.yaml', ['workload.synth.requests=4'])\n"
+        "assert 'prefix_bound' in simulate(run, base='scenarios').summary\n"
+        "solvers = {'highspy', 'scipy.optimize', 'scipy.sparse'} & set(sys.modules)\n"
+        "sys.exit(f'imported {solvers}' if solvers else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 
 def test_nothing_is_claimed_where_nothing_can_be_found() -> None:
     requests = trace([[1], [1]], 1.0)
     summary = simulate(scenario(8, prefix_caching=False), requests=requests).summary
     assert "prefix_bound" not in summary
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_run_saves_more_net_of_loads_than_its_tiers_allow(seed: int) -> None:
+    """Conversations that come back after others; `simulate` itself compares, here once more."""
+    random = np.random.default_rng(100 + seed)
+    talks: list[list[int]] = [[] for _ in range(8)]
+    rows, fresh = [], 0
+    for at in random.integers(0, 8, 80).tolist():
+        new = int(random.integers(1, 5))
+        talks[at] = [*talks[at], *range(fresh, fresh + new)]
+        fresh += new
+        rows.append(talks[at])
+    requests = trace(rows, float(random.choice([0.05, 1.0])))
+    tiers = [{"tier": "hbm", "capacity": "128MiB"}, {"tier": "host", "capacity": "96MiB"}]
+    tiers += [{"tier": "nvme", "capacity": "400MiB"}] * (seed % 2)
+    described = scenario(100, loading="always").model_dump(mode="json", exclude_unset=True)
+    run = Scenario.model_validate({**described, "tiers": tiers})
+    for tight in (False, True):
+        net = simulate(run, requests=requests, tight_bound=tight).summary["prefix_net_bound"]
+        assert 0 < net["saved_s"] <= net["most_s"]
+
+
+def test_without_tiers_below_nothing_is_loaded() -> None:
+    summary = simulate(scenario(8), requests=trace([[1], [1]], 1.0)).summary
+    assert "prefix_bound" in summary
+    assert "prefix_net_bound" not in summary
