@@ -1,8 +1,9 @@
 """How products slow down while a load lasts: an 8B layer's four products, over and over."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -25,13 +26,15 @@ REST_S: Final = 1.5
 class Load:
     """The layer's products over `tokens` rows drawn with `std`, for `duty` of the time.
 
-    The rest comes in pieces of GAP_S: idle, or the same products over `between` rows.
+    The rest comes in pieces of GAP_S: idle, or the same products over `between` rows. In fp8
+    each row of activations and each of weights has a scale, and nothing is quantised on the way.
     """
 
     tokens: int
     std: float = 1.0
     duty: float = 1.0
     between: int = 0
+    precision: str = "bf16"
 
 
 LOADS: Final = (
@@ -48,7 +51,14 @@ LOADS: Final = (
     Load(8192, duty=0.5, between=64),
     Load(2048, duty=0.5, between=64),
     Load(512, duty=0.5, between=64),
+    Load(8192, precision="fp8"),
+    Load(2048, precision="fp8"),
+    Load(512, precision="fp8"),
+    Load(8192, duty=0.5, precision="fp8"),
+    Load(8192, duty=0.5, between=64, precision="fp8"),
+    Load(2048, duty=0.5, between=64, precision="fp8"),
 )
+_FP8_MOST: Final = 448.0  # of float8_e4m3fn
 
 
 def layer_weights() -> dict[str, Any]:
@@ -59,25 +69,39 @@ def layer_weights() -> dict[str, Any]:
     }
 
 
+def _quantised(rows: Any) -> tuple[Any, Any]:
+    """Return fp8 numbers and the scale of each row, float32 [rows, 1]."""
+    scales = rows.float().abs().amax(dim=1, keepdim=True) / _FP8_MOST
+    return (rows.float() / scales).to(torch.float8_e4m3fn), scales
+
+
+def _products(load: Load, tokens: int, weights: dict[str, Any]) -> list[Callable[[], Any]]:
+    """The layer's four products over so many rows; the calls hold their operands."""
+    calls: list[Callable[[], Any]] = []
+    for name, (n, k) in PRODUCTS.items():
+        rows = torch.empty(tokens, k, dtype=torch.bfloat16, device="cuda").normal_(0, load.std)
+        out = torch.empty(tokens, n, dtype=torch.bfloat16, device="cuda")
+        if load.precision == "bf16":
+            calls.append(partial(torch.mm, rows, weights[name].t(), out=out))
+            continue
+        (a, rows_scale), (b, scale) = _quantised(rows), _quantised(weights[name])
+        calls.append(
+            partial(
+                torch._scaled_mm, a, b.t(), scale_a=rows_scale, scale_b=scale.t(),
+                out_dtype=torch.bfloat16, out=out,
+            )
+        )  # fmt: skip
+    return calls
+
+
 def _layer_graph(
-    tokens: int, std: float, weights: dict[str, Any]
+    load: Load, tokens: int, weights: dict[str, Any]
 ) -> tuple[torch.cuda.CUDAGraph, int, Any]:
-    """Return a graph of several layers, how many, and the operands, which must outlive it."""
-    inputs = {
-        name: torch.empty(tokens, k, dtype=torch.bfloat16, device="cuda").normal_(0, std)
-        for name, (_, k) in PRODUCTS.items()
-    }
-    outputs = {
-        name: torch.empty(tokens, n, dtype=torch.bfloat16, device="cuda")
-        for name, (n, _) in PRODUCTS.items()
-    }
-    calls = [
-        (lambda name=name: torch.mm(inputs[name], weights[name].t(), out=outputs[name]))
-        for name in PRODUCTS
-    ]
+    """Return a graph of several layers, how many, and the calls, which must outlive it."""
+    calls = _products(load, tokens, weights)
     once = replay_us(captured(calls), 3)[0]
     layers = max(1, round(SLICE_US / once))
-    return captured(calls * layers), layers, (inputs, outputs)
+    return captured(calls * layers), layers, calls
 
 
 def _run(
@@ -114,9 +138,11 @@ def _run(
 
 
 def _variant(load: Load) -> str:
+    kind = "" if load.precision == "bf16" else f"{load.precision}, "
     if load.duty == 1:
-        return "busy"
-    return f"20 ms at {load.between} tokens between" if load.between else "20 ms idle between"
+        return f"{kind}busy"
+    rest = f"at {load.between} tokens" if load.between else "idle"
+    return f"{kind}20 ms {rest} between"
 
 
 def _near(times_s: Any, at_s: float) -> Any:
@@ -152,8 +178,8 @@ def measure_clocks() -> Iterator[Measured]:
     """Run all loads, each after a rest."""
     weights = layer_weights()
     for load in LOADS:
-        graph, layers, _operands = _layer_graph(load.tokens, load.std, weights)
-        other, _, _others = _layer_graph(load.between or 64, load.std, weights)
+        graph, layers, _operands = _layer_graph(load, load.tokens, weights)
+        other, _, _others = _layer_graph(load, load.between or 64, weights)
         torch.cuda.synchronize()
         time.sleep(REST_S)
         board = Board()

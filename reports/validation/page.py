@@ -6,6 +6,7 @@ from typing import Final
 
 from vsim.reports.validation.outcome import CaseError, ClassErrors, GpuOutcome
 from vsim.reports.validation.placement import Bounded, placement_table
+from vsim.traces import printed
 
 _POLICIES: Final = """\
 Speed-ups are over static first-fill. The bound is certified (`vsim bound`): no schedule that reads
@@ -134,19 +135,10 @@ def _every(outcome: GpuOutcome) -> Iterator[str]:
 
 
 def _row(case: CaseError) -> str:
-    measured = duration(case.measured_ns)
+    measured = printed.duration(case.measured_ns)
     if case.predicted_ns is None:
         return f"| {case.name} | {measured} | not predicted: {case.reason} | – | – |"
     return (
-        f"| {case.name} | {measured} | {duration(case.predicted_ns)} "
+        f"| {case.name} | {measured} | {printed.duration(case.predicted_ns)} "
         f"| {100 * case.error:+.1f} % | {100 * case.spread:.1f} % |"
     )
-
-
-def duration(ns: float) -> str:
-    """Show four digits in the unit that fits."""
-    for unit, size in (("s", 1e9), ("ms", 1e6), ("us", 1e3)):
-        if ns >= size:
-            value = ns / size
-            return f"{value:.{max(0, 4 - len(str(int(value))))}f} {unit}"
-    return f"{ns:.0f} ns"

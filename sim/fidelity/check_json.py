@@ -1,10 +1,13 @@
 """A check's outcome as JSON: what reports are made of."""
 
+from dataclasses import asdict
 from typing import Any, Final
 
 from vsim.sim.fidelity.check import Checked, ClassScore
+from vsim.sim.fidelity.errors import Errors, Latency
 from vsim.sim.fidelity.gpu.classes import AIMED
 from vsim.sim.fidelity.gpu.scoring import CaseClassScore, CasesChecked, CaseScore
+from vsim.sim.fidelity.measured import MeasuredRun
 
 OUTCOME: Final = "check_outcome"
 """What `vsim.traces.writing` knows the file by."""
@@ -28,6 +31,47 @@ def _of_servers(score: ClassScore) -> dict[str, Any]:
         "tolerance": granted,
         "failed": score.failed,
         "not_scored": dict(score.reasons),
+        "scores": [
+            _of_run(each.run, each.errors) for each in score.runs if each.errors is not None
+        ],
+        "throughputs": [
+            {
+                "name": each.measured.name,
+                "measured_per_s": each.measured.output_tokens_per_s,
+                "predicted_per_s": each.predicted,
+            }
+            for each in score.throughputs
+            if each.predicted is not None
+        ],
+    }
+
+
+def _of_run(run: MeasuredRun, errors: Errors) -> dict[str, Any]:
+    preempted = errors.preemptions
+    return {
+        "run": run.name,
+        "origin": run.origin,
+        "gpu": run.gpu,
+        "requests": errors.requests,
+        "latencies": {name: _of_latency(each) for name, each in errors.latencies.items()},
+        "phases": {name: asdict(each) for name, each in errors.phases.items()},
+        "makespan_percent": 100 * errors.makespan_s.signed,
+        "preemptions": None
+        if preempted is None
+        else {"measured": sum(preempted.measured), "predicted": sum(preempted.predicted)},
+    }
+
+
+def _of_latency(each: Latency) -> dict[str, Any]:
+    """Means in milliseconds; errors in percent: the median's size, the median and the mean signed,
+    and how far a median request differs between repeats."""
+    return {
+        "measured_ms": each.measured_ms["mean"],
+        "predicted_ms": each.predicted_ms["mean"],
+        "median_percent": 100 * each.median,
+        "signed_median_percent": 100 * each.signed_median,
+        "signed_mean_percent": 100 * each.signed,
+        "spread_percent": None if each.spread is None else 100 * each.spread,
     }
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from statistics import median
 from typing import Final, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from vsim.sim.fidelity.errors import Errors, points
 from vsim.sim.fidelity.measured import MeasuredRun, MeasuredThroughput, Origin
 from vsim.sim.inputs.words import Word
 from vsim.sim.inputs.yaml_input import load_yaml
-from vsim.sim.machine.machine import Precision
+from vsim.sim.machine.precision import Precision
 
 Percent = Field(default=None, ge=0, le=1000)
 
@@ -49,6 +50,8 @@ class Where(_Section):
     """Precision of the weights."""
     experts: bool | None = None
     """Whether the model is a mixture of experts."""
+    alike: bool | None = None
+    """Whether some of its prompts begin alike."""
     windows: bool | None = None
     """Whether some of the model's layers see a window only."""
     offloads: bool | None = None
@@ -128,6 +131,7 @@ def _fits(run: MeasuredRun | MeasuredThroughput, where: Where) -> bool:
             "origin": run.origin,
             "kind": "requests",
             "experts": _has_experts(run),
+            "alike": _begins_alike(run),
             "windows": _has_windows(run),
             "pressed": _is_pressed(run),
         }
@@ -137,6 +141,13 @@ def _fits(run: MeasuredRun | MeasuredThroughput, where: Where) -> bool:
     part = wanted.pop("gpu", "")
     return _plain(part) in _plain(run.gpu) and all(
         facts.get(name) == value for name, value in wanted.items()
+    )
+
+
+def _begins_alike(run: MeasuredRun) -> bool:
+    """Whether two prompts of a repeat share a block."""
+    return any(
+        np.unique(ids).size < ids.size for r in run.repeats for ids in [r.requests.prefix_ids]
     )
 
 

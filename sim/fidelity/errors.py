@@ -28,6 +28,7 @@ class Latency:
         p90: of the same.
         mean: of the same.
         signed: relative error of the mean: what the run's sum is off by.
+        signed_median: median of the signed relative errors.
         spread: median absolute difference of a request between two repeats, relative to their
             mean; None of a single repeat. An error below it says nothing.
     """
@@ -39,6 +40,7 @@ class Latency:
     p90: float
     mean: float
     signed: float
+    signed_median: float
     spread: float | None
 
 

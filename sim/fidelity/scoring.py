@@ -80,7 +80,8 @@ def _latencies(run: MeasuredRun, predictions: Sequence[Prediction]) -> dict[str,
         if not known.any():
             continue
         real, ours = real[known], ours[known]
-        off = np.abs(ours / real - 1)
+        signed = ours / real - 1
+        off = np.abs(signed)
         found[name] = Latency(
             count=int(known.sum()),
             measured_ms=_distribution_ms(real),
@@ -89,7 +90,8 @@ def _latencies(run: MeasuredRun, predictions: Sequence[Prediction]) -> dict[str,
             p90=float(np.quantile(off, 0.9)),
             mean=float(off.mean()),
             signed=float(ours.mean() / real.mean() - 1),
-            spread=_spread(name, run.repeats),
+            signed_median=float(np.median(signed)),
+            spread=latency_spread(name, run.repeats),
         )
     return found
 
@@ -101,7 +103,7 @@ def _distribution_ms(values_ns: Floats) -> dict[str, float]:
     return {name: ns / _NS_PER_MS for name, ns in zip(GAPS, values, strict=True)}
 
 
-def _spread(name: str, repeats: Sequence[Repeat]) -> float | None:
+def latency_spread(name: str, repeats: Sequence[Repeat]) -> float | None:
     """How far a median request differs between two repeats: the largest of all pairs."""
     ordered = []
     for repeat in repeats:
@@ -137,8 +139,8 @@ def _phases(pairs: _Pairs) -> dict[str, Phase]:
     for repeat, p in pairs:
         known = (repeat.scheduled_ns >= 0) & (repeat.last_token_ns >= 0) & p.served
         marks = (
-            (real, repeat.requests.arrival_ns, repeat.scheduled_ns, repeat.first_token_ns,
-             repeat.last_token_ns),
+            (real, repeat.requests.arrival_ns, repeat.scheduled_ns,
+             repeat.first_token_ns, repeat.last_token_ns),
             (ours, p.arrival_ns, p.scheduled_ns, p.first_token_ns, p.last_token_ns),
         )  # fmt: skip
         for into, *times in marks:
@@ -167,7 +169,7 @@ def makespan_ns(arrival_ns: Int64s, last_token_ns: Int64s) -> int:
 def _makespans(pairs: _Pairs) -> Total:
     return Total(
         tuple(makespan_ns(r.requests.arrival_ns, r.last_token_ns) / _NS_PER_S for r, _ in pairs),
-        tuple(makespan_ns(p.arrival_ns, p.last_token_ns) / _NS_PER_S for _, p in pairs),
+        tuple(makespan_ns(p.arrival_ns, p.last_token_ns) / _NS_PER_S for r, p in pairs),
     )
 
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from vsim.sim.inputs.model_faults import show
-from vsim.sim.machine.machine import Precision, WeightPrecision
+from vsim.sim.machine.precision import Precision, WeightPrecision
 from vsim.traces.faults import Fault, InputError
 
 GIB: Final = 2**30

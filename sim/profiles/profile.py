@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vsim.sim.inputs.words import Text, Word
 from vsim.sim.inputs.yaml_input import Bytes, DurationNs
-from vsim.sim.machine.machine import Quantity, Stack
+from vsim.sim.machine.kernel_file import Stack
+from vsim.sim.machine.quantity import Quantity
 
 Admission = Literal["first_chunk", "whole_prompt", "whole_sequence", "estimate"]
 Count = Annotated[int, Field(ge=1, le=1 << 30)]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vsim.sim.machine.machine import Precision
+from vsim.sim.machine.precision import Precision
 from vsim.sim.model.layer import Mixer
 from vsim.sim.model.parts.attention import GroupedAttention
 from vsim.sim.model.parts.compressed import CompressedAttention

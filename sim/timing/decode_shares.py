@@ -1,8 +1,8 @@
 """What a batch of unlike contexts takes beyond the table's batch of equal ones.
 
 This project's decode kernel cuts the line of all (request, KV head) pairs into equal shares of
-tokens, one a block (`vsim.hwbackend.attention.planner`). A share in which many short contexts lie
-has many pieces, each of which costs a block time of its own to begin and end:
+tokens, one a block (`equal_shares`). A share in which many short contexts lie has many pieces, each
+of which costs a block time of its own to begin and end:
 
     block = pieces · piece + rounds · round
 
@@ -22,14 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsim.sim.machine.kernel_tables import KernelTables
+from vsim.sim.timing.equal_shares import equal_shares
 from vsim.sim.timing.head_shapes import HeadShape
 from vsim.traces.faults import refuse
 
 KEY: Final = "decode_shares"
 """Of a table's metadata."""
-SLICE_TOKENS: Final = 16
-LEAST_SLICES: Final = 4
-"""No pair is cut into shares below this, and no piece shorter is cut off at its ends."""
 
 Int64s = NDArray[np.int64]
 
@@ -84,26 +82,9 @@ def shared_out(
         blocks: of the launch.
         warps: of a block; they take a piece's slices in turn.
     """
-    slices = -(-np.asarray(contexts, np.int64) // SLICE_TOKENS)
-    of_pair = np.repeat(slices, kv_heads)
-    ends = np.cumsum(of_pair)
-    begins, total = ends - of_pair, int(ends[-1])
-    used = min(blocks, max(len(of_pair), total // LEAST_SLICES))
-    cuts = _snapped(np.arange(1, used) * total // used, begins, ends)
-    edges = np.unique(np.concatenate([begins, cuts, ends[-1:]]))
-    block = np.searchsorted(cuts, edges[:-1], side="right")
-    rounds = -(-np.diff(edges) // warps)
-    return np.bincount(block), np.bincount(block, rounds).astype(np.int64)
-
-
-def _snapped(cuts: Int64s, begins: Int64s, ends: Int64s) -> Int64s:
-    """Move cuts just behind a pair's begin, or just before its end, onto it."""
-    if not len(cuts):
-        return cuts
-    pair = np.searchsorted(ends, cuts, side="right")
-    after, before = cuts - begins[pair], ends[pair] - cuts
-    near_begin = (after < LEAST_SLICES) & (after <= before)
-    return np.where(near_begin, begins[pair], np.where(before < LEAST_SLICES, ends[pair], cuts))
+    shares = equal_shares(np.asarray(contexts, np.int64), kv_heads, blocks)
+    rounds = -(-np.diff(shares.edges) // warps)
+    return np.bincount(shares.block), np.bincount(shares.block, rounds).astype(np.int64)
 
 
 def shares_text(found: Sequence[DecodeShares]) -> str:

@@ -6,14 +6,16 @@ tokens that they can have, and added. Of a pipeline the longest stage sets the p
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vsim.sim.machine.machine import Machine, Precision
+from vsim.sim.machine.gpu import Sustained
+from vsim.sim.machine.machine import Machine
+from vsim.sim.machine.precision import Precision
 from vsim.sim.model.layer import Layer
 from vsim.sim.model.model import Model
 from vsim.sim.model.parallel import Layout
@@ -94,13 +96,32 @@ def _limits(
     """What a step's kernels lose beside one another, and after one another."""
     beside, sustained = machine.attend.beside_prefill, machine.gpu.sustained
     found: dict[str, Any] = {} if beside is None else {"beside_prefill": beside.value}
-    if sustained is not None and server.bf16_products:  # measured for bf16 products
+    kept = None if sustained is None else _kept_up(sustained)
+    if (
+        sustained is not None
+        and kept is not None
+        and server.multiplied_in <= kept.keys()
+        and server.heat_is_known
+    ):
         found |= {
-            "sustained": server.sustained(products, sustained.flops_efficiency.value),
+            "sustained": server.sustained(products, kept),
             "sustained_attention": sustained.attention_slowdown.value - 1,
             "sustained_after_ns": float(sustained.after.value),
         }
     return found
+
+
+def _kept_up(sustained: Sustained) -> dict[str, float]:
+    """What share of their peak rate products keep up, by the precision in which they multiply."""
+    kept = {"bf16": sustained.flops_efficiency.value}
+    if sustained.flops_efficiency_fp8 is not None:
+        kept["fp8"] = sustained.flops_efficiency_fp8.value
+    return kept
+
+
+def _multiplied_in(precision: str) -> str:
+    """The precision in which products of such weights multiply."""
+    return "bf16" if precision == "int4" else precision
 
 
 _Terms: TypeAlias = Sequence[tuple[AttentionTerm, int]]
@@ -112,6 +133,7 @@ class _TimedProduct:
     """What one product takes over `MICRO_BATCH`, and how many of its shape the model has."""
 
     count: int
+    precision: str
     ns: Floats
     bound: Bound
 
@@ -136,11 +158,16 @@ class _Server:
         return Counter(self.model.stack)
 
     @property
-    def bf16_products(self) -> bool:
-        """Whether products multiply in bf16, whatever the weights are kept in."""
+    def multiplied_in(self) -> set[str]:
+        """The precisions in which products multiply, whatever the weights are kept in."""
         roles = {each.role for kind in self._kinds for each in kind.matrices(self.model.hidden)}
         kept = {stored(self.weights, role).precision for role in roles - {"router", "other"}}
-        return kept <= {"bf16", "int4"}
+        return {_multiplied_in(each) for each in kept}
+
+    @property
+    def heat_is_known(self) -> bool:
+        """Whether what a hot GPU keeps up was measured of such: not with products and KV in fp8."""
+        return self.kv == "bf16" or self.multiplied_in <= {"bf16"}
 
     def _staged(self, model_ns: Floats) -> Curve:
         """A step's time over tokens, from what the whole model takes over `MICRO_BATCH`."""
@@ -157,7 +184,9 @@ class _Server:
         for each in sorted(counts, key=lambda each: (each.n, each.k, each.precision)):
             asked = each.precision, MICRO_BATCH, each.n, each.k
             bound = product_bound(self.kernels.peaks, *asked)
-            timed.append(_TimedProduct(counts[each], self.kernels.product_ns(*asked), bound))
+            timed.append(
+                _TimedProduct(counts[each], each.precision, self.kernels.product_ns(*asked), bound)
+            )
         return timed
 
     def products(self, timed: Sequence[_TimedProduct], experts_ns: Floats) -> Curve:
@@ -169,11 +198,17 @@ class _Server:
         dense = (each.count * np.where(each.computes, each.ns, 0.0) for each in timed)
         return self._staged(sum(dense, np.where(self._experts_compute(), experts_ns, 0.0)))
 
-    def sustained(self, timed: Sequence[_TimedProduct], efficiency: float) -> Curve:
-        """How much longer products take at a share of the peak rate than they reach."""
+    def sustained(self, timed: Sequence[_TimedProduct], kept: Mapping[str, float]) -> Curve:
+        """How much longer products take at a share of the peak rate than they reach.
+
+        Args:
+            timed: all layers' products.
+            kept: that share by the precision in which they multiply.
+        """
         total = np.zeros(MICRO_BATCH.shape)
         for each in timed:
-            later = np.maximum(each.bound.flops_ns / efficiency - each.ns, 0.0)
+            share = kept[_multiplied_in(each.precision)]
+            later = np.maximum(each.bound.flops_ns / share - each.ns, 0.0)
             total = total + each.count * np.where(each.computes, later, 0.0)
         return self._staged(total)
 

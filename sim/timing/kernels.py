@@ -12,8 +12,9 @@ from typing import Protocol
 
 from numpy.typing import ArrayLike
 
+from vsim.sim.machine.kernel_file import Stack
 from vsim.sim.machine.kernel_tables import KernelTables, read_kernel_tables
-from vsim.sim.machine.machine import Machine, Stack
+from vsim.sim.machine.machine import Machine
 from vsim.sim.timing.collectives import Collective, Exchange, Mode
 from vsim.sim.timing.constant_kernels import constant_kernels
 from vsim.sim.timing.experts import DISTRIBUTIONS, ExpertShape

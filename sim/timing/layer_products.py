@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vsim.sim.machine.machine import Precision
+from vsim.sim.machine.precision import Precision
 from vsim.sim.model.layer import Layer
 from vsim.sim.model.model import Model
 from vsim.sim.model.weight_format import Weights, stored

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from vsim.sim.machine.machine import Precision
+from vsim.sim.machine.precision import Precision
 from vsim.sim.model.kv_groups import KvGroup
 from vsim.sim.model.layer import Mixer
 from vsim.sim.model.model import Model

@@ -32,7 +32,9 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from vsim.sim.machine.machine import Machine, Precision, Rates
+from vsim.sim.machine.gpu import Rates
+from vsim.sim.machine.machine import Machine
+from vsim.sim.machine.precision import Precision
 from vsim.sim.model.kv_groups import KvGroup
 from vsim.sim.model.model import LatentAttention, Model, expected_experts
 from vsim.sim.model.parallel import Layout, lay_out

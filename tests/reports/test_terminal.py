@@ -119,7 +119,7 @@ def test_the_folder_is_named_when_one_was_written() -> None:
         (0.0577599, "57.75 ms"),
         (0.05775, "57.75 ms"),
         (1.99999, "1.999 s"),
-        (1.00001e-6, "0.001000 ms"),
+        (1.00001e-6, "1.000 us"),
     ],
 )
 def test_what_no_placement_can_beat_is_never_shown_too_long(bound_s: float, text: str) -> None:

@@ -31,7 +31,9 @@ from vsim.sim.fidelity.gpu.sparse_plan import (
     plans_folder,
     read_plan,
 )
-from vsim.sim.machine.machine import Machine, Stack, Tier
+from vsim.sim.machine.kernel_file import Stack
+from vsim.sim.machine.machine import Machine
+from vsim.sim.machine.tier import Tier
 from vsim.sim.machine.vmm import VmmCall, vmm_cost_ns
 from vsim.sim.schedules.cost import channel_pages
 from vsim.sim.schedules.two_tiers import TwoTiers

@@ -8,7 +8,9 @@ from dataclasses import replace
 from functools import lru_cache
 
 from vsim.sim.fidelity.gpu.replay_cases import ReplayCase, ReplayedStep
-from vsim.sim.machine.machine import Machine, Stack, Tier
+from vsim.sim.machine.kernel_file import Stack
+from vsim.sim.machine.machine import Machine
+from vsim.sim.machine.tier import Tier
 from vsim.sim.model.loading import load_model
 from vsim.sim.model.parallel import lay_out
 from vsim.sim.timing.attend import attend_ns

@@ -9,8 +9,8 @@ from tests.hwbackend.replay.conftest import SMALL
 
 from vsim.hwbackend.replay.command import REPLAY, _write
 from vsim.hwbackend.replay.options import ReplayOptions
+from vsim.hwbackend.replay.reading import read_source
 from vsim.hwbackend.replay.replaying import replay, simulated_carriers
-from vsim.hwbackend.replay.source import read_source
 from vsim.sim.fidelity.gpu.case_json import case_of, case_text
 from vsim.sim.fidelity.gpu.predicting import predict
 from vsim.sim.fidelity.gpu.recording import read_cases

@@ -1,0 +1,255 @@
+"""Fit the host's speed on one half of the recordings, and score the other; both ways.
+
+    python -m vsim.sim.fidelity.halves [FOLDER]
+
+What is fitted: for each kind of machine how many times as long its host takes to launch a step as
+the profile says (one number of `FACTORS`), and for all of them how much later or sooner a client
+sees a token (one of `SHIFTS_NS`). A run's half follows from its name: within a class, names in
+order are dealt in turn. The figures are those of `vsim check`: per request, the median over a run's
+requests, then over runs.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+
+from vsim.sim.engine.entry import compile_kernels
+from vsim.sim.engine.run import run_engine
+from vsim.sim.engine.run_log import RunLog
+from vsim.sim.engine.setup import build_state
+from vsim.sim.fidelity.classes import Classes, class_of, load_classes
+from vsim.sim.fidelity.errors import LATENCIES
+from vsim.sim.fidelity.finding import find, find_all
+from vsim.sim.fidelity.measured import Int64s, MeasuredRun
+from vsim.sim.fidelity.scenario_for import NotScoredError, scenario_for
+from vsim.sim.fidelity.scoring import Floats, latency_ns, latency_spread
+from vsim.sim.profiles.rules import ServerRules, server_rules
+from vsim.sim.simulation import serving
+from vsim.sim.timing.curve import Curve
+from vsim.traces.faults import InputError, refuse
+
+FACTORS: Final = (0.85, 1.0, 1.15, 1.3, 1.5, 1.75)
+SHIFTS_NS: Final = tuple(range(-1_500_000, 1_500_001, 500_000))
+
+
+@dataclass(frozen=True, slots=True)
+class Constants:
+    """What is fitted.
+
+    Args:
+        factors: of each kind of machine's host; 1 of those that are not named.
+        shift_ns: how much later a client sees a token than the profile says.
+    """
+
+    factors: Mapping[str, float]
+    shift_ns: int = 0
+
+
+AS_IT_IS: Final = Constants(MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tried:
+    """A run as it is predicted with each of `FACTORS`.
+
+    Args:
+        name: the run's.
+        machine: the kind of machine it ran on.
+        half: 0 or 1.
+        measured_ns: by latency, of all repeats' requests.
+        predicted_ns: the same by factor; TTFT and E2E as long as the client sees what the profile
+            says.
+        spreads: by latency, what a median request differs by between repeats; None of a single one.
+    """
+
+    name: str
+    machine: str
+    half: int
+    measured_ns: Mapping[str, Floats]
+    predicted_ns: Mapping[float, Mapping[str, Floats]]
+    spreads: Mapping[str, float | None]
+
+    def error(self, latency: str, constants: Constants) -> float:
+        """Median absolute relative error of a request."""
+        real = self.measured_ns[latency]
+        ours = self.predicted_ns[constants.factors.get(self.machine, 1.0)][latency]
+        later = 0 if latency == "tpot" else constants.shift_ns
+        known = np.isfinite(real) & np.isfinite(ours) & (real > 0)
+        return float(np.median(np.abs((ours[known] + later) / real[known] - 1)))
+
+
+def halves_of(runs: Iterable[MeasuredRun], classes: Classes) -> dict[str, int]:
+    """Deal runs to two halves: of each class, by name, in turn."""
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        of = class_of(run, classes)
+        found.setdefault("" if of is None else of.name, []).append(run.name)
+    return {name: at % 2 for names in found.values() for at, name in enumerate(sorted(names))}
+
+
+def slower(rules: ServerRules, factor: float) -> ServerRules:
+    """The rules of a server whose host takes so many times as long to launch a step."""
+    return replace(
+        rules,
+        graph_launch=_times(rules.graph_launch, factor),
+        eager_launch=_times(rules.eager_launch, factor),
+        prepare_ns=round(rules.prepare_ns * factor),
+    )
+
+
+def _times(curve: Curve, factor: float) -> Curve:
+    return replace(curve, ns=curve.ns * factor)
+
+
+def tried(run: MeasuredRun, half: int) -> Tried:
+    """Predict a run with every factor. Raises NotScoredError where it can't be predicted."""
+    ours: dict[float, dict[str, list[Floats]]] = {}
+    with TemporaryDirectory(prefix="vsim-") as name:
+        server = serving(scenario_for(run, Path(name)), name)
+        scenario = server.scenario
+        rules = server_rules(
+            scenario.engine, server.model, server.cost.gpus, scenario.parallel.pipeline
+        )
+        for factor in FACTORS:
+            by_latency = ours.setdefault(factor, {each: [] for each in LATENCIES})
+            for repeat in run.repeats:
+                state = build_state(
+                    scenario, server.machine, server.cost, repeat.requests, server.base,
+                    slower(rules, factor),
+                )  # fmt: skip
+                seen = run_engine(state, None, "fast", RunLog(keep=False))
+                times = seen.arrival_ns, seen.first_token_ns, seen.last_token_ns
+                _add(by_latency, *times, repeat.requests.output_tokens)
+    real: dict[str, list[Floats]] = {each: [] for each in LATENCIES}
+    for repeat in run.repeats:
+        times = (
+            repeat.requests.arrival_ns,
+            repeat.first_token_ns,
+            repeat.last_token_ns,
+        )
+        _add(real, *times, repeat.requests.output_tokens)
+    return Tried(
+        run.name,
+        f"{run.gpus} x {run.gpu}",
+        half,
+        _joined(real),
+        {factor: _joined(found) for factor, found in ours.items()},
+        {each: latency_spread(each, run.repeats) for each in LATENCIES},
+    )
+
+
+def _add(
+    into: Mapping[str, list[Floats]],
+    arrival_ns: Int64s,
+    first_ns: Int64s,
+    last_ns: Int64s,
+    output_tokens: Int64s,
+) -> None:
+    for each, found in into.items():
+        found.append(latency_ns(each, arrival_ns, first_ns, last_ns, output_tokens))
+
+
+def _joined(found: Mapping[str, list[Floats]]) -> dict[str, Floats]:
+    return {name: np.concatenate(each) for name, each in found.items()}
+
+
+def score(runs: Sequence[Tried], latency: str, constants: Constants) -> float:
+    """The median over runs."""
+    return median(run.error(latency, constants) for run in runs)
+
+
+def fit(runs: Sequence[Tried]) -> Constants:
+    """Take the constants with the least sum of errors over runs and latencies.
+
+    The client's shift and the factors are taken in turn until neither changes; of equals, the
+    nearer to what the profile says.
+    """
+    machines = sorted({run.machine for run in runs})
+    found = AS_IT_IS
+    while True:
+        factors = {each: _best_factor(runs, each, found.shift_ns) for each in machines}
+        shift = _best_shift(runs, factors)
+        better = Constants(factors, shift)
+        if better == found:
+            return better
+        found = better
+
+
+def _best_factor(runs: Sequence[Tried], machine: str, shift_ns: int) -> float:
+    def cost(factor: float) -> tuple[float, float]:
+        return _sum(runs, machine, Constants({machine: factor}, shift_ns)), abs(factor - 1)
+
+    return min(FACTORS, key=cost)
+
+
+def _best_shift(runs: Sequence[Tried], factors: Mapping[str, float]) -> int:
+    def cost(shift_ns: int) -> tuple[float, int]:
+        constants = Constants(factors, shift_ns)
+        return sum(_sum(runs, machine, constants) for machine in factors), abs(shift_ns)
+
+    return min(SHIFTS_NS, key=cost)
+
+
+def _sum(runs: Sequence[Tried], machine: str, constants: Constants) -> float:
+    return sum(
+        run.error(each, constants) for run in runs if run.machine == machine for each in LATENCIES
+    )
+
+
+def table(runs: Sequence[Tried]) -> str:
+    """Return a table in Markdown: what was fitted on which half, and how the other came out."""
+    lines = [
+        "| scored | constants | TTFT | TPOT | E2E | worst E2E |",
+        "|---|---|---|---|---|---|",
+    ]
+    halves = [[run for run in runs if run.half == half] for half in (0, 1)]
+    for half, own in enumerate(halves):
+        fitted = fit(halves[1 - half])
+        for constants, told in ((AS_IT_IS, "as it is"), (fitted, _told(fitted))):
+            cells = [f"{100 * score(own, each, constants):.1f}" for each in LATENCIES]
+            worst = max(run.error("e2e", constants) for run in own)
+            lines.append(
+                f"| half {half + 1}, {len(own)} runs | {told} | {' | '.join(cells)} "
+                f"| {100 * worst:.0f} |"
+            )
+    floors = []
+    for each in LATENCIES:
+        known = [spread for run in runs if (spread := run.spreads[each]) is not None]
+        floors.append(f"{100 * median(known):.1f}" if known else "–")
+    lines.append(f"| what repeats differ by | | {' | '.join(floors)} | |")
+    return "\n".join(lines)
+
+
+def _told(constants: Constants) -> str:
+    factors = ", ".join(f"{name} × {each:g}" for name, each in constants.factors.items())
+    return f"fitted on the other: {factors}; client {constants.shift_ns / 1e6:+.1f} ms"
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Fit on one half of the runs, score the other.")
+    parser.add_argument("folder", type=Path, nargs="?", help="recordings; left out: our own")
+    given = parser.parse_args()
+    try:
+        runs = (find_all() if given.folder is None else find(given.folder)).runs
+        half_of = halves_of(runs, load_classes())
+        if len(set(half_of.values())) < 2:
+            refuse(str(given.folder), "holds a single run; name a folder with two of a class")
+        compile_kernels()
+        print(table([tried(run, half_of[run.name]) for run in runs]))
+    except InputError as error:
+        sys.exit("\n".join(map(str, error.faults)))
+    except NotScoredError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
