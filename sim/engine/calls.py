@@ -1,8 +1,9 @@
-"""Calls from the engine's kernels to the eviction policies and to making room.
+"""Calls from the engine's kernels to what is large: the eviction policies, making room, admission.
 
 All policies together are as much code as the engine. Linked into every kernel that may evict a
 page they would be compiled a dozen times; called by address, through C function pointers, they are
-compiled once. `linking` makes the functions and gives their addresses.
+compiled once. So are a request's coming in and the rules that go by prompts first. `linking` makes
+the functions and gives their addresses.
 
 LRU, the default, is done in place, and parks pages as soon as they are in use: those are never a
 victim, and their release puts them at the most recent end, wherever they were before.
@@ -80,3 +81,15 @@ def make_room(w: World, tier: int, pages: int) -> bool:
 def reclaim(w: World) -> None:
     """Keep each tier's share of free pages; see `vsim.sim.engine.room.reclaim`."""
     call_address(w.c[0].call_reclaim, w.c[0].address, 0, 0, 0)
+
+
+@borrowing_inline
+def come_in(w: World, request: int, budget: int, now: int) -> int:
+    """Bring a waiting request in; see `vsim.sim.engine.coming_in.come_in`."""
+    return int(call_address(w.c[0].call_come_in, w.c[0].address, request, budget, now))
+
+
+@borrowing_inline
+def plan_batches(w: World, now: int) -> None:
+    """Prompts alone first; see `vsim.sim.engine.prefill_first.plan_batches`."""
+    call_address(w.c[0].call_plan_batches, w.c[0].address, now, 0, 0)

@@ -2,13 +2,12 @@
 
 from vsim.sim.compiled import borrowing_kernel
 from vsim.sim.engine.batch_sums import sum_step
-from vsim.sim.engine.calls import reclaim
+from vsim.sim.engine.calls import plan_batches, reclaim
 from vsim.sim.engine.demand import account_pages
 from vsim.sim.engine.emitting import emit
 from vsim.sim.engine.incoming import prefetch
 from vsim.sim.engine.layout import World
 from vsim.sim.engine.planning import admit_requests, close_copies, grow_running, note_idle
-from vsim.sim.engine.prefill_first import plan_batches
 from vsim.sim.engine.queues import reveal
 from vsim.sim.engine.static_batch import plan_batch
 

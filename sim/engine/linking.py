@@ -6,7 +6,7 @@ from typing import Any
 from numba import cfunc
 
 from vsim.sim.compiled import wide
-from vsim.sim.engine import room
+from vsim.sim.engine import coming_in, prefill_first, room
 from vsim.sim.engine.layout import TABLE
 from vsim.sim.engine.pointers import COMPILED, table_reader
 from vsim.sim.eviction import dispatch
@@ -60,7 +60,18 @@ def _reclaim(address: int, _: int, __: int, ___: int) -> int:
     return 0
 
 
-_FUNCTIONS = (_insert, _hit, _release, _remove, _victim, _make_room, _reclaim)
+def _come_in(address: int, request: int, budget: int, now: int) -> int:
+    return int(coming_in.come_in(world(address), request, budget, now))
+
+
+def _plan_batches(address: int, now: int, _: int, __: int) -> int:
+    prefill_first.plan_batches(world(address), now)
+    return 0
+
+
+_FUNCTIONS = (
+    _insert, _hit, _release, _remove, _victim, _make_room, _reclaim, _come_in, _plan_batches,
+)  # fmt: skip
 
 
 @cache

@@ -46,13 +46,11 @@ def look_up(w: World) -> None:
         look_up_prompts(w, tokens)
     elif tokens != w.x[0].at_tokens:
         w.x[0].at_tokens = tokens
-        w.x[0].products_ns = curve_at(w, w.c[0].times_products, tokens)
-        w.x[0].arithmetic_ns = curve_at(w, w.c[0].times_arithmetic, tokens)
-        w.x[0].small_ns = curve_at(w, w.c[0].times_small, tokens)
-        w.x[0].communication_ns = curve_at(w, w.c[0].times_communication, tokens)
+        look_up_parts(
+            w, tokens, w.c[0].times_products, w.c[0].times_arithmetic, w.c[0].times_small,
+            w.c[0].times_communication, w.c[0].times_sustained,
+        )  # fmt: skip
         w.x[0].graph_launch_ns = curve_at(w, w.c[0].times_graph_launch, tokens)
-        if w.c[0].times_sustained >= 0:
-            w.x[0].sustained_ns = curve_at(w, w.c[0].times_sustained, tokens)
     sampled = float(w.c[0].step_sampled)
     if sampled != w.x[0].at_sampled:
         w.x[0].at_sampled = sampled
@@ -63,12 +61,24 @@ def look_up(w: World) -> None:
 def look_up_prompts(w: World, tokens: float) -> None:
     """The same for a step of prompts alone, where these are padded to sizes of their own."""
     w.x[0].at_tokens = -1.0
-    w.x[0].products_ns = curve_at(w, w.c[0].times_chunk_products, tokens)
-    w.x[0].arithmetic_ns = curve_at(w, w.c[0].times_chunk_arithmetic, tokens)
-    w.x[0].small_ns = curve_at(w, w.c[0].times_chunk_small, tokens)
-    w.x[0].communication_ns = curve_at(w, w.c[0].times_chunk_communication, tokens)
+    look_up_parts(
+        w, tokens, w.c[0].times_chunk_products, w.c[0].times_chunk_arithmetic,
+        w.c[0].times_chunk_small, w.c[0].times_chunk_communication, w.c[0].times_chunk_sustained,
+    )  # fmt: skip
+
+
+@borrowing_inline
+def look_up_parts(
+    w: World, tokens: float, products: int, arithmetic: int, small: int, communication: int,
+    sustained: int,
+) -> None:  # fmt: skip
+    """The parts of a step that follow from its tokens, from the curves at these places."""
+    w.x[0].products_ns = curve_at(w, products, tokens)
+    w.x[0].arithmetic_ns = curve_at(w, arithmetic, tokens)
+    w.x[0].small_ns = curve_at(w, small, tokens)
+    w.x[0].communication_ns = curve_at(w, communication, tokens)
     if w.c[0].times_sustained >= 0:
-        w.x[0].sustained_ns = curve_at(w, w.c[0].times_chunk_sustained, tokens)
+        w.x[0].sustained_ns = curve_at(w, sustained, tokens)
 
 
 @borrowing_inline

@@ -1,10 +1,10 @@
 """What the next step does: its batch, its pages, its copies; see `deciding`."""
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
-from vsim.sim.engine.admission import admit, chunk_tokens
+from vsim.sim.engine.admission import chunk_tokens
+from vsim.sim.engine.calls import come_in
 from vsim.sim.engine.class_marks import next_marked
 from vsim.sim.engine.demand import account_idle
-from vsim.sim.engine.group_admission import admit_groups
 from vsim.sim.engine.group_tables import lacking_units, take_groups
 from vsim.sim.engine.layout import CAPACITY, RUNNING, WRITE_BACK, World
 from vsim.sim.engine.pages import (
@@ -31,7 +31,9 @@ from vsim.sim.engine.refusals import (
     wait_for_pages,
 )
 from vsim.sim.engine.runs import owe_pages, release_pages
-from vsim.sim.engine.swapping import swap_in, swap_out
+from vsim.sim.engine.swapping import swap_out
+
+RESUMES, AGAIN, WAITS = 0, 1, 2
 
 
 @borrowing_inline
@@ -167,21 +169,13 @@ def admit_requests(w: World, now: int) -> None:
     budget = w.c[0].budget_left
     while budget > 0 and w.c[0].running + w.c[0].finishing < w.c[0].max_running:
         if w.c[0].ready > 0:
-            request = w.ready[w.c[0].ready_head]
+            request = wide(w.ready[w.c[0].ready_head])
             tokens = chunk_tokens(w, request, budget)
-            if pages_within_reach(w) < chunk_pages(w, request, tokens):
-                w.c[0].fail_cause = CAPACITY
-                if make_way(w, request):
-                    continue
-                wait_for_pages(w, request, now)
+            got = resume_ready(w, request, tokens, now)
+            if got == WAITS:
                 return
-            if not take_pages(w, request, tokens):
-                if make_way(w, request):
-                    continue
-                wait_for_pages(w, request, now)
-                return
-            end_wait(w, request, now)
-            pop_ready(w)
+            if got == AGAIN:
+                continue
         elif w.c[0].waiting > 0:
             group = next_group(w)
             request = w.g[group].head
@@ -196,10 +190,7 @@ def admit_requests(w: World, now: int) -> None:
             pop_head(w, group)
             if got != RUNS:
                 continue
-            tokens = chunk_tokens(w, request, budget)
-            if not take_pages(w, request, tokens):
-                tokens = 0
-                begin_wait(w, request, now)
+            tokens = first_tokens(w, request, budget, now)
         else:
             return
         join_running(w, request, tokens, now)
@@ -207,13 +198,31 @@ def admit_requests(w: World, now: int) -> None:
 
 
 @borrowing_kernel
-def come_in(w: World, request: int, budget: int, now: int) -> int:
-    """Bring a waiting request in: back from where it was swapped to, or with its prefix."""
-    if w.r[request].swapped:
-        return swap_in(w, request, now)
-    if w.c[0].grouped:
-        return admit_groups(w, request, budget, now)
-    return admit(w, request, budget, now)
+def resume_ready(w: World, request: int, tokens: int, now: int) -> int:
+    """Pages for the first of the loaded requests to compute `tokens`, and it leaves their queue.
+
+    Else it waits for pages, or says that one gave way and that it is to be tried again.
+    """
+    if pages_within_reach(w) < chunk_pages(w, request, tokens):
+        w.c[0].fail_cause = CAPACITY
+    elif take_pages(w, request, tokens):
+        end_wait(w, request, now)
+        pop_ready(w)
+        return RESUMES
+    if make_way(w, request):
+        return AGAIN
+    wait_for_pages(w, request, now)
+    return WAITS
+
+
+@borrowing_kernel
+def first_tokens(w: World, request: int, budget: int, now: int) -> int:
+    """How many tokens a request that came in computes at once: none while it waits for pages."""
+    tokens = chunk_tokens(w, request, budget)
+    if take_pages(w, request, tokens):
+        return tokens
+    begin_wait(w, request, now)
+    return 0
 
 
 @borrowing_kernel

@@ -14,8 +14,8 @@ The scheduler of SGLang 0.5.23 without mixed chunks (`get_next_batch_to_run`, `P
 """
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
-from vsim.sim.engine.admission import admit, chunk_tokens
-from vsim.sim.engine.calls import make_room
+from vsim.sim.engine.admission import chunk_tokens
+from vsim.sim.engine.calls import come_in, make_room
 from vsim.sim.engine.estimates import (
     begin_estimate,
     count_admitted,
@@ -24,18 +24,21 @@ from vsim.sim.engine.estimates import (
     tokens_within_reach,
 )
 from vsim.sim.engine.free_slots import hbm
-from vsim.sim.engine.layout import CAPACITY, WRITE_BACK, World
-from vsim.sim.engine.pages import pages_of, pages_within_reach
+from vsim.sim.engine.layout import WRITE_BACK, World
+from vsim.sim.engine.pages import pages_of
 from vsim.sim.engine.planning import (
-    chunk_pages,
+    AGAIN,
+    WAITS,
+    first_tokens,
     forget_computed,
     join_running,
     leave_running,
     make_way,
+    resume_ready,
     take_pages,
 )
-from vsim.sim.engine.queues import next_group, pop_head, pop_ready, push_back
-from vsim.sim.engine.refusals import REFUSED, RUNS, begin_wait, end_wait, wait_for_pages
+from vsim.sim.engine.queues import next_group, pop_head, push_back
+from vsim.sim.engine.refusals import REFUSED, RUNS, begin_wait, end_wait
 
 
 @borrowing_kernel
@@ -87,25 +90,17 @@ def prefill_batch(w: World, now: int) -> bool:
             w.c[0].full = batch > 0
             break
         if w.c[0].ready > 0:
-            request = w.ready[w.c[0].ready_head]
+            request = wide(w.ready[w.c[0].ready_head])
             tokens = chunk_tokens(w, request, budget)
-            if pages_within_reach(w) < chunk_pages(w, request, tokens):
-                w.c[0].fail_cause = CAPACITY
-                if make_way(w, request):
-                    continue
-                wait_for_pages(w, request, now)
+            got = resume_ready(w, request, tokens, now)
+            if got == WAITS:
                 break
-            if not take_pages(w, request, tokens):
-                if make_way(w, request):
-                    continue
-                wait_for_pages(w, request, now)
-                break
-            end_wait(w, request, now)
-            pop_ready(w)
+            if got == AGAIN:
+                continue
         else:
             group = next_group(w)
             request = w.g[group].head
-            got = admit(w, request, budget, now)
+            got = come_in(w, request, budget, now)
             if got == REFUSED:
                 if make_way(w, request):
                     continue
@@ -114,10 +109,7 @@ def prefill_batch(w: World, now: int) -> bool:
             pop_head(w, group)
             if got != RUNS:
                 continue
-            tokens = chunk_tokens(w, request, budget)
-            if not take_pages(w, request, tokens):
-                tokens = 0
-                begin_wait(w, request, now)
+            tokens = first_tokens(w, request, budget, now)
         join_running(w, request, tokens, now)
         note_part(w, request, tokens)
         budget -= pages_of(w, tokens) * page_tokens

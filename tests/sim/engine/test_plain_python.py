@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.seeds import some
 
 from vsim.sim.engine.plain_table import PlainElements
 from vsim.sim.engine.run import run_engine
@@ -16,7 +17,7 @@ from .conftest import assert_same
 from .worlds import PREFILL_FIRST, draw_any_world
 
 ROOT = Path(__file__).parents[3]
-SEEDS = (*range(1000, 1030), *range(PREFILL_FIRST, PREFILL_FIRST + 8))
+SEEDS = some((*range(1000, 1030), *range(PREFILL_FIRST, PREFILL_FIRST + 8)), 2)
 RUN = """
 import pickle, sys
 from tests.sim.engine.worlds import draw_any_world

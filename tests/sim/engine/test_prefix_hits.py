@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.seeds import examples
 
 from vsim.sim.engine.run import run_engine
 from vsim.traces.requests import Requests
@@ -93,13 +94,13 @@ def chains(draw: st.DrawFn, least_rest: int = 0) -> Requests:
     return make_requests(range(n), prompt, output, rows, 10)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(requests=chains(), capacity=st.integers(1, 60))
 def test_hits_of_any_trace_equal_the_replay(requests: Requests, capacity: int) -> None:
     assert engine_hits(requests, capacity) == replay_lru(requests, capacity)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(requests=chains(least_rest=1), spare=st.integers(0, 30), more=st.integers(1, 20))
 def test_more_room_never_lowers_the_hits_of_any_trace(
     requests: Requests, spare: int, more: int

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.seeds import examples
 
 from vsim.sim.engine.result import EngineResult
 from vsim.sim.engine.run import run_engine
@@ -181,7 +182,7 @@ def test_states_are_read_and_written_by_each_request_of_a_step() -> None:
 # Many requests.
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     lengths=st.lists(
         st.tuples(st.integers(0, 30_000), st.integers(1, 150), st.integers(1, 30)),

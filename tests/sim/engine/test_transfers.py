@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.seeds import examples
 
 from .fluid_twin import arrivals
 from .round_machine import GB, LINKS, round_machine
@@ -27,7 +28,7 @@ def test_a_transfer_is_rounded_up_to_a_whole_nanosecond() -> None:
         assert ends(server(), Copy(size)) == [LATENCY_NS + flow_ns]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(mb_per_s=st.integers(1, 100_000), share=st.floats(0, 1))
 def test_one_transfer_of_up_to_a_second_at_any_bandwidth(mb_per_s: int, share: float) -> None:
     # in a longer one doubles no longer resolve a millionth of a nanosecond
@@ -71,7 +72,7 @@ def test_n_equal_transfers_on_one_link_share_it_evenly(n: int) -> None:
     assert ends(server(), *[Copy(10_000)] * n) == [LATENCY_NS + n * 1_000] * n
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(units=st.lists(st.integers(1, 50), min_size=1, max_size=6))
 def test_n_transfers_on_one_link_end_as_processor_sharing_says(units: list[int]) -> None:
     # sizes are multiples of 60 ns of the link, so that each phase takes whole nanoseconds
@@ -145,7 +146,7 @@ MILLIONTH = Fraction(1, 10**6)
 PATHS = [(a, b) for a in TIERS for b in TIERS if a != b]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(
     copies=st.lists(
         st.builds(
