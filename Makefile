@@ -10,17 +10,23 @@ GPU_MACHINES ?= $(wildcard traces/recorded/gpu/*.yaml)
 # Holds for the environment that builds vsim too; old pips know only the first name.
 PINNED := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 
-.PHONY: run test check fidelity tolerances validation bench schema readme clean types
+.PHONY: run test check kernels fidelity tolerances validation servers bench schema readme clean \
+	types
 run: $(STAMP)
 	$(BIN)/vsim run scenarios/quickstart.yaml --out out/quickstart
 
-test: $(STAMP) check
+test: $(STAMP)
+	$(MAKE) --no-print-directory -j2 check kernels
 	$(BIN)/pytest $(SUITE) --ignore=tests/benchmarks -p no:cacheprovider -n $(JOBS) --dist worksteal
 
 check: $(STAMP) types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# What is compiled once a machine, so that no two processes of the tests compile the same.
+kernels: $(STAMP)
+	$(BIN)/python -c 'from vsim.sim.engine.entry import compile_kernels; compile_kernels()'
 
 # Predictions beside every recorded run of a real server; public runs where VSIM_REAL_RUNS is set.
 fidelity: $(STAMP)
@@ -41,6 +47,12 @@ validation: $(STAMP)
 	$(BIN)/python -m vsim.sim.fidelity.gpu.bounding $(GPU_MACHINES) > build/bounds.json
 	mv build/bounds.json reports/validation/gpu/bounds.json
 	$(BIN)/python -m vsim.reports.validation build/outcome.json reports/validation/gpu
+
+# The report of servers, from their recordings, and public runs where VSIM_REAL_RUNS is set.
+servers: $(STAMP)
+	@mkdir -p build
+	$(BIN)/vsim check --json build/outcome.json > build/check.txt || true
+	$(BIN)/python -m vsim.reports.validation.server_report build/outcome.json
 
 # Benchmarks are no tests: they do large work, and their figures want a quiet machine.
 bench: $(STAMP)

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -66,6 +67,7 @@ def _command_line() -> None:
 
     from vsim.hwbackend import commands as hardware_commands
     from vsim.sim.commands import command_line as sim_commands
+    from vsim.sim.commands import size_command
     from vsim.traces import commands as trace_commands
     from vsim.traces import record_command
 
@@ -78,9 +80,10 @@ def _command_line() -> None:
         rich_markup_mode=None,
     )
     sim_commands.register(app, show=_show_summary, gpu_calibration=_GpuCalibration())
+    size_command.register(app, draw=_draw_costs)
     trace_commands.register(app)
-    record_command.register(app)
-    hardware_commands.register(app)
+    record = record_command.register(app)
+    hardware_commands.register(app, record)
     app()
 
 
@@ -88,6 +91,12 @@ def _show_summary(summary: Mapping[str, Any], out: str | None) -> None:
     from vsim.reports.terminal import show_summary
 
     show_summary(summary, out)
+
+
+def _draw_costs(results: Mapping[str, Any], runs: Any, path: Path) -> None:
+    from vsim.reports.costs import draw_costs
+
+    draw_costs(results, runs, path)
 
 
 class _GpuCalibration:

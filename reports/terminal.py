@@ -1,7 +1,6 @@
 """The summary of a run for a terminal: what a person reads in ten seconds."""
 
 from collections.abc import Mapping, Sequence
-from decimal import ROUND_FLOOR, Context
 from itertools import pairwise
 from typing import IO, Any
 
@@ -9,46 +8,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-WIDTH = 100
+from vsim.traces import printed
+from vsim.traces.plain_table import plain_table
+from vsim.traces.units import short
+
 _LATENCIES = (("TTFT", "ttft_ms"), ("TPOT", "tpot_ms"), ("ITL", "itl_ms"), ("E2E", "e2e_ms"))
 _QUANTILES = ("mean", "p50", "p90", "p99")
 _PARTS_SHOWN = 4
 _HELD = ("peak", "requests_peak", "decoding_peak")
-
-
-def _bytes(count: float) -> str:
-    """Print a size with a binary unit and three significant digits."""
-    for exponent, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
-        if abs(count) >= 1024**exponent:
-            return f"{_digits(count / 1024**exponent)} {unit}"
-    return f"{count:.0f} B"
-
-
-def _digits(value: float) -> str:
-    """Print three significant digits, never in exponents, thousands with a comma."""
-    if value == 0:
-        return "0"
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 9.995 else f"{value:#.3g}"
-
-
-def _milliseconds(value: float | None) -> str:
-    if value is None:
-        return "–"
-    return f"{_digits(value / 1000)} s" if value >= 10_000 else f"{_digits(value)} ms"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}%"
-
-
-def _table(*columns: str) -> Table:
-    """Make a table without rules: the first column to the left, figures to the right."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
-    return table
 
 
 def _head(summary: Mapping[str, Any]) -> Sequence[Text]:
@@ -66,13 +33,13 @@ def _head(summary: Mapping[str, Any]) -> Sequence[Text]:
         *_declared(model),
         Text(
             f"{requests['completed']:,} of {requests['submitted']:,} requests completed{rejected} "
-            f"in {_digits(summary['simulated_s'])} s simulated "
-            f"({_digits(summary['engine_wall_s'])} s of engine, {rate:,.0f} requests/s)"
+            f"in {printed.digits(summary['simulated_s'])} s simulated "
+            f"({printed.digits(summary['engine_wall_s'])} s of engine, {rate:,.0f} requests/s)"
         ),
         Text(
-            f"{_digits(throughput['requests_per_s'])} requests/s, "
-            f"{_digits(throughput['prompt_tokens_per_s'])} prompt and "
-            f"{_digits(throughput['output_tokens_per_s'])} output tokens/s"
+            f"{printed.digits(throughput['requests_per_s'])} requests/s, "
+            f"{printed.digits(throughput['prompt_tokens_per_s'])} prompt and "
+            f"{printed.digits(throughput['output_tokens_per_s'])} output tokens/s"
         ),
     )
 
@@ -86,9 +53,9 @@ def _declared(model: Mapping[str, Any]) -> Sequence[Text]:
 
 
 def _latencies(summary: Mapping[str, Any]) -> Table:
-    table = _table("latency", *_QUANTILES)
+    table = plain_table("latency", *_QUANTILES)
     for title, key in _LATENCIES:
-        table.add_row(title, *(_milliseconds(summary[key][each]) for each in _QUANTILES))
+        table.add_row(title, *(printed.milliseconds(summary[key][each]) for each in _QUANTILES))
     return table
 
 
@@ -100,20 +67,31 @@ def _cache(summary: Mapping[str, Any]) -> Text:
         if count
     )
     return Text(
-        f"prefix hits {_percent(summary['prefix_hit_ratio'])} of prompt tokens"
+        f"prefix hits {printed.percent(summary['prefix_hit_ratio'])} of prompt tokens"
         f"{_certified(summary)} · "
-        f"{summary['faults_per_1000_tokens']:.3g} faults per 1,000 tokens"
+        f"{short(summary['faults_per_1000_tokens'])} faults per 1,000 tokens"
         + (f" ({causes})" if causes else "")
         + f" · {summary['preemptions']:,} preemptions{_recomputed(summary)} · "
         f"{concurrent['mean']:.1f} requests at a time, {concurrent['peak']:,} at the peak · "
-        f"fragmentation {_percent(summary['fragmentation'])}"
+        f"fragmentation {printed.percent(summary['fragmentation'])}{_net(summary)}"
     )
 
 
 def _certified(summary: Mapping[str, Any]) -> str:
     """Say what no prefix cache of this size could pass."""
     bound = summary.get("prefix_bound")
-    return "" if bound is None else f" (at most {_percent(bound['hit_ratio'])}, certified)"
+    return "" if bound is None else f" (at most {printed.percent(bound['hit_ratio'])}, certified)"
+
+
+def _net(summary: Mapping[str, Any]) -> str:
+    """Say what hits saved net of loads, and what none over these tiers could pass."""
+    net = summary.get("prefix_net_bound")
+    if net is None:
+        return ""
+    return (
+        f"\nprefix hits saved {net['saved_s']:,.4g} s of prefill net of loads; over these tiers at"
+        f" most {net['most_s']:,.4g} s, certified"
+    )
 
 
 def _recomputed(summary: Mapping[str, Any]) -> str:
@@ -130,10 +108,10 @@ def _placement(summary: Mapping[str, Any]) -> Sequence[Text]:
     first = Text.assemble(
         "placement ",
         (placed["policy"], "bold"),
-        f" ({knows}): {_percent(placed['hit_ratio'])} of page reads from HBM, "
-        f"{_bytes(placed['moved_bytes'])} moved",
+        f" ({knows}): {printed.percent(placed['hit_ratio'])} of page reads from HBM, "
+        f"{printed.size(placed['moved_bytes'])} moved",
     )
-    bound, aside = _seconds(_down(placed["bound_s"])), ""
+    bound, aside = printed.bound(placed["bound_s"]), ""
     if certificate["launch_and_communication_s"] + certificate["dense_kernels_s"] > 0:
         aside = f"; {_gap(placed['attention_gap'])} for attention alone"
     return (
@@ -141,39 +119,28 @@ def _placement(summary: Mapping[str, Any]) -> Sequence[Text]:
         Text(
             f"certified: its decode steps take {_gap(placed['gap'])} more than "
             f"{bound}, which no placement on these tiers can beat{aside} "
-            f"({certificate['solver']}, {_digits(summary['bound_wall_s'])} s)"
+            f"({certificate['solver']}, {printed.digits(summary['bound_wall_s'])} s)"
         ),
     )
 
 
-def _down(bound_s: float) -> float:
-    """Cut a bound after four digits: rounded to the nearest, what is shown could be above it."""
-    return float(Context(prec=4, rounding=ROUND_FLOOR).create_decimal(bound_s))
-
-
-def _seconds(value: float) -> str:
-    """Print simulated seconds with four significant digits."""
-    number, unit = (value, "s") if value >= 1 else (1000 * value, "ms")
-    return f"{number:,.0f} {unit}" if number >= 1000 else f"{number:#.4g} {unit}"
-
-
 def _gap(share: float) -> str:
     """Print how far above the best, with two digits more where it is less than one percent."""
-    return _percent(share) if share >= 0.01 else f"{100 * share:.3f}%"
+    return printed.percent(share) if share >= 0.01 else f"{100 * share:.3f}%"
 
 
 def _tiers(summary: Mapping[str, Any]) -> Table:
     sizes = ("capacity", "peak", "mean", "read", "written")
     placed = summary.get("placement")
-    table = _table("tier", *sizes, "page reads" if placed else "hit share", "evicted")
+    table = plain_table("tier", *sizes, "page reads" if placed else "hit share", "evicted")
     for index, tier in enumerate(summary["tiers"]):
         share = tier["hit_share"]
         if placed:
             share = placed["hit_ratio"] if index == 0 else 1 - placed["hit_ratio"]
         table.add_row(
             tier["name"],
-            *(_bytes(tier[f"{size}_bytes"]) for size in sizes),
-            _percent(share),
+            *(printed.size(tier[f"{size}_bytes"]) for size in sizes),
+            printed.percent(share),
             f"{tier['evicted_pages']:,} pages",
         )
     return table
@@ -184,13 +151,13 @@ def _kv_groups(summary: Mapping[str, Any]) -> Sequence[Table]:
     groups = summary.get("kv_groups", ())
     if len(groups) < 2:
         return ()
-    table = _table("kv in hbm", "layers", "page", "peak", "of requests", "of those decoding")
+    table = plain_table("kv in hbm", "layers", "page", "peak", "of requests", "of those decoding")
     for group in groups:
         table.add_row(
             group["name"],
             f"{group['layers']}",
-            _bytes(group["page_bytes"]),
-            *(_bytes(group[f"{name}_bytes"]) for name in _HELD),
+            printed.size(group["page_bytes"]),
+            *(printed.size(group[f"{name}_bytes"]) for name in _HELD),
         )
     return (table,)
 
@@ -213,14 +180,14 @@ def _dropped(summary: Mapping[str, Any]) -> Sequence[Text]:
 
 
 def _links(summary: Mapping[str, Any]) -> Table:
-    table = _table("link", "moved", "busy")
+    table = plain_table("link", "moved", "busy")
     for link in summary["links"]:
         source, _, target = link["name"].partition("-")
         for way, arrow in (("forward", (source, target)), ("reverse", (target, source))):
             table.add_row(
                 " → ".join(arrow),
-                _bytes(link[f"{way}_bytes"]),
-                _percent(link[f"{way}_busy_share"]),
+                printed.size(link[f"{way}_bytes"]),
+                printed.percent(link[f"{way}_busy_share"]),
             )
     return table
 
@@ -228,13 +195,13 @@ def _links(summary: Mapping[str, Any]) -> Table:
 def _time(summary: Mapping[str, Any]) -> Text:
     parts = sorted(summary["time_share"].items(), key=lambda part: -part[1])
     shown = ", ".join(
-        f"{part.replace('_', ' ').replace(':', ' ')} {_percent(share)}"
+        f"{part.replace('_', ' ').replace(':', ' ')} {printed.percent(share)}"
         for part, share in parts[:_PARTS_SHOWN]
         if share > 0
     )
     step = summary["step"]
     return Text(
-        f"{step['count']:,} steps of {_milliseconds(step['mean_ms'])} with "
+        f"{step['count']:,} steps of {printed.milliseconds(step['mean_ms'])} with "
         f"{step['mean_requests']:.1f} requests on average; time went to {shown}"
     )
 
@@ -265,8 +232,8 @@ def show_summary(
         file: where to print; standard output when left out.
     """
     console = Console(file=file, highlight=False)
-    if not console.is_terminal or console.width > WIDTH:
-        console = Console(file=file, highlight=False, width=WIDTH)
+    if not console.is_terminal or console.width > printed.WIDTH:
+        console = Console(file=file, highlight=False, width=printed.WIDTH)
     for line in _head(summary):
         console.print(line)
     console.print()

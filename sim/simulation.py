@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
+from typing import get_args
 
 from vsim.sim.engine.entry import compile_kernels
 from vsim.sim.engine.replicas import shares, together
@@ -18,6 +19,7 @@ from vsim.sim.model.loading import load_model
 from vsim.sim.model.model import Model
 from vsim.sim.model.parallel import check_peer
 from vsim.sim.prefixes.run_bound import compile_bound
+from vsim.sim.prefixes.run_net_bound import compile_net_bound
 from vsim.sim.profiles.rules import has_host_times, server_rules, with_profile
 from vsim.sim.profiles.server_cost import server_cost
 from vsim.sim.results.known_prefixes import compile_counting
@@ -27,6 +29,7 @@ from vsim.sim.scenario.case import Case
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.scenario.workload import load_requests, seed_acts, shape_requests
 from vsim.sim.timing.step_cost import StepCost
+from vsim.traces.faults import refuse, refuse_other_type, suggestion
 from vsim.traces.request_check import check_requests
 from vsim.traces.requests import Requests
 from vsim.traces.writing import FreshFolder
@@ -69,6 +72,11 @@ def simulate(
     Raises:
         InputError: with every fault of the scenario, its machine, its model or its trace.
     """
+    refuse_other_type("scenario", scenario, Scenario, "as load_scenario reads it")
+    if requests is not None:
+        refuse_other_type("requests", requests, Requests, "as vsim.traces.reading reads them")
+    if mode not in get_args(Mode):
+        refuse("mode", f"{mode!r} is unknown{suggestion(str(mode), get_args(Mode))}")
     if out is None:
         return _simulate(
             scenario, requests, progress, base, mode, None, keep=steps, tight=tight_bound
@@ -110,7 +118,10 @@ def _simulate(
     case = checked_case(server, requests, keeps=keep)
     compile_kernels()
     compile_counting()
-    compile_bound()
+    if len(requests.prefix_ids):
+        compile_bound()
+        if len(scenario.tiers) > 1:
+            compile_net_bound()
     tables = RunTables.of(scenario, folder) if keep else None
     started = perf_counter()
     played = _played(server, case, progress, mode, tables)

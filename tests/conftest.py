@@ -8,15 +8,21 @@ them is easily taken over. The order changes no result, and with one process it 
 any other.
 """
 
+import os
 import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 TESTS = Path(__file__).parent
+# Where a test does not say how many examples it draws; `tests.seeds` has those that do.
+settings.register_profile("a part", max_examples=100 if os.environ.get("VSIM_ALL_SEEDS") else 34)
+settings.load_profile("a part")
 # From first to last; a test goes where the longest of these names fits that its path begins with.
 ENGINE = (
-    "sim/engine", "sim/eviction", "sim/test_feasibility.py", "sim/test_simulation.py",
+    "sim/engine", "sim/eviction", "sim/prefixes", "sim/test_feasibility.py",
+    "sim/test_simulation.py",
     "sim/results", "scenarios/test_settings.py", "sim/machine/test_fields_act.py",
     "sim/model/test_fields_act.py",
 )  # fmt: skip

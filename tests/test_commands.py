@@ -9,9 +9,11 @@ import pytest
 import typer
 from tests.command_line import run
 
+from vsim.hwbackend import commands as hardware_commands
 from vsim.sim.commands import command_line as sim_commands
 from vsim.sim.scenario.scenario import schema_text
 from vsim.traces import commands as trace_commands
+from vsim.traces import record_command
 
 HEAVY = ("numpy", "pyarrow", "numba", "scipy", "simpy", "highspy", "yaml")
 
@@ -21,6 +23,7 @@ def commands() -> Iterator[tuple[str, Any]]:
     app = typer.Typer()
     sim_commands.register(app)
     trace_commands.register(app)
+    hardware_commands.register(app, record_command.register(app))
 
     def walk(name: str, command: Any) -> Iterator[tuple[str, Any]]:
         yield name, command

@@ -91,6 +91,8 @@ def test_documented_commands_and_options_exist(document: str) -> None:
         if getattr(command, "commands", None):
             rest = [word for word in words[1:] if not word.startswith("-")]
             assert not rest, f"{name} has no command {rest}"
+        if "--" in words:  # what follows is another program's
+            words = words[: words.index("--")]
         options = {option for parameter in command.params for option in parameter.opts}
         used = {word.partition("=")[0] for word in words[1:] if word.startswith("--")}
         assert used <= options | {"--help"}, f"{name}: {used - options}"

@@ -1,6 +1,7 @@
 """What is built and installed: the packages, their data, nothing else; and help that is at once."""
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,8 @@ REPOSITORY = Path(__file__).parents[1]
 PROJECT: Mapping[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 FOLDERS = ("traces", "sim", "reports", "hwbackend")
 SETUPTOOLS: Mapping[str, Any] = PROJECT["tool"]["setuptools"]
-SHIPPED_DATA = {".yaml", ".arrow", ".json", ".typed", ".cu", ".cuh", ".c", ".h"}
+HAS_LIBRARY = (sys.platform, platform.machine()) == ("linux", "x86_64") and shutil.which("cc")
+SHIPPED_DATA = {".yaml", ".arrow", ".json", ".typed", ".cu", ".cuh", ".c", ".h", ".map"}
 
 
 def package_folders() -> dict[str, Path]:
@@ -89,7 +91,13 @@ def test_the_wheel_holds_every_module_and_its_data_and_nothing_else(built: Path)
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
         metadata = {Path(n).name for n in archive.namelist() if ".dist-info/" in n}
-    assert names == shipped_files()
+    library = "vsim/hwbackend/preload/libvsim_preload.so"
+    if HAS_LIBRARY:
+        assert wheel.name.endswith("py3-none-linux_x86_64.whl")
+        assert names == {*shipped_files(), library}
+    else:
+        assert wheel.name.endswith("py3-none-any.whl")
+        assert names == shipped_files()
     assert {"METADATA", "entry_points.txt", "LICENSE"} <= metadata
     assert any(name.endswith("machine/catalogue/h100.yaml") for name in names)
     assert not any("recorded/" in name or name.startswith(("tests", "sim")) for name in names)
@@ -141,6 +149,26 @@ def test_an_installed_wheel_works_from_another_folder(built: Path, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert done.stdout == (REPOSITORY / "scenarios" / "scenario.schema.json").read_text()
     assert list(elsewhere.iterdir()) == []
+
+
+@pytest.mark.skipif(not HAS_LIBRARY, reason="the library is built with a C compiler on Linux")
+def test_an_installed_wheel_runs_programs_under_the_library_it_carries(
+    built: Path, tmp_path: Path
+) -> None:
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "vsim_app", "preload", "run", "--", "sh", "-c", "echo $LD_PRELOAD"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "LD_PRELOAD": ""},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    carried = tmp_path / "vsim" / "hwbackend" / "preload" / "libvsim_preload.so"
+    assert done.stdout == f"{carried}\n"
+    assert done.stderr == ""
 
 
 def test_an_installed_wheel_says_where_to_point_its_check(built: Path, tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ REPOSITORY = Path(__file__).parents[1]
 PACKAGES = ("traces", "sim", "reports", "hwbackend")
 # From the top down; a room may import those after it.
 ROOMS = (
-    "commands", "fidelity", "simulation", "feasibility", "attention_run", "results", "placement",
-    "prefixes", "bounds", "schedules", "engine", "sizing", "profiles", "scenario", "eviction",
-    "calibration", "timing", "model", "machine", "inputs", "compiled",
+    "commands", "fidelity", "goodput", "simulation", "feasibility", "attention_run", "results",
+    "placement", "prefixes", "bounds", "schedules", "engine", "sizing", "profiles", "scenario",
+    "eviction", "allocators", "calibration", "timing", "model", "machine", "inputs", "compiled",
 )  # fmt: skip
 
 

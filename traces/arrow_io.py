@@ -5,6 +5,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 import pyarrow as pa
@@ -19,9 +20,17 @@ from vsim.traces.schema import (
     schema_of,
 )
 from vsim.traces.trace_file import TraceFile, open_trace
-from vsim.traces.validation import faults_in
+from vsim.traces.validation.tables import faults_in
 from vsim.traces.writing import FreshFile, Name, fresh_file, sink
 
+_WRITERS: Final = MappingProxyType(
+    {
+        "requests": "make one with `vsim trace import`",
+        "attention": "`vsim record attention` writes one",
+        "operations": "`vsim run --out` writes one with --set output.operations=all",
+        "gpu_samples": "`vsim calibrate --gpu` writes one",
+    }
+)
 _BROKEN: Final = (pa.ArrowException, OSError, ValueError, TypeError, KeyError)
 """What pyarrow raises on a file that is cut off, damaged or made to deceive."""
 
@@ -196,10 +205,11 @@ def _arrow_source(file: TraceFile) -> Iterator[Any]:
             yield source
 
 
-def _load(file: TraceFile) -> pa.Table:
+def _load(file: TraceFile, kind: str | None) -> pa.Table:
     if not file.is_arrow:
         file.refuse_what_is_no_trace()
-        refuse(file.name, "is no Arrow IPC file; make one with `vsim trace import`")
+        writer = _WRITERS.get(kind or "requests", "name one that vsim wrote")
+        refuse(file.name, f"is no Arrow IPC file; {writer}")
     try:
         with _arrow_source(file) as source:
             table = pa.ipc.open_file(source).read_all()
@@ -228,7 +238,7 @@ def read_table(path: str | Path | TraceFile, kind: str | None = None) -> pa.Tabl
     """
     with open_trace(path) as file:
         name = file.name
-        table = _load(file)
+        table = _load(file, kind)
     metadata = metadata_of(table)
     found = metadata.get("kind")
     if found is None:

@@ -29,6 +29,19 @@ def info(
     mrc: Annotated[
         bool, typer.Option("--mrc", help="Hits and misses of LRU caches of every size.")
     ] = False,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="With --mrc: hits by tenant, or by tier, of the sizes in --cache-blocks."
+        ),
+    ] = None,
+    sample: Annotated[
+        float | None,
+        typer.Option(help="With --mrc: an estimate from this share of conversations: 0.01."),
+    ] = None,
+    working_set: Annotated[
+        str, typer.Option(help="Blocks used, and faults, in windows of so many seconds: 10,60.")
+    ] = "",
 ) -> None:
     """Say what a trace holds: counts, arrival rate, lengths, prefix hits."""
     from json import dumps
@@ -37,16 +50,18 @@ def info(
     from vsim.traces.faults import refuse
     from vsim.traces.info import describe_requests, describe_table
     from vsim.traces.info_view import print_requests, print_table
+    from vsim.traces.prefix_curve_options import curve_options
     from vsim.traces.reading import read_imported
     from vsim.traces.trace_file import open_trace
 
     sizes = _sizes(cache_blocks)
+    asked = curve_options(sizes, mrc=mrc, by=by, sample=sample, working_set=working_set)
     with open_trace(file) as trace:
         kind = kind_of(trace) if trace.is_arrow else "requests"
         if kind != "requests":
             table = read_table(trace)
             assert kind is not None  # the table has been checked
-            for option in _asked(sizes, mrc):
+            for option in [*_asked(sizes, mrc), *asked.given]:
                 refuse(option, f"does nothing with a trace of {kind}; leave it out")
             facts = describe_table(table, kind)
             if json:
@@ -55,14 +70,27 @@ def info(
                 print_table(facts)
             return
         requests = read_imported(trace).requests
-    for option in _asked(sizes, mrc) if not len(requests.prefix_ids) else ():
+    for option in [*_asked(sizes, mrc), *asked.given] if not len(requests.prefix_ids) else ():
         refuse(option, "does nothing here: the trace has no prefix blocks; leave it out")
     _print_notes(file, requests.notes)
     described = describe_requests(requests, sizes, curve=mrc)
+    curves = asked.taken_from(requests)
     if json:
-        print(dumps(described.as_dict(), indent=2))
-    else:
-        print_requests(described)
+        found = {} if curves is None else {"prefix_curves": curves.as_dict()}
+        print(dumps({**described.as_dict(), **found}, indent=2))
+        return
+    print_requests(described)
+    if curves is not None:
+        from vsim.traces.prefix_curves_view import print_curves
+
+        print_curves(curves)
+
+
+def _say(line: str) -> None:
+    """Print a line that may hold a file's name."""
+    from vsim.traces.faults import one_line
+
+    print(one_line(line))
 
 
 def _print_notes(file: str, notes: Iterable[str]) -> None:
@@ -96,7 +124,8 @@ def import_(
         str,
         typer.Option(
             help="auto, mooncake, bailian, azure, burstgpt, sharegpt, agentic or columns "
-            "(any CSV or Parquet table, or flat JSON)."
+            "(any CSV or Parquet table, or flat JSON); of allocations torch-snapshot (a pickle) or "
+            "torch-events (a Parquet table)."
         ),
     ] = "auto",
     columns: Annotated[
@@ -133,6 +162,10 @@ def import_(
     sort: Annotated[
         bool, typer.Option("--sort", help="Sort rows by arrival instead of refusing disorder.")
     ] = False,
+    part: Annotated[
+        str | None,
+        typer.Option(help="Of a file with several runs of a program, the one to import."),
+    ] = None,
     source: Annotated[
         str | None, typer.Option(help="Where the data are from, for the file's metadata.")
     ] = None,
@@ -140,15 +173,21 @@ def import_(
         str | None, typer.Option(help="Under which licence, for the file's metadata.")
     ] = None,
 ) -> None:
-    """Import requests from another format into an Arrow trace."""
+    """Import requests or allocations from another format into an Arrow trace."""
     from math import isfinite
+    from os.path import isfile, islink
+    from pathlib import Path
 
-    from vsim.traces.faults import Fault, InputError
+    from vsim.traces.allocation_import import import_as_allocations
+    from vsim.traces.faults import Fault, InputError, refuse
     from vsim.traces.importers import ImportOptions, import_requests
     from vsim.traces.importers.column_names import parse_columns
     from vsim.traces.importers.values import UNITS_NS
     from vsim.traces.requests import write_requests
+    from vsim.traces.trace_file import open_trace
     from vsim.traces.writing import fresh_file
+    from vsim.traces.writing.marks import arrow_kind
+    from vsim.traces.writing.target import file_target
 
     faults = []
     if time_unit is not None and time_unit not in (*UNITS_NS, "iso"):
@@ -176,10 +215,22 @@ def import_(
         source=source,
         licence=licence,
     )
-    with fresh_file(out, "requests", inputs=[file], option="--out") as fresh:
-        imported = import_requests(file, format, options)
-        write_requests(imported.requests, fresh, imported.licence)
-    print(f"{out}: {len(imported.requests):,} requests from {imported.requests.source}")
+    # Before the input is read, which tells what it holds: either may be replaced by either's like.
+    plain = isfile(out) and not islink(out)
+    stands = plain and arrow_kind(Path(out)) == "allocations"
+    file_target(out, "allocations" if stands else "requests", "--out").check([file])
+    with open_trace(file) as opened:
+        trace = import_as_allocations(opened, format, options, part=part, out=out)
+        if trace is not None:
+            _say(f"{out}: {len(trace):,} calls of allocations from {trace.source}")
+            _print_notes(file, trace.notes)
+            return
+        if part is not None:
+            refuse("--part", "does nothing with requests; leave it out")
+        with fresh_file(out, "requests", inputs=[file], option="--out") as fresh:
+            imported = import_requests(opened, format, options)
+            write_requests(imported.requests, fresh, imported.licence)
+    _say(f"{out}: {len(imported.requests):,} requests from {imported.requests.source}")
     _print_notes(file, imported.notes)
 
 
@@ -266,7 +317,7 @@ def synth(
         except InputError as error:
             raise InputError(map(option_fault, error.faults)) from None
         write_requests(made, fresh)
-    print(f"{out}: {len(made):,} requests over {made.arrival_ns[-1] / 1e9:,.0f} s")
+    _say(f"{out}: {len(made):,} requests over {made.arrival_ns[-1] / 1e9:,.0f} s")
 
 
 def check(file: _File) -> None:
@@ -282,8 +333,8 @@ def check(file: _File) -> None:
             kind = metadata_of(table)["kind"]
             if kind == "attention":
                 attention_from_table(table, trace.name)  # what its metadata claim as well
-            print(f"{file}: {table.num_rows:,} rows of {kind}, no faults")
+            _say(f"{file}: {table.num_rows:,} rows of {kind}, no faults")
             return
         requests = read_imported(trace).requests
-    print(f"{file}: {len(requests):,} requests, no faults")
+    _say(f"{file}: {len(requests):,} requests, no faults")
     _print_notes(file, requests.notes)

@@ -32,7 +32,7 @@ class Fault:
     place: str | None = None
 
     def __str__(self) -> str:
-        where = self.file
+        where = _clipped(self.file, _LONGEST_MESSAGE)
         if self.line is not None:
             where += f":{self.line}"
             if self.column is not None:
@@ -91,3 +91,29 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     if close:
         return f" (did you mean '{close[0]}'?)"
     return f" (known: {', '.join(names)})"
+
+
+def refuse_empty_name(name: str) -> None:
+    """Refuse a file's name that has no letter, which paths would take for this folder.
+
+    Raises:
+        InputError: it is empty.
+    """
+    if not name:
+        refuse("''", "is an empty name; write a file's")
+
+
+def refuse_other_type(name: str, value: object, wanted: type, hint: str) -> None:
+    """Refuse an argument of another type than a function takes.
+
+    Args:
+        name: the argument.
+        value: what was given.
+        wanted: its type.
+        hint: where such a value comes from.
+
+    Raises:
+        InputError: it is of another type.
+    """
+    if not isinstance(value, wanted):
+        refuse(name, f"is {type(value).__name__}; give {wanted.__name__}, {hint}")

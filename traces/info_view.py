@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vsim.traces.info import PrefixInfo, Quantiles, RequestsInfo
+from vsim.traces.units import short
 
 WIDTH = 100
 
@@ -34,7 +35,7 @@ def _facts(info: RequestsInfo) -> Table:
     table.add_row("source", info.source)
     table.add_row("requests", f"{info.requests:,} over {info.span_s:,.0f} s")
     if info.arrival_rate_per_s is not None and info.arrival_cv is not None:
-        rate = f"{info.arrival_rate_per_s:.3g} requests/s, gaps of CV {info.arrival_cv:.2f}"
+        rate = f"{short(info.arrival_rate_per_s)} requests/s, gaps of CV {info.arrival_cv:.2f}"
         table.add_row("arrivals", rate)
     if info.sessions:
         table.add_row("sessions", f"{info.sessions:,}")

@@ -57,10 +57,13 @@ def shape_faults(requests: Requests, file: str) -> list[Fault]:
     for name in (*_COLUMNS, "prefix_offsets", "prefix_ids"):
         values = getattr(requests, name)
         types = _DTYPES.get(name, (np.int64,))
+        wanted = np.dtype(types[0])
         if not isinstance(values, np.ndarray) or values.dtype not in types or values.ndim != 1:
             found = getattr(values, "dtype", type(values).__name__)
-            wanted = np.dtype(types[0])
             faults.append(Fault(file, f"is {found}; give one dimension of {wanted}", place=name))
+        elif isinstance(values, np.ma.MaskedArray):
+            message = f"is masked, and every row has a value; give one dimension of {wanted}"
+            faults.append(Fault(file, message, place=name))
         elif name in _COLUMNS and len(values) != n:
             message = f"has {len(values)} values for {n} requests; give one a request"
             faults.append(Fault(file, message, place=name))
@@ -78,7 +81,10 @@ def shape_faults(requests: Requests, file: str) -> list[Fault]:
     ):
         message = f"must be {n + 1} numbers that rise from 0 to {len(requests.prefix_ids)}"
         faults.append(Fault(file, message, place="prefix_offsets"))
-    if not 0 <= requests.block_tokens <= MOST_BLOCK_TOKENS:
+    if not isinstance(requests.block_tokens, int | np.integer):
+        message = f"is {requests.block_tokens!r:.40}; give a whole number"
+        faults.append(Fault(file, message, place="block_tokens"))
+    elif not 0 <= requests.block_tokens <= MOST_BLOCK_TOKENS:
         message = f"is {requests.block_tokens}; give from 0 to {MOST_BLOCK_TOKENS:,}"
         faults.append(Fault(file, message, place="block_tokens"))
     elif requests.block_tokens == 0 and len(requests.prefix_ids):

@@ -1,5 +1,6 @@
 """Make a SynthSpec from command-line options, and name the option that is wrong."""
 
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
@@ -35,6 +36,24 @@ _OPTION_OF: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
+_FIELDS: Final = re.compile(
+    r"\b(?:sessions\.|arrivals\.)?(process|cv|on_s|off_s|turns_mean|think_s_mean|follow_up_tokens"
+    r"|most_tokens|system_prompts|system_prompt_tokens|zipf|block_tokens)\b"
+)
+_BY_FIELD: Final[Mapping[str, str]] = MappingProxyType(
+    {field.rpartition(".")[2]: option for field, option in _OPTION_OF.items()}
+)
+
+
+def _fault(location: Sequence[int | str], message: str) -> Fault:
+    """A fault of the specification, told of options: what the command line knows no fields of."""
+    told = _FIELDS.sub(lambda field: _BY_FIELD[field[1]], message)
+    option, _, rest = told.partition(" ")
+    if option.startswith("--") and told != message:
+        return Fault(option.removesuffix(":"), rest)
+    return Fault(_option(location), told)
+
+
 def _option(location: Sequence[int | str]) -> str:
     """Return the option of a place in the specification, or of the nearest place above it."""
     for end in range(len(location), 0, -1):
@@ -64,11 +83,11 @@ def spec_from_options(values: Mapping[str, Any], tenants: Sequence[str]) -> Synt
         for detail in error.errors():
             message = detail["msg"].removeprefix("Value error, ")
             shown = "" if isinstance(detail["input"], dict | list) else f"{detail['input']!r}: "
-            faults.append(Fault(_option(detail["loc"]), shown + message))
+            faults.append(_fault(detail["loc"], shown + message))
         raise InputError(faults) from None
 
 
 def option_fault(fault: Fault) -> Fault:
     """Give a fault that drawing found, in a field of the specification, its option's name."""
     place = fault.place or ""
-    return Fault(_option(tuple(place.split("."))), fault.message)
+    return _fault(tuple(place.split(".")), fault.message)

@@ -15,7 +15,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Final, NoReturn, cast
 
-from vsim.traces.faults import InputError, refuse
+from vsim.traces.faults import InputError, refuse, refuse_empty_name
 
 ARROW_MAGIC: Final = b"ARROW1"
 PARQUET_MAGIC: Final = b"PAR1"
@@ -192,6 +192,7 @@ def open_trace(path: "str | Path | TraceFile") -> Iterator[TraceFile]:
         yield path
         return
     name = str(path)
+    refuse_empty_name(name)
     try:
         mode = os.stat(name).st_mode
         for is_kind, message in _SPECIAL:

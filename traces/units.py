@@ -2,6 +2,7 @@
 
 import math
 import re
+from decimal import Decimal
 
 _NUMBER = re.compile(
     r"^\s*([+-]?(?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-zµ/]*)\s*$"
@@ -59,10 +60,10 @@ def parse_flops(text: object) -> float:
 
 
 def format_bytes(count: float) -> str:
-    """Print a size with a binary unit, three significant digits: `1.50 GiB`."""
+    """Print a size with a binary unit, three significant digits: `1.5 GiB`."""
     for unit in ("TiB", "GiB", "MiB", "KiB"):
         if abs(count) >= _BYTES[unit]:
-            return f"{count / _BYTES[unit]:.3g} {unit}"
+            return f"{short(count / _BYTES[unit])} {unit}"
     return f"{count:.0f} B"
 
 
@@ -70,7 +71,7 @@ def format_bandwidth(bytes_per_s: float) -> str:
     """Print a bandwidth with a decimal unit, three significant digits: `3.35 TB/s`."""
     for unit in ("TB", "GB", "MB", "kB"):
         if abs(bytes_per_s) >= _BYTES[unit]:
-            return f"{bytes_per_s / _BYTES[unit]:.3g} {unit}/s"
+            return f"{short(bytes_per_s / _BYTES[unit])} {unit}/s"
     return f"{bytes_per_s:.0f} B/s"
 
 
@@ -78,5 +79,10 @@ def format_duration(ns: float) -> str:
     """Print a duration with the unit that fits it, three significant digits: `12 us`."""
     for unit in ("s", "ms", "us"):
         if abs(ns) >= _NANOSECONDS[unit]:
-            return f"{ns / _NANOSECONDS[unit]:.3g} {unit}"
+            return f"{short(ns / _NANOSECONDS[unit])} {unit}"
     return f"{ns:.0f} ns"
+
+
+def short(value: float) -> str:
+    """Three significant digits without zeros at the end, and never in exponents."""
+    return f"{Decimal(f'{value:.3g}'):f}" if abs(value) < 999.5 else f"{value:,.0f}"

@@ -1,26 +1,24 @@
 """PagedDecode: attention of one new token a request over its pages, in one launch a layer."""
 
 import ctypes
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from vsim.hwbackend.attention.layout import (
-    MOST_HEADS_A_KV_HEAD,
-    SLICE_TOKENS,
     DecodeBatch,
     PageLayout,
     UnsupportedAttentionError,
 )
+from vsim.hwbackend.attention.paged_kernel import PageArguments, PagedKernel
 from vsim.hwbackend.attention.planner import ITEM_FIELDS, Plan, plan
-from vsim.hwbackend.attention.room import Room
 from vsim.hwbackend.compiling.compiler import architecture, compiled
 from vsim.hwbackend.cuda.buffers import DeviceBuffer, fill
 from vsim.hwbackend.cuda.context import Context
-from vsim.hwbackend.cuda.held import Held, close_after, do_all
+from vsim.hwbackend.cuda.held import close_after
 from vsim.hwbackend.cuda.modules import Module
 from vsim.hwbackend.cuda.streams import Stream
+from vsim.sim.timing.equal_shares import SLICE_TOKENS
 
 SOURCE: Final = Path(__file__).parent / "decode.cu"
 _INT_BYTES: Final = 4
@@ -29,14 +27,9 @@ _WEIGHT_BYTES: Final = 64  # of a partial result: 8 maxima and 8 sums
 
 
 class _Arguments(ctypes.Structure):
+    _anonymous_ = ("pages",)
     _fields_ = (
-        ("q", ctypes.c_uint64),
-        ("out", ctypes.c_uint64),
-        ("keys", ctypes.c_uint64),
-        ("slot_bytes", ctypes.c_int64),
-        ("v_offset", ctypes.c_int64),
-        ("token_stride", ctypes.c_int64),
-        ("head_stride", ctypes.c_int64),
+        ("pages", PageArguments),
         ("block_items", ctypes.c_uint64),
         ("items", ctypes.c_uint64),
         ("indices", ctypes.c_uint64),
@@ -111,7 +104,7 @@ def variant_for(group: int, layout: PageLayout, shared_bytes: int) -> DecodeVari
     )
 
 
-class PagedDecode(Held):
+class PagedDecode(PagedKernel):
     """Decode attention for one shape of model. Holds memory of the GPU until `close`.
 
     Launches of one object must follow each other on one stream: they share room for partial
@@ -134,15 +127,7 @@ class PagedDecode(Held):
         slot_bytes: int | None = None,
         variant: DecodeVariant | None = None,
     ) -> None:
-        self.layout = layout
-        self.heads = heads
-        self.group = group_of(heads, layout)
-        self.slot_bytes = layout.page_bytes if slot_bytes is None else slot_bytes
-        if self.slot_bytes < layout.page_bytes or self.slot_bytes % layout.token_stride:
-            raise UnsupportedAttentionError(
-                f"slots of {self.slot_bytes:,} bytes: they must hold a page of "
-                f"{layout.page_bytes:,} and be a multiple of {layout.token_stride:,}"
-            )
+        super().__init__(layout, heads, slot_bytes, layout.token_stride)
         device = context.device
         if variant is None:
             variant = variant_for(self.group, layout, device.shared_bytes)
@@ -153,8 +138,6 @@ class PagedDecode(Held):
         self._shared_bytes = variant.shared_bytes(self.group, layout.head_dim)
         context.make_current()
         defines = variant.defines(self.group, layout)
-        self._room = Room()
-        self._held: list[Held] = [self._room]
         self._plan: Plan | None = None
         try:
             module = Module(compiled(SOURCE, architecture(device.capability), defines).code)
@@ -213,56 +196,32 @@ class PagedDecode(Held):
         """
         if self._plan is None:
             raise RuntimeError("launch before bind: there is no plan to carry out")
-        if not 0 <= layer < self.layout.layers:
-            raise IndexError(f"layer {layer} of pages with {self.layout.layers}")
+        pages = self.page_arguments(q, out, base, layer)
         if self._plan.batch.requests == 0:
             return
-        arguments = self._arguments(q, out, base + layer * self.layout.layer_stride)
         self._kernel.launch(
             (self.blocks, 1, 1),
             (self.variant.warps * 32, 1, 1),
             stream,
-            [arguments],
+            [self._arguments(pages)],
             self._shared_bytes,
             programmatic=self.variant.early,
         )
 
-    def close(self) -> None:
-        """Give everything back."""
-        do_all([each.close for each in reversed(self._held)])
-
-    def _arguments(self, q: int, out: int, keys: int) -> _Arguments:
-        layout = self.layout
+    def _arguments(self, pages: PageArguments) -> _Arguments:
         return _Arguments(
-            q=q,
-            out=out,
-            keys=keys,
-            slot_bytes=self.slot_bytes,
-            v_offset=layout.v_offset,
-            token_stride=layout.token_stride,
-            head_stride=layout.head_stride,
+            pages=pages,
             block_items=self._room.address("block_items"),
             items=self._room.address("items"),
             indices=self._room.address("indices"),
             partials=self._partials.address,
             weights=self._weights.address,
             arrivals=self._arrivals.address,
-            kv_heads=layout.kv_heads,
-            scale=1 / (math.log(2) * math.sqrt(layout.head_dim)),
+            kv_heads=self.layout.kv_heads,
+            scale=self.scale,
         )
 
     def _take(self, size_bytes: int) -> DeviceBuffer:
         buffer = DeviceBuffer(size_bytes)
         self._held.append(buffer)
         return buffer
-
-
-def group_of(heads: int, layout: PageLayout) -> int:
-    """Return the query heads of one KV head, refusing what the kernels can't do."""
-    group, left = divmod(heads, layout.kv_heads)
-    if left or not 1 <= group <= MOST_HEADS_A_KV_HEAD:
-        raise UnsupportedAttentionError(
-            f"{heads} query heads on {layout.kv_heads} KV heads: the kernels do 1 to "
-            f"{MOST_HEADS_A_KV_HEAD} for each, the same for all"
-        )
-    return group

@@ -6,10 +6,10 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vsim.sim.timing.equal_shares import SLICE_TOKENS
 from vsim.traces.faults import Fault, InputError
 
 BF16_BYTES: Final = 2
-SLICE_TOKENS: Final = 16  # kernels read whole slices, which lie within one page
 HEAD_DIMS: Final = (64, 128)
 MOST_HEADS_A_KV_HEAD: Final = 8
 

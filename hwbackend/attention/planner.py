@@ -1,10 +1,9 @@
 """plan: the tokens of a batch in equal shares over the blocks of one launch.
 
-Requests × KV heads lie one behind the other as a line of slices (16 tokens each). The line is cut
-into as many equal shares as the GPU holds blocks at once, so that one long request fills the GPU as
-well as many short ones, and all end together. A share's pieces are *items*: of one request, one
-head, a range of tokens. An item that is a whole request writes its output; others write a partial
-result to a slot, and the block that comes last of a request and head merges them in their order.
+How they are cut says `vsim.sim.timing.equal_shares`. A share's pieces are *items*: of one request,
+one head, a range of tokens. An item that is a whole request writes its output; others write a
+partial result to a slot, and the block that comes last of a request and head merges them in their
+order.
 """
 
 from dataclasses import dataclass
@@ -13,13 +12,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from vsim.hwbackend.attention.layout import SLICE_TOKENS, DecodeBatch, PageLayout
+from vsim.hwbackend.attention.layout import DecodeBatch, PageLayout
+from vsim.sim.timing.equal_shares import LEAST_SLICES, SLICE_TOKENS, equal_shares
 
 ITEM_FIELDS: Final = (
     "request", "head", "pages_at", "first", "last", "slot", "first_slot", "slots"
 )  # fmt: skip
-LEAST_SLICES: Final = 4  # a request and head is not cut into shares below this
-SNAP_SLICES: Final = 4  # no piece shorter than this is cut off at either end of a request
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +67,14 @@ def plan(
         nothing = np.zeros((0, len(ITEM_FIELDS)), np.int32)
         return Plan(batch, nothing, np.zeros(blocks + 1, np.int32), 0)
     heads = layout.kv_heads
-    of_pair = np.repeat(-(-tokens // SLICE_TOKENS), heads)  # slices of each request and head
-    ends = np.cumsum(of_pair)
-    begins = ends - of_pair
-    total = int(ends[-1])
-    used = min(blocks, max(len(of_pair), total // max(least_slices, 1)))
-    cuts = _snapped(np.arange(1, used) * total // used, begins, ends)
-    edges = np.unique(np.concatenate([begins, cuts, ends[-1:]]))
-    starts, stops = edges[:-1], edges[1:]
-    pair = np.searchsorted(ends, starts, side="right")
-    block = np.searchsorted(cuts, starts, side="right")
+    shares = equal_shares(tokens, heads, blocks, least_slices)
+    starts, stops = shares.edges[:-1], shares.edges[1:]
+    pair, begins = shares.pair, shares.begins
 
-    pieces = np.bincount(pair, minlength=len(of_pair))
+    pieces = np.bincount(pair, minlength=len(begins))
     split = pieces[pair] > 1
     slot = np.cumsum(split) - 1
-    first_of_pair = np.searchsorted(pair, np.arange(len(of_pair)))
+    first_of_pair = np.searchsorted(pair, np.arange(len(begins)))
     items = np.zeros((len(starts), len(ITEM_FIELDS)), np.int32)
     request = pair // heads
     items[:, 0] = request
@@ -94,18 +85,6 @@ def plan(
     items[:, 5] = np.where(split, slot, 0)
     items[:, 6] = np.where(split, slot[first_of_pair[pair]], 0)
     items[:, 7] = pieces[pair]
-    counts = np.bincount(block, minlength=blocks)
+    counts = np.bincount(shares.block, minlength=blocks)
     block_items = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     return Plan(batch, items, block_items, int(split.sum()))
-
-
-def _snapped(
-    cuts: NDArray[np.int64], begins: NDArray[np.int64], ends: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Move cuts that lie just behind a request's begin, or just before its end, onto it."""
-    if not len(cuts):
-        return cuts
-    pair = np.searchsorted(ends, cuts, side="right")
-    after, before = cuts - begins[pair], ends[pair] - cuts
-    near_begin = (after < SNAP_SLICES) & (after <= before)
-    return np.where(near_begin, begins[pair], np.where(before < SNAP_SLICES, ends[pair], cuts))

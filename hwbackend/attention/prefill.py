@@ -1,7 +1,6 @@
 """PagedPrefill: causal attention of chunks of new tokens at the ends of their contexts."""
 
 import ctypes
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -9,25 +8,24 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from vsim.hwbackend.attention.decode import group_of
 from vsim.hwbackend.attention.layout import (
-    SLICE_TOKENS,
     DecodeBatch,
     PageLayout,
-    UnsupportedAttentionError,
 )
-from vsim.hwbackend.attention.room import Room
+from vsim.hwbackend.attention.paged_kernel import PageArguments, PagedKernel, group_of
 from vsim.hwbackend.compiling.compiler import architecture, compiled
 from vsim.hwbackend.cuda.context import Context
-from vsim.hwbackend.cuda.held import Held, close_after, do_all
+from vsim.hwbackend.cuda.held import close_after
 from vsim.hwbackend.cuda.modules import Module
 from vsim.hwbackend.cuda.streams import Stream
+from vsim.sim.timing.equal_shares import SLICE_TOKENS
 
 SOURCE: Final = Path(__file__).parent / "prefill.cu"
 _WARPS: Final = 8
 ROWS: Final = 16 * _WARPS  # of a block: tokens times the query heads of a KV head
 _TILE_TOKENS: Final = 64
 _STAGES: Final = 3
+_LOAD_BYTES: Final = 16  # of a load; pages begin at a multiple
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +95,9 @@ def shared_bytes(layout: PageLayout) -> int:
 
 
 class _Arguments(ctypes.Structure):
+    _anonymous_ = ("pages",)
     _fields_ = (
-        ("q", ctypes.c_uint64),
-        ("out", ctypes.c_uint64),
-        ("keys", ctypes.c_uint64),
-        ("slot_bytes", ctypes.c_int64),
-        ("v_offset", ctypes.c_int64),
-        ("token_stride", ctypes.c_int64),
-        ("head_stride", ctypes.c_int64),
+        ("pages", PageArguments),
         ("items", ctypes.c_uint64),
         ("indices", ctypes.c_uint64),
         ("kv_heads", ctypes.c_int32),
@@ -112,7 +105,7 @@ class _Arguments(ctypes.Structure):
     )
 
 
-class PagedPrefill(Held):
+class PagedPrefill(PagedKernel):
     """Prefill attention for one shape of model. Holds memory of the GPU until `close`.
 
     A block walks a whole context: a short chunk on a long context leaves multiprocessors idle.
@@ -127,24 +120,16 @@ class PagedPrefill(Held):
     def __init__(
         self, context: Context, layout: PageLayout, heads: int, *, slot_bytes: int | None = None
     ) -> None:
-        self.layout = layout
-        self.heads = heads
-        self.group = group_of(heads, layout)
-        self.slot_bytes = layout.page_bytes if slot_bytes is None else slot_bytes
-        if self.slot_bytes < layout.page_bytes or self.slot_bytes % 16:
-            raise UnsupportedAttentionError(
-                f"slots of {self.slot_bytes:,} bytes: they must hold a page of "
-                f"{layout.page_bytes:,} and be a multiple of 16"
-            )
+        super().__init__(layout, heads, slot_bytes, _LOAD_BYTES)
         self._shared_bytes = shared_bytes(layout)
         self._plan: PrefillPlan | None = None
         context.make_current()
         defines = prefill_defines(self.group, layout)
         code = compiled(SOURCE, architecture(context.device.capability), defines).code
-        self._room = Room()
-        self._module = Module(code)
         try:
-            self._kernel = self._module.kernel("paged_prefill")
+            module = Module(code)
+            self._held.append(module)
+            self._kernel = module.kernel("paged_prefill")
             self._kernel.allow_shared(self._shared_bytes)
         except BaseException as error:
             close_after(error, self.close)
@@ -172,27 +157,15 @@ class PagedPrefill(Held):
         """
         if self._plan is None:
             raise RuntimeError("launch before bind: there is no plan to carry out")
-        if not 0 <= layer < self.layout.layers:
-            raise IndexError(f"layer {layer} of pages with {self.layout.layers}")
+        pages = self.page_arguments(q, out, base, layer)
         if not len(self._plan.items):
             return
-        layout = self.layout
         arguments = _Arguments(
-            q=q,
-            out=out,
-            keys=base + layer * layout.layer_stride,
-            slot_bytes=self.slot_bytes,
-            v_offset=layout.v_offset,
-            token_stride=layout.token_stride,
-            head_stride=layout.head_stride,
+            pages=pages,
             items=self._room.address("items"),
             indices=self._room.address("indices"),
-            kv_heads=layout.kv_heads,
-            scale=1 / (math.log(2) * math.sqrt(layout.head_dim)),
+            kv_heads=self.layout.kv_heads,
+            scale=self.scale,
         )
         grid = (len(self._plan.items), 1, 1)
         self._kernel.launch(grid, (32 * _WARPS, 1, 1), stream, [arguments], self._shared_bytes)
-
-    def close(self) -> None:
-        """Give everything back."""
-        do_all([self._room.close, self._module.close])

@@ -8,7 +8,7 @@ import numpy as np
 
 from vsim.hwbackend.attention.decode import DecodeVariant, PagedDecode
 from vsim.hwbackend.attention.layout import DecodeBatch, PageLayout
-from vsim.hwbackend.attention.planner import LEAST_SLICES, plan
+from vsim.hwbackend.attention.planner import plan
 from vsim.hwbackend.attention.prefill import PagedPrefill
 from vsim.hwbackend.cuda.buffers import DeviceBuffer, upload
 from vsim.hwbackend.cuda.context import Context
@@ -18,6 +18,7 @@ from vsim.hwbackend.cuda.places import Place
 from vsim.hwbackend.cuda.streams import Event, Stream
 from vsim.hwbackend.memory.slots import Slots, TierSlots
 from vsim.hwbackend.probes.memory import MemoryProbe
+from vsim.sim.timing.equal_shares import LEAST_SLICES
 
 GRAPH_US: Final = 6_000.0  # a graph holds calls for about so long
 REPEATS: Final = 7

@@ -19,9 +19,9 @@ from typing import Final
 
 from vsim.hwbackend.attention.checking import cases, check_decode
 from vsim.hwbackend.attention.checking_prefill import check_prefill, prefill_cases
-from vsim.hwbackend.attention.decode import SOURCE, DecodeVariant, group_of, variant_for
+from vsim.hwbackend.attention.decode import SOURCE, DecodeVariant, variant_for
 from vsim.hwbackend.attention.layout import PageLayout
-from vsim.hwbackend.attention.planner import LEAST_SLICES
+from vsim.hwbackend.attention.paged_kernel import group_of
 from vsim.hwbackend.attention.prefill import SOURCE as PREFILL_SOURCE
 from vsim.hwbackend.attention.prefill import prefill_defines
 from vsim.hwbackend.attention.timing import Shape, Timing
@@ -29,6 +29,7 @@ from vsim.hwbackend.compiling.compiler import architecture, compiled
 from vsim.hwbackend.cuda.context import Context
 from vsim.hwbackend.cuda.device import Device, devices
 from vsim.hwbackend.cuda.places import Place, place_of
+from vsim.sim.timing.equal_shares import LEAST_SLICES
 from vsim.traces.faults import InputError
 
 SHAPES: Final = "32x8192,64x4096,256x1024,4x32768,1x131072,8x2048,1x8192"

@@ -80,12 +80,12 @@ def measure_decodes(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterat
             vectors = held.enter_context(vectors_for(bench, shape, max(p["batch"] for p in mine)))
             for point in mine:
                 load = Decodes(shape, point["batch"], point["context"])
-                kernel.bind(kernel.plan(load.batch()), bench.stream)
+                kernel.bind(kernel.plan(load.batch()), bench.main)
                 sets = copies_beyond(bench.device.l2_bytes, load.bytes, MOST_SETS)
                 base = bench.memory(HBM, sets * load.bytes)
                 works = [launch_of(kernel, vectors, base + at * load.bytes) for at in range(sets)]
                 calls = max(sets, calls_for(load.bytes / _GUESSED_BYTES_PER_US))
-                taken = samples_us(rotating(works), bench.stream, plan.repeats, calls)
+                taken = samples_us(rotating(works), bench.main, plan.repeats, calls)
                 yield Sampled(point, load.bytes, taken.all_us)
 
 
@@ -104,9 +104,9 @@ def measure_mixes(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterator
             work = launch_of(kernel, vectors, tiers.base)
             for point in mine:
                 slow = round(load.pages * point["share"] / WHOLE)
-                kernel.bind(kernel.plan(load.batch(slow, _slow_first(tiers))), bench.stream)
+                kernel.bind(kernel.plan(load.batch(slow, _slow_first(tiers))), bench.main)
                 calls = min(8, calls_for(load.bytes / _GUESSED_BYTES_PER_US))
-                taken = samples_us(work, bench.stream, plan.repeats, calls)
+                taken = samples_us(work, bench.main, plan.repeats, calls)
                 yield Sampled(point, load.bytes, taken.all_us)
 
 
@@ -125,9 +125,9 @@ def decode_load(
             base = tiers.base
         else:
             base, batch = bench.memory(HBM, load.bytes), load.batch()
-        kernel.bind(kernel.plan(batch), bench.stream)
+        kernel.bind(kernel.plan(batch), bench.main)
         yield launch_of(kernel, vectors, base)
-        bench.stream.synchronize()
+        bench.main.synchronize()
 
 
 def slow_place(bench: Bench, place: str) -> Place:
@@ -157,9 +157,9 @@ def _fill(bench: Bench, target: int, size: int) -> None:
     source = bench.memory(HBM, most)
     while done < size:
         more = min(most, size - done)
-        copy(target + done, source, more, bench.stream)
+        copy(target + done, source, more, bench.main)
         done += more
-    bench.stream.synchronize()
+    bench.main.synchronize()
 
 
 def _slow_first(tiers: Slots) -> int:
@@ -181,7 +181,7 @@ def vectors_for(bench: Bench, shape: Heads, requests: int) -> Iterator[tuple[int
     draw = np.random.Generator(np.random.PCG64(_SEED))
     numbers = draw.standard_normal(count, dtype=np.float32).view(np.uint32) >> 16
     with DeviceBuffer(count * BF16_BYTES) as q, DeviceBuffer(count * BF16_BYTES) as out:
-        upload(q.address, numbers.astype(np.uint16), bench.stream)
+        upload(q.address, numbers.astype(np.uint16), bench.main)
         yield q.address, out.address
 
 

@@ -3,16 +3,19 @@
 from collections.abc import Mapping
 from contextlib import ExitStack
 from types import MappingProxyType
-from typing import Final, Self
-
-import numpy as np
+from typing import Final
 
 from vsim.hwbackend.cuda.buffers import DeviceBuffer, copy, upload
-from vsim.hwbackend.cuda.context import Context
-from vsim.hwbackend.cuda.device import Device, can_access, devices
+from vsim.hwbackend.cuda.device import Device
 from vsim.hwbackend.cuda.held import Held
 from vsim.hwbackend.cuda.places import Place
 from vsim.hwbackend.cuda.streams import Stream
+from vsim.hwbackend.measuring.gpus import (
+    DRAWN_BYTES,
+    AbsentError,
+    MeasuringGpus,
+    drawn_numbers,
+)
 from vsim.hwbackend.measuring.samples import Work
 from vsim.hwbackend.memory.chunks import ChunkPool
 from vsim.hwbackend.memory.ranges import AddressRange
@@ -21,15 +24,9 @@ HBM, PEER, HOST, SPARE = "hbm", "peer", "host", "spare"
 """Places of memory; `spare` is more of HBM, for copies within it."""
 MOST_BYTES: Final = MappingProxyType({HBM: 2**33, SPARE: 2**30, PEER: 2**30, HOST: 2**29})
 """What is taken of each."""
-_DRAWN_BYTES: Final = 32 * 2**20
 _COVER_BYTES: Final = 256 * 2**20
 _COVERED_CALLS: Final = 24  # by one such copy of 125 us; a call takes some 4 us from Python
 _CHUNK_BYTES: Final = 32 * 2**20
-_SEED: Final = 20261127
-
-
-class AbsentError(Exception):
-    """Something that a point needs is not on this machine; says what."""
 
 
 class MappedMemory(Held):
@@ -63,10 +60,10 @@ def _give_back(mapped: AddressRange, pool: ChunkPool) -> None:
         pool.give(chunk)
 
 
-class Bench:
+class Bench(MeasuringGpus):
     """What measurements share. It holds GPUs and memory until `close`.
 
-    Memory holds bf16 numbers drawn from N(0, 1): zeros would be faster than data is.
+    Memory holds numbers as `drawn_numbers` has them.
 
     Args:
         most_bytes: what is taken of each place, and of a GPU no more than an eighth.
@@ -74,38 +71,15 @@ class Bench:
 
     def __init__(self, most_bytes: Mapping[str, int] = MOST_BYTES) -> None:
         self._most_bytes = most_bytes
-        self._held = ExitStack()
         self._memory: dict[str, DeviceBuffer | MappedMemory] = {}
-        found = devices()
-        self.device: Device = found[0]
-        try:
-            self.home = self._held.enter_context(Context(self.device))
-            self.peer = self._find_peer(found)
-            self.home.make_current()
-            self.stream = self._held.enter_context(Stream())
-            self.other = self._held.enter_context(Stream())
-        except BaseException:
-            self.close()
-            raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
+        super().__init__()
 
     def close(self) -> None:
         """Give everything back."""
         for buffer in self._memory.values():
             buffer.close()
         self._memory.clear()
-        self._held.close()
-
-    def need_peer(self) -> Context:
-        """The second GPU. Raises AbsentError where there is none that the first one reaches."""
-        if self.peer is None:
-            raise AbsentError("there is no second GPU that the first one reaches")
-        return self.peer
+        super().close()
 
     def memory(self, place: str, size_bytes: int) -> int:
         """Address of at least so many bytes; it holds until the place is dropped.
@@ -158,30 +132,13 @@ class Bench:
 
     def _draw(self, address: int, size_bytes: int) -> None:
         """Fill memory: some of it drawn, the rest copies of that."""
-        drawn = min(size_bytes, _DRAWN_BYTES)
-        numbers = np.random.Generator(np.random.PCG64(_SEED)).standard_normal(
-            -(-drawn // 2), dtype=np.float32
-        )
-        halves = (numbers.view(np.uint32) >> 16).astype(np.uint16)
-        upload(address, halves.view(np.uint8)[:drawn], self.stream)
-        done = drawn
-        while done < size_bytes:
-            more = min(done, size_bytes - done)
-            copy(address + done, address, more, self.stream)
-            done += more
-        self.stream.synchronize()
+        drawn = min(size_bytes, DRAWN_BYTES)
+        upload(address, drawn_numbers(drawn), self.main)
+        self.repeat(address, drawn, size_bytes)
+        self.main.synchronize()
 
     def _copy_over(self, target: int, size_bytes: int, source: int, source_bytes: int) -> None:
         """Fill memory with what was drawn elsewhere."""
         for done in range(0, size_bytes, source_bytes):
-            copy(target + done, source, min(source_bytes, size_bytes - done), self.stream)
-        self.stream.synchronize()
-
-    def _find_peer(self, found: tuple[Device, ...]) -> Context | None:
-        for other in found[1:]:
-            if can_access(self.device, other) and can_access(other, self.device):
-                peer = self._held.enter_context(Context(other))
-                self.home.enable_peer(peer)
-                peer.enable_peer(self.home)
-                return peer
-        return None
+            copy(target + done, source, min(source_bytes, size_bytes - done), self.main)
+        self.main.synchronize()

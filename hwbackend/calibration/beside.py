@@ -29,15 +29,15 @@ def measure_besides(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterat
         copying = by_engine(pieces(bench, origin, target, size, 1), size)
         slow = PEER if PEER in (origin, target) else origin
         with decode_load(bench, LLAMA_3_1_8B, REQUESTS, CONTEXT, slow, share) as attending:
-            attending(bench.stream)
-            with capture(bench.stream) as graph:
+            attending(bench.main)
+            with capture(bench.main) as graph:
                 for _ in range(LAUNCHES):
-                    attending(bench.stream)
+                    attending(bench.main)
             with graph:
-                copy_us = stream_us(copying, bench.other, plan.repeats)
-                attend_us = stream_us(graph.launch, bench.stream, plan.repeats)
+                copy_us = stream_us(copying, bench.side, plan.repeats)
+                attend_us = stream_us(graph.launch, bench.main, plan.repeats)
                 both = at_once(
-                    (bench.stream, bench.other),
+                    (bench.main, bench.side),
                     (graph.launch, copying),
                     (attend_us.median_us, copy_us.median_us),
                 )

@@ -11,9 +11,10 @@ import vsim.sim.machine
 from vsim.hwbackend.calibration.fit import Fitted
 from vsim.hwbackend.calibration.machine_file import base_of, scalars
 from vsim.sim.inputs.yaml_input import parse_yaml
+from vsim.sim.machine.kernel_file import Stack
 from vsim.sim.machine.kernel_tables import Curves, kernel_tables
 from vsim.sim.machine.loading import load_machine
-from vsim.sim.machine.machine import Machine, Stack
+from vsim.sim.machine.machine import Machine
 from vsim.sim.timing.constant_kernels import constant_kernels
 from vsim.sim.timing.experts import ExpertShape
 from vsim.sim.timing.head_shapes import HeadShape

@@ -34,7 +34,7 @@ def measure_launches(bench: Bench, points: Sequence[Point], plan: Plan) -> Itera
 
 
 def _launch_us(bench: Bench, kernel: Kernel, point: Point, repeats: int) -> tuple[float, ...]:
-    stream = bench.stream
+    stream = bench.main
 
     def launch(on: Stream) -> None:
         kernel.launch(_ONE, (32, 1, 1), on, ())
@@ -83,9 +83,9 @@ def measure_latencies(bench: Bench, points: Sequence[Point], plan: Plan) -> Iter
             slots = point["bytes"] // _SLOT_BYTES
             ring = ctypes.c_uint64(bench.memory(point.variant, point["bytes"]))
             words = [ctypes.c_uint64(each & _MASK) for each in (slots, _A, _C)]
-            make.launch((512, 1, 1), (256, 1, 1), bench.stream, [ring, *words])
+            make.launch((512, 1, 1), (256, 1, 1), bench.main, [ring, *words])
             go = _walk(follow, ring, slots, end)
-            taken = stream_us(go, bench.stream, plan.repeats).all_us
+            taken = stream_us(go, bench.main, plan.repeats).all_us
             yield Sampled(point, _SLOT_BYTES, tuple(us / _STEPS for us in taken))
             bench.drop(point.variant)
 

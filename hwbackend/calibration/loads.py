@@ -6,13 +6,14 @@ from contextlib import ExitStack
 from typing import Final
 
 from vsim.hwbackend.calibration.attending import decode_load
-from vsim.hwbackend.calibration.bench import HBM, AbsentError, Bench
+from vsim.hwbackend.calibration.bench import HBM, Bench
 from vsim.hwbackend.calibration.multiplying import product_load
 from vsim.hwbackend.calibration.plan import GIB, LLAMA_3_1_8B, Plan
 from vsim.hwbackend.calibration.reads import read_load
 from vsim.hwbackend.cuda.streams import Event
 from vsim.hwbackend.measuring.board import Board
 from vsim.hwbackend.measuring.facts import bus_id
+from vsim.hwbackend.measuring.gpus import AbsentError
 from vsim.hwbackend.measuring.samples import Work
 from vsim.traces.gpu_samples import Point, Sampled
 
@@ -66,7 +67,7 @@ def _run(bench: Bench, work: Work | None, seconds: float) -> None:
             mark = marks[turn % _IN_FLIGHT]
             if turn >= _IN_FLIGHT:
                 mark.synchronize()
-            work(bench.stream)
-            mark.record(bench.stream)
+            work(bench.main)
+            mark.record(bench.main)
             turn += 1
-        bench.stream.synchronize()
+        bench.main.synchronize()

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from vsim.hwbackend.calibration.attending import measure_decodes, measure_mixes
-from vsim.hwbackend.calibration.bench import MOST_BYTES, AbsentError, Bench
+from vsim.hwbackend.calibration.bench import MOST_BYTES, Bench
 from vsim.hwbackend.calibration.beside import measure_besides
 from vsim.hwbackend.calibration.driver_calls import measure_calls
 from vsim.hwbackend.calibration.launches import measure_latencies, measure_launches
@@ -23,6 +23,7 @@ from vsim.hwbackend.calibration.summing import measure_sums
 from vsim.hwbackend.calibration.transfers import measure_copies
 from vsim.hwbackend.cuda.errors import CudaError, DeviceLost
 from vsim.hwbackend.measuring.facts import read_facts
+from vsim.hwbackend.measuring.gpus import AbsentError
 from vsim.traces.faults import InputError
 from vsim.traces.gpu_samples import GpuSamples, Point, Sampled
 

@@ -45,7 +45,7 @@ def measure_products(bench: Bench, points: Sequence[Point], plan: Plan) -> Itera
             moved = BF16_BYTES * (n * k + m * (n + k))
             guess = moved / _GUESSED_BYTES_PER_US + 2 * m * n * k / _GUESSED_FLOPS_PER_US
             calls = max(sets, calls_for(guess))
-            taken = samples_us(rotating(works), bench.stream, plan.repeats, calls)
+            taken = samples_us(rotating(works), bench.main, plan.repeats, calls)
             yield Sampled(point, moved, taken.all_us)
 
 
@@ -63,14 +63,14 @@ def measure_experts(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterat
             x = bench.memory(SPARE, most * shape.hidden * BF16_BYTES)
             for point in mine:
                 routing = Routing.drawn(draw, point["tokens"], point["experts"], point["per_token"])
-                made.load(bench.stream, batch, routing, weights)
+                made.load(bench.main, batch, routing, weights)
 
                 def work(
                     stream: Stream, made: Experts = made, weights: ExpertWeights = weights
                 ) -> None:
                     made.launch(stream, batch, weights, x, out.address)  # noqa: B023  # timed before the next turn
 
-                taken = samples_us(work, bench.stream, plan.repeats, 4)
+                taken = samples_us(work, bench.main, plan.repeats, 4)
                 matrices = 3 * point["hidden"] * point["intermediate"]
                 moved = BF16_BYTES * (
                     routing.touched * matrices + 2 * point["tokens"] * point["hidden"]
@@ -88,7 +88,7 @@ def product_load(bench: Bench, tokens: int) -> Iterator[Work]:
         DeviceBuffer(tokens * n * BF16_BYTES) as out,
     ):
         yield _product(bench, products, tokens, n, k, 0, out.address)
-        bench.stream.synchronize()
+        bench.main.synchronize()
 
 
 def _product(bench: Bench, products: Products, m: int, n: int, k: int, at: int, out: int) -> Work:

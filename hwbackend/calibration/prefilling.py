@@ -39,14 +39,14 @@ def measure_prefills(bench: Bench, points: Sequence[Point], plan: Plan) -> Itera
                 load = Decodes(shape, prompts, point["prefix"] + tokens)
                 base = bench.memory(HBM, load.bytes)
                 new = np.full(prompts, tokens)
-                kernel.bind(kernel.plan(load.batch(), new), bench.stream)
+                kernel.bind(kernel.plan(load.batch(), new), bench.main)
 
                 def work(stream: Stream, base: int = base, q: int = q, out: int = out) -> None:
                     kernel.launch(stream, q, out, base)  # noqa: B023  # timed before the next turn
 
                 pairs = prompts * (tokens * point["prefix"] + tokens * (tokens + 1) / 2)
                 guess = 4 * heads * head_dim * pairs / _GUESSED_FLOPS_PER_US
-                taken = samples_us(work, bench.stream, plan.repeats, calls_for(guess + 5.0))
+                taken = samples_us(work, bench.main, plan.repeats, calls_for(guess + 5.0))
                 moved = kv_bytes(shape, prompts * load.context)
                 moved += 2 * prompts * tokens * heads * head_dim * BF16_BYTES
                 yield Sampled(point, moved, taken.all_us)

@@ -82,10 +82,10 @@ def measure_ragged(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterato
             for point in mine:
                 load = Ragged.of(point)
                 size = load.bytes(shape)
-                kernel.bind(kernel.plan(load.batch()), bench.stream)
+                kernel.bind(kernel.plan(load.batch()), bench.main)
                 sets = copies_beyond(bench.device.l2_bytes, size, MOST_SETS)
                 base = bench.memory(HBM, sets * size)
                 works = [launch_of(kernel, vectors, base + at * size) for at in range(sets)]
                 calls = max(sets, calls_for(size / _GUESSED_BYTES_PER_US))
-                taken = samples_us(rotating(works), bench.stream, plan.repeats, calls)
+                taken = samples_us(rotating(works), bench.main, plan.repeats, calls)
                 yield Sampled(point, size, taken.all_us)

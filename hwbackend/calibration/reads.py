@@ -22,7 +22,7 @@ def measure_reads(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterator
             sets = copies_beyond(bench.device.l2_bytes, size, 8) if point.variant == HBM else 2
             base = bench.memory(point.variant, size * sets)
             works = [_read(probe, base + at * size, size, blocks) for at in range(sets)]
-            taken = samples_us(rotating(works), bench.stream, plan.repeats, max(sets, 2))
+            taken = samples_us(rotating(works), bench.main, plan.repeats, max(sets, 2))
             yield Sampled(point, size, taken.all_us)
 
 
@@ -36,7 +36,7 @@ def measure_writes(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterato
             def work(stream: Stream, base: int = base, size: int = size) -> None:
                 probe.write(stream, base, size)
 
-            taken = samples_us(work, bench.stream, plan.repeats, 2)
+            taken = samples_us(work, bench.main, plan.repeats, 2)
             bench.drop(SPARE)
             yield Sampled(point, size, taken.all_us)
 
@@ -46,7 +46,7 @@ def read_load(bench: Bench, place: str, size: int) -> Iterator[Work]:
     """Make work of one read of so many bytes by all multiprocessors."""
     with MemoryProbe(bench.home) as probe:
         yield _read(probe, bench.memory(place, size), size, probe.all_blocks)
-        bench.stream.synchronize()
+        bench.main.synchronize()
 
 
 def _read(probe: MemoryProbe, at: int, size: int, blocks: int) -> Work:

@@ -29,7 +29,7 @@ def measure_sums(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterator[
         held.callback(bench.home.make_current)  # NCCL leaves another GPU's context current
         sums = held.enter_context(AllReduce([bench.device.ordinal, peer.device.ordinal]))
         peer.make_current()
-        streams = [bench.stream, held.enter_context(Stream())]
+        streams = [bench.main, held.enter_context(Stream())]
         there = _zeros(held, most, streams[1])
         bench.home.make_current()
         addresses = [_zeros(held, most, streams[0]), there]
@@ -71,13 +71,13 @@ def _once(
     """Microseconds of work on both streams, by the first one's events."""
     start, end = events
     bench.home.make_current()
-    bench.cover(_HOST_CALLS * calls)(bench.stream)
-    gate.record(bench.stream)
-    start.record(bench.stream)
+    bench.cover(_HOST_CALLS * calls)(bench.main)
+    gate.record(bench.main)
+    start.record(bench.main)
     streams[1].wait(gate)
     work()
     bench.home.make_current()
-    end.record(bench.stream)
+    end.record(bench.main)
     end.synchronize()
     _wait(bench, streams)
     return end.us_since(start)

@@ -35,7 +35,7 @@ def measure_copies(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterato
                 work = by_kernel(copies, pieces(bench, origin, target, size, count))
             else:
                 work = by_engine(pieces(bench, origin, target, size, count), size)
-            taken = stream_us(work, bench.stream, plan.repeats, cover=bench.cover(count))
+            taken = stream_us(work, bench.main, plan.repeats, cover=bench.cover(count))
         yield Sampled(point, moved, taken.all_us)
 
 
@@ -86,11 +86,11 @@ def both_ways(bench: Bench, origin: str, target: str, size: int) -> Iterator[Wor
 
         def work(stream: Stream) -> None:
             begun.record(stream)
-            bench.other.wait(begun)
-            copy(source + size, sink + size, size, bench.other)
+            bench.side.wait(begun)
+            copy(source + size, sink + size, size, bench.side)
             copy(sink, source, size, stream)
-            ended.record(bench.other)
+            ended.record(bench.side)
             stream.wait(ended)
 
         yield work
-        bench.stream.synchronize()
+        bench.main.synchronize()

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vsim.hwbackend.cases.attending import measure_attention, measure_mixed
-from vsim.hwbackend.cases.bench import AbsentError, CaseBench
+from vsim.hwbackend.cases.bench import CaseBench
 from vsim.hwbackend.cases.copying import measure_copy
 from vsim.hwbackend.cases.looping import measure_loop
 from vsim.hwbackend.cases.mapping import measure_mapping
 from vsim.hwbackend.cases.sparse import measure_sparse
 from vsim.hwbackend.cuda.errors import CudaError, DeviceLost
+from vsim.hwbackend.measuring.gpus import AbsentError
 from vsim.hwbackend.measuring.samples import Samples
 from vsim.sim.fidelity.gpu.cases import (
     AttentionCase,

@@ -8,7 +8,7 @@ number of tokens, and its whole step without attention, launched one by one and 
 
 import sys
 from collections.abc import Callable, Iterator
-from itertools import cycle
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -29,7 +29,7 @@ from vsim.hwbackend.dense.reference import (
 from vsim.hwbackend.dense.routing import Routing
 from vsim.hwbackend.dense.shape import BF16_BYTES, DenseShape, RoutedExperts
 from vsim.hwbackend.dense.small_kernels import KvTarget
-from vsim.hwbackend.dense.timed import eager_us, graph_us, host_us
+from vsim.hwbackend.measuring.samples import Work, call_us, rotating, samples_us, stream_us
 from vsim.traces.faults import InputError
 
 LLAMA: Final = DenseShape(
@@ -100,22 +100,19 @@ def time_products(context: Context) -> Iterator[str]:
             gpu.kernels.fill_normal(stream, x, BF16_BYTES * max(TOKENS) * k, 4)
             shown = []
             for m in TOKENS:
-                turn = cycle(weights)
-
-                def launch(
-                    m: int = m,
-                    turn: "cycle[Weight]" = turn,
-                    at: tuple[int, int, int] = (sets, x, y),
-                ) -> None:
-                    for _ in range(2 * at[0]):
-                        gpu.products.multiply(stream, at[1], next(turn), at[2], m)
-
-                times = graph_us(stream, launch, 2 * sets)
+                each = [_product(gpu, x, weight, y, m) for weight in weights]
+                us = samples_us(rotating(each), stream, calls_in_graph=2 * sets).median_us
                 moved = BF16_BYTES * (n * k + m * (n + k))
-                rate = 2 * m * n * k / times.median / 1e6
-                shown.append(f"{m}: {times.median:.1f} us {moved / times.median / 1e3:.0f} GB/s"
-                             f" {rate:.0f} TF")  # fmt: skip
+                rate = 2 * m * n * k / us / 1e6
+                shown.append(f"{m}: {us:.1f} us {moved / us / 1e3:.0f} GB/s {rate:.0f} TF")
             yield f"{name} ({n} x {k})  " + "  ".join(shown)
+
+
+def _product(gpu: DenseGpu, x: int, weight: Weight, y: int, tokens: int) -> Work:
+    def work(stream: Stream) -> None:
+        gpu.products.multiply(stream, x, weight, y, tokens)
+
+    return work
 
 
 def time_step(context: Context, shape: DenseShape, batches: tuple[int, ...]) -> Iterator[str]:
@@ -135,15 +132,15 @@ def time_step(context: Context, shape: DenseShape, batches: tuple[int, ...]) -> 
                 step.route(stream, [Routing.drawn(rng, batch, experts, each)
                                     for _ in range(shape.layers)])  # fmt: skip
 
-            def launch(batch: int = batch) -> None:
+            def launch(stream: Stream, batch: int = batch) -> None:
                 step.launch(stream, batch, batch, lambda layer: None, kv)
 
-            graph, eager = graph_us(stream, launch), eager_us(stream, launch)
-            host = host_us(stream, launch)
+            graph, eager = samples_us(launch, stream), stream_us(launch, stream)
+            host = call_us(partial(launch, stream), first=stream.synchronize)
             yield (
-                f"{shape.name}, {batch} tokens: graph {graph.median:.0f} us"
-                f" ({graph.least:.0f} to {graph.most:.0f}), launched one by one {eager.median:.0f}"
-                f" us, of which the host takes {host:.0f} us"
+                f"{shape.name}, {batch} tokens: graph {graph.median_us:.0f} us"
+                f" ({graph.least_us:.0f} to {graph.most_us:.0f}), launched one by one"
+                f" {eager.median_us:.0f} us, of which the host takes {host.median_us:.0f} us"
             )
 
 

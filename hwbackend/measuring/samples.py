@@ -111,12 +111,18 @@ def stream_us(
     return Samples(tuple(taken))
 
 
-def call_us(call: Callable[[], object], repeats: int = 7, warm_ups: int = 1) -> Samples:
-    """Time a call of the driver by the host's monotonic clock."""
+def call_us(
+    call: Callable[[], object],
+    repeats: int = 7,
+    warm_ups: int = 1,
+    first: Callable[[], object] = lambda: None,
+) -> Samples:
+    """Time a call of the driver by the host's monotonic clock; `first` runs before, uncounted."""
     for _ in range(warm_ups):
         call()
     taken = []
     for _ in range(repeats):
+        first()
         before = time.perf_counter_ns()
         call()
         taken.append((time.perf_counter_ns() - before) / 1e3)

@@ -13,8 +13,9 @@ from vsim.hwbackend.replay.contents import WrongPageError
 from vsim.hwbackend.replay.options import ReplayOptions, shown_tiers
 from vsim.hwbackend.replay.outcome import Outcome
 from vsim.hwbackend.replay.output_check import WrongOutputError
+from vsim.hwbackend.replay.reading import read_source
 from vsim.hwbackend.replay.replaying import Carriers, replay, simulated_carriers, slots_needed
-from vsim.hwbackend.replay.source import Source, read_source
+from vsim.hwbackend.replay.source import Source
 from vsim.hwbackend.replay.view import show, show_needs
 from vsim.traces.arrow_io import Provenance, put_table
 from vsim.traces.writing import FolderKind, FreshFolder, fresh_folder

@@ -127,12 +127,7 @@ class ModelWork:
         self._target = KvTarget(room.base, layout.layer_stride, layout.head_stride, layout.v_offset)
         with ExitStack() as held:
             dense = held.enter_context(DenseGpu(context, shape))
-            with Stream() as stream:
-                self._step: ModelStep = dense.model_step(
-                    stream, StepLimits(limits.tokens, limits.requests, limits.context + 1)
-                )
-                fill_pages(dense, room, stream)
-                stream.synchronize()
+            self._step: ModelStep = made_step(dense, room, limits)
             size = room.slot_bytes
             decode = PagedDecode(context, layout, shape.heads, slot_bytes=size)
             self._decode = held.enter_context(decode)
@@ -230,10 +225,19 @@ class ModelWork:
         return positions, units * self._room.slot_bytes + token * self._layout.token_stride
 
 
-def fill_pages(dense: DenseGpu, room: PageRoom, stream: Stream) -> None:
-    """Fill all pages with numbers: zeros would be computed with less power, so at other clocks."""
-    for seed, (address, size_bytes) in enumerate(room.extents()):
-        dense.kernels.fill_normal(stream, address, size_bytes, seed)
+def made_step(dense: DenseGpu, room: PageRoom, limits: Limits) -> ModelStep:
+    """Make a model's step of at most such sizes, and fill all pages with numbers.
+
+    Zeros would be computed with less power, so at other clocks.
+    """
+    with Stream() as stream:
+        step = dense.model_step(
+            stream, StepLimits(limits.tokens, limits.requests, limits.context + 1)
+        )
+        for seed, (address, size_bytes) in enumerate(room.extents()):
+            dense.kernels.fill_normal(stream, address, size_bytes, seed)
+        stream.synchronize()
+    return step
 
 
 def decodes_first(batch: StepBatch) -> StepBatch:

@@ -8,7 +8,8 @@ copies says what each piece costs beside its bytes.
 from typing import Any
 
 from vsim.sim.machine.copies import find_copy_row
-from vsim.sim.machine.machine import Link, Machine
+from vsim.sim.machine.machine import Machine
+from vsim.sim.machine.tier import Link
 
 
 def by_pages(machine: Machine, page_bytes: int) -> Machine:

@@ -9,10 +9,10 @@ from vsim.hwbackend.attention.layout import DecodeBatch, PageLayout, Unsupported
 from vsim.hwbackend.cuda.context import Context
 from vsim.hwbackend.cuda.streams import Stream
 from vsim.hwbackend.dense.gpu import DenseGpu
-from vsim.hwbackend.dense.model_step import ModelStep, StepLimits
+from vsim.hwbackend.dense.model_step import ModelStep
 from vsim.hwbackend.dense.shape import DenseShape
 from vsim.hwbackend.dense.small_kernels import KvTarget
-from vsim.hwbackend.replay.model_work import dense_bytes, fill_pages
+from vsim.hwbackend.replay.model_work import dense_bytes, made_step
 from vsim.hwbackend.replay.output_check import Row, check_row
 from vsim.hwbackend.replay.rooms import PageRoom
 from vsim.hwbackend.replay.source import Selected, Source
@@ -98,12 +98,7 @@ class SelectedWork:
         heads = shape.heads // selected.heads
         with ExitStack() as held:
             dense = held.enter_context(DenseGpu(context, shape))
-            with Stream() as stream:
-                self._step: ModelStep = dense.model_step(
-                    stream, StepLimits(limits.tokens, limits.requests, limits.context + 1)
-                )
-                fill_pages(dense, room, stream)
-                stream.synchronize()
+            self._step: ModelStep = made_step(dense, room, limits)
             base = dense.memory.take(selected.requests * written.page_bytes)
             self._target = KvTarget(
                 base, written.layer_stride, written.head_stride, written.v_offset

@@ -10,6 +10,7 @@ from vsim.hwbackend.replay.decisions import Decisions
 from vsim.hwbackend.replay.errors import ClassErrors, format_us
 from vsim.hwbackend.replay.needs import Need
 from vsim.hwbackend.replay.outcome import Outcome
+from vsim.traces.plain_table import plain_table
 from vsim.traces.units import format_bytes
 
 WIDTH = 110
@@ -87,10 +88,9 @@ def _measured(facts: Mapping[str, Any]) -> str:
 
 
 def _errors(rows: Sequence[ClassErrors]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("operations")
-    for name in ("count", "predicted", "measured", "spread", "error p50", "p95", "worst"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = plain_table(
+        "operations", "count", "predicted", "measured", "spread", "error p50", "p95", "worst"
+    )
     for row in rows:
         spread = "–" if row.spread is None else f"{100 * row.spread:.1f}%"
         table.add_row(
@@ -105,7 +105,7 @@ def _errors(rows: Sequence[ClassErrors]) -> Table:
 
 
 def _size(count: int) -> str:
-    """Four digits, so that 1,022 MiB are no 1.02e+03 MiB."""
+    """Four digits, so that what is taken can be held against what is free."""
     for exponent, unit in ((3, "GiB"), (2, "MiB")):
         if count >= 1024**exponent:
             return f"{count / 1024**exponent:.4g} {unit}"
@@ -113,10 +113,7 @@ def _size(count: int) -> str:
 
 
 def _show_decisions(found: Decisions, console: Console) -> None:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("decisions", no_wrap=True)
-    for name in ("simulated", "measured", "differing"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table = plain_table("decisions", "simulated", "measured", "differing")
     table.add_row("steps", f"{found.steps[0]:,}", f"{found.steps[1]:,}", "")
     for kind in found.kinds:
         unit = f" {kind.unit}"

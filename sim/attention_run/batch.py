@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vsim.sim.machine.machine import Precision
+from vsim.sim.machine.precision import Precision
 from vsim.sim.model.model import Model
 from vsim.sim.placement.load import selections
 from vsim.sim.placement.reshape import first_steps, side_by_side, with_whole_context

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from vsim.sim.calibration.measured_files import STACKS, Measured, MeasuredFiles
-from vsim.sim.machine.machine import Stack
+from vsim.sim.machine.kernel_file import Stack
 from vsim.sim.timing.roofline import Peaks
 from vsim.traces.faults import refuse, suggestion
 

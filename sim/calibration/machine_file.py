@@ -13,7 +13,7 @@ import yaml
 
 import vsim.sim.machine
 from vsim.sim.calibration.aiconfigurator import System
-from vsim.sim.machine.machine import Stack
+from vsim.sim.machine.kernel_file import Stack
 
 CATALOGUE = {
     "a100_sxm": "a100-80g",

@@ -29,8 +29,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vsim.sim.calibration.from_cache import raised
+from vsim.sim.machine.kernel_file import Stack
 from vsim.sim.machine.kernel_tables import Curves, curves
-from vsim.sim.machine.machine import Stack
 from vsim.sim.timing.roofline import Peaks
 from vsim.traces.faults import refuse
 

@@ -17,8 +17,9 @@ from vsim.sim.calibration.held_out import Score, scored
 from vsim.sim.calibration.machine_file import machine_text
 from vsim.sim.calibration.measured_files import STACKS, Measured
 from vsim.sim.inputs.yaml_input import parse_yaml
+from vsim.sim.machine.kernel_file import Stack
 from vsim.sim.machine.kernel_tables import KIND, arrow_table, kernel_tables
-from vsim.sim.machine.machine import Machine, Stack
+from vsim.sim.machine.machine import Machine
 from vsim.traces.arrow_io import Provenance, put_table
 from vsim.traces.faults import refuse, suggestion
 from vsim.traces.writing import check_apart, file_target, fresh_file, yaml_text

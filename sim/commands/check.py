@@ -13,7 +13,7 @@ from vsim.sim.fidelity.gpu.classes import load_case_classes
 from vsim.sim.fidelity.junit import MARK, junit_text
 from vsim.sim.fidelity.scenario_for import Pacing
 from vsim.sim.fidelity.view import show_check
-from vsim.traces.faults import Fault, InputError, refuse, suggestion
+from vsim.traces.faults import Fault, InputError, refuse, refuse_empty_name, suggestion
 from vsim.traces.writing import check_apart, file_target, fresh_file, json_text, marked
 
 
@@ -40,6 +40,8 @@ def run_check(
         check_apart([file_target(junit, MARK, "--junit"), file_target(json, OUTCOME, "--json")])
     with ExitStack() as stack:
         inputs = [] if path is None else [path]
+        for each in inputs:
+            refuse_empty_name(each)
         file = document = None
         if junit is not None:
             file = stack.enter_context(fresh_file(junit, MARK, inputs=inputs, option="--junit"))

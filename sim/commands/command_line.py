@@ -238,7 +238,11 @@ def register(
         ] = None,
         capacity: Annotated[
             str | None,
-            typer.Option(metavar="SIZES", help="Prefix caches of these sizes: 16GiB,64GiB."),
+            typer.Option(
+                metavar="SIZES",
+                help="Prefix caches of these sizes: 16GiB,64GiB; or over tiers: "
+                "hbm=16GiB+host=64GiB,hbm=16GiB+host=128GiB:fp8.",
+            ),
         ] = None,
         capacity_blocks: Annotated[
             str | None,
@@ -253,6 +257,10 @@ def register(
         ] = None,
         kv: Annotated[
             str | None, typer.Option(help="With --capacity: precision of the KV [bf16].")
+        ] = None,
+        loads: Annotated[
+            str | None,
+            typer.Option(help="With tiers: requests wait for loads, or they overlap [wait]."),
         ] = None,
     ) -> None:
         """Compare policies with the best that any policy could do, with a proof.
@@ -273,7 +281,7 @@ def register(
         }
         overrides = [f"{key}={value}" for key, value in fields.items() if value is not None]
         overrides += set_ or ()
-        of_prefixes = {"--model": model, "--machine": machine, "--kv": kv}
+        of_prefixes = {"--model": model, "--machine": machine, "--kv": kv, "--loads": loads}
         if capacity is not None or capacity_blocks is not None:
             from vsim.sim.commands.bound_prefixes import PrefixBoundOptions, run_bound_prefixes
 
@@ -283,7 +291,7 @@ def register(
             run_bound_prefixes(
                 scenario,
                 PrefixBoundOptions(
-                    capacity, capacity_blocks, model, machine, kv, policy or (), json_
+                    capacity, capacity_blocks, model, machine, kv, loads, policy or (), json_
                 ),
             )
             return
@@ -296,6 +304,51 @@ def register(
             json_file=json_,
             out=out,
         )
+
+    @app.command()
+    def alloc(
+        scenario: Annotated[
+            str | None, typer.Argument(help="Scenario of allocators (YAML), or give --trace.")
+        ] = None,
+        trace: Annotated[
+            str | None, typer.Option(help="Recorded allocations (Arrow), in the scenario's place.")
+        ] = None,
+        model: Annotated[
+            list[str] | None,
+            typer.Option(
+                help="An allocator: first-fit, best-fit, segments, caching, expandable, buddy or "
+                "vmm-pool; of sequences kv-paged or kv-ranges; may be repeated [all but kv]."
+            ),
+        ] = None,
+        capacity: Annotated[
+            str | None, typer.Option(help="The GPU's memory, as 80GiB [it never ends].")
+        ] = None,
+        machine: Annotated[
+            str | None, typer.Option(help="Time the driver's calls as on this machine.")
+        ] = None,
+        device: Annotated[
+            int | None, typer.Option(min=0, help="The GPU of the trace [its only one].")
+        ] = None,
+        growth: Annotated[
+            bool,
+            typer.Option("--growth", help="With --machine: copying against mapping more."),
+        ] = False,
+        set_: Annotated[
+            list[str] | None,
+            typer.Option("--set", metavar="KEY=VALUE", help="Override a field; may be repeated."),
+        ] = None,
+        json_: Annotated[
+            str | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON.")
+        ] = None,
+        out: Annotated[
+            str | None, typer.Option(help="Write what each allocator held to this folder (Arrow).")
+        ] = None,
+    ) -> None:
+        """Replay a program's allocations through allocators: reserved bytes, failures, time."""
+        from vsim.sim.commands.alloc import AllocOptions, run_alloc
+
+        options = AllocOptions(trace, model or (), capacity, machine, device, growth, set_ or ())
+        run_alloc(scenario, options, json_file=json_, out=out)
 
     @app.command()
     def calibrate(

@@ -14,7 +14,7 @@ from vsim.sim.fidelity.view import show_comparison
 from vsim.sim.inputs.yaml_input import read_yaml
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.simulation import simulate
-from vsim.traces.faults import InputError, refuse
+from vsim.traces.faults import InputError, refuse, refuse_empty_name
 from vsim.traces.writing import fresh_file, json_text, marked
 
 COMPARISON = "comparison"
@@ -38,6 +38,7 @@ def run_compare(run: str, real: str, *, overrides: Sequence[str], json_file: str
             file = stack.enter_context(
                 fresh_file(json_file, COMPARISON, inputs=[run, real], option="--json")
             )
+        refuse_empty_name(run)
         measured = read_measured(real)
         if Path(run).is_dir():
             if overrides:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 from vsim.sim.machine.loading import catalogue_names, load_machine
-from vsim.sim.machine.machine import Machine, Precision, WeightPrecision
+from vsim.sim.machine.machine import Machine
+from vsim.sim.machine.precision import Precision, WeightPrecision
 from vsim.sim.model.loading import load_model
 from vsim.sim.model.model import Model
 from vsim.sim.profiles.loading import load_profile, profile_names

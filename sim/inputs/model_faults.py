@@ -120,7 +120,9 @@ def _say(kind: str, message: str, value: object, context: dict[str, Any]) -> str
     }
     if kind in limits:
         key, words = limits[kind]
-        return f"{shown} is out of range; write a number {words} {context[key]:.15g}"
+        limit = context[key]
+        written = f"{limit}" if isinstance(limit, int) else f"{limit:.15g}"
+        return f"{shown} is out of range; write a number {words} {written}"
     if kind in ("too_short", "string_too_short"):
         return f"{shown} is too short; write at least {context['min_length']}"
     if kind in ("too_long", "string_too_long"):

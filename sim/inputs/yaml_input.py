@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ValidationInfo, WithJsonSchema
 from pydantic import ValidationError as _PydanticError
 
 from vsim.sim.inputs.model_faults import FieldsError, Place, explain, show
-from vsim.traces.faults import Fault, InputError, refuse
+from vsim.traces.faults import Fault, InputError, refuse, refuse_empty_name
 from vsim.traces.units import parse_bandwidth, parse_bytes, parse_duration_ns, parse_flops
 
 __all__ = [
@@ -131,6 +131,7 @@ def read_yaml(path: str | Path, overrides: Sequence[str] = ()) -> "YamlDocument"
 def read_text(path: str | Path) -> str:
     """Read a text file that a user named. Raises InputError if it can't be read."""
     file = str(path)
+    refuse_empty_name(file)
     _refuse_special(file, path)
     try:
         with Path(path).open("rb") as handle:
@@ -186,9 +187,10 @@ class YamlDocument:
         self._faults: list[Fault] = []
         root = self._compose(text)
         self.data: Any = None if root is None else self._build(root, ())
-        if root is None or self.data is None:
+        refused = self.data is None and bool(self._faults)  # what stood there is named already
+        if self.data is None and not refused:
             self._faults.append(Fault(file, "is empty; write at least one field, like `name: x`"))
-        elif not isinstance(self.data, dict):
+        elif not (refused or isinstance(self.data, dict)):
             found = "a list" if isinstance(self.data, list) else "a single value"
             self._faults.append(
                 Fault(file, f"holds {found}; write fields, one a line, like `name: x`", 1)
@@ -326,13 +328,13 @@ class YamlDocument:
             self._faults.append(Fault("--set", message))
             return
         if "\n" in text:
-            self._faults.append(Fault(name, f"{text!r} is not one line; write {{key: value}}"))
+            self._faults.append(Fault(name, f"{show(text)} holds a line break; write one line"))
             return
         # A document of its own gives the value the same scalars and the same faults as a file.
         try:
             value = YamlDocument(f"value: {text}", name).data["value"]
         except InputError as error:
-            self._faults += [Fault(name, f"{text!r} {fault.message}") for fault in error.faults]
+            self._faults += [Fault(name, _of_value(text, each.message)) for each in error.faults]
             return
         place: Place = ()
         target = self.data
@@ -360,6 +362,11 @@ class YamlDocument:
                 del table[known]
         kept = {p: option for p, option in self._overridden.items() if p[: len(place)] != place}
         self._overridden = {**kept, place: name}
+
+
+def _of_value(text: str, message: str) -> str:
+    """A fault of an override's value, which is named once."""
+    return message if message.startswith(text[:40]) else f"{show(text)} {message}"
 
 
 def _step(target: object, key: str) -> str | int | None:

@@ -9,277 +9,20 @@ free.
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from vsim.sim.inputs.model_faults import FieldsError, Place, show
+from vsim.sim.inputs.model_faults import FieldsError, Place
 from vsim.sim.inputs.words import Text, Word
-from vsim.sim.inputs.yaml_input import Bandwidth, Bytes, DurationNs, Flops
+from vsim.sim.machine.attend import Attend
 from vsim.sim.machine.copies import CopyRow
+from vsim.sim.machine.gpu import Gpu, GpuLink, Launch, Power
+from vsim.sim.machine.kernel_file import KernelFile
+from vsim.sim.machine.quantity import Part
+from vsim.sim.machine.tier import Group, Link, Tier
 from vsim.sim.machine.vmm import VmmRow
 from vsim.traces.faults import suggestion
-
-T = TypeVar("T")
-
-Source = Literal["datasheet", "measurement", "assumption"]
-Stack = Literal["vllm", "sglang", "trtllm", "vsim"]
-TierKind = Literal["hbm", "peer", "lpddr", "host", "cxl", "nvme", "network"]
-Precision = Literal["bf16", "fp8", "fp8_scaled", "int8", "int4", "mxfp4", "nvfp4"]
-WeightPrecision = Literal["bf16", "fp8", "int8", "int4", "mxfp4", "nvfp4"]
-Name = Word
-Share = Annotated[float, Field(ge=0.001, le=1)]
-Watts = Annotated[float, Field(gt=0, le=1e6)]
-
-
-class _Part(BaseModel):
-    """A part of a machine: no unknown keys, no changes after it was built, no NaN."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-
-class Quantity(_Part, Generic[T]):
-    """A number with its source: `{value: 80GiB, source: datasheet, note: …}`."""
-
-    # For each type of value, pydantic would look for the source of docstrings in all modules: half
-    # a second of every command's start.
-    model_config = ConfigDict(use_attribute_docstrings=False)
-
-    value: T = Field(description="The number, in the unit of its field.")
-    source: Source = Field(description="Where it is from.")
-    note: Text = Field(
-        "",
-        description="A measurement's date, device and driver; the reason of an assumption; "
-        "a datasheet's name.",
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _has_source(cls, data: Any) -> Any:
-        if isinstance(data, dict | Quantity):
-            return data
-        written = data if isinstance(data, str) else show(data)
-        raise ValueError(
-            f"{show(data)} has no source; write it as {{value: {written}, source: datasheet}}"
-            " (or measurement or assumption, with a note)"
-        )
-
-    @model_validator(mode="after")
-    def _has_note(self) -> Self:
-        if self.source != "datasheet" and not self.note.strip():
-            wanted = "when and on what" if self.source == "measurement" else "why"
-            raise ValueError(
-                f"source {self.source} has no note; write `note: …` that says {wanted}"
-            )
-        return self
-
-
-class Rates(_Part):
-    """Dense arithmetic rates of one GPU's tensor cores, without structured sparsity."""
-
-    bf16: Quantity[Flops]
-    """bf16 products summed in fp32."""
-    fp8: Quantity[Flops] | None = None
-    """fp8; left out where the GPU has none, and fp8 weights then compute in bf16."""
-    int8: Quantity[Flops] | None = None
-    """int8; left out where the GPU has none, and int8 weights then compute in bf16."""
-    fp4: Quantity[Flops] | None = None
-    """fp4 on both sides; left out where the GPU has none, and nvfp4 weights compute in bf16."""
-
-    def for_weights(self, precision: Precision) -> Quantity[Flops]:
-        """The rate that products with such weights run at.
-
-        int4 and mxfp4 are unpacked to bf16 first, since what they are multiplied by is bf16.
-        """
-        if precision in ("fp8", "fp8_scaled") and self.fp8 is not None:
-            return self.fp8
-        if precision == "nvfp4" and self.fp4 is not None:
-            return self.fp4
-        if precision == "int8" and self.int8 is not None:
-            return self.int8
-        return self.bf16
-
-
-class Sustained(_Part):
-    """What a GPU under its power limit can keep up, where that is less than what kernels reach."""
-
-    flops_efficiency: Quantity[Share]
-    """Share of the peak rate that products keep up."""
-    attention_slowdown: Quantity[Annotated[float, Field(ge=1, le=10)]]
-    """How many times as long a prefill's attention then takes."""
-    after: Quantity[DurationNs]
-    """Arithmetic without a pause before the clock falls. A pause of that length undoes it."""
-
-
-class Gpu(_Part):
-    """One GPU, and how many of them the machine has."""
-
-    name: Name
-    """The product's name."""
-    count: int = Field(1, ge=1, le=1024)
-    """GPUs in the machine."""
-    flops: Rates
-    """Peak arithmetic rates of one GPU."""
-    flops_efficiency: Quantity[Share]
-    """Share of the peak rate that a step's products reach."""
-    hbm_efficiency: Quantity[Share]
-    """Share of the hbm tier's read and write bandwidth that a step's kernels reach."""
-    sustained: Sustained | None = None
-    """Left out: kernels keep up what they reach."""
-    memory_utilisation: Quantity[Share]
-    """Share of HBM for weights and KV; activations, graphs and the runtime take the rest."""
-
-
-class Tier(_Part):
-    """A memory. The hbm tier is one GPU's; every other tier is the whole machine's."""
-
-    name: Name
-    """The name that links and scenarios use."""
-    kind: TierKind
-    """What it is; VMM calls cost by kind."""
-    capacity: Quantity[Bytes]
-    """Its size."""
-    read: Quantity[Bandwidth]
-    """How fast it is read."""
-    write: Quantity[Bandwidth]
-    """How fast it is written."""
-    latency: Quantity[DurationNs]
-    """Time of the first byte of an access, in the memory itself."""
-    attend_in_place: bool
-    """Whether a kernel can read pages where they are, without a promotion."""
-    page_granularity: Quantity[Bytes]
-    """A mapped page is a whole number of these; a copied page may have any size."""
-
-
-class Group(_Part):
-    """A resource that several links share, such as a PCIe root or a memory controller."""
-
-    name: Name
-    """The name that links use."""
-    bandwidth: Quantity[Bandwidth]
-    """What all transfers of its links, in both directions together, can have at once."""
-
-
-class Link(_Part):
-    """A channel between two tiers, for the whole machine."""
-
-    source: Name
-    """The tier that `bandwidth` leads away from."""
-    target: Name
-    """The tier that `bandwidth` leads to."""
-    bandwidth: Quantity[Bandwidth]
-    """From source to target."""
-    reverse_bandwidth: Quantity[Bandwidth]
-    """From target to source."""
-    latency: Quantity[DurationNs]
-    """Time before a transfer's first byte arrives, in either direction."""
-    group: Name | None = None
-    """The group whose bandwidth this link shares with others."""
-
-    @property
-    def name(self) -> str:
-        """The link's name in results: `host-hbm`."""
-        return f"{self.source}-{self.target}"
-
-
-class GpuLink(_Part):
-    """What tensor and pipeline parallelism talk over."""
-
-    bandwidth: Quantity[Bandwidth]
-    """Of one GPU, in one direction."""
-    latency: Quantity[DurationNs]
-    """Of one message between two GPUs."""
-
-
-class InPlace(_Part):
-    """Attention that reads a kind of tier where it is, beside HBM and others."""
-
-    kind: Literal["peer", "lpddr", "host", "cxl", "nvme", "network"]
-    """Of the tier."""
-    read: Quantity[Bandwidth] | None = None
-    """What one GPU's attention reads there, if it reads nothing else: links may give copies less,
-    or more. Left out: what the memory and the links to it give."""
-    waits: Quantity[Annotated[float, Field(ge=0, le=1)]]
-    """Share of the time of all other parts by which this part of an attend gets longer."""
-    hbm_waits: Quantity[Annotated[float, Field(ge=0, le=1)]]
-    """Share of the time of this part by which HBM's gets longer."""
-
-
-class Attend(_Part):
-    """How an attend over several tiers adds up (p-norm), and its weight against copies."""
-
-    exponent: Quantity[Annotated[float, Field(ge=1, le=1000)] | None]
-    """p of T = (Σ (bytes/bandwidth)^p)^(1/p); null for p → ∞, the slowest tier alone."""
-    in_place: tuple[InPlace, ...] = Field(default=(), max_length=7)
-    """How fast parts are read, and how much longer they get beside others; left out: not at all."""
-    beside_prefill: Quantity[Annotated[float, Field(ge=1, le=10)]] | None = None
-    """How many times as long the attention of decodes takes in a step that also computes parts of
-    prompts; left out: as long."""
-    copy_weight: Quantity[Annotated[float, Field(ge=1e-3, le=1e3)]]
-    """Share that an attend's flow takes of a busy link or memory, a copy counting as 1."""
-    hbm_weight: Quantity[Annotated[float, Field(ge=1e-3, le=1e3)]] | None = None
-    """The same of its flow from HBM, which has far more requests under way than any copy; left out:
-    as `copy_weight`."""
-
-    @model_validator(mode="after")
-    def _once_each(self) -> Self:
-        kinds = [each.kind for each in self.in_place]
-        faults: list[tuple[Place, str]] = [
-            (("in_place", index, "kind"), f"'{kind}' has a row already; keep one of them")
-            for index, kind in enumerate(kinds)
-            if kinds.index(kind) != index
-        ]
-        if faults:
-            raise FieldsError(faults)
-        return self
-
-    def beside(self, kind: TierKind) -> InPlace | None:
-        """How a kind of tier is read beside others; None where nothing is known of it."""
-        return next((each for each in self.in_place if each.kind == kind), None)
-
-
-class Launch(_Part):
-    """What a step costs before any byte is moved."""
-
-    step_overhead: Quantity[DurationNs]
-    """Launching a step's kernels and sampling, as far as the GPU waits for it."""
-    kernel: Quantity[DurationNs] | None = None
-    """One kernel from the host, of many behind each other. No run reads it yet: it is for replay on
-    a GPU."""
-    graph: Quantity[DurationNs] | None = None
-    """The call that launches a graph of one kernel. No run reads it yet: as `kernel`."""
-    graph_kernel: Quantity[DurationNs] | None = None
-    """A kernel of a graph that has nothing to do. No run reads it yet: as `kernel`."""
-    event: Quantity[DurationNs] | None = None
-    """The call that records an event. No run reads it yet: as `kernel`."""
-
-
-class Power(_Part):
-    """Power of one GPU. No run reads it yet: it is for energy."""
-
-    idle_w: Quantity[Watts]
-    """With a context and no work."""
-    attention_w: Quantity[Watts] | None = None
-    """While decodes attend over HBM."""
-    products_w: Quantity[Watts] | None = None
-    """While large matrix products run."""
-    max_w: Quantity[Watts]
-    """Sustained limit."""
-
-
-class KernelFile(_Part):
-    """Measured times of kernels under one serving stack, which a step's time is added up from."""
-
-    stack: Stack
-    """Whose kernels were timed."""
-    file: Name
-    """An Arrow file that `vsim calibrate` wrote; a relative path starts at this file's folder."""
-    source: Source
-    """Where the times are from."""
-    note: Text = ""
-    """When and on what they were measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,10 +33,10 @@ class Hop:
     forward: bool
 
 
-class Machine(_Part):
+class Machine(Part):
     """A described machine. Tiers are found by name, links by index."""
 
-    name: Name
+    name: Word
     """The catalogue's name, or your own."""
     description: Text
     """One or two sentences: what it is, and what stands for what."""

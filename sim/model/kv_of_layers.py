@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from vsim.sim.machine.machine import Precision
+from vsim.sim.machine.precision import Precision
 from vsim.sim.model.kv_groups import Kind, KvGroup
 from vsim.sim.model.layer import Layer, Mixer
 from vsim.sim.model.parts.attention import CrossAttention, GroupedAttention

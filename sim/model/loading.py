@@ -5,7 +5,7 @@ from pathlib import Path
 from vsim.sim.inputs.yaml_input import load_yaml
 from vsim.sim.model.huggingface import load_config
 from vsim.sim.model.model import Model
-from vsim.traces.faults import refuse, suggestion
+from vsim.traces.faults import refuse, refuse_empty_name, suggestion
 
 
 def catalogue_names() -> list[str]:
@@ -22,6 +22,7 @@ def load_model(name_or_path: str | Path) -> Model:
         InputError: with every fault of the file, or the nearest name for an unknown one.
     """
     text = str(name_or_path)
+    refuse_empty_name(text)
     path = Path(text)
     if text in catalogue_names():
         return load_yaml(_catalogue() / f"{text}.yaml", Model)
@@ -29,6 +30,9 @@ def load_model(name_or_path: str | Path) -> Model:
         return load_config(path if text.endswith(".json") else path / "config.json")
     if path.is_dir():
         refuse(text, "is a folder without a config.json; write the path of one, or of a .yaml file")
+    if "/" in text and not path.exists():
+        what = "there is no such file, and vsim downloads none; write a name of the catalogue"
+        refuse(text, f"{what}, a .yaml path or the path of a Hugging Face config.json")
     if "/" in text or text.endswith((".yaml", ".yml")):
         return load_yaml(path, Model)
     known = suggestion(text, catalogue_names())

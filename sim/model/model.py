@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vsim.sim.machine.machine import Precision
+from vsim.sim.machine.precision import Precision
 from vsim.sim.model.kv_groups import KvGroup
 from vsim.sim.model.kv_of_layers import kv_groups
 from vsim.sim.model.layer import Layer

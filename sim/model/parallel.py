@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from vsim.sim.machine.machine import Link, Machine
+from vsim.sim.machine.machine import Machine
+from vsim.sim.machine.tier import Link
 from vsim.sim.model.layer import Mixer
 from vsim.sim.model.model import Model
 from vsim.sim.model.parts.attention import CrossAttention, GroupedAttention

@@ -16,6 +16,7 @@ from vsim.sim.placement.stack.comparison import StackComparison, compare_stack
 from vsim.sim.placement.stack.operations import stack_operations
 from vsim.sim.placement.stack.view import render_stack
 from vsim.sim.placement.view import render
+from vsim.traces.faults import refuse_other_type
 
 Progress = Callable[[str], None]
 """Is told the name of what runs next, and nothing at the end of a case."""
@@ -92,6 +93,7 @@ def bound(
         InputError: a trace, a setting or a policy does not fit.
         FalseCertificateError: a policy took less than the bound: a bug in vsim.
     """
+    refuse_other_type("scenario", scenario, PlacementScenario, "as a file of vsim bound has it")
     return tuple(bounded_cases(scenario, base=base, progress=progress))
 
 

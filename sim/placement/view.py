@@ -1,8 +1,7 @@
 """A comparison as a table of text, at most 100 columns wide."""
 
-from decimal import ROUND_FLOOR, Context, Decimal
-
 from vsim.sim.placement.comparison import Comparison
+from vsim.traces import printed
 from vsim.traces.units import format_bandwidth, format_bytes
 
 
@@ -19,8 +18,8 @@ def render(found: Comparison, sparsity: float | None, hbm_share: float) -> str:
         f" ({hbm_share:.0%}); slow tier {format_bandwidth(tiers.slow_bytes_per_s)};"
         f" start {found.case.start}",
         "",
-        f"no policy takes less than {written_bound(found.bound.bound_s)}: {certificate},",
-        f"{_beside_lp(found)}; by hand, no less than {written_bound(found.floors.capacity_s)}",
+        f"no policy takes less than {printed.bound(found.bound.bound_s)}: {certificate},",
+        f"{_beside_lp(found)}; by hand, no less than {printed.bound(found.floors.capacity_s)}",
         "",
         f"{'policy':<24}{'time':>12}{'vs static':>11}{'HBM hits':>10}{'moved':>12}"
         f"{'above bound':>13}",
@@ -30,7 +29,7 @@ def render(found: Comparison, sparsity: float | None, hbm_share: float) -> str:
         speed = f"{static / row.cost.time_s:.2f}x" if static else "-"
         oracle = " *" if row.placement is None or row.placement.oracle else ""
         lines.append(
-            f"{row.name + oracle:<24}{written_seconds(row.cost.time_s):>12}{speed:>11}"
+            f"{row.name + oracle:<24}{printed.seconds(row.cost.time_s):>12}{speed:>11}"
             f"{row.cost.hit_ratio:>10.1%}{format_bytes(row.cost.moved_bytes):>12}{row.gap:>13.3%}"
         )
     lines += ["", "* knows the future, or has memory that is not there"]
@@ -45,24 +44,3 @@ def _beside_lp(found: Comparison) -> str:
     if gap >= 0:
         return f"{gap:.1e} below the LP"
     return f"{-gap:.1e} above the LP, which was solved no more exactly"
-
-
-def written_bound(time_s: float) -> str:
-    """Write a time as `written_seconds` does, but none that is above it: a bound stays one."""
-    if time_s <= 0:
-        return written_seconds(time_s)
-    unit, scale = _unit(time_s)
-    down = Context(prec=4, rounding=ROUND_FLOOR)
-    return f"{down.multiply(Decimal(time_s), Decimal(round(1 / scale))):.4g} {unit}"
-
-
-def _unit(time_s: float) -> tuple[str, float]:
-    """The largest unit that leaves a digit before the point, and its seconds."""
-    units = (("s", 1.0), ("ms", 1e-3), ("us", 1e-6))
-    return next((each for each in units if time_s >= each[1]), ("ns", 1e-9))
-
-
-def written_seconds(time_s: float) -> str:
-    """Write a time in the largest unit that leaves a digit before the point."""
-    unit, scale = _unit(time_s)
-    return f"{time_s / scale:.4g} {unit}"

@@ -1,6 +1,6 @@
 """Precisions of a run: those that a scenario writes, else those that the checkpoint declares."""
 
-from vsim.sim.machine.machine import Precision
+from vsim.sim.machine.precision import Precision
 from vsim.sim.model.model import Model
 from vsim.sim.model.weight_format import WeightFormat, Weights
 from vsim.sim.scenario.scenario import Precisions

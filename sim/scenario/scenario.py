@@ -23,7 +23,7 @@ from pydantic import (
 from vsim.sim.inputs.model_faults import FieldsError, explain
 from vsim.sim.inputs.words import Text
 from vsim.sim.inputs.yaml_input import Bytes, load_yaml
-from vsim.sim.machine.machine import Precision, WeightPrecision
+from vsim.sim.machine.precision import Precision, WeightPrecision
 from vsim.sim.scenario.limits import (
     MOST_GPUS,
     MOST_RATE_SCALE,
@@ -33,6 +33,7 @@ from vsim.sim.scenario.limits import (
     MOST_TRACES,
 )
 from vsim.sim.scenario.page_selection import Name, PageSelection, Sparsity, several
+from vsim.traces.faults import refuse
 from vsim.traces.synth import SynthSpec
 
 DEFAULT_PLACEMENT = "ewma-reads-balanced"
@@ -319,6 +320,8 @@ def load_scenario(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
     Raises:
         InputError: with every fault and its position.
     """
+    if isinstance(overrides, str):  # a sequence as well, of letters
+        refuse("overrides", "are text; give a list of settings such as engine.token_budget=4096")
     return load_yaml(Path(path), Scenario, overrides).read_with(overrides)
 
 

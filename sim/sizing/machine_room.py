@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from vsim.sim.machine.machine import Machine, Precision
+from vsim.sim.machine.machine import Machine
+from vsim.sim.machine.precision import Precision
 from vsim.sim.model.kv_groups import KvGroup
 from vsim.sim.model.model import Model
 from vsim.sim.model.parallel import lay_out

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
-from vsim.sim.machine.machine import Precision
+from vsim.sim.machine.precision import Precision
 from vsim.sim.model.kv_groups import KvGroup
 from vsim.sim.model.model import Model
 from vsim.sim.model.weight_format import Weights

@@ -1,7 +1,6 @@
 """What a person reads of a model's sizes: tables of 100 columns."""
 
 from collections.abc import Iterator
-from typing import Final
 
 from rich.console import Console
 from rich.table import Table
@@ -11,14 +10,14 @@ from vsim.sim.model.kv_groups import KvGroup
 from vsim.sim.scenario.precision import weight_words
 from vsim.sim.sizing.machine_room import MachineRoom
 from vsim.sim.sizing.shown_model import ShownModel
+from vsim.traces import printed
 from vsim.traces.faults import one_line
-
-WIDTH: Final = 100
+from vsim.traces.plain_table import plain_table
 
 
 def show_model(shown: ShownModel, console: Console | None = None) -> None:
     """Print a model's arithmetic by group, what an engine holds of it, and where it fits."""
-    to = console or Console(width=WIDTH, highlight=False)
+    to = console or Console(width=printed.WIDTH, highlight=False)
     for line in _head(shown):
         to.print(line)
     to.print()
@@ -35,20 +34,20 @@ def _head(shown: ShownModel) -> Iterator[Text]:
         (one_line(model.name), "bold"), f" · {model.layers:,} layers · {one_line(model.source)}"
     )
     active = model.active_parameters
-    met = "" if active == model.parameters else f" · a token meets {_count(active)}"
-    yield Text(f"{_count(model.parameters)} parameters{met}")
+    met = "" if active == model.parameters else f" · a token meets {printed.parameters(active)}"
+    yield Text(f"{printed.parameters(model.parameters)} parameters{met}")
     if shown.counted is not None:
         own = shown.counted
         yield Text(
             f"transformers' {own.name}: {own.parameters:,} parameters, a token meets"
             f" {own.active_parameters:,}; here {model.parameters:,} and {active:,}"
         )
-    beside = [f"{name} {_count(count)}" for name, count in model.apart.items()]
+    beside = [f"{name} {printed.parameters(count)}" for name, count in model.apart.items()]
     if beside:
         yield Text(f"beside it, not counted: {', '.join(map(one_line, beside))}")
     said = dict.fromkeys(shown.declared, ", as the checkpoint declares")
     yield Text(
-        f"weights {_bytes(sizes.weight_bytes)} in {weight_words(sizes.weights)}"
+        f"weights {printed.size(sizes.weight_bytes)} in {weight_words(sizes.weights)}"
         f"{said.get('weights', '')} · KV in {sizes.kv}{said.get('kv', '')}"
     )
 
@@ -56,24 +55,28 @@ def _head(shown: ShownModel) -> Iterator[Text]:
 def _groups(shown: ShownModel) -> Table:
     sizes = shown.sizes
     engine = f"{shown.profile}: prefill"
-    table = _table("group", "layers", "KV a token", f"KV at {sizes.tokens:,}", engine, "after it")
+    table = plain_table(
+        "group", "layers", "KV a token", f"KV at {sizes.tokens:,}", engine, "after it"
+    )
     for held in shown.held:
         group = held.group
         table.add_row(
             Text(f"{group.name} ({_keeps(group)})"),
             f"{group.layers:,}",
-            "–" if not group.entry_bytes else _bytes(group.entry_bytes / group.tokens_per_entry),
-            _bytes(group.held_bytes(sizes.tokens)),
-            _bytes(held.prefill_bytes),
-            _bytes(held.bytes),
+            printed.ABSENT
+            if not group.entry_bytes
+            else printed.size(group.entry_bytes / group.tokens_per_entry),
+            printed.size(group.held_bytes(sizes.tokens)),
+            printed.size(held.prefill_bytes),
+            printed.size(held.bytes),
         )
     table.add_row(
         "all",
         f"{sizes.model.layers:,}",
-        _bytes(sizes.kv_bytes_per_token),
-        _bytes(sizes.kv_bytes_held + sizes.state_bytes_per_request),
-        _bytes(sum(each.prefill_bytes for each in shown.held)),
-        _bytes(sum(each.bytes for each in shown.held)),
+        printed.size(sizes.kv_bytes_per_token),
+        printed.size(sizes.kv_bytes_held + sizes.state_bytes_per_request),
+        printed.size(sum(each.prefill_bytes for each in shown.held)),
+        printed.size(sum(each.bytes for each in shown.held)),
     )
     return table
 
@@ -93,7 +96,7 @@ def _keeps(group: KvGroup) -> str:
 def _sums(shown: ShownModel) -> Iterator[Text]:
     state = shown.sizes.state_bytes_per_request
     if state:
-        yield Text(f"of it, {_bytes(state)} a request whatever its length")
+        yield Text(f"of it, {printed.size(state)} a request whatever its length")
     equal = ", all groups padded to equal sizes" if shown.equal_groups and shown.held[1:] else ""
     blocks = sorted({each.block_tokens for each in shown.held if each.block_tokens})
     tokens = " and ".join(f"{each:,}" for each in blocks)
@@ -107,7 +110,7 @@ def _sums(shown: ShownModel) -> Iterator[Text]:
 
 def _machines(shown: ShownModel) -> Table:
     tokens = shown.sizes.tokens
-    table = _table(
+    table = plain_table(
         "machine", "GPUs", "weights", "left for KV", f"sequences of {tokens:,}", shown.profile
     )
     for each in shown.machines:
@@ -117,52 +120,19 @@ def _machines(shown: ShownModel) -> Table:
 
 def _room(room: MachineRoom) -> Iterator[str | Text]:
     if not room.gpus:
-        yield "–"
-        yield "–"
-        yield "–"
+        yield printed.ABSENT
+        yield printed.ABSENT
+        yield printed.ABSENT
         yield "can't be split"
-        yield "–"
+        yield printed.ABSENT
         return
     yield f"{room.gpus:,}"
-    yield _bytes(room.weight_bytes)
+    yield printed.size(room.weight_bytes)
     if room.kv_bytes <= 0:
-        yield f"{_bytes(-room.kv_bytes)} short"
-        yield "–"
-        yield "–"
+        yield f"{printed.size(-room.kv_bytes)} short"
+        yield printed.ABSENT
+        yield printed.ABSENT
         return
-    yield _bytes(room.kv_bytes)
+    yield printed.size(room.kv_bytes)
     yield f"{room.sequences:,}"
     yield f"{room.engine_sequences:,}"
-
-
-def _table(*columns: str) -> Table:
-    """Make a table without rules: the first column to the left, figures to the right."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
-    return table
-
-
-def _bytes(count: float) -> str:
-    """Print a size with a binary unit and three significant digits."""
-    for exponent, unit in ((4, "TiB"), (3, "GiB"), (2, "MiB"), (1, "KiB")):
-        if abs(count) >= 1024**exponent:
-            return f"{_digits(count / 1024**exponent)} {unit}"
-    return f"{_digits(count)} B"
-
-
-def _count(value: float) -> str:
-    """Print a number of parameters with three significant digits."""
-    for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M")):
-        if value >= size:
-            return f"{_digits(value / size)}{unit}"
-    return f"{value:,.0f}"
-
-
-def _digits(value: float) -> str:
-    """Print three significant digits, never in exponents, thousands with a comma."""
-    if value == 0:
-        return "0"
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 9.995 else f"{value:#.3g}"

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.seeds import examples
 
 from vsim.traces.arrow_io import read_table
 from vsim.traces.faults import InputError
@@ -71,7 +72,7 @@ def test_a_file_in_many_batches_with_plain_words_is_read(
     np.testing.assert_array_equal(found.parent, requests.parent)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     seed=st.integers(0, 1000),
     count=st.integers(1, 60),

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from tests.seeds import examples
 
 from vsim.traces.faults import InputError
 from vsim.traces.prefix_chain import first_broken
 from vsim.traces.request_check import request_faults
 from vsim.traces.requests import Requests, requests_table
 from vsim.traces.synth import SynthSpec, draw_lengths, synthesise
-from vsim.traces.validation import faults_in
+from vsim.traces.validation.tables import faults_in
 
 PLAIN: dict[str, Any] = {
     "requests": 4000,
@@ -111,7 +112,7 @@ def check_conversations(requests: Requests) -> None:
     assert requests.arrival_ns[0] >= 0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     count=st.integers(1, 300),
@@ -269,7 +270,7 @@ def test_more_than_a_trace_or_the_memory_holds_is_refused_before_it_is_made(
     assert words in fault.message
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     rate=st.floats(1e-7, 1e6),
     think=st.floats(0, 1e7),

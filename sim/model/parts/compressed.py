@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vsim.sim.machine.machine import Precision
+from vsim.sim.machine.precision import Precision
 from vsim.sim.model.parts.attention import Reach
 from vsim.sim.model.parts.indexer import Indexer
 from vsim.sim.model.parts.kv_bytes import vector_bytes

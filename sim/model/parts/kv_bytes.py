@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from vsim.sim.machine.machine import Precision
+from vsim.sim.machine.precision import Precision
 
 _NUMBER_BITS = {"bf16": 16, "fp8": 8, "fp8_scaled": 8, "int8": 8, "int4": 4, "mxfp4": 4, "nvfp4": 4}
 _NUMBERS_OF_A_SCALE = {"mxfp4": 32, "nvfp4": 16}

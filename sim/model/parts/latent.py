@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from vsim.sim.machine.machine import Precision
+from vsim.sim.machine.precision import Precision
 from vsim.sim.model.parts.indexer import Indexer
 from vsim.sim.model.parts.kv_bytes import scaled_latent_bytes, vector_bytes
 from vsim.sim.model.parts.matrix import Matrix

@@ -22,7 +22,8 @@ def heads_of(keys: Keys, draft: Draft, heads: int) -> None:
     """The model's own heads: their number, key and value heads, widths."""
     draft.fields["kv_heads"] = keys.whole(*KV_HEADS) or heads
     width = keys.whole(*HEAD_DIM)
-    if width is None and draft.hidden % heads:
+    known = not keys.is_faulty("hidden_size") and not keys.is_faulty("num_attention_heads")
+    if width is None and known and draft.hidden % heads:
         message = f"is missing, and {heads} heads do not divide {draft.hidden}"
         keys.complain("head_dim", f"{message}; write a head's width")
     draft.fields["head_dim"] = width or max(1, draft.hidden // heads)

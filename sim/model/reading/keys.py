@@ -38,8 +38,15 @@ class Keys:
         self.kind = kind if isinstance(kind, str) else ""
 
     def complain(self, key: str, message: str) -> None:
-        """Note a fault of a key."""
-        self.faults.append(Fault(self.file, message, place=f"{self.place}{key}"))
+        """Note a fault of a key, its first one: what else is wrong with it follows from that."""
+        place = f"{self.place}{key}"
+        if place not in (fault.place for fault in self.faults):
+            self.faults.append(Fault(self.file, message, place=place))
+
+    def is_faulty(self, *keys: str) -> bool:
+        """Whether what the first of the keys holds stands for a value that could not be read."""
+        place = f"{self.place}{self._key_of(keys)}"
+        return place in (fault.place for fault in self.faults)
 
     def see(self, *keys: str) -> None:
         """Note keys as understood."""

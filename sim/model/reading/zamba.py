@@ -16,7 +16,6 @@ def zamba2(keys: Keys, draft: Draft, traits: Traits) -> None:
     place counts among the layers' other weights.
     """
     hidden = draft.hidden
-    heads = keys.need("the number of query heads", "num_attention_heads")
     kinds = keys.each(draft.layers, "layers_block_type", "layer_types")
     places = keys.numbers("hybrid_layer_ids")
     if kinds is not None:
@@ -36,15 +35,8 @@ def zamba2(keys: Keys, draft: Draft, traits: Traits) -> None:
     if keys.yes("add_bias_linear"):
         mamba["projection_bias"] = True
     copies = keys.whole("num_mem_blocks") or 1
-    wide = keys.whole("attention_hidden_size") or 2 * hidden
-    attention = {
-        "kind": "gqa",
-        "heads": heads,
-        "kv_heads": keys.whole("num_key_value_heads") or heads,
-        "head_dim": keys.whole("attention_head_dim") or wide // heads,
-        "inputs": wide,
-        "copies": copies,
-    }
+    attention = _shared_attention(keys, hidden, copies)
+    wide = attention["inputs"]
     width = keys.need("the FFN's inner width", "intermediate_size", "ffn_hidden_size")
     ffn = {"kind": "dense", "width": width, "copies": copies}
     name, block = draft.part("mamba", mamba), draft.part("shared", attention)
@@ -63,7 +55,6 @@ def zamba2(keys: Keys, draft: Draft, traits: Traits) -> None:
 def zamba(keys: Keys, draft: Draft, traits: Traits) -> None:
     """Zamba: Mamba in heads, and one shared decoder layer before some of them."""
     hidden = draft.hidden
-    heads = keys.need("the number of query heads", "num_attention_heads")
     kinds = keys.each(draft.layers, "layers_block_type", "layer_types")
     period = keys.whole("attn_layer_period") or 6
     offset = keys.whole("attn_layer_offset", least=0) or 0
@@ -72,15 +63,8 @@ def zamba(keys: Keys, draft: Draft, traits: Traits) -> None:
     else:
         shared = [at % period == offset for at in range(draft.layers)]
         shared[:3] = [False, False, True]
-    wide = keys.whole("attention_hidden_size") or 2 * hidden
-    attention = {
-        "kind": "gqa",
-        "heads": heads,
-        "kv_heads": keys.whole("num_key_value_heads") or heads,
-        "head_dim": keys.whole("attention_head_dim") or wide // heads,
-        "inputs": wide,
-        "copies": 1,
-    }
+    attention = _shared_attention(keys, hidden, copies=1)
+    wide = attention["inputs"]
     width = keys.need("the FFN's inner width", "intermediate_size")
     mamba = mamba_part(keys, draft, prefix="mamba_")
     name, block = draft.part("mamba", mamba), draft.part("shared", attention)
@@ -90,3 +74,17 @@ def zamba(keys: Keys, draft: Draft, traits: Traits) -> None:
     draft.ffns = [f"{dense} {back}" if each else "" for each in shared]
     draft.fields["other"] = wide + hidden
     keys.see("n_mamba_heads", "intermediate_size")
+
+
+def _shared_attention(keys: Keys, hidden: int, copies: int) -> dict[str, Any]:
+    """Attention of a shared layer, over the residual stream and the embedding beside it."""
+    heads = keys.need("the number of query heads", "num_attention_heads")
+    wide = keys.whole("attention_hidden_size") or 2 * hidden
+    return {
+        "kind": "gqa",
+        "heads": heads,
+        "kv_heads": keys.whole("num_key_value_heads") or heads,
+        "head_dim": keys.whole("attention_head_dim") or wide // heads,
+        "inputs": wide,
+        "copies": copies,
+    }

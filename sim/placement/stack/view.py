@@ -1,7 +1,7 @@
 """A comparison over tiers as a table of text, at most 100 columns wide."""
 
 from vsim.sim.placement.stack.comparison import StackComparison
-from vsim.sim.placement.view import written_bound, written_seconds
+from vsim.traces import printed
 from vsim.traces.units import format_bandwidth, format_bytes
 
 WIDTH = 100
@@ -25,7 +25,7 @@ def render_stack(found: StackComparison, sparsity: float | None) -> str:
     lines += [
         f"{kind}, {'duplex' if stack.duplex else 'simplex'}, start {found.case.start}",
         "",
-        f"no policy takes less than {written_bound(found.bound.bound_s)}:"
+        f"no policy takes less than {printed.bound(found.bound.bound_s)}:"
         f" certified in {found.bound.seconds:.1f} s by {found.bound.solver}",
         "",
     ]
@@ -39,7 +39,7 @@ def render_stack(found: StackComparison, sparsity: float | None) -> str:
     for row in found.rows:
         speed = f"{static / row.cost.time_s:.2f}x" if static else "-"
         oracle = " *" if row.placement.oracle else ""
-        line = f"{row.name + oracle:<18}{written_seconds(row.cost.time_s):>11}{speed:>11}"
+        line = f"{row.name + oracle:<18}{printed.seconds(row.cost.time_s):>11}{speed:>11}"
         line += "".join(f"{ratio:>9.1%}" for ratio in row.cost.hit_ratios[:shown])
         line += f"{format_bytes(row.cost.moved_bytes):>12}{row.gap:>13.3%}"
         lines.append(line)

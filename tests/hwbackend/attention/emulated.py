@@ -3,9 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from vsim.hwbackend.attention.layout import SLICE_TOKENS, DecodeBatch, PageLayout
+from vsim.hwbackend.attention.layout import DecodeBatch, PageLayout
 from vsim.hwbackend.attention.planner import Plan
 from vsim.hwbackend.attention.reference import bf16_of, floats_of_bf16
+from vsim.sim.timing.equal_shares import SLICE_TOKENS
 
 WARPS = 4
 Floats = NDArray[np.float64]

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vsim.hwbackend.attention.decode import DecodeVariant, group_of, variant_for
+from vsim.hwbackend.attention.decode import DecodeVariant, variant_for
 from vsim.hwbackend.attention.layout import DecodeBatch, PageLayout, UnsupportedAttentionError
+from vsim.hwbackend.attention.paged_kernel import group_of
 from vsim.hwbackend.attention.reference import bf16_of, floats_of_bf16, keys_and_values
 
 

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.seeds import examples
 
-from vsim.hwbackend.attention.layout import SLICE_TOKENS, DecodeBatch, PageLayout
-from vsim.hwbackend.attention.planner import ITEM_FIELDS, SNAP_SLICES, Plan, plan
+from vsim.hwbackend.attention.layout import DecodeBatch, PageLayout
+from vsim.hwbackend.attention.planner import ITEM_FIELDS, Plan, plan
 from vsim.hwbackend.attention.prefill import ROWS, plan_prefill
+from vsim.sim.timing.equal_shares import SLICE_TOKENS, SNAP_SLICES
 
 H200 = 264  # blocks: two of each of 132 multiprocessors
 
@@ -27,7 +29,7 @@ batches = st.lists(st.integers(1, 3_000), min_size=1, max_size=40)
 
 
 @given(batches, st.integers(1, 9), st.sampled_from([1, 7, 132, H200]), st.integers(1, 16))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_every_token_of_every_head_is_in_exactly_one_item(
     lengths: list[int], kv_heads: int, blocks: int, least: int
 ) -> None:
@@ -44,7 +46,7 @@ def test_every_token_of_every_head_is_in_exactly_one_item(
 
 
 @given(batches, st.integers(1, 9), st.sampled_from([1, 7, 132, H200]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_no_block_has_much_more_than_its_share(
     lengths: list[int], kv_heads: int, blocks: int
 ) -> None:
@@ -56,7 +58,7 @@ def test_no_block_has_much_more_than_its_share(
 
 
 @given(batches, st.integers(1, 9), st.sampled_from([3, 132]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_the_parts_of_a_request_and_head_have_slots_side_by_side_in_order(
     lengths: list[int], kv_heads: int, blocks: int
 ) -> None:
@@ -117,7 +119,7 @@ def test_a_launch_without_blocks_is_refused() -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 900), st.integers(0, 2_000)), min_size=1, max_size=9),
        st.integers(1, 8))  # fmt: skip
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_every_row_of_a_prefill_is_in_exactly_one_tile(
     requests: list[tuple[int, int]], group: int
 ) -> None:

@@ -57,7 +57,7 @@ def test_a_failing_case_ends_with_exit_code_1_and_its_name_in_the_recording(
 
     driver = stand_in(monkeypatch, StubDriver(gpus=1, fails=fails))
     out = tmp_path / "cases.arrow"
-    assert main(["--out", str(out), "--only", "mapping", "--match", "MiB, HBM"]) == 1
+    assert main(["--out", str(out), "--only", "mapping", "--match", "x 4 MiB, HBM"]) == 1
     recording = read_cases(out)
     assert [name for name, _ in recording.failed] == ["burst of 24 x 4 MiB, HBM"]
     assert "OUT_OF_MEMORY" in recording.failed[0][1]

@@ -35,10 +35,11 @@ from vsim.hwbackend.replay.gpu import gpu_carriers
 from vsim.hwbackend.replay.model_work import ModelWork, decodes_first
 from vsim.hwbackend.replay.options import ReplayOptions
 from vsim.hwbackend.replay.output_check import Row, WrongOutputError, check_row
+from vsim.hwbackend.replay.reading import read_source
 from vsim.hwbackend.replay.replaying import replay
 from vsim.hwbackend.replay.rooms import PagedRoom
 from vsim.hwbackend.replay.selected_work import by_layer
-from vsim.hwbackend.replay.source import Source, read_source
+from vsim.hwbackend.replay.source import Source
 from vsim.hwbackend.replay.step_limits import Limits
 from vsim.sim.engine.backend import StepBatch
 from vsim.traces.faults import InputError

@@ -7,6 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.hwbackend.fake.control import Fake
 from tests.hwbackend.on_fake.conftest import LIBRARY
 from tests.hwbackend.on_fake.world import CHUNK, PLACES
+from tests.seeds import examples
 
 from vsim.hwbackend.cuda.buffers import copy, download, fill
 from vsim.hwbackend.cuda.context import Context
@@ -168,6 +169,6 @@ class Mappings(RuleBasedStateMachine):
 
 
 Mappings.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=25, deadline=None, database=None
+    max_examples=examples(60), stateful_step_count=25, deadline=None, database=None
 )
 test_random_mappings_agree_with_a_model = Mappings.TestCase

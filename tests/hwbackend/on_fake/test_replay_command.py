@@ -24,9 +24,10 @@ from vsim.hwbackend.replay.gpu import gpu_carriers
 from vsim.hwbackend.replay.options import ReplayOptions
 from vsim.hwbackend.replay.outcome import Outcome
 from vsim.hwbackend.replay.places import placed_tiers
+from vsim.hwbackend.replay.reading import read_source
 from vsim.hwbackend.replay.replaying import replay
 from vsim.hwbackend.replay.rooms import PagedRoom, PageRoom
-from vsim.hwbackend.replay.source import Source, read_source
+from vsim.hwbackend.replay.source import Source
 from vsim.hwbackend.replay.step_limits import Limits
 from vsim.hwbackend.replay.view import show
 from vsim.sim.engine.backend import Operation, StepBatch

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.hwbackend.fake.control import Fake
+from tests.seeds import examples
 
 from vsim.hwbackend.cuda.buffers import DeviceBuffer, copy
 from vsim.hwbackend.cuda.context import Context
@@ -23,7 +24,7 @@ def some_bytes(size: int, seed: int) -> np.ndarray:
 
 
 @settings(
-    deadline=None, database=None, max_examples=40,
+    deadline=None, database=None, max_examples=examples(40),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 @given(

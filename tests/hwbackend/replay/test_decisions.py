@@ -8,8 +8,9 @@ from tests.hwbackend.replay.test_clocked_backend import Clock, Lasting
 from vsim.hwbackend.replay.clocked_backend import ClockedBackend, Ticket
 from vsim.hwbackend.replay.options import ReplayOptions
 from vsim.hwbackend.replay.outcome import Outcome
+from vsim.hwbackend.replay.reading import read_source
 from vsim.hwbackend.replay.replaying import Carriers, replay
-from vsim.hwbackend.replay.source import Source, read_source
+from vsim.hwbackend.replay.source import Source
 from vsim.sim.engine.backend import Operation
 from vsim.sim.engine.booked import BookedBackend
 from vsim.sim.engine.state import State

@@ -6,7 +6,8 @@ import pytest
 
 from vsim.hwbackend.replay.page_rates import by_pages
 from vsim.sim.machine.loading import load_machine
-from vsim.sim.machine.machine import Link, Machine
+from vsim.sim.machine.machine import Machine
+from vsim.sim.machine.tier import Link
 from vsim.sim.timing.copies import copy_ns
 
 RECORDED = Path(__file__).parents[3] / "traces" / "recorded" / "gpu"

@@ -7,7 +7,7 @@ import pytest
 
 from vsim.hwbackend.replay.options import ReplayOptions
 from vsim.hwbackend.replay.plan import Plan
-from vsim.hwbackend.replay.source import read_source
+from vsim.hwbackend.replay.reading import read_source
 
 SCENARIOS = Path(__file__).parents[3] / "scenarios" / "replay"
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.seeds import examples
 from tests.sim.engine.round_machine import GB, round_machine
 
 from vsim.sim.attention_run.batch import Batch, load_batch
@@ -81,7 +82,7 @@ def costs(draw: st.DrawFn) -> StepCost:
     hbm_pages=st.integers(1, 40),
     seed=st.integers(0, 100),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 def test_no_policy_takes_less_than_the_bound(
     cost: StepCost, machine: str, mode: str, sparsity: float, prompt_tokens: int, steps: int,
     hbm_pages: int, seed: int,
@@ -127,7 +128,7 @@ def small_case(
     mode=st.sampled_from(["back", "through"]),
     seed=st.integers(0, 1_000),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_no_schedule_drawn_at_random_takes_less_than_the_bound(
     cost: StepCost, machine: str, mode: str, seed: int
 ) -> None:

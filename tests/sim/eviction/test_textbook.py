@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.seeds import examples
 
 from vsim.sim.eviction.cache_replay import replay
 
 BELADY = [1, 2, 3, 4, 1, 2, 5, 1, 2, 3, 4, 5]  # Belady, Nelson, Shedler 1969
-COMPILES = settings(deadline=None, max_examples=200)
+COMPILES = settings(deadline=None, max_examples=examples(200))
 
 
 def trace_of(seed, n_keys):

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.seeds import examples
 
 from vsim.sim.eviction import dispatch
 from vsim.sim.eviction.registry import ALGORITHMS
 from vsim.sim.eviction.state import TierPolicy, make_state
 
 N_KEYS = 24
-COMPILES = settings(deadline=None, max_examples=100)  # the first example compiles
+COMPILES = settings(deadline=None, max_examples=examples(100))  # the first example compiles
 
 
 class Side:
@@ -141,7 +142,7 @@ def _drain(sides: Sequence[Side], ref):
 
 @pytest.mark.parametrize("policy", ALGORITHMS)
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=examples(20))
 def test_removals_anywhere_leave_the_order_of_the_others(policy, seed):
     pages = 80
     draw = np.random.Generator(np.random.PCG64(seed))

@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from tests.seeds import examples
 
 from vsim.sim.inputs.yaml_input import (
     Bandwidth,
@@ -235,10 +236,10 @@ def test_a_set_option_changes_a_value_and_is_read_as_yaml() -> None:
         ("share", "--set: 'share' is not a setting; write it like engine.token_budget=4096"),
         ("=4", "--set: '=4' is not a setting; write it like engine.token_budget=4096"),
         ("a..b=4", "--set: 'a..b=4' is not a setting; write it like engine.token_budget=4096"),
-        ("share=.inf", "--set share: '.inf' .inf is not a finite number; write an ordinary number"),
+        ("share=.inf", "--set share: .inf is not a finite number; write an ordinary number"),
         ("share=[1", "--set share: '[1' " + SYNTAX + ": expected ',' or ']', but got '<stream"
          " end>'"),
-        ("name=a\nb", "--set name: 'a\\nb' is not one line; write {key: value}"),
+        ("name=a\nb", "--set name: 'a\\nb' holds a line break; write one line"),
         ("tiers=null", "--set tiers: nothing is not a list; write it like [a, b] or one `- item` a"
          " line"),
     ],
@@ -277,7 +278,7 @@ def test_a_file_that_is_no_text_is_refused_by_name(tmp_path: Any, make: Any, exp
     assert expected in fault.message
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.floats(),

@@ -12,7 +12,10 @@ from tests.fields import field_paths
 
 import vsim.sim.machine
 from vsim.sim.inputs.yaml_input import parse_yaml
+from vsim.sim.machine.copies import CopyRow
+from vsim.sim.machine.gpu import Launch, Power
 from vsim.sim.machine.machine import Machine
+from vsim.sim.machine.vmm import VmmRow
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.simulation import simulate
 
@@ -65,6 +68,8 @@ FIELDS: dict[str, tuple[tuple[str, ...], str, Any]] = {
     "gpu.hbm_efficiency.value": ((CONSTANTS,), "gpu.hbm_efficiency.value", 0.5),
     "gpu.sustained.flops_efficiency.value": (
         PROMPTS, "gpu.sustained.flops_efficiency.value", 0.5),
+    "gpu.sustained.flops_efficiency_fp8.value": (
+        (*PROMPTS, FP8), "gpu.sustained.flops_efficiency_fp8.value", 0.3),
     "gpu.sustained.attention_slowdown.value": (
         PROMPTS, "gpu.sustained.attention_slowdown.value", 2.0),
     "gpu.sustained.after.value": (PROMPTS, "gpu.sustained.after.value", "10ms"),
@@ -244,6 +249,9 @@ def test_a_field_of_a_machine_changes_some_metric(name: str, folder: Path) -> No
     assert metrics(changed(place, value), overrides, folder) != before
 
 
+PARTS = {part.__name__: part for part in (VmmRow, Power, Launch, CopyRow)}
+
+
 @pytest.mark.parametrize("name", LATER)
 def test_a_field_for_later_changes_nothing_yet_and_says_so(name: str, folder: Path) -> None:
     place = name.replace("[]", ".0")
@@ -252,9 +260,9 @@ def test_a_field_for_later_changes_nothing_yet_and_says_so(name: str, folder: Pa
     model: Any = Machine
     for key in re.sub(r"\[\]|\.value", "", name).split("."):
         info = model.model_fields[key]
-        inner = re.search(r"(VmmRow|Power|Launch|CopyRow)", str(info.annotation))
+        inner = re.search("|".join(PARTS), str(info.annotation))
         if inner:
-            model = getattr(__import__("vsim.sim.machine.machine", fromlist=["x"]), inner[1])
+            model = PARTS[inner[0]]
     assert "No run" in (info.description or "") or "No run" in (model.__doc__ or "")
 
 

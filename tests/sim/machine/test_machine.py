@@ -12,7 +12,8 @@ from pydantic import BaseModel
 
 from vsim.sim.inputs.yaml_input import Bytes, parse_yaml
 from vsim.sim.machine.loading import catalogue_names, load_machine
-from vsim.sim.machine.machine import Hop, Machine, Quantity
+from vsim.sim.machine.machine import Hop, Machine
+from vsim.sim.machine.quantity import Quantity
 from vsim.sim.machine.vmm import VMM_CALLS, VmmRow, vmm_cost_ns
 from vsim.traces.faults import InputError
 

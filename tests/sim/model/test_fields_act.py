@@ -14,7 +14,7 @@ from vsim.sim.engine.run import run_engine
 from vsim.sim.engine.setup import build_state
 from vsim.sim.inputs.yaml_input import parse_yaml
 from vsim.sim.machine.loading import load_machine
-from vsim.sim.machine.machine import Precision
+from vsim.sim.machine.precision import Precision
 from vsim.sim.model.model import Model
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.scenario.workload import load_requests

@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.seeds import examples
 from tests.sim.model.test_families import PUBLISHED
 
 from vsim.sim.model.huggingface import parse_config
@@ -16,7 +17,7 @@ WRONG: list[Any] = ["x", -1, 0, [], {}, 1.5, True, 10**12, None, [1], [None] * 3
 CHANGES = st.lists(st.tuples(st.integers(0, 100), st.sampled_from(WRONG)), min_size=1, max_size=3)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.sampled_from(sorted(PUBLISHED)), CHANGES)
 def test_no_value_ends_in_anything_but_a_model_or_faults(
     name: str, changes: list[tuple[int, Any]]

@@ -18,7 +18,7 @@ from vsim.sim.bounds.false_certificate import FalseCertificateError
 from vsim.sim.commands.bound import run_bound
 from vsim.sim.commands.command_line import register
 from vsim.sim.placement.stack.path_annealing import path_annealing
-from vsim.sim.placement.view import written_bound
+from vsim.traces import printed
 from vsim.traces.arrow_io import read_table
 from vsim.traces.attention import AttentionTrace, write_attention
 from vsim.traces.faults import InputError
@@ -355,9 +355,9 @@ def test_a_wrong_stack_is_refused_field_by_field(
 @example(1.0)
 @example(9.9996)
 def test_a_bound_is_never_shown_above_what_was_proven(bound_s: float) -> None:
-    number, unit = written_bound(bound_s).split()
+    number, unit = printed.bound(bound_s).split()
     scale = {"s": 0, "ms": 3, "us": 6, "ns": 9}[unit]
-    shown = Decimal(number).scaleb(-scale)
+    shown = Decimal(number.replace(",", "")).scaleb(-scale)
     assert shown <= Decimal(bound_s)
     assert shown >= Decimal(bound_s) * Decimal("0.9989")
 

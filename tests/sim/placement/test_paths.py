@@ -5,6 +5,7 @@ from itertools import product
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.seeds import examples
 
 from vsim.sim.placement.stack.case import StackCase
 from vsim.sim.placement.stack.paths import occupy, replan
@@ -14,7 +15,7 @@ from vsim.sim.placement.synthetic import synthetic_reads
 from vsim.sim.schedules.tier_stack import TierStack
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_a_replanned_page_takes_the_best_of_all_paths_that_fit(data: st.DataObject) -> None:
     steps, tiers = data.draw(st.integers(1, 5)), data.draw(st.integers(2, 3))

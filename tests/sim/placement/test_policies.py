@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.seeds import examples
 
 from vsim.sim.bounds.lp import bound
 from vsim.sim.placement.belady import belady
@@ -66,7 +67,7 @@ def mass_of(reads: PageReads) -> Seen:
     return Seen(reads.offsets, reads.pages, relative)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(cases(), st.integers(0, 5))
 def test_no_policy_is_below_the_bound(case: Case, seed: int) -> None:
     """All policies, starts and cost models; the evaluator refuses what does not fit."""
@@ -134,7 +135,7 @@ def held_at(schedule: Schedule, reads: PageReads) -> list[set[int]]:
     return [set(np.flatnonzero(row).tolist()) for row in table]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(cases().filter(lambda c: c.tiers.hbm_pages > 0))
 def test_lru_equals_its_definition(case: Case) -> None:
     resident = case.resident()
@@ -158,7 +159,7 @@ def belady_hits(sets: list[set[int]], resident: set[int], room: int) -> list[int
     return hits
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(cases())
 def test_belady_has_the_hits_of_its_definition(case: Case) -> None:
     resident = case.resident()
@@ -202,7 +203,7 @@ def window_share_by_definition(
     return held
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(cases(), st.integers(1, 12), st.integers(0, 10))
 def test_window_share_equals_its_definition(case: Case, window: int, tenths: int) -> None:
     resident = case.resident()
@@ -217,7 +218,7 @@ def test_window_share_equals_its_definition(case: Case, window: int, tenths: int
     assert held_at(schedule, case.reads) == wanted
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(cases())
 def test_the_page_oracle_hits_as_many_pages_as_fit(case: Case) -> None:
     """From step 1 on: all it reads that was written before, up to the capacity."""

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.seeds import examples
 
 from vsim.sim.placement.case import Case
 from vsim.sim.placement.lru import lru
@@ -64,7 +65,7 @@ def twin(case: Case, schedule: Schedule) -> list[tuple[int, int]]:
     return shared
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(cases())
 def test_sharing_is_its_twin_and_makes_no_step_slower(case: Case) -> None:
     alone = lru(case.reads, case.tiers, case.resident())

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.seeds import examples
 
 from vsim.sim.bounds.exact import optimum
 from vsim.sim.bounds.tier_ascent import StackBound, bound_stack
@@ -154,7 +155,7 @@ def seconds_by_definition(case: StackCase, schedule: TierSchedule) -> list[float
     return found
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(st.data())
 def test_the_evaluator_equals_the_rules_of_a_stack_written_out(data: st.DataObject) -> None:
     case = data.draw(cases())
@@ -172,7 +173,7 @@ def test_the_evaluator_equals_the_rules_of_a_stack_written_out(data: st.DataObje
     assert cost.occupancy.sum(axis=1).tolist() == alive
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(st.data())
 def test_two_tiers_cost_what_the_evaluator_of_two_tiers_says(data: st.DataObject) -> None:
     """Exactly, step by step: exclusive and inclusive, duplex and simplex, every start and norm."""
@@ -227,7 +228,7 @@ def test_schedules_that_do_not_fit_are_refused() -> None:
         TierSchedule.of([0, 0], [0, 1], [0, 1], [1, 2])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_a_schedule_survives_its_table(data: st.DataObject) -> None:
     case = data.draw(cases())
@@ -243,7 +244,7 @@ def solved(case: StackCase) -> StackBound:
     return bound_stack(case.reads, case.stack, case.may_start(), evaluations=5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(cases(), st.integers(0, 5))
 def test_no_policy_is_below_the_certificate(case: StackCase, seed: int) -> None:
     """Every policy, start, cost model and number of tiers."""
@@ -273,7 +274,7 @@ def guided_quickly(case: StackCase, bound: StackBound, seed: int) -> list[StackP
     ]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(cases())
 def test_the_same_case_and_seed_give_the_same_schedule(case: StackCase) -> None:
     bound = solved(case)
@@ -287,7 +288,7 @@ def test_the_same_case_and_seed_give_the_same_schedule(case: StackCase) -> None:
             assert getattr(a.schedule, name).tolist() == getattr(b.schedule, name).tolist()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(cases(), st.integers(1, 29), st.integers(0, 1000))
 def test_an_online_policy_places_pages_at_a_step_by_what_was_read_up_to_it(
     case: StackCase, step: int, seed: int
@@ -374,7 +375,7 @@ def cascade_by_definition(case: StackCase, *, oracle: bool) -> list[list[int]]:
     return table
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(cases())
 def test_lru_and_belady_equal_their_definitions(case: StackCase) -> None:
     for oracle, run in ((False, lru_cascade), (True, belady_cascade)):
@@ -382,7 +383,7 @@ def test_lru_and_belady_equal_their_definitions(case: StackCase) -> None:
         assert table_of(case, run(case)).tolist() == wanted
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(cases(tiers=2))
 def test_two_inclusive_tiers_are_placed_as_by_the_policies_of_two_tiers(case: StackCase) -> None:
     """LRU and Belady hit alike, if each page is read in the step that writes it."""
@@ -417,7 +418,7 @@ def test_bandwidths_are_balanced_where_the_tiers_below_have_time_left() -> None:
     assert min(ranked.hit_ratios[1:]) > 0.1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.data())
 def test_operations_replayed_from_the_start_find_every_page_where_they_read_it(
     data: st.DataObject,

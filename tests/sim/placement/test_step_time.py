@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.seeds import examples
 
 from vsim.sim.attention_run.work import step_seconds as of_a_run
 from vsim.sim.placement.stack.paths import step_time
@@ -32,7 +33,7 @@ def true_norm(times: list[float], norm: float) -> Fraction:
     return Fraction(high) * Fraction(FINE.exp(FINE.divide(FINE.ln(total), Decimal(norm))))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(TIMES, min_size=2, max_size=16), NORMS)
 @example([1.0, 1.0], 1e300)
 @example([1e-15, 1e15], 1 + 2**-52)
@@ -42,7 +43,7 @@ def test_a_step_takes_its_norm_to_within_what_is_claimed(times: list[float], nor
     assert abs(Fraction(found) - true) <= ROUNDING * true
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(TIMES, min_size=2, max_size=5), NORMS)
 def test_the_compiled_step_takes_as_long_as_the_plain_one(times: list[float], norm: float) -> None:
     plain = float(step_seconds(np.array([times]).T, norm)[0])

@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 
+from vsim.sim.machine.attend import InPlace
 from vsim.sim.machine.loading import load_machine
-from vsim.sim.machine.machine import InPlace, Machine
+from vsim.sim.machine.machine import Machine
 from vsim.sim.timing.attend import LowerPart, attend_ns, attend_sum, in_place_bytes_per_s
 
 MEASURED = {"source": "measurement", "note": "for this test"}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tests.sim.timing.kernel_cases import PEAKS, made, tables
 
+from vsim.sim.machine.kernel_file import KernelFile
 from vsim.sim.machine.loading import catalogue_names, load_machine
-from vsim.sim.machine.machine import KernelFile
 from vsim.sim.timing.collectives import Collective, Exchange
 from vsim.sim.timing.constant_kernels import ConstantKernels, constant_kernels
 from vsim.sim.timing.experts import ExpertShape

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.seeds import examples
 from tests.traces.attention.test_attention_files import small
 
 from vsim.traces.arrow_io import kind_of, metadata_of, read_table
@@ -46,7 +47,7 @@ def tables(draw: st.DrawFn) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=schema)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(tables())
 def test_any_rows_come_back_as_they_were(table: pa.Table) -> None:
     assert by_row(by_page(table), "t").cast(table.schema).equals(table)

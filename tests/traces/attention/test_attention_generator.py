@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.seeds import examples
 
 from vsim.traces.attention_fit import (
     DECAYS,
@@ -74,7 +75,7 @@ def test_a_fit_of_what_was_drawn_gives_the_profile_back() -> None:
     assert found.zipf == pytest.approx(1.5, abs=0.1)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(share=st.floats(0.02, 0.6), correlation=st.floats(0.0, 0.99))
 def test_a_tetrachoric_correlation_gives_its_own_joint_share_back(
     share: float, correlation: float

@@ -42,7 +42,7 @@ def test_a_recording_gives_every_sparsity_it_was_kept_for(
     trace: AttentionTrace, score: str
 ) -> None:
     kept = float(trace.facts[f"{score}_kept"])
-    for sparsity in (1 - kept, 0.9):
+    for sparsity in (1 - kept, 0.9)[: 1 if score == "quest" else 2]:
         reads = select(trace, TopShare(round(sparsity, 9), score))
         reads.check()
         pages = (trace.prompt_tokens + np.arange(trace.steps)) // 16 + 1

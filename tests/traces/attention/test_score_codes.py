@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.seeds import examples
 
 from vsim.traces.score_codes import DENSITIES, LogScale, encode, pages_wanted, ranks
 
@@ -21,7 +22,7 @@ def chosen(scores: np.ndarray, pages: np.ndarray, density: float) -> np.ndarray:
     return (ranks(older) < (pages_wanted(pages, density) - 1)[:, None]) & (older > 0)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     pages=st.integers(1, 120),

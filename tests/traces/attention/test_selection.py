@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.seeds import examples
 
 from vsim.traces.attention import AttentionTrace
 from vsim.traces.faults import InputError
@@ -73,7 +74,7 @@ def test_a_selection_that_means_nothing_is_refused(make: object) -> None:
         make()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), pages=st.integers(1, 40), sparsity=st.floats(0, 0.99))
 def test_a_top_share_reads_its_share_of_pages_and_no_lighter_page_instead_of_a_heavier(
     seed: int, pages: int, sparsity: float
