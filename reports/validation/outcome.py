@@ -94,8 +94,8 @@ class GpuOutcome:
                 yield each, case
 
 
-def read_outcome(path: Path) -> GpuOutcome:
-    """Read a check's outcome.
+def read_check(path: Path) -> dict[str, Any]:
+    """Read the JSON of `vsim check`.
 
     Raises:
         InputError: the file is missing, or is none.
@@ -108,6 +108,16 @@ def read_outcome(path: Path) -> GpuOutcome:
         found = None
     if not isinstance(found, dict) or found.get("vsim", {}).get("kind") != KIND:
         refuse(str(path), "is no outcome of a check; write it with `vsim check --json`")
+    return found
+
+
+def read_outcome(path: Path) -> GpuOutcome:
+    """Read a check's outcome.
+
+    Raises:
+        InputError: the file is missing, or is none.
+    """
+    found = read_check(path)
     gpu = found["gpu"]
     classes = tuple(
         ClassErrors(

@@ -1,16 +1,15 @@
 """ServerOutcome: the runs of servers in a check's outcome, from what `vsim check --json` writes."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from vsim.reports.validation.outcome import read_check
 from vsim.traces.faults import refuse
 
 LATENCIES: Final = ("ttft", "tpot", "e2e")
-_KIND: Final = "check_outcome"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +74,7 @@ def read_servers(path: Path) -> ServerOutcome:
     Raises:
         InputError: the file is missing, or is none, or holds no run of a server.
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        refuse(str(path), f"cannot be read: {error.strerror}")
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or found.get("vsim", {}).get("kind") != _KIND:
-        refuse(str(path), "is no outcome of a check; write it with `vsim check --json`")
+    found = read_check(path)
     classes = found["servers"]
     runs = tuple(_run(each["class"], run) for each in classes for run in each["scores"])
     if not runs:

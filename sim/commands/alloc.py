@@ -1,8 +1,7 @@
 """What `vsim alloc` does: read a scenario, replay a trace through allocators, print and write."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from vsim.sim.allocators.kv_occupancy import Lengths
 from vsim.sim.allocators.model_settings import GENERAL, SEQUENCES
 from vsim.sim.allocators.scenario import AllocScenario, KvSettings
 from vsim.sim.allocators.view import show_growth, show_kv, show_runs
+from vsim.sim.commands.result_outputs import result_outputs
 from vsim.sim.inputs.yaml_input import YamlDocument, read_text
 from vsim.sim.machine.loading import load_machine
 from vsim.sim.machine.machine import Machine
@@ -35,15 +35,7 @@ from vsim.traces.reading import read_requests
 from vsim.traces.synth import draw_lengths
 from vsim.traces.writing import (
     FolderKind,
-    FreshFile,
     FreshFolder,
-    check_apart,
-    file_target,
-    folder_target,
-    fresh_file,
-    fresh_folder,
-    json_text,
-    marked,
 )
 
 RESULTS = "alloc"
@@ -103,7 +95,7 @@ def run_alloc(
     if scenario is None and options.trace is None and not options.growth:
         refuse("vsim alloc", "names nothing to do; write a scenario, --trace T.arrow or --growth")
     given = [name for name in (scenario, options.trace) if name is not None]
-    with _outputs(json_file, out, given) as outputs:
+    with result_outputs(json_file, out, given, results=RESULTS, tables=SERIES) as outputs:
         text, file = ("{}", "vsim alloc") if scenario is None else (read_text(scenario), scenario)
         document: YamlDocument | None = None
         try:
@@ -249,46 +241,3 @@ def _as_options(fault: Fault, document: YamlDocument | None) -> Fault:
         keys = tuple(int(key) if key.isdecimal() else key for key in fault.place.split("."))
         fault = document.fault(keys, fault.message)
     return replace(fault, file=OPTION_OF_FIELD.get(fault.file, fault.file))
-
-
-@dataclass(frozen=True, slots=True)
-class _Outputs:
-    """What is being written: the results as JSON, a folder of series, both or none."""
-
-    json: FreshFile | None
-    folder: FreshFolder | None
-
-    def protect(self, inputs: Sequence[Path]) -> None:
-        """Refuse outputs that are inputs, once the scenario has named those."""
-        for each in (self.json, self.folder):
-            if each is not None:
-                each.protect(inputs)
-
-    def publish(self, results: Mapping[str, Any]) -> None:
-        """Write the results; put neither output in its place before both are written."""
-        written = marked(RESULTS, results)
-        if self.folder is not None:
-            written = self.folder.write_summary(results)
-        if self.json is not None:
-            self.json.write(json_text(written))
-        if self.folder is not None:
-            self.folder.publish()
-        if self.json is not None:
-            self.json.publish()
-
-
-@contextmanager
-def _outputs(json_file: str | None, out: str | None, inputs: Sequence[str]) -> Iterator[_Outputs]:
-    if json_file is not None and out is not None:
-        check_apart(
-            [folder_target(out, SERIES, "--out"), file_target(json_file, RESULTS, "--json")]
-        )
-    with ExitStack() as stack:
-        file, folder = None, None
-        if json_file is not None:
-            file = stack.enter_context(
-                fresh_file(json_file, RESULTS, inputs=inputs, option="--json")
-            )
-        if out is not None:
-            folder = stack.enter_context(fresh_folder(out, SERIES, inputs=inputs, option="--out"))
-        yield _Outputs(file, folder)

@@ -3,12 +3,11 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from vsim.sim.commands.result_outputs import ResultOutputs, result_outputs
 from vsim.sim.inputs.yaml_input import YamlDocument, read_text
 from vsim.sim.placement.applicability import long_search, refuse_what_cannot_act
 from vsim.sim.placement.bounding import BoundedCase, bounded_cases
@@ -17,15 +16,7 @@ from vsim.traces.arrow_io import Provenance, put_table
 from vsim.traces.faults import Fault, InputError, one_line, refuse
 from vsim.traces.writing import (
     FolderKind,
-    FreshFile,
     FreshFolder,
-    check_apart,
-    file_target,
-    folder_target,
-    fresh_file,
-    fresh_folder,
-    json_text,
-    marked,
 )
 
 RESULTS = "bound"
@@ -64,53 +55,9 @@ def run_bound(
         InputError: with every fault found.
     """
     given = [*attention] if scenario is None else [scenario, *attention]
-    with _outputs(json_file, out, given) as outputs:  # before the work: no run is for nothing
+    # before the work: no run is for nothing
+    with result_outputs(json_file, out, given, results=RESULTS, tables=SCHEDULES) as outputs:
         _compare(scenario, attention, policies, overrides, outputs)
-
-
-@dataclass(frozen=True, slots=True)
-class _Outputs:
-    """What is being written: the results as JSON, a folder of schedules, both or none."""
-
-    json: FreshFile | None
-    folder: FreshFolder | None
-
-    def protect(self, inputs: Sequence[Path]) -> None:
-        """Refuse outputs that are inputs, once the scenario has named those."""
-        for each in (self.json, self.folder):
-            if each is not None:
-                each.protect(inputs)
-
-    def publish(self, results: Mapping[str, Any]) -> None:
-        """Write the results; put neither output in its place before both are written."""
-        written = marked(RESULTS, results)
-        if self.folder is not None:
-            written = self.folder.write_summary(results)
-        if self.json is not None:
-            self.json.write(json_text(written))
-        if self.folder is not None:
-            self.folder.publish()
-        if self.json is not None:
-            self.json.publish()
-
-
-@contextmanager
-def _outputs(json_file: str | None, out: str | None, inputs: Sequence[str]) -> Iterator[_Outputs]:
-    if json_file is not None and out is not None:
-        check_apart(
-            [folder_target(out, SCHEDULES, "--out"), file_target(json_file, RESULTS, "--json")]
-        )
-    with ExitStack() as stack:
-        file, folder = None, None
-        if json_file is not None:
-            file = stack.enter_context(
-                fresh_file(json_file, RESULTS, inputs=inputs, option="--json")
-            )
-        if out is not None:
-            folder = stack.enter_context(
-                fresh_folder(out, SCHEDULES, inputs=inputs, option="--out")
-            )
-        yield _Outputs(file, folder)
 
 
 def _compare(
@@ -118,7 +65,7 @@ def _compare(
     attention: Sequence[str],
     policies: Sequence[str],
     overrides: Sequence[str],
-    outputs: _Outputs,
+    outputs: ResultOutputs,
 ) -> None:
     if scenario is None and not attention:
         refuse("vsim bound", "names no attention trace; write a scenario or --attention T.arrow")
@@ -153,7 +100,7 @@ def _compare(
     outputs.publish(results[0] if len(results) == 1 else {"cases": results})
 
 
-def _show(text: str, outputs: _Outputs) -> None:
+def _show(text: str, outputs: ResultOutputs) -> None:
     """Print a case. Files that were asked for are still written where nobody reads on."""
     try:
         print(text, end="\n\n", flush=True)
