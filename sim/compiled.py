@@ -85,8 +85,12 @@ def borrowing_kernel(function: F) -> F:
 
 
 def borrowing_inline(function: F) -> F:
-    """As `borrowing_kernel`, and make LLVM inline it at every call: for the smallest functions."""
-    inline = numba.njit(forceinline=True, **_BORROWING)  # type: ignore[call-overload]  # see there
+    """As `borrowing_kernel`, and make LLVM inline it at every call: for the smallest functions.
+
+    Kernels alone call it: Python can't.
+    """
+    options = {"forceinline": True, "no_cpython_wrapper": True, **_BORROWING}
+    inline = numba.njit(**options)  # type: ignore[call-overload]  # see there
     return cast(F, inline(function))
 
 

@@ -8,6 +8,7 @@ whose fields can be read and set: `w.slot[i].key = 3`. The arrays' owner must ou
 With NUMBA_DISABLE_JIT=1 the same kernels run as Python, see `plain_table`.
 """
 
+import hashlib
 import operator
 from collections.abc import Mapping
 from functools import partial
@@ -41,6 +42,12 @@ from vsim.sim.engine.plain_table import PlainTable, call_object
 COMPILED = not getattr(config, "DISABLE_JIT")  # noqa: B009 - numba adds it at run time
 
 
+def _short(described: object) -> str:
+    """A type's name goes into every symbol of the kernels that take it: all its fields spelled out
+    made half of what a compiler read."""
+    return hashlib.sha256(str(described).encode()).hexdigest()[:8]
+
+
 class Table(types.Type):
     """The type of a table of arrays.
 
@@ -53,7 +60,7 @@ class Table(types.Type):
         self.dtypes = dict(fields)
         self.places = {field: place for place, (field, _) in enumerate(fields)}
         self.elements = {field: numpy_support.from_dtype(dtype) for field, dtype in fields}
-        super().__init__(name=f"Table({name}, {fields})")
+        super().__init__(name=f"Table({name}, {_short(fields)})")
 
 
 class Fields(types.Type):
@@ -64,7 +71,7 @@ class Fields(types.Type):
 
     def __init__(self, record: types.Record) -> None:
         self.record = record
-        super().__init__(name=f"Fields({record})")
+        super().__init__(name=f"Fields({_short(record)})")
 
 
 class Elements(types.Type):
@@ -77,7 +84,7 @@ class Elements(types.Type):
     def __init__(self, element: types.Type) -> None:
         self.element = element
         self.read = _read_as(element)
-        super().__init__(name=f"Elements({element})")
+        super().__init__(name=f"Elements({_short(element)})")
 
 
 def _read_as(stored: types.Type) -> types.Type:
