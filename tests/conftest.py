@@ -17,7 +17,7 @@ from hypothesis import settings
 
 TESTS = Path(__file__).parent
 # Where a test does not say how many examples it draws; `tests.seeds` has those that do.
-settings.register_profile("a part", max_examples=100 if os.environ.get("VSIM_ALL_SEEDS") else 34)
+settings.register_profile("a part", max_examples=100 if os.environ.get("VSIM_ALL_SEEDS") else 20)
 settings.load_profile("a part")
 # From first to last; a test goes where the longest of these names fits that its path begins with.
 ENGINE = (

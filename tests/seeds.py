@@ -14,6 +14,6 @@ def some(seeds: Sequence[T], every: int) -> Sequence[T]:
     return seeds if ALL else seeds[::every]
 
 
-def examples(most: int, share: int = 3) -> int:
+def examples(most: int, share: int = 5) -> int:
     """How many examples hypothesis draws: a `share`-th of them."""
     return most if ALL else max(most // share, 1)

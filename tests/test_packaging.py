@@ -86,6 +86,16 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.fixture(scope="module")
+def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the wheel holds."""
+    (wheel,) = built.glob("*.whl")
+    folder = tmp_path_factory.mktemp("installed")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
 def test_the_wheel_holds_every_module_and_its_data_and_nothing_else(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
@@ -116,12 +126,9 @@ def test_the_source_distribution_explains_itself_and_leaves_tests_and_recordings
     assert not (top / "traces" / "recorded").exists()
 
 
-def test_an_installed_wheel_works_from_another_folder(built: Path, tmp_path: Path) -> None:
-    (wheel,) = built.glob("*.whl")
-    installed, elsewhere = tmp_path / "installed", tmp_path / "elsewhere"
+def test_an_installed_wheel_works_from_another_folder(installed: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(installed)
     code = (
         "import sys, vsim_app\n"
         "import vsim.sim.machine.loading as machine, vsim.sim.model.loading as model\n"
@@ -153,32 +160,26 @@ def test_an_installed_wheel_works_from_another_folder(built: Path, tmp_path: Pat
 
 @pytest.mark.skipif(not HAS_LIBRARY, reason="the library is built with a C compiler on Linux")
 def test_an_installed_wheel_runs_programs_under_the_library_it_carries(
-    built: Path, tmp_path: Path
+    installed: Path, tmp_path: Path
 ) -> None:
-    (wheel,) = built.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path)
     done = subprocess.run(
         [sys.executable, "-m", "vsim_app", "preload", "run", "--", "sh", "-c", "echo $LD_PRELOAD"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path), "LD_PRELOAD": ""},
+        env={**os.environ, "PYTHONPATH": str(installed), "LD_PRELOAD": ""},
         capture_output=True,
         text=True,
         check=True,
     )
-    carried = tmp_path / "vsim" / "hwbackend" / "preload" / "libvsim_preload.so"
+    carried = installed / "vsim" / "hwbackend" / "preload" / "libvsim_preload.so"
     assert done.stdout == f"{carried}\n"
     assert done.stderr == ""
 
 
-def test_an_installed_wheel_says_where_to_point_its_check(built: Path, tmp_path: Path) -> None:
-    (wheel,) = built.glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(tmp_path)
+def test_an_installed_wheel_says_where_to_point_its_check(installed: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "vsim_app", "check"],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        env={**os.environ, "PYTHONPATH": str(installed)},
         capture_output=True,
         text=True,
         check=False,

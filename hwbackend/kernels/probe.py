@@ -12,8 +12,9 @@ import platform
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,39 +28,32 @@ NAMES: Final = ("attention", "sampling", "small", "graph", "product", "clock")
 Part = Callable[[], Iterator[Measured]]
 
 
-def parts() -> Mapping[str, Part]:
-    """Return the parts of the probe by name, in the order in which they run."""
-    from vsim.hwbackend.kernels.attention import measure_attention
-    from vsim.hwbackend.kernels.clocks import measure_clocks
-    from vsim.hwbackend.kernels.decode import measure_decode
-    from vsim.hwbackend.kernels.products import measure_products
-    from vsim.hwbackend.kernels.sampling import measure_sampling
-    from vsim.hwbackend.kernels.small import measure_small
+def part_named(name: str) -> Part:
+    """Return a part of the probe; what it needs is imported then, and nobody else's needs are."""
+    modules = {"graph": "decode", "product": "products", "clock": "clocks"}
+    module = modules.get(name, name)
+    found: Part = getattr(import_module(f"vsim.hwbackend.kernels.{module}"), f"measure_{module}")
+    return found
 
-    return {
-        "attention": measure_attention,
-        "sampling": measure_sampling,
-        "small": measure_small,
-        "graph": measure_decode,
-        "product": measure_products,
-        "clock": measure_clocks,
-    }
+
+def version_of(package: str) -> str | None:
+    """Return the version of what is installed, or None."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def machine() -> dict[str, Any]:
-    """Say what is measured on, and with which versions."""
-    import triton
-    import vllm
-
+    """Say what is measured on, and with which versions; vLLM's kernels need it, clocks don't."""
+    found = {name: version_of(name) for name in ("vllm", "torch", "triton")}
     return {
         "kind": "machine",
         "date": datetime.datetime.now(datetime.UTC).isoformat("T", "seconds"),
         "hardware": Board().machine(),
         "versions": {
-            "vllm": vllm.__version__,
-            "torch": torch.__version__,
+            **{name: version for name, version in found.items() if version is not None},
             "cuda": str(torch.version.cuda),
-            "triton": triton.__version__,
             "python": platform.python_version(),
         },
     }
@@ -70,13 +64,13 @@ def run(out: Path, only: tuple[str, ...], until_s: float) -> int:
     failed = 0
     with out.open("a") as file, torch.inference_mode():
         file.write(json.dumps(machine()) + "\n")
-        for name, part in parts().items():
+        for name in NAMES:
             if name not in only:
                 continue
             torch.manual_seed(0)
             started, count = time.monotonic(), 0
             try:
-                for row in part():
+                for row in part_named(name)():
                     file.write(json.dumps({"kind": "row", **asdict(row)}) + "\n")
                     count += 1
                     if time.time() > until_s:

@@ -85,6 +85,11 @@ def columns_of(rows: Iterable[Measured]) -> dict[str, list[Any]]:
     return columns
 
 
+def _whose(versions: Mapping[str, str]) -> str:
+    vllm = versions.get("vllm")
+    return f"PyTorch {versions['torch']}" if vllm is None else f"kernels of vLLM {vllm}"
+
+
 def metadata_of(machine: Mapping[str, Any]) -> dict[str, str]:
     """Make the schema metadata."""
     hardware = machine["hardware"]
@@ -92,7 +97,7 @@ def metadata_of(machine: Mapping[str, Any]) -> dict[str, str]:
         "kind": "kernel_probes",
         "schema_version": str(SCHEMA_VERSION),
         "producer": "vsim",
-        "source": f"kernels of vLLM {machine['versions']['vllm']}, vsim.hwbackend.kernels",
+        "source": f"{_whose(machine['versions'])}, vsim.hwbackend.kernels",
         "licence": "Apache-2.0",
         "machine": f"1 x {hardware['gpu']}",
         "driver": hardware["driver"],

@@ -56,7 +56,7 @@ class DecodeShares:
 
     def longest_ns(self, contexts: Sequence[int]) -> float:
         """The longest block's time."""
-        pieces, rounds = shared_out(contexts, self.kv_heads, self.blocks, self.warps)
+        pieces, rounds = shared_out(tuple(contexts), self.kv_heads, self.blocks, self.warps)
         return float((pieces * self.piece_ns + rounds * self.round_ns).max())
 
     def factor(self, even_ns: float, contexts: Sequence[int]) -> float:
@@ -71,10 +71,13 @@ class DecodeShares:
         return float(np.exp((high - low) / q))
 
 
+@lru_cache(maxsize=1024)
 def shared_out(
-    contexts: Sequence[int], kv_heads: int, blocks: int, warps: int
+    contexts: tuple[int, ...], kv_heads: int, blocks: int, warps: int
 ) -> tuple[Int64s, Int64s]:
-    """Pieces, and rounds of all of them, of each block that has any.
+    """Pieces, and rounds of all of them, of each block that has any. Not to be written to.
+
+    Kept, since a fit asks for the same few batches thousands of times.
 
     Args:
         contexts: tokens of each request, in the batch's order.

@@ -85,7 +85,7 @@ def test_a_file_is_read_before_anything_is_wrong_in_it(name: str) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_a_value_of_the_wrong_type_is_one_short_line(name: str, wrong: str) -> None:
     data, model = FILES[name]
-    for place in some(list(places(data)), 3):
+    for place in some(list(places(data)), 6):
         changed = copy.deepcopy(data)
         part = changed
         for key in place[:-1]:

@@ -89,8 +89,8 @@ def test_arrow_values_at_the_ends_of_their_types_are_read_or_refused(tmp_path: P
 
 
 def test_a_header_of_many_columns_costs_no_more_than_its_length(tmp_path: Path) -> None:
-    """Half a million names: what compares each with each would not end within an hour."""
-    names = ",".join(map(str, range(500_000)))
+    """A hundred thousand names: what compares each with each takes 10^10 comparisons."""
+    names = ",".join(map(str, range(100_000)))
     (tmp_path / "t").write_text(f"{names},1,input_length\n")
     with pytest.raises(InputError, match="1: column is there more than once"):
         import_requests(tmp_path / "t")
@@ -98,7 +98,7 @@ def test_a_header_of_many_columns_costs_no_more_than_its_length(tmp_path: Path) 
     with pytest.raises(InputError, match="no column of output tokens among 0, 1, 2"):
         import_requests(tmp_path / "t")
     columns = {"prompt": "a", "output": "b"}
-    with pytest.raises(InputError, match=r"'a' is no column of the table \(known: 500,001 names"):
+    with pytest.raises(InputError, match=r"'a' is no column of the table \(known: 100,001 names"):
         import_requests(tmp_path / "t", options=ImportOptions(columns=columns))
 
 

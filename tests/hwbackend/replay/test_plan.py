@@ -49,7 +49,7 @@ def planned(
     )
 
 
-@pytest.mark.parametrize("seed", some(SEEDS, 2))
+@pytest.mark.parametrize("seed", some(SEEDS, 4))
 def test_carried_out_in_the_recorded_times_nothing_differs(seed: int) -> None:
     world = drawn(seed)
     log = logged(world)
@@ -69,7 +69,7 @@ def test_carried_out_in_the_recorded_times_nothing_differs(seed: int) -> None:
     assert sum(again.column("bytes").to_pylist()) == sum(log.column("bytes").to_pylist())
 
 
-@pytest.mark.parametrize("seed", some(SEEDS, 2))
+@pytest.mark.parametrize("seed", some(SEEDS, 4))
 def test_batches_and_pages_are_the_engine_s_under_other_numbers(seed: int) -> None:
     world = drawn(seed)
     state = world.state()

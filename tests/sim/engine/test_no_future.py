@@ -37,7 +37,7 @@ def split(requests: Requests, later: int) -> tuple[Requests, Requests, int]:
     return whole.head(kept), whole, cut
 
 
-@pytest.mark.parametrize("seed", some(range(500, 580), 2))
+@pytest.mark.parametrize("seed", some(range(500, 580), 4))
 def test_requests_that_arrive_later_change_nothing_before(seed: int) -> None:
     world = replace(draw_world(seed), pacing="arrivals")
     if len(world.requests) < 3:

@@ -262,7 +262,7 @@ def test_the_engine_does_what_a_plain_scheduler_does(seed: int, overlap: bool) -
     assert found.last_token_ns.tolist() == plain.end
 
 
-@pytest.mark.parametrize("seed", some(range(5000, 5048), 2))
+@pytest.mark.parametrize("seed", some(range(5000, 5048), 4))
 def test_all_drivers_agree_bit_for_bit(seed: int) -> None:
     world = draw_prefill_first_world(seed)
     oracle = run_checked(world)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.seeds import some
+from tests.seeds import ALL, some
 
 from vsim.sim.engine.page_keys import page_keys
 from vsim.sim.engine.result import EngineResult
@@ -47,7 +47,7 @@ def run_logged(world: World) -> EngineResult:
     return replace(run_engine(state), operations=None)
 
 
-@pytest.mark.parametrize("seed", some(SEEDS, 2))
+@pytest.mark.parametrize("seed", some(SEEDS, 4))
 def test_which_slots_pages_get_changes_nothing(seed: int) -> None:
     world = draw_fine_world(seed)
     state = world.state()
@@ -81,7 +81,7 @@ def test_fine_worlds_move_pages_every_way() -> None:
 
 def test_fine_worlds_come_out_the_same_without_compilation(tmp_path: Path) -> None:
     target = tmp_path / "results"
-    seeds = SEEDS[:6]
+    seeds = SEEDS[:6] if ALL else SEEDS[:2]
     environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
     command = [sys.executable, "-c", RUN, str(target), *map(str, seeds)]
     done = subprocess.run(

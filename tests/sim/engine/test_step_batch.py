@@ -202,7 +202,7 @@ def followed(world: World) -> FollowedBackend:
     return backend
 
 
-@pytest.mark.parametrize("seed", some(SEEDS, 3))
+@pytest.mark.parametrize("seed", some(SEEDS, 6))
 def test_a_batch_is_what_the_operations_before_it_left_in_its_pages(seed: int) -> None:
     followed(draw_world(seed))
 

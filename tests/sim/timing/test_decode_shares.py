@@ -33,7 +33,7 @@ def test_pieces_and_rounds_of_blocks_are_the_planner_s(seed: int) -> None:
     counts = np.diff(planned.block_items)
     slices = -(-(planned.items[:, 4] - planned.items[:, 3]) // 16)
     rounds = np.bincount(np.repeat(np.arange(blocks), counts), -(-slices // warps), blocks)
-    found = shared_out(contexts.tolist(), kv_heads, blocks, warps)
+    found = shared_out(tuple(contexts.tolist()), kv_heads, blocks, warps)
     used = len(found[0])
     assert found[0].tolist() == counts[:used].tolist()
     assert found[1].tolist() == rounds[:used].tolist()
