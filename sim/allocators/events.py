@@ -1,7 +1,7 @@
 """Events: the calls of one GPU of a trace, as replay goes through them."""
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,6 +150,33 @@ def events_of(trace: AllocationTrace, file: str, device: int | None = None) -> E
         recorded_segments=_segments(trace, driver),
         recorded_reserved=reserved,
     )
+
+
+def gone_on(events: Events, times: int, file: str) -> Events:
+    """The events as if the last one, which failed in the recording, had not ended its program.
+
+    Args:
+        events: of a program that gave up.
+        times: how often it makes the call, the recorded time counted.
+        file: the trace's name, for faults.
+
+    Raises:
+        InputError: the last event is no call that failed.
+    """
+    if events.op[-1] != TRY:
+        refuse(file, "does not end with a call that ran out of memory; leave --again out")
+    names = ("op", "handle", "other", "bytes", "old_bytes", "stream", "time_ns", "row")
+    last = {name: np.repeat(getattr(events, name)[-1:], times - 1) for name in names}
+    last["handle"] = events.handle.max() + np.arange(1, times)
+    last["row"] = last["row"] + np.arange(1, times)  # as if the recording went on
+    columns: dict[str, Any] = {
+        name: np.concatenate((getattr(events, name), more)) for name, more in last.items()
+    }
+    columns["op"][len(events) - 1 :] = MALLOC
+    reserved = events.recorded_reserved
+    if reserved is not None:
+        reserved = np.concatenate((reserved, np.repeat(reserved[-1:], times - 1)))
+    return replace(events, **columns, recorded_reserved=reserved)
 
 
 def _chosen(trace: AllocationTrace, file: str, device: int | None) -> int:

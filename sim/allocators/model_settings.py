@@ -10,9 +10,10 @@ from vsim.sim.allocators.allocator import Allocator
 from vsim.sim.allocators.buddy import BuddyAllocator
 from vsim.sim.allocators.caching import LARGE_SEGMENT_BYTES, CachingAllocator, CachingOptions
 from vsim.sim.allocators.contiguous import HeapAllocator, SegmentAllocator
-from vsim.sim.allocators.device import MIB, PAGE_BYTES, DeviceMemory
+from vsim.sim.allocators.device import MIB, PAGE_BYTES, DeviceMemory, Outside
 from vsim.sim.allocators.expandable import ExpandableAllocator
 from vsim.sim.allocators.kv_caches import PagedKv, RangesKv, StaticKv
+from vsim.sim.allocators.preload import PreloadAllocator
 from vsim.sim.allocators.vmm_pool import VmmPoolAllocator
 from vsim.sim.inputs.model_faults import FieldsError, Place
 from vsim.sim.inputs.yaml_input import Bytes
@@ -178,6 +179,24 @@ class VmmPool(_Settings):
         return VmmPoolAllocator(place.device(), self.chunks)
 
 
+class Preload(_Settings):
+    """What the preload library does under a program in manage mode."""
+
+    model: Literal["preload"]
+    pool: Bytes | None = None
+    """What it keeps unused at most (--pool); left out: a quarter of the memory."""
+    peer: Bytes | None = None
+    """A peer's memory for blocks that find no room (--spill peer); left out: none goes there."""
+    host: Bytes | None = None
+    """The host's memory for them, after a peer's (--spill host); left out: none goes there."""
+
+    def make(self, place: Memory) -> Allocator:
+        """Make the model, empty."""
+        named: tuple[tuple[Outside, int | None], ...] = (("peer", self.peer), ("host", self.host))
+        beside = {name: DeviceMemory(size) for name, size in named if size is not None}
+        return PreloadAllocator(DeviceMemory(place.capacity_bytes, beside=beside), self.pool)
+
+
 class KvModel(_Settings):
     """A KV cache; handles are sequences, and their bytes grow."""
 
@@ -231,11 +250,12 @@ class KvRanges(KvModel):
 
 
 Settings = Annotated[
-    Heap | Segments | Caching | Buddy | VmmPool | KvStatic | KvPaged | KvRanges,
+    Heap | Segments | Caching | Buddy | VmmPool | Preload | KvStatic | KvPaged | KvRanges,
     Field(discriminator="model"),
 ]
 
 GENERAL = ("first-fit", "best-fit", "segments", "caching", "expandable", "buddy", "vmm-pool")
+NAMED = (*GENERAL, "preload")
 SEQUENCES = ("kv-static", "kv-paged", "kv-ranges")
 
 

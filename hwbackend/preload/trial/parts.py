@@ -123,6 +123,7 @@ def _memory(bench: Bench) -> Outcome:
         _show("granules", ran)
     cases: tuple[tuple[str, list[str], tuple[str, ...]], ...] = (
         ("blocks of 1.1 MiB, 75 %", ["blocks", "1153434", "0.75"], ()),
+        ("blocks of 1.1 MiB beside 138 GiB", ["blocks", "1153434", "0.994", str(138 * GIB)], ()),
         ("a pool that keeps 60 %", ["pooled"], ()),
         ("8 GiB beyond the device", ["beyond", str(8 * GIB)], ("host",)),
     )
