@@ -42,6 +42,7 @@ struct chunk {
     struct place *place;
     size_t bytes, mappings, handles;
     off_t offset;
+    bool rdma;
 };
 struct mapping {
     struct chunk *chunk;
@@ -252,7 +253,8 @@ EXPORT CUresult cuMemCreate(Handle *made, size_t bytes, const struct allocation_
     if (place->file == 0)
         place->file = 1 + memfd_create("fake memory", MFD_CLOEXEC);
     struct chunk *chunk = calloc(1, sizeof *chunk);
-    *chunk = (struct chunk){.place = place, .bytes = bytes, .handles = 1, .offset = place->end};
+    *chunk = (struct chunk){.place = place, .bytes = bytes, .handles = 1, .offset = place->end,
+                            .rdma = prop->flags[1] != 0};
     place->end += (off_t)bytes;
     if (ftruncate(place->file - 1, place->end) != 0)
         return OUT_OF_MEMORY;
@@ -659,6 +661,34 @@ EXPORT CUresult cuMemExportToShareableHandle(int *file, Handle handle, int type,
         return INVALID_VALUE;
     *file = fcntl(chunk->place->file - 1, F_DUPFD_CLOEXEC, 0);
     return *file < 0 ? NOT_SUPPORTED : OK;
+}
+
+/* What InfiniBand registers memory by: a descriptor of addresses within one mapping, of a chunk that
+   was made for it. */
+EXPORT CUresult cuMemGetHandleForAddressRange(void *made, Address at, size_t bytes, int type,
+                                              unsigned long long flags)
+{
+    ENTER();
+    struct range *range = range_at(at);
+    if (range == NULL || range->given_back || type != 1 || flags != 0)
+        return INVALID_VALUE;
+    struct mapping *mapping = range->steps[(at - range->at) / GRANULARITY];
+    if (mapping == NULL || !mapping->chunk->rdma ||
+        bytes > mapping->at + mapping->chunk->bytes - at)
+        return INVALID_VALUE;
+    int file = fcntl(mapping->chunk->place->file - 1, F_DUPFD_CLOEXEC, 0);
+    memcpy(made, &file, sizeof file);
+    return file < 0 ? NOT_SUPPORTED : OK;
+}
+
+EXPORT CUresult cuPointerSetAttribute(const void *value, int attribute, Address at)
+{
+    ENTER();
+    Address begin;
+    size_t bytes;
+    int type, device;
+    bool sync_memops = attribute == 6 && value != NULL;
+    return sync_memops ? what_is_at(at, &begin, &bytes, &type, &device) : INVALID_VALUE;
 }
 
 void reset_memory(void)
