@@ -129,7 +129,7 @@ def run_models(
     if idle:
         raise InputError(idle)
     for name, settings in named:
-        memory = Memory(scenario.capacity, events.recorded_segments)
+        memory = Memory(scenario.capacity, events.recorded_segments, events.private)
         limited = scenario.capacity is not None or settings.limit_bytes is not None
         run = replay(events, settings.make(memory), limited=limited)
         calls_ns = None
