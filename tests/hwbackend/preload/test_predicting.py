@@ -133,3 +133,39 @@ def test_the_model_makes_and_gathers_what_the_library_does(
     if host:
         assert all(found[1])
         assert any(name == "create host" for name, _, _ in found[0])
+
+
+def test_growth_makes_the_same_chunks_and_gives_the_same_back(bench: Bench, tmp_path: Path) -> None:
+    sizes = {0: [3, 8, 9, 30, 31, 12, 40, 90], 1: [1, 4, 8, 2, 60], 2: [20, 24, 70, 71]}  # MiB
+    lines = [f"m {number} {mib[0] * MIB}" for number, mib in sizes.items()]
+    steps = [(number, mib[at] * MIB) for at in range(1, 8) for number, mib in sizes.items()
+             if at < len(mib)]  # fmt: skip
+    lines += [f"g {number} {size}" for number, size in steps]
+    (tmp_path / "script").write_text("\n".join(lines) + "\n")
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    program: list[Path | str] = [bench.program("script"), tmp_path / "script", "200"]
+    run = bench.run(program, pool_bytes=16 * MIB, log=logs)
+    assert run.returncode == 0, run.stderr
+    (log,) = read_events(logs)
+    events = log.events
+    found = events[events["op"] == Op.CREATE]["bytes"].tolist()
+
+    did: Did = []
+    memory = Watched("own", did, [0], 200 * MIB)
+    allocator = PreloadAllocator(memory, 16 * MIB, asked_to_pass=2)
+    held = {number: mib[0] * MIB for number, mib in sizes.items()}
+    for number, size in held.items():
+        assert allocator.malloc(number, size, 0)
+    went = []
+    handle = {number: number for number in sizes}
+    for new, (number, size) in enumerate(steps, start=10):
+        went.append(allocator.grow(handle[number], new, held[number], size, 0))
+        if went[-1]:
+            held[number], handle[number] = size, new
+    assert [size for name, size, _ in did if name.startswith("create")] == found
+    grown = events[events["op"] == Op.REALLOC]
+    assert (grown["result"] == 0).tolist() == went
+    assert not all(went)  # 90 + 60 + 71 are more than there is
+    assert peak_reserved(log) == {"device": memory.peak_bytes}
+    assert memory.calls["copy", MIB, 1] == 1  # out of the slab

@@ -1,5 +1,6 @@
 /* Makes the calls of a file and nothing else: script FILE MIB; the device has so many MiB. A line is
-   "m NUMBER BYTES", which may fail for want of memory, or "f NUMBER". */
+   "m NUMBER BYTES" or, of what is there, "g NUMBER BYTES", which may fail for want of memory, or
+   "f NUMBER". */
 #include "program.h"
 
 int main(int count, char **words)
@@ -21,6 +22,11 @@ int main(int count, char **words)
             continue;
         }
         MUST(fscanf(file, "%zu", &bytes) == 1);
+        if (what == 'g') {
+            CUresult grown = vsim_realloc(&at[number], bytes);
+            MUST(grown == CUDA_SUCCESS || grown == CUDA_ERROR_OUT_OF_MEMORY);
+            continue;
+        }
         CUresult code = cuMemAlloc_v2(&at[number], bytes);
         MUST(code == CUDA_SUCCESS || code == CUDA_ERROR_OUT_OF_MEMORY);
         if (code != CUDA_SUCCESS)
