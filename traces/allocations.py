@@ -24,7 +24,8 @@ MALLOC, FREE_REQUEST, FREE, REALLOC, MEMCPY = range(len(ALLOCATION_OPS))
 CUDA_MALLOC, CUDA_MALLOC_ASYNC, MANAGED, PINNED, VMM, TORCH = range(len(ALLOCATION_CALLS))
 OK, OUT_OF_MEMORY, FAILED = range(len(ALLOCATION_RESULTS))
 
-OPTIONAL: Final = ("device", "call", "result", "address")
+OPTIONAL: Final[tuple[str, ...]] = ("device", "call", "result", "address")
+"""Columns that vsim always writes; beside them `pool`, where a pool is private."""
 _WORDS: Final[Mapping[str, tuple[str, ...]]] = {
     "op": ALLOCATION_OPS, "call": ALLOCATION_CALLS, "result": ALLOCATION_RESULTS,
 }  # fmt: skip
@@ -50,6 +51,8 @@ class AllocationTrace:
         address: int64, -1 where unknown.
         source, licence, machine: where it is from.
         facts: further metadata of the file.
+        pool: int64, the private pool of PyTorch's allocator, 0 for the common ones; None where
+            none is private.
         notes: what an import left out or made up, one sentence each.
     """
 
@@ -69,6 +72,7 @@ class AllocationTrace:
     machine: str | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    pool: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.op)
@@ -99,6 +103,8 @@ def allocations_from_table(table: pa.Table, file: str) -> AllocationTrace:
     for name, default in (("device", 0), ("address", -1)):
         there = name in table.column_names
         made[name] = integers(table.column(name)) if there else np.full(rows, default, np.int64)
+    if "pool" in table.column_names:
+        made["pool"] = integers(table.column("pool"))
     for name, words in _WORDS.items():
         made[name] = _codes(table, name, words)
     known = {
@@ -127,7 +133,11 @@ def allocations_table(trace: AllocationTrace) -> pa.Table:
     for name, words in _WORDS.items():
         codes = pa.array(getattr(trace, name).astype(np.int32))
         columns[name] = dictionary.from_arrays(codes, pa.array(words))
-    names = schema_of("allocations", OPTIONAL).names
+    optional = OPTIONAL
+    if trace.pool is not None:
+        columns["pool"] = pa.array(trace.pool)
+        optional = (*OPTIONAL, "pool")
+    names = schema_of("allocations", optional).names
     return pa.table({name: columns[name] for name in names})
 
 

@@ -184,6 +184,9 @@ ALLOCATIONS: Final = (
            words=ALLOCATION_RESULTS, optional=True),
     Column("address", pa.int64(), "1", "where it lay, as the program saw it", True, 0,
            optional=True),
+    Column("pool", pa.int64(), "id",
+           "of PyTorch's caching allocator the private pool, as the capture of a graph has one; 0, "
+           "or left out, the common pools", minimum=0, optional=True),
 )  # fmt: skip
 """Allocations and frees in the order in which they took effect, of one process."""
 

@@ -2,7 +2,12 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from vsim.hwbackend.preload.events import Op, ProcessLog
+
+PLACES = ("device", "peer", "host")
+"""Where memory is, by the number in an event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +65,18 @@ def balance(log: ProcessLog) -> Balance:
             now -= gone or 0
         peak = max(peak, now)
     return Balance(taken, freed, now, peak, allocations, len(live), unseen, failures, spilled)
+
+
+def peak_reserved(log: ProcessLog) -> dict[str, int]:
+    """The most bytes that the library itself had of each place at once, where it had any.
+
+    Of a process on one GPU whose blocks go to no peer: a trim does not say for whom it was.
+    """
+    now = dict.fromkeys(PLACES, 0)
+    peak = dict(now)
+    for event in log.events[np.isin(log.events["op"], (Op.CREATE, Op.TRIM))]:
+        place = PLACES[int(event["place"])]
+        size = int(event["bytes"])
+        now[place] += size if event["op"] == Op.CREATE else -size
+        peak[place] = max(peak[place], now[place])
+    return {place: size for place, size in peak.items() if size}

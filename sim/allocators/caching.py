@@ -13,8 +13,11 @@
     collection, with a threshold and a limit: before a new segment, if what is reserved is above
         threshold · limit, give back whole large segments that were idle for longer than the mean
 
+    private pool, of a captured graph or by use_mem_pool: pools of its own for each stream; while
+        one is used nothing cached goes when memory is out, and its segments stay with it
+
 Source: PyTorch, `c10/cuda/CUDACachingAllocator.cpp` (`DeviceCachingAllocator`), 2.1 to 2.11; its
-note at the top. Without graphs' private pools.
+note at the top. When a graph was destroyed no recording tells, so a private pool stays to the end.
 """
 
 from collections.abc import Iterator
@@ -24,8 +27,8 @@ from typing import Final
 from vsim.sim.allocators.allocator import CopiesOnGrowth
 from vsim.sim.allocators.device import MIB, DeviceMemory
 from vsim.sim.allocators.free_blocks import FreeBlocks
+from vsim.sim.allocators.rounding import LEAST_BYTES, Divisions, rounded
 
-LEAST_BYTES: Final = 512
 SMALL_BYTES: Final = MIB
 SMALL_SEGMENT_BYTES: Final = 2 * MIB
 LARGE_SEGMENT_BYTES: Final = 20 * MIB
@@ -40,14 +43,14 @@ class CachingOptions:
     Args:
         max_split_bytes: `max_split_size_mb`; None: all blocks are split.
         rounding_bytes: `max_non_split_rounding_mb`: how much larger an oversize block may be.
-        power2_divisions: `roundup_power2_divisions`, of all sizes; 0 or 1: none.
+        power2_divisions: `roundup_power2_divisions`, of all sizes or by size; 0 or 1: none.
         collection_threshold: `garbage_collection_threshold`; 0: no collection. Needs a limit.
         limit_bytes: what the process is allowed (`set_per_process_memory_fraction`); None: all.
     """
 
     max_split_bytes: int | None = None
     rounding_bytes: int = LARGE_SEGMENT_BYTES
-    power2_divisions: int = 0
+    power2_divisions: Divisions = 0
     collection_threshold: float = 0.0
     limit_bytes: int | None = None
 
@@ -78,28 +81,14 @@ class Block:
 class Pool:
     """The blocks of one stream, small or large; state: those that are free."""
 
-    __slots__ = ("blocks", "is_small", "stream", "unmapped")
+    __slots__ = ("blocks", "is_private", "is_small", "stream", "unmapped")
 
-    def __init__(self, is_small: bool, stream: int) -> None:
+    def __init__(self, is_small: bool, stream: int, is_private: bool = False) -> None:
         self.is_small = is_small
+        self.is_private = is_private
         self.stream = stream
         self.blocks = FreeBlocks()
         self.unmapped: list[int] = []  # addresses, ascending; of expandable segments only
-
-
-def rounded(size: int, divisions: int = 0) -> int:
-    """The size of the block that `size` bytes get.
-
-    With divisions the interval between two powers of two is cut into so many parts, and a size goes
-    up to the next of them: 1,200 with four goes to 1,280.
-    """
-    if size < LEAST_BYTES:
-        return LEAST_BYTES
-    if divisions > 1 and size > LEAST_BYTES * divisions:
-        power = 1 << size.bit_length() - 1
-        part = power // (1 << divisions.bit_length() - 1)
-        return -(-size // part) * part
-    return -(-size // LEAST_BYTES) * LEAST_BYTES
 
 
 def segment_bytes(size: int) -> int:
@@ -117,17 +106,22 @@ class CachingAllocator(CopiesOnGrowth):
     Args:
         device: where segments are taken from.
         options: its settings.
+        private: streams that are of private pools.
     """
 
     splits_all = False
     """Whether large blocks are split down to 512 bytes, as those of expandable segments are."""
 
-    def __init__(self, device: DeviceMemory, options: CachingOptions | None = None) -> None:
+    def __init__(
+        self, device: DeviceMemory, options: CachingOptions | None = None,
+        private: frozenset[int] = frozenset(),
+    ) -> None:  # fmt: skip
         self.device = device
         self.options = options or CachingOptions()
         self.reserved_bytes = 0
         self.allocated_bytes = 0
         self.retries = 0
+        self._private = private
         self._pools: dict[tuple[bool, int], Pool] = {}
         self._free: dict[int, Block] = {}  # by address
         self._handed_out: dict[int, Block] = {}  # by handle
@@ -138,8 +132,9 @@ class CachingAllocator(CopiesOnGrowth):
         size = rounded(size, self.options.power2_divisions)
         pool = self._pools.get((size <= SMALL_BYTES, stream))
         if pool is None:
-            pool = self._pools[size <= SMALL_BYTES, stream] = Pool(size <= SMALL_BYTES, stream)
-        if not pool.is_small:
+            pool = Pool(size <= SMALL_BYTES, stream, stream in self._private)
+            self._pools[size <= SMALL_BYTES, stream] = pool
+        if not pool.is_small and not pool.is_private:
             self._searches += 1
         block = self._best_fit(pool, size) or self._new(pool, size)
         if block is None:
@@ -215,7 +210,7 @@ class CachingAllocator(CopiesOnGrowth):
         block = self._take(pool, size)
         if block is None and self._release_oversize(pool, size):
             block = self._take(pool, size)
-        if block is None:
+        if block is None and not pool.is_private:  # a graph that is captured forbids it
             self.trim()
             self.retries += 1
             block = self._take(pool, size)
@@ -273,8 +268,9 @@ class CachingAllocator(CopiesOnGrowth):
             whole = [block for block, goes in zip(whole, old, strict=True) if not goes]
 
     def _cached(self) -> list[Block]:
-        """All free blocks: large ones first, then by stream, size and address."""
-        order = sorted(self._pools.values(), key=lambda pool: (pool.is_small, pool.stream))
+        """All free blocks of common pools: large ones first, then by stream, size, address."""
+        common = (pool for pool in self._pools.values() if not pool.is_private)
+        order = sorted(common, key=lambda pool: (pool.is_small, pool.stream))
         return [self._free[at] for pool in order for at in pool.blocks.addresses()]
 
     def _keep(self, block: Block) -> None:

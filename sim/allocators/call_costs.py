@@ -73,8 +73,8 @@ class CallCosts:
             refuse("--machine", f"'{machine.name}' has no vmm rows of hbm; name one that has")
         return cls(machine, load_yaml(Path(__file__).parent / "runtime_calls.yaml", RuntimeCalls))
 
-    def call_ns(self, call: Call) -> float:
-        """One call: its name, the bytes of a piece, and pieces side by side."""
+    def call_ns(self, call: Call, kind: str = "hbm") -> float:
+        """One call: its name, the bytes of a piece, and pieces side by side; the memory's kind."""
         name, size, count = call
         if name == "cudaMalloc":
             return self.runtime.cost_ns("malloc", size)
@@ -84,13 +84,21 @@ class CallCosts:
             return self.copy_ns(size)
         if name == "reserve":
             size = PAGE_BYTES  # a range costs what it costs, however long it is
-        return vmm_cost_ns(self.machine.vmm, "hbm", cast(VmmCall, name), size, count)
+        return vmm_cost_ns(self.machine.vmm, kind, cast(VmmCall, name), size, count)
 
-    def total_ns(self, calls: Mapping[Call, int], names: Iterable[str] | None = None) -> int:
-        """All calls together, or those of some names, rounded up once."""
+    def total_ns(
+        self, calls: Mapping[Call, int], names: Iterable[str] | None = None, kind: str = "hbm"
+    ) -> int:
+        """All calls together, or those of some names, rounded up once.
+
+        Raises:
+            InputError: the machine has no rows for this kind of memory.
+        """
+        if calls and not any(row.kind == kind for row in self.machine.vmm):
+            refuse("--machine", f"'{self.machine.name}' has no vmm rows of {kind}; name another")
         wanted = None if names is None else set(names)
         total = sum(
-            self.call_ns(call) * count
+            self.call_ns(call, kind) * count
             for call, count in sorted(calls.items())
             if wanted is None or call[0] in wanted
         )

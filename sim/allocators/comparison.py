@@ -34,6 +34,7 @@ class ModelRun:
             "model": self.name,
             "settings": self.settings.model_dump(mode="json"),
             "peak_reserved_bytes": run.peak_reserved_bytes,
+            **({"peak_beside_bytes": run.beside_bytes} if run.beside_bytes else {}),
             "peak_live_bytes": peak,
             "peak_allocated_bytes": int(run.allocated_bytes.max(initial=0)),
             "reserved_over_live_at_peak": run.peak_reserved_bytes / peak if peak else None,
@@ -45,7 +46,7 @@ class ModelRun:
                 "reserved_bytes": failure.reserved_bytes,
             },
             "recorded_failures_that_succeed": run.saved,
-            "driver_calls": sum(run.calls.values()),
+            "driver_calls": run.driver_calls,
             "driver_calls_ns": self.calls_ns,
         }  # fmt: skip
 
@@ -128,10 +129,14 @@ def run_models(
     if idle:
         raise InputError(idle)
     for name, settings in named:
-        memory = Memory(scenario.capacity, events.recorded_segments)
+        memory = Memory(scenario.capacity, events.recorded_segments, events.private)
         limited = scenario.capacity is not None or settings.limit_bytes is not None
         run = replay(events, settings.make(memory), limited=limited)
-        calls_ns = None if costs is None else costs.total_ns(run.calls)
+        calls_ns = None
+        if costs is not None:
+            beside = run.calls_beside.items()
+            calls_ns = costs.total_ns(run.calls)
+            calls_ns += sum(costs.total_ns(calls, kind=kind) for kind, calls in beside)
         yield ModelRun(name, settings, run, calls_ns)
 
 

@@ -1,8 +1,8 @@
 """DeviceMemory: what an allocator takes from the driver, and how often it called for it."""
 
 from collections import Counter, deque
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal
 
 MIB: Final = 2**20
 PAGE_BYTES: Final = 2 * MIB
@@ -10,6 +10,9 @@ PAGE_BYTES: Final = 2 * MIB
 
 Call = tuple[str, int, int]
 """A driver call: its name, the bytes of one piece, and the number of pieces side by side."""
+
+Outside = Literal["peer", "host"]
+"""Memory that a GPU reaches over a link."""
 
 
 class DeviceMemory:
@@ -21,12 +24,17 @@ class DeviceMemory:
     Args:
         capacity_bytes: what there is; None for no end.
         recorded: sizes and addresses of a recording's segments, in order.
+        beside: other memories that blocks may be placed in, the nearest first.
     """
 
     def __init__(
-        self, capacity_bytes: int | None = None, recorded: Iterable[tuple[int, int]] = ()
+        self,
+        capacity_bytes: int | None = None,
+        recorded: Iterable[tuple[int, int]] = (),
+        beside: "Mapping[Outside, DeviceMemory] | None" = None,
     ) -> None:
         self.capacity_bytes = capacity_bytes
+        self.beside = dict(beside or {})
         self.used_bytes = 0
         self.peak_bytes = 0
         self.calls: Counter[Call] = Counter()

@@ -1,7 +1,7 @@
 """Events: the calls of one GPU of a trace, as replay goes through them."""
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,9 @@ class Events:
             before the recording.
         bytes: as asked for; of a FREE the allocation's.
         old_bytes: of a REALLOC, the replaced allocation's; else 0.
-        stream: the allocation's; 0 is the default stream.
+        stream: the allocation's; 0 is the default stream. A stream within a private pool of
+            PyTorch's allocator has a number of its own, behind all others.
+        private: the numbers of such streams.
         time_ns: since the recording's start.
         row: the trace's row.
         before: handles, bytes and streams of what was there before the recording and is freed in
@@ -63,6 +65,7 @@ class Events:
     unknown: int
     recorded_segments: tuple[tuple[int, int], ...]
     recorded_reserved: Ints | None
+    private: frozenset[int] = frozenset()
 
     def __len__(self) -> int:
         return len(self.op)
@@ -121,7 +124,8 @@ def events_of(trace: AllocationTrace, file: str, device: int | None = None) -> E
     op = np.where(trims[rows] > 0, trims[rows], op)
     handle = np.where(op >= TRIM, -1, trace.handle[rows])
     other = np.where(op == REALLOC, trace.other_handle[rows], -1)
-    size, stream = trace.bytes[rows].copy(), trace.stream[rows].copy()
+    size, (whole, private) = trace.bytes[rows].copy(), _streams(trace)
+    stream = whole[rows]
     made = (op == MALLOC) | (op == REALLOC)
     place = _places(handle[made], handle)
     known = (op == FREE) & (place >= 0)
@@ -149,7 +153,35 @@ def events_of(trace: AllocationTrace, file: str, device: int | None = None) -> E
         unknown=int(np.count_nonzero(~keep) + np.count_nonzero(lost)),
         recorded_segments=_segments(trace, driver),
         recorded_reserved=reserved,
+        private=private,
     )
+
+
+def gone_on(events: Events, times: int, file: str) -> Events:
+    """The events as if the last one, which failed in the recording, had not ended its program.
+
+    Args:
+        events: of a program that gave up.
+        times: how often it makes the call, the recorded time counted.
+        file: the trace's name, for faults.
+
+    Raises:
+        InputError: the last event is no call that failed.
+    """
+    if events.op[-1] != TRY:
+        refuse(file, "does not end with a call that ran out of memory; leave --again out")
+    names = ("op", "handle", "other", "bytes", "old_bytes", "stream", "time_ns", "row")
+    last = {name: np.repeat(getattr(events, name)[-1:], times - 1) for name in names}
+    last["handle"] = events.handle.max() + np.arange(1, times)
+    last["row"] = last["row"] + np.arange(1, times)  # as if the recording went on
+    columns: dict[str, Any] = {
+        name: np.concatenate((getattr(events, name), more)) for name, more in last.items()
+    }
+    columns["op"][len(events) - 1 :] = MALLOC
+    reserved = events.recorded_reserved
+    if reserved is not None:
+        reserved = np.concatenate((reserved, np.repeat(reserved[-1:], times - 1)))
+    return replace(events, **columns, recorded_reserved=reserved)
 
 
 def _chosen(trace: AllocationTrace, file: str, device: int | None) -> int:
@@ -164,6 +196,19 @@ def _chosen(trace: AllocationTrace, file: str, device: int | None) -> int:
     if device not in known:
         refuse("--device", f"{device} allocates nothing in {file}; write one of: {listed}")
     return device
+
+
+def _streams(trace: AllocationTrace) -> tuple[Ints, frozenset[int]]:
+    """Each row's stream, those within private pools numbered anew; and these numbers."""
+    if trace.pool is None or not (trace.pool > 0).any():
+        return trace.stream, frozenset()
+    within = trace.pool > 0
+    pairs = np.stack((trace.pool[within], trace.stream[within]), axis=1)
+    known, which = np.unique(pairs, axis=0, return_inverse=True)
+    first = int(trace.stream.max()) + 1
+    stream = trace.stream.copy()
+    stream[within] = first + which.reshape(-1)
+    return stream, frozenset(range(first, first + len(known)))
 
 
 def _places(known: Ints, wanted: Ints) -> Ints:

@@ -29,6 +29,7 @@ class ExpandableAllocator(CachingAllocator):
     Args:
         device: where chunks are taken from.
         options: its settings.
+        private: see `CachingAllocator`.
         device_bytes: the GPU's memory, which ranges of addresses are reserved by.
         chunk_bytes: of the large pool; `large_segment_size_mb`.
     """
@@ -39,11 +40,12 @@ class ExpandableAllocator(CachingAllocator):
         self,
         device: DeviceMemory,
         options: CachingOptions | None = None,
+        private: frozenset[int] = frozenset(),
         *,
         device_bytes: int = 1 << 41,
         chunk_bytes: int = LARGE_SEGMENT_BYTES,
     ) -> None:
-        super().__init__(device, options)
+        super().__init__(device, options, private)
         self._range_bytes = device_bytes + device_bytes // 8
         self._chunk_bytes = chunk_bytes
         self._unmapped: dict[int, Block] = {}  # by address

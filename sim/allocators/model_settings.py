@@ -10,11 +10,14 @@ from vsim.sim.allocators.allocator import Allocator
 from vsim.sim.allocators.buddy import BuddyAllocator
 from vsim.sim.allocators.caching import LARGE_SEGMENT_BYTES, CachingAllocator, CachingOptions
 from vsim.sim.allocators.contiguous import HeapAllocator, SegmentAllocator
-from vsim.sim.allocators.device import MIB, PAGE_BYTES, DeviceMemory
+from vsim.sim.allocators.device import MIB, PAGE_BYTES, DeviceMemory, Outside
 from vsim.sim.allocators.expandable import ExpandableAllocator
 from vsim.sim.allocators.kv_caches import PagedKv, RangesKv, StaticKv
+from vsim.sim.allocators.preload import PreloadAllocator
+from vsim.sim.allocators.rounding import Divisions, read_divisions
 from vsim.sim.allocators.vmm_pool import VmmPoolAllocator
 from vsim.sim.inputs.model_faults import FieldsError, Place
+from vsim.sim.inputs.words import Text
 from vsim.sim.inputs.yaml_input import Bytes
 
 _MOST_ADDRESSES_BYTES = 1 << 41
@@ -27,10 +30,12 @@ class Memory:
     Args:
         capacity_bytes: the GPU's memory; None for no end.
         recorded: sizes and addresses of the segments that a recording's driver gave.
+        private: streams that are of private pools (`Events.private`).
     """
 
     capacity_bytes: int | None = None
     recorded: Iterable[tuple[int, int]] = ()
+    private: frozenset[int] = frozenset()
 
     def device(self) -> DeviceMemory:
         """Memory that nothing is taken from yet."""
@@ -94,8 +99,9 @@ class Caching(_Settings):
     """Blocks of this size and more are not split; left out: all are."""
     max_non_split_rounding: Bytes = LARGE_SEGMENT_BYTES
     """How much larger than a request such a block may be. Only with max_split_size."""
-    roundup_power2_divisions: Literal[0, 2, 4, 8, 16, 32, 64] = 0
-    """Parts that the interval between two powers of two is cut into, for rounding; 0: none."""
+    roundup_power2_divisions: Literal[0, 2, 4, 8, 16, 32, 64] | Text = 0
+    """Parts that the interval between two powers of two is cut into, for rounding; 0: none. Or by
+    size as PyTorch writes it: [64:8,256:4,>:1] in quotes."""
     garbage_collection_threshold: float = Field(default=0.0, ge=0, lt=1)
     """Share of memory_limit from which idle segments go. Only with memory_limit."""
     memory_limit: Bytes | None = None
@@ -104,6 +110,10 @@ class Caching(_Settings):
     @model_validator(mode="after")
     def _acts(self) -> Self:
         given, faults = self.model_fields_set, list[tuple[Place, str]]()
+        try:
+            _divisions(self.roundup_power2_divisions)
+        except ValueError as error:
+            faults.append((("roundup_power2_divisions",), str(error)))
         if "max_non_split_rounding" in given and self.max_split_size is None:
             said = "does nothing without max_split_size; leave it out"
             faults.append((("max_non_split_rounding",), said))
@@ -127,14 +137,14 @@ class Caching(_Settings):
         options = CachingOptions(
             max_split_bytes=self.max_split_size,
             rounding_bytes=self.max_non_split_rounding,
-            power2_divisions=self.roundup_power2_divisions,
+            power2_divisions=_divisions(self.roundup_power2_divisions),
             collection_threshold=self.garbage_collection_threshold,
             limit_bytes=self.memory_limit,
         )
         if self.model == "caching":
-            return CachingAllocator(place.device(), options)
+            return CachingAllocator(place.device(), options, place.private)
         whole = place.capacity_bytes or _MOST_ADDRESSES_BYTES
-        return ExpandableAllocator(place.device(), options, device_bytes=whole)
+        return ExpandableAllocator(place.device(), options, place.private, device_bytes=whole)
 
 
 class Buddy(_Settings):
@@ -176,6 +186,24 @@ class VmmPool(_Settings):
     def make(self, place: Memory) -> Allocator:
         """Make the model, empty."""
         return VmmPoolAllocator(place.device(), self.chunks)
+
+
+class Preload(_Settings):
+    """What the preload library does under a program in manage mode."""
+
+    model: Literal["preload"]
+    pool: Bytes | None = None
+    """What it keeps unused at most (--pool); left out: a quarter of the memory."""
+    peer: Bytes | None = None
+    """A peer's memory for blocks that find no room (--spill peer); left out: none goes there."""
+    host: Bytes | None = None
+    """The host's memory for them, after a peer's (--spill host); left out: none goes there."""
+
+    def make(self, place: Memory) -> Allocator:
+        """Make the model, empty."""
+        named: tuple[tuple[Outside, int | None], ...] = (("peer", self.peer), ("host", self.host))
+        beside = {name: DeviceMemory(size) for name, size in named if size is not None}
+        return PreloadAllocator(DeviceMemory(place.capacity_bytes, beside=beside), self.pool)
 
 
 class KvModel(_Settings):
@@ -231,12 +259,17 @@ class KvRanges(KvModel):
 
 
 Settings = Annotated[
-    Heap | Segments | Caching | Buddy | VmmPool | KvStatic | KvPaged | KvRanges,
+    Heap | Segments | Caching | Buddy | VmmPool | Preload | KvStatic | KvPaged | KvRanges,
     Field(discriminator="model"),
 ]
 
 GENERAL = ("first-fit", "best-fit", "segments", "caching", "expandable", "buddy", "vmm-pool")
+NAMED = (*GENERAL, "preload")
 SEQUENCES = ("kv-static", "kv-paged", "kv-ranges")
+
+
+def _divisions(written: int | str) -> Divisions:
+    return read_divisions(written) if isinstance(written, str) else written
 
 
 def _multiple(name: str, size: int, unit: int) -> None:

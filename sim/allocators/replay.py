@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsim.sim.allocators.allocator import Allocator
-from vsim.sim.allocators.device import Call
+from vsim.sim.allocators.device import Call, Outside
 from vsim.sim.allocators.events import TRIM, TRIM_OR_RETRY, TRY, Events
 from vsim.traces.allocations import FREE, MALLOC, REALLOC
 
@@ -43,12 +43,14 @@ class AllocatorRun:
     Attributes:
         live_bytes: int64[events], what the program holds in this run: without what failed.
         allocated_bytes: int64[events], the same with what the model rounds up.
-        reserved_bytes: int64[events], what the model has taken from the device.
-        peak_reserved_bytes: the most it had at once, within a call too.
+        reserved_bytes: int64[events], what the model has taken, beside the device too.
+        peak_reserved_bytes: the most it had of the device at once, within a call too.
         failures: calls that failed.
         first_failure: the first of them; None where none did.
         saved: calls that failed in the recording and do not here.
         calls: how often the driver was called, by name, bytes of a piece and pieces side by side.
+        beside_bytes: the most that was taken at once of each memory beside the device.
+        calls_beside: as `calls`, for the memory beside it.
     """
 
     live_bytes: Ints
@@ -59,6 +61,13 @@ class AllocatorRun:
     first_failure: OutOfMemory | None
     saved: int
     calls: dict[Call, int]
+    beside_bytes: dict[Outside, int]
+    calls_beside: dict[Outside, dict[Call, int]]
+
+    @property
+    def driver_calls(self) -> int:
+        """Calls of the driver, for whichever memory."""
+        return sum(sum(calls.values()) for calls in (self.calls, *self.calls_beside.values()))
 
     @property
     def fragmentation(self) -> NDArray[np.float64]:
@@ -143,6 +152,7 @@ def replay(events: Events, allocator: Allocator, *, limited: bool) -> AllocatorR
                 )
         allocated[at] = allocator.allocated_bytes
         reserved[at] = allocator.reserved_bytes
+    beside = allocator.device.beside
     return AllocatorRun(
         live_bytes=started + np.cumsum(change),
         allocated_bytes=allocated,
@@ -152,4 +162,6 @@ def replay(events: Events, allocator: Allocator, *, limited: bool) -> AllocatorR
         first_failure=first,
         saved=saved,
         calls=dict(allocator.device.calls),
+        beside_bytes={name: memory.peak_bytes for name, memory in beside.items()},
+        calls_beside={name: dict(memory.calls) for name, memory in beside.items()},
     )

@@ -118,9 +118,13 @@ class AllocScenario(_Section):
     models: Annotated[tuple[Settings, ...], Field(min_length=1, max_length=64)] = Field(
         default=(), validate_default=False
     )
-    """The allocators. Left out: all but the KV caches, with their defaults."""
+    """The allocators. Left out: all but the preload library's and the KV caches, with their
+    defaults."""
     capacity: Bytes | None = None
     """The GPU's memory. Left out: it never ends."""
+    again: int | None = Field(default=None, ge=1, le=10_000_000)
+    """The trace ends with a call that failed: make it so often, as its program would have gone on.
+    Left out: the program goes on without."""
     machine: Word | None = None
     """Whose driver calls and memory are timed: a name of the catalogue, or a file."""
     moments: int = Field(default=8, ge=1, le=100)
@@ -138,7 +142,7 @@ class AllocScenario(_Section):
         if self.trace is None:
             faults.extend(
                 ((name,), "does nothing without a trace; leave it out")
-                for name in ("device", "models", "capacity", "moments")
+                for name in ("device", "models", "capacity", "again", "moments")
                 if name in self.model_fields_set
             )
             if self.machine is not None and self.growth is None:

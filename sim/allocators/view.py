@@ -44,6 +44,8 @@ def show_runs(
                 f"{_size(failure.live_bytes)} live and {_size(failure.reserved_bytes)} reserved; "
                 f"{each.run.failures:,} in all"
             )
+        for place, size in each.run.beside_bytes.items():
+            console.print(f"{each.name}: {size:,} bytes at most in {place} memory")
         if each.run.saved:
             console.print(f"{each.name}: {each.run.saved:,} calls that failed then succeed here")
     console.print()
@@ -103,7 +105,7 @@ def _peaks(runs: Sequence[ModelRun], timed: bool) -> Table:
             f"{each.run.peak_reserved_bytes:,}",
             f"{each.run.peak_reserved_bytes / peak:.3f}" if peak else "-",
             f"{100 * each.unused:.1f} %",
-            f"{sum(each.run.calls.values()):,}",
+            f"{each.run.driver_calls:,}",
         ]
         if each.calls_ns is not None:
             cells.append(f"{each.calls_ns / 1e6:,.1f}")

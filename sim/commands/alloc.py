@@ -18,9 +18,9 @@ from vsim.sim.allocators.comparison import (
     growth_rows,
     run_models,
 )
-from vsim.sim.allocators.events import Events, events_of
+from vsim.sim.allocators.events import Events, events_of, gone_on
 from vsim.sim.allocators.kv_occupancy import Lengths
-from vsim.sim.allocators.model_settings import GENERAL, SEQUENCES
+from vsim.sim.allocators.model_settings import NAMED, SEQUENCES
 from vsim.sim.allocators.scenario import AllocScenario, KvSettings
 from vsim.sim.allocators.view import show_growth, show_kv, show_runs
 from vsim.sim.commands.result_outputs import result_outputs
@@ -47,6 +47,7 @@ OPTION_OF_FIELD = {
     "--set machine": "--machine",
     "--set device": "--device",
     "--set growth": "--growth",
+    "--set again": "--again",
 }
 
 
@@ -60,6 +61,7 @@ class AllocOptions:
     machine: str | None = None
     device: int | None = None
     growth: bool = False
+    again: int | None = None
     overrides: Sequence[str] = ()
 
     def settings(self, *, has_scenario: bool) -> Iterator[str]:
@@ -69,7 +71,7 @@ class AllocOptions:
             yield f"trace={json.dumps(path)}"
         if self.models:
             yield f"models={json.dumps([{'model': name} for name in self.models])}"
-        for key in ("capacity", "machine", "device"):
+        for key in ("capacity", "machine", "device", "again"):
             if (value := getattr(self, key)) is not None:
                 yield f"{key}={json.dumps(value)}"
         if self.growth:
@@ -175,6 +177,8 @@ def _compare(scenario: AllocScenario, base: Path) -> _Found:
         path = base / scenario.trace
         trace = read_allocations(path)
         events = events_of(trace, str(path), scenario.device)
+        if scenario.again is not None:
+            events = gone_on(events, scenario.again, str(path))
         runs = list(run_models(scenario, events, costs))
         found = replace(found, trace=trace, events=events, runs=runs)
     if scenario.growth is not None and costs is not None:
@@ -223,7 +227,7 @@ def _write_series(
 
 
 def _check_models(names: Sequence[str]) -> None:
-    known = (*GENERAL, *SEQUENCES)
+    known = (*NAMED, *SEQUENCES)
     faults = []
     for name in names:
         if name not in known:

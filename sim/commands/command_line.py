@@ -316,8 +316,9 @@ def register(
         model: Annotated[
             list[str] | None,
             typer.Option(
-                help="An allocator: first-fit, best-fit, segments, caching, expandable, buddy or "
-                "vmm-pool; of sequences kv-paged or kv-ranges; may be repeated [all but kv]."
+                help="An allocator: first-fit, best-fit, segments, caching, expandable, buddy, "
+                "vmm-pool or preload; of sequences kv-paged or kv-ranges; may be repeated [all but "
+                "preload and kv]."
             ),
         ] = None,
         capacity: Annotated[
@@ -333,6 +334,14 @@ def register(
             bool,
             typer.Option("--growth", help="With --machine: copying against mapping more."),
         ] = False,
+        again: Annotated[
+            int | None,
+            typer.Option(
+                min=1,
+                help="The recording ends with a call that failed: make it so often, as its program "
+                "would have gone on.",
+            ),
+        ] = None,
         set_: Annotated[
             list[str] | None,
             typer.Option("--set", metavar="KEY=VALUE", help="Override a field; may be repeated."),
@@ -347,7 +356,9 @@ def register(
         """Replay a program's allocations through allocators: reserved bytes, failures, time."""
         from vsim.sim.commands.alloc import AllocOptions, run_alloc
 
-        options = AllocOptions(trace, model or (), capacity, machine, device, growth, set_ or ())
+        options = AllocOptions(
+            trace, model or (), capacity, machine, device, growth, again, set_ or ()
+        )
         run_alloc(scenario, options, json_file=json_, out=out)
 
     @app.command()

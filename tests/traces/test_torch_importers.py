@@ -25,6 +25,7 @@ from vsim.traces.allocations import (
     VMM,
     AllocationTrace,
     read_allocations,
+    write_allocations,
 )
 from vsim.traces.faults import InputError
 from vsim.traces.importers.allocation_formats import allocation_format_of, import_allocations
@@ -214,3 +215,33 @@ def test_a_wrong_row_of_a_table_is_named(
     columns = {"action": ["alloc", "alloc"], "addr": [1, 2], "size": [8, 8], "t_us": [0, 1]}
     with pytest.raises(InputError, match=said):
         imported(table(tmp_path / "t.parquet", **columns | changes), "torch-events")  # type: ignore[arg-type] # of any kind
+
+
+def test_private_pools_are_numbered_and_kept_in_the_file(tmp_path: Path) -> None:
+    events = [
+        {**event("segment_alloc", 4096, 2 * MIB), "pool_id": (0, 0)},
+        {**event("alloc", 4096, 100), "pool_id": (0, 0)},
+        {**event("segment_alloc", 4 * MIB, 2 * MIB), "pool_id": (0, 7)},
+        {**event("alloc", 4 * MIB, 100, 9), "pool_id": (0, 7)},
+        {**event("alloc", 5 * MIB, 100), "pool_id": (3, 0)},
+    ]
+    segments = [
+        {"address": 16 * MIB, "total_size": 2 * MIB, "stream": 0, "segment_pool_id": (0, 7),
+         "blocks": [{"size": 2 * MIB, "state": "active_allocated"}]},
+    ]  # fmt: skip
+    trace = imported(dumped(tmp_path / "s.pickle", events, segments))
+    assert trace.pool is not None
+    # What stays of the segment, and its block, were there before the recording.
+    assert trace.pool.tolist() == [1, 1, 0, 0, 1, 1, 2]
+    write_allocations(trace, tmp_path / "t.arrow")
+    read = read_allocations(tmp_path / "t.arrow")
+    assert read.pool is not None
+    assert read.pool.tolist() == trace.pool.tolist()
+    assert imported(dumped(tmp_path / "plain.pickle", events[:2])).pool is None
+
+
+@pytest.mark.parametrize("pool", [7, (1,), (1, -2), (1, "2"), None])
+def test_a_pool_that_is_none_is_named(tmp_path: Path, pool: object) -> None:
+    path = dumped(tmp_path / "s.pickle", [{**event("alloc", 4096), "pool_id": pool}])
+    with pytest.raises(InputError, match=r"pool_id.*write two whole numbers"):
+        imported(path)

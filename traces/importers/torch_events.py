@@ -33,6 +33,9 @@ ACTIONS: Final = (
 IDLE: Final = frozenset({"snapshot", "user_defined", "annotation", "workspace_snapshot"})
 """Events that allocate and free nothing."""
 
+COMMON: Final = (0, 0)
+"""The identity of pools that are not private."""
+
 _US: Final = 1000
 _CALLS: Final[Mapping[str, int]] = {
     "segment_alloc": CUDA_MALLOC, "segment_free": CUDA_MALLOC, "segment_map": VMM,
@@ -41,13 +44,17 @@ _CALLS: Final[Mapping[str, int]] = {
 
 
 class Event(NamedTuple):
-    """One event: size in bytes as it was asked for, `time_us` on any clock that does not fall."""
+    """One event: size in bytes as it was asked for, `time_us` on any clock that does not fall.
+
+    `pool` is a private pool's identity; (0, 0) are the common ones.
+    """
 
     action: str
     address: int
     size: int
     stream: int
     time_us: int
+    pool: tuple[int, int] = COMMON
 
 
 class Kept(NamedTuple):
@@ -61,6 +68,7 @@ class Kept(NamedTuple):
     requested: int
     stream: int
     call: int
+    pool: tuple[int, int] = COMMON
 
 
 class _Row(NamedTuple):
@@ -72,6 +80,7 @@ class _Row(NamedTuple):
     call: int
     result: int
     address: int
+    pool: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +103,9 @@ def allocations_of(
     said = list(notes)
     rows: list[_Row] = []
     of_device: list[int] = []
-    numbers, streams = count(), {0: 0}
+    numbers, streams, pools = count(), {0: 0}, {COMMON: 0}
     for each in devices:
-        conversion = _Conversion(numbers, streams)
+        conversion = _Conversion(numbers, streams, pools)
         conversion.read(each)
         made = [*conversion.stayed(each.kept), *conversion.rows]
         rows.extend(made)
@@ -122,23 +131,27 @@ def allocations_of(
         source=source,
         licence=licence,
         notes=tuple(said),
+        pool=column("pool") if len(pools) > 1 else None,
     )
 
 
 class _Conversion:
     """One GPU's events as rows; state: the rows so far, and what is alive at which address."""
 
-    def __init__(self, numbers: Iterator[int], streams: dict[int, int]) -> None:
+    def __init__(
+        self, numbers: Iterator[int], streams: dict[int, int], pools: dict[tuple[int, int], int]
+    ) -> None:
         self.rows: list[_Row] = []
         self.notes: list[str] = []
         self._numbers = numbers
         self._streams = streams
+        self._pools = pools
         self._blocks: dict[int, int] = {}
         self._pending: dict[int, int] = {}  # given up, but a stream may still use them
         self._pieces: dict[int, tuple[int, int]] = {}  # of segments, by start: handle and end
         self._before: list[int] = []  # sizes
         self._now = 0
-        self._stream = 0
+        self._stream = self._pool = 0
 
     def read(self, device: DeviceEvents) -> None:
         """Add all events' rows."""
@@ -152,6 +165,7 @@ class _Conversion:
             raised += time_ns < self._now
             self._now = max(self._now, time_ns)
             self._stream = self._number(event.stream)
+            self._pool = self._pools.setdefault(event.pool, len(self._pools))
             self._take(event, following, cuts)
         if raised:
             self.notes.append(f"{raised} times lay before the event before them and were raised")
@@ -188,7 +202,9 @@ class _Conversion:
     def _add(
         self, op: int, handle: int, size: int, call: int, address: int, result: int = OK
     ) -> None:
-        self.rows.append(_Row(self._now, self._stream, op, handle, size, call, result, address))
+        self.rows.append(
+            _Row(self._now, self._stream, op, handle, size, call, result, address, self._pool)
+        )
 
     def _number(self, stream: int) -> int:
         return self._streams.setdefault(stream, len(self._streams))
@@ -225,8 +241,9 @@ class _Conversion:
                 continue
             for low, high in spans:
                 handle, stream = next(self._numbers), self._number(each.stream)
+                pool = self._pools.setdefault(each.pool, len(self._pools))
                 size = each.requested if each.call == TORCH else high - low
-                rows.append(_Row(0, stream, MALLOC, handle, size, each.call, OK, low))
+                rows.append(_Row(0, stream, MALLOC, handle, size, each.call, OK, low, pool))
         if blocks := [row.bytes for row in rows if row.call == TORCH]:
             self.notes.append(
                 f"{len(blocks)} blocks of {sum(blocks):,} bytes were there before the recording "

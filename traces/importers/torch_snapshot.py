@@ -15,6 +15,7 @@ from vsim.traces.faults import first_line, refuse
 from vsim.traces.importers.lines import Faults
 from vsim.traces.importers.torch_events import (
     ACTIONS,
+    COMMON,
     IDLE,
     DeviceEvents,
     Event,
@@ -151,7 +152,12 @@ def whole_event(action: str, address: Any, row: Any, place: str, faults: Faults)
     if type(address) is not int or not 0 <= address <= _MOST - MOST_ALLOCATION_BYTES:
         faults.add(f"is {address!r:.40}; write an address", place=f"{place}.addr")
         return None
-    return Event(action, *numbers)
+    pool = row.get("pool_id", COMMON)
+    known = isinstance(pool, tuple | list) and len(pool) == 2
+    if not known or any(type(part) is not int or not 0 <= part <= _MOST for part in pool):
+        faults.add(f"is {pool!r:.40}; write two whole numbers", place=f"{place}.pool_id")
+        return None
+    return Event(action, *numbers)._replace(pool=(pool[0], pool[1]))
 
 
 def _kept(segments: Any, faults: Faults) -> Iterator[tuple[int, list[Kept]]]:
@@ -165,7 +171,8 @@ def _kept(segments: Any, faults: Faults) -> Iterator[tuple[int, list[Kept]]]:
         if not isinstance(segment, dict) or not isinstance(segment.get("blocks"), list):
             faults.add("is no segment with blocks", place=place)
             continue
-        facts = {"size": segment.get("total_size"), "stream": segment.get("stream", 0)}
+        facts = {"size": segment.get("total_size"), "stream": segment.get("stream", 0),
+                 "pool_id": segment.get("segment_pool_id", COMMON)}  # fmt: skip
         whole = whole_event("segment", segment.get("address"), facts, place, faults)
         device = segment.get("device", 0)
         if type(device) is not int or not 0 <= device < 1024:
@@ -176,7 +183,7 @@ def _kept(segments: Any, faults: Faults) -> Iterator[tuple[int, list[Kept]]]:
         call = VMM if segment.get("is_expandable") else CUDA_MALLOC
         size, stream = whole.size, whole.stream
         ours = found.setdefault(device, [])
-        ours.append(Kept(whole.address, size, size, stream, call))
+        ours.append(Kept(whole.address, size, size, stream, call, whole.pool))
         at = whole.address
         for index, block in enumerate(segment["blocks"]):
             inner = f"{place}.blocks[{index}]"
@@ -191,6 +198,6 @@ def _kept(segments: Any, faults: Faults) -> Iterator[tuple[int, list[Kept]]]:
                 asked = block.get("requested_size", piece.size)
                 good = type(asked) is int and 1 <= asked <= piece.size
                 asked = asked if good else piece.size
-                ours.append(Kept(piece.address, piece.size, asked, stream, TORCH))
+                ours.append(Kept(piece.address, piece.size, asked, stream, TORCH, whole.pool))
             at = piece.address + piece.size
     yield from found.items()

@@ -104,6 +104,16 @@ static void put_back(struct chunk *chunk)
     pool->free_bytes += chunk->bytes;
 }
 
+/* What the pool may hold beside the spans that are mapped and unused: both are kept for later. */
+static size_t pool_room(int place)
+{
+    size_t limit = __atomic_load_n(&devices[place].pool_limit, __ATOMIC_ACQUIRE);
+    lock_books();
+    size_t kept = devices[place].kept_bytes;
+    unlock_books();
+    return limit > kept ? limit - kept : 0;
+}
+
 void give_back_chunks(struct chunk *list)
 {
     uint64_t touched[MOST_PLACES / 64] = {0};
@@ -117,7 +127,7 @@ void give_back_chunks(struct chunk *list)
     unlock_books();
     for (int place = 0; place < MOST_DEVICES; place++)
         if ((touched[0] >> place & 1) != 0)
-            trim_pool(place, __atomic_load_n(&devices[place].pool_limit, __ATOMIC_ACQUIRE));
+            trim_pool(place, pool_room(place));
 }
 
 size_t trim_pool(int place, size_t keep)

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from vsim.hwbackend.preload.balance import Balance, balance
+from vsim.hwbackend.preload.balance import Balance, balance, peak_reserved
 from vsim.hwbackend.preload.environment import Mode, Preload, preloaded
 from vsim.hwbackend.preload.events import Op, ProcessLog, read_events
 
@@ -35,6 +35,7 @@ class Ran:
         balance: of the recording, where one was made.
         did: how often the library did what, by name, in a recording.
         took_s: seconds that those took together.
+        reserved: the most bytes that the library had of the device, and of other places.
         error: the last of what it wrote to standard error.
     """
 
@@ -46,6 +47,7 @@ class Ran:
     did: dict[str, int] = field(default_factory=dict)
     took_s: dict[str, float] = field(default_factory=dict)
     error: str = ""
+    reserved: dict[str, int] = field(default_factory=dict)
 
 
 class Bench:
@@ -119,7 +121,10 @@ class Bench:
         if keep is not None:
             self._kept[keep] = main.events
             np.savez_compressed(self._out / "preload-events.npz", allow_pickle=False, **self._kept)
-        return Ran(mode or "plain", code, said, wall_s, balance(main), did, took_s, error[-600:])
+        return Ran(
+            mode or "plain", code, said, wall_s, balance(main), did, took_s, error[-600:],
+            peak_reserved(main),
+        )  # fmt: skip
 
 
 def _last_json(text: str) -> dict[str, Any]:

@@ -121,15 +121,17 @@ def _memory(bench: Bench) -> Outcome:
         ran = bench.run([*program, "granules"], mode)
         outcome.add("granules", ran)
         _show("granules", ran)
-    cases: tuple[tuple[str, list[str], tuple[str, ...]], ...] = (
-        ("blocks of 1.1 MiB, 75 %", ["blocks", "1153434", "0.75"], ()),
-        ("a pool that keeps 60 %", ["pooled"], ()),
-        ("8 GiB beyond the device", ["beyond", str(8 * GIB)], ("host",)),
+    first = str(138 * GIB)  # few blocks fill the rest: a small recording of the same
+    cases: tuple[tuple[str, str, list[str], tuple[str, ...]], ...] = (
+        ("blocks", "blocks of 1.1 MiB, 75 %", ["blocks", "1153434", "0.75"], ()),
+        ("beside", "blocks of 1.1 MiB beside 138 GiB", ["blocks", "1153434", "0.994", first], ()),
+        ("pooled", "a pool that keeps 60 %", ["pooled"], ()),
+        ("beyond", "8 GiB beyond the device", ["beyond", str(8 * GIB)], ("host",)),
     )
-    for name, words, spill in cases:
+    for key, name, words, spill in cases:
         plain = bench.run([*program, *words], None)
-        recorded = bench.run([*program, *words], "record", keep=f"{words[0]}-record")
-        managed = bench.run([*program, *words], "manage", spill=spill, keep=f"{words[0]}-manage")
+        recorded = bench.run([*program, *words], "record", keep=f"{key}-record")
+        managed = bench.run([*program, *words], "manage", spill=spill, keep=f"{key}-manage")
         for ran in (plain, recorded, managed):
             outcome.add(name, ran)
             _show(name, ran)

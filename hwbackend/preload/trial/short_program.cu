@@ -1,5 +1,6 @@
 // Programs that want more memory than plain cudaMalloc gives, a word each:
-//   blocks BYTES SHARE    blocks of so many bytes, until they are SHARE of the device's memory
+//   blocks BYTES SHARE    blocks of so many bytes, until they are SHARE of the device's memory;
+//     [FIRST]             one of FIRST bytes before them, so that few fill the rest
 //   pooled                cudaMallocAsync fills a pool that keeps what is freed; then cudaMalloc
 //   beyond BYTES          all of the device's memory and so many bytes more
 //   holes BYTES           the device full of such blocks, every other freed; then one large block
@@ -76,6 +77,8 @@ int main(int argc, char **argv)
     DO(cudaMemGetInfo(&available, &total));
     if (strcmp(what, "blocks") == 0) {
         double share = atof(argv[3]);
+        if (argc > 4)
+            take(strtoull(argv[4], nullptr, 10));
         while (had_bytes < share * total)
             take(bytes);
         found = check_all(wrong);

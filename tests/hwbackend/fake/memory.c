@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define BUFFER_STEP ((size_t)4096)
+#define ARENA_BYTES ((size_t)64 << 30)
 #define NO_ADDRESS ((Address)(uintptr_t)MAP_FAILED)
 enum { ON_DEVICE = 1, ON_HOST_NODE = 3 }; /* CUmemLocationType */
 enum { PINNED_KIND = 1 };                 /* CUmemAllocationType */
@@ -41,6 +42,7 @@ struct chunk {
     struct place *place;
     size_t bytes, mappings, handles;
     off_t offset;
+    bool rdma;
 };
 struct mapping {
     struct chunk *chunk;
@@ -82,19 +84,33 @@ static struct place *place_of(int type, int id)
 static size_t rounded(size_t bytes, size_t step) { return (bytes + step - 1) / step * step; }
 static void *pointer(Address at) { return (void *)(uintptr_t)at; }
 
-/* Addresses that nothing can touch, aligned to the granularity; NO_ADDRESS if there are none. */
+/* Addresses that nothing can touch, aligned to the granularity; NO_ADDRESS if there are none. They
+   never come again, and lie side by side in a few large pieces: the kernel counts what is given back
+   as one mapping then, and has room for some ten thousand only. */
+static struct arena {
+    struct arena *next;
+    Address end, unused;
+    void *mapped;
+    size_t bytes;
+} *arenas;
+
 static Address reserve(size_t bytes)
 {
-    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    void *found = mmap(NULL, bytes + GRANULARITY, PROT_NONE, flags, -1, 0);
-    if (found == MAP_FAILED)
-        return NO_ADDRESS;
-    Address at = (Address)(uintptr_t)found, aligned = rounded(at, GRANULARITY);
-    if (aligned > at)
-        munmap(found, aligned - at);
-    if (at + GRANULARITY > aligned)
-        munmap(pointer(aligned + bytes), at + GRANULARITY - aligned);
-    return aligned;
+    if (arenas == NULL || arenas->end - arenas->unused < bytes) {
+        int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+        size_t wanted = (bytes > ARENA_BYTES ? bytes : ARENA_BYTES) + GRANULARITY;
+        void *found = mmap(NULL, wanted, PROT_NONE, flags, -1, 0);
+        if (found == MAP_FAILED)
+            return NO_ADDRESS;
+        struct arena *made = calloc(1, sizeof *made);
+        *made = (struct arena){.next = arenas, .mapped = found, .bytes = wanted};
+        made->unused = rounded((Address)(uintptr_t)found, GRANULARITY);
+        made->end = (Address)(uintptr_t)found + wanted;
+        arenas = made;
+    }
+    Address at = arenas->unused;
+    arenas->unused += bytes;
+    return at;
 }
 
 /* Let nothing be there, but let nobody else have the addresses: their use stays a fault. */
@@ -237,7 +253,8 @@ EXPORT CUresult cuMemCreate(Handle *made, size_t bytes, const struct allocation_
     if (place->file == 0)
         place->file = 1 + memfd_create("fake memory", MFD_CLOEXEC);
     struct chunk *chunk = calloc(1, sizeof *chunk);
-    *chunk = (struct chunk){.place = place, .bytes = bytes, .handles = 1, .offset = place->end};
+    *chunk = (struct chunk){.place = place, .bytes = bytes, .handles = 1, .offset = place->end,
+                            .rdma = prop->flags[1] != 0};
     place->end += (off_t)bytes;
     if (ftruncate(place->file - 1, place->end) != 0)
         return OUT_OF_MEMORY;
@@ -646,19 +663,51 @@ EXPORT CUresult cuMemExportToShareableHandle(int *file, Handle handle, int type,
     return *file < 0 ? NOT_SUPPORTED : OK;
 }
 
+/* What InfiniBand registers memory by: a descriptor of addresses within one mapping, of a chunk that
+   was made for it. */
+EXPORT CUresult cuMemGetHandleForAddressRange(void *made, Address at, size_t bytes, int type,
+                                              unsigned long long flags)
+{
+    ENTER();
+    struct range *range = range_at(at);
+    if (range == NULL || range->given_back || type != 1 || flags != 0)
+        return INVALID_VALUE;
+    struct mapping *mapping = range->steps[(at - range->at) / GRANULARITY];
+    if (mapping == NULL || !mapping->chunk->rdma ||
+        bytes > mapping->at + mapping->chunk->bytes - at)
+        return INVALID_VALUE;
+    int file = fcntl(mapping->chunk->place->file - 1, F_DUPFD_CLOEXEC, 0);
+    memcpy(made, &file, sizeof file);
+    return file < 0 ? NOT_SUPPORTED : OK;
+}
+
+EXPORT CUresult cuPointerSetAttribute(const void *value, int attribute, Address at)
+{
+    ENTER();
+    Address begin;
+    size_t bytes;
+    int type, device;
+    bool sync_memops = attribute == 6 && value != NULL;
+    return sync_memops ? what_is_at(at, &begin, &bytes, &type, &device) : INVALID_VALUE;
+}
+
 void reset_memory(void)
 {
     for (struct range *range = ranges, *next; range != NULL; range = next) {
         next = range->next;
-        munmap(pointer(range->at), range->bytes);
         free(range->steps);
         free(range);
     }
     for (struct buffer *buffer = buffers, *next; buffer != NULL; buffer = next) {
         next = buffer->next;
-        munmap(pointer(buffer->at), rounded(buffer->bytes, GRANULARITY));
         free(buffer);
     }
+    for (struct arena *arena = arenas, *next; arena != NULL; arena = next) {
+        next = arena->next;
+        munmap(arena->mapped, arena->bytes);
+        free(arena);
+    }
+    arenas = NULL;
     free(owners);
     owners = NULL;
     owner_count = owner_room = 0;

@@ -12,6 +12,8 @@ EXPORT CUresult cuGetProcAddress_v2(const char *name, void **function, int versi
                                     int *status)
 {
     (void)flags;
+    if (name == NULL || function == NULL)
+        return INVALID_VALUE;
     *function = NULL;
     bool here = strncmp(name, "cu", 2) == 0;
     for (size_t i = 0; i < sizeof CHANGED / sizeof *CHANGED; i++)

@@ -78,6 +78,17 @@ def test_dlerror_says_what_it_would_say_without_the_library(bench: Bench, mode: 
     assert second == "1 nothing"
 
 
+@pytest.mark.parametrize("mode", [None, "record", "manage"])
+def test_nulls_and_unknown_names_are_answered_as_without_the_library(
+    bench: Bench, mode: str | None
+) -> None:
+    done = bench.run([bench.program("doors", linked=False), "nulls"], mode)  # type: ignore[arg-type]
+    # INVALID_VALUE twice; no function, and a status of 1; found, and under the library the same by
+    # both doors (the fake's own dlsym finds a jump to it).
+    same = 0 if mode is None else 1
+    assert (done.returncode, done.stdout) == (0, f"1 1 0 1 1 0 {same} 1\n"), done.stderr
+
+
 def test_a_library_that_asks_gets_the_wrapper_with_its_own_handle(bench: Bench) -> None:
     caller = bench.shared("caller", "libcaller", "-ldl")
     assert set(ask(bench, "dlsym", caller).values()) == {NAME}

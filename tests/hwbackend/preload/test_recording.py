@@ -13,7 +13,13 @@ from tests.seeds import examples
 
 from vsim.hwbackend.preload import command
 from vsim.hwbackend.preload.balance import balance
-from vsim.hwbackend.preload.events import RECORD, LogError, ProcessLog, read_process
+from vsim.hwbackend.preload.events import (
+    RECORD,
+    LogError,
+    ProcessLog,
+    read_events,
+    read_process,
+)
 from vsim.hwbackend.preload.recording import allocations_of
 from vsim.traces.arrow_io import conform, metadata_of, read_table
 from vsim.traces.validation.tables import faults_in
@@ -98,6 +104,18 @@ def test_what_is_no_log_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.events").write_bytes(data)
     with pytest.raises(LogError, match=r"a\.events"):
         read_process(tmp_path / "a.events")
+
+
+def test_expandable_segments_chunks_are_in_a_recording(bench: Bench, tmp_path: Path) -> None:
+    claim = "a_program_s_own_chunks_pass_and_are_counted"
+    done = bench.run([bench.program("managing"), claim], "record", log=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (log,) = read_events(tmp_path)
+    found = balance(log)
+    assert (found.allocations, found.peak_bytes) == (3, 60 << 20)
+    table = allocations_of(log)
+    made = [row for row in table.to_pylist() if row["op"] == "malloc"]
+    assert [(row["call"], row["bytes"]) for row in made] == [("vmm", 20 << 20)] * 3
 
 
 @pytest.fixture

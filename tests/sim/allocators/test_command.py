@@ -135,3 +135,32 @@ def test_what_is_wrong_is_said_in_a_line_and_nothing_is_written(
     assert captured.out == ""
     assert said.replace(" T;", f" {recorded};") in captured.err
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_what_spills_is_said_and_a_program_that_gave_up_goes_on(
+    tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    rows: list[Row] = [(MALLOC, at, 12 * MIB) for at in range(3)]
+    made = trace(*rows, (MALLOC, 3, 12 * MIB))
+    made.result[-1] = 1  # out of memory
+    file, json_file = written(tmp_path / "t.arrow", made), tmp_path / "r.json"
+    models = "models=[{model: segments}, {model: preload, host: 1GiB}]"
+    words = ("alloc", "--trace", file, "--capacity", "40MiB", "--machine", "h200-measured")
+    code = run(monkeypatch, *words, "--again", "4", "--set", models, "--json", str(json_file))
+    shown = capsys.readouterr().out
+    assert code == 0
+    assert "segments: out of memory first at row 3" in shown
+    assert "preload: 50,331,648 bytes at most in host memory" in shown  # 84 MiB, 36 on the device
+    plain, managed = json.loads(json_file.read_text())["models"]
+    assert (plain["failures"], managed["failures"]) == (4, 0)
+    assert managed["peak_reserved_bytes"] == 36 * MIB
+    assert managed["peak_beside_bytes"] == {"host": 48 * MIB}
+    # Chunks of 12 MiB of host memory take their time: 108 us are of 2 MiB, 381 ms of 2 GiB.
+    assert managed["driver_calls_ns"] > 4 * 108_000
+
+    whole = written(tmp_path / "whole.arrow", trace(*rows))
+    assert run(monkeypatch, "alloc", "--trace", whole, "--again", "2") == 2
+    assert "does not end with a call that ran out of memory" in capsys.readouterr().err
+    peer = "models=[{model: preload, peer: 1GiB}]"
+    assert run(monkeypatch, *words, "--again", "4", "--set", peer) == 2
+    assert "'h200-measured' has no vmm rows of peer; name another" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from vsim.sim.allocators.contiguous import HeapAllocator, SegmentAllocator
 from vsim.sim.allocators.device import MIB, DeviceMemory
 from vsim.sim.allocators.expandable import ExpandableAllocator
 from vsim.sim.allocators.kv_caches import PagedKv, RangesKv, StaticKv
+from vsim.sim.allocators.preload import PreloadAllocator
 from vsim.sim.allocators.vmm_pool import VmmPoolAllocator
 
 from .test_twins import STEPS, layout
@@ -25,6 +26,8 @@ MODELS: dict[str, Callable[[DeviceMemory], Any]] = {
     "buddy": lambda device: BuddyAllocator(device, 32 * MIB),
     "pool": VmmPoolAllocator,
     "pool of three classes": lambda device: VmmPoolAllocator(device, (2 * MIB, 8 * MIB, 32 * MIB)),
+    "preload": PreloadAllocator,
+    "preload with a small pool": lambda device: PreloadAllocator(device, 6 * MIB, asked_to_pass=2),
     "caching": CachingAllocator,
     "expandable": ExpandableAllocator,
     "kv static": lambda device: StaticKv(device, 64 * MIB),

@@ -6,9 +6,10 @@ constants (512 B, small up to 1, segments of 2 and 20, own segments from 10 in s
 
 import pytest
 
-from vsim.sim.allocators.caching import CachingAllocator, CachingOptions, rounded, segment_bytes
+from vsim.sim.allocators.caching import CachingAllocator, CachingOptions, segment_bytes
 from vsim.sim.allocators.device import MIB, DeviceMemory
 from vsim.sim.allocators.expandable import ExpandableAllocator
+from vsim.sim.allocators.rounding import read_divisions, rounded
 
 
 def caching(capacity: int | None = None, **options: int | float) -> CachingAllocator:
@@ -39,6 +40,51 @@ def test_sizes_go_up_to_512_bytes(asked: int, block: int) -> None:
 )
 def test_sizes_go_up_to_a_part_of_a_power_of_two(asked: int, divisions: int, block: int) -> None:
     assert rounded(asked, divisions) == block
+
+
+@pytest.mark.parametrize(
+    ("text", "by_interval"),
+    [
+        # 16 intervals from 1 MiB on: 64 MiB begins the 7th, 128 the 8th, 256 the 9th, 1024 the 11th
+        ("[64:8]", (8,) * 7 + (0,) * 9),
+        ("[64:8,256:4]", (8,) * 7 + (0, 4) + (0,) * 7),
+        ("[64:8, 128:2,256:2,512:2,1024:1,>:1]", (8,) * 7 + (2,) * 3 + (1,) * 6),
+        ("[256:1,512:2,1024:4,>:8]", (1,) * 9 + (2,) + (8,) * 6),  # > takes the last one's place
+        ("[>:4]", (4,) * 16),
+        ("[65536:2]", (2,) * 16),  # 64 GiB would be the 17th: it is the last
+    ],
+)
+def test_divisions_by_size_are_read_as_pytorch_reads_them(
+    text: str, by_interval: tuple[int, ...]
+) -> None:
+    assert read_divisions(text) == by_interval
+
+
+def test_divisions_by_size_round_in_their_interval_alone() -> None:
+    by_size = read_divisions("[64:8,256:4]")
+    assert rounded(84 * MIB, by_size) == 88 * MIB  # 64 MiB in eighths: 72, 80, 88
+    assert rounded(3 * MIB + 1, by_size) == 3 * MIB + MIB // 4  # 2 MiB in eighths
+    assert rounded(130 * MIB + 1, by_size) == 130 * MIB + 512  # none from 128 to 256
+    assert rounded(300 * MIB, by_size) == 320 * MIB  # 256 MiB in quarters
+    assert rounded(600 * MIB + 1, by_size) == 600 * MIB + 512
+    assert rounded(5000, by_size) == 5120  # 4096 in eighths of 512
+    assert rounded(4096, by_size) == 4096  # not above 512 · 8
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("64:8", "is no list of sizes"),
+        ("[64:]", "is no list of sizes"),
+        ("[]", "is no list of sizes"),
+        ("[64:3]", "has 3 parts; write 0 or a power of two"),
+        ("[48:2]", "has an interval from 48 MiB; write a power of two"),
+        ("[0:2]", "has an interval from 0 MiB"),
+    ],
+)
+def test_wrong_divisions_are_named(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        read_divisions(text)
 
 
 @pytest.mark.parametrize(
@@ -191,3 +237,76 @@ def test_growth_copies_with_both_blocks_there_for_a_moment() -> None:
     assert allocator.device.peak_bytes == 210 * MIB
     assert allocator.device.calls["copy", 100 * MIB, 1] == 1
     assert allocator.allocated_bytes == 110 * MIB
+
+
+PRIVATE = 5
+
+
+def beside_a_private_pool(capacity: int | None = None, **options: int | float) -> CachingAllocator:
+    return CachingAllocator(
+        DeviceMemory(capacity),
+        CachingOptions(**options),  # type: ignore[arg-type] # given by name
+        frozenset({PRIVATE}),
+    )
+
+
+def test_a_private_pool_shares_no_segment_and_keeps_its_own() -> None:
+    allocator = beside_a_private_pool()
+    allocator.malloc(0, MIB, 0)
+    allocator.free(0)
+    assert allocator.reserved_bytes == 2 * MIB
+    allocator.malloc(1, MIB, PRIVATE)  # 2 MiB are cached, for others
+    assert allocator.reserved_bytes == 4 * MIB
+    allocator.free(1)
+    allocator.malloc(2, MIB, 0)
+    allocator.malloc(3, 512, PRIVATE)  # each takes what it had
+    assert allocator.reserved_bytes == 4 * MIB
+    allocator.free(2)
+    allocator.free(3)
+    allocator.trim()  # empty_cache leaves a graph its memory
+    assert allocator.reserved_bytes == 2 * MIB
+    allocator.malloc(4, MIB, PRIVATE)
+    assert allocator.reserved_bytes == 2 * MIB
+
+
+def test_out_of_memory_in_a_capture_gives_nothing_back() -> None:
+    allocator = beside_a_private_pool(30 * MIB)
+    allocator.malloc(0, 20 * MIB, 0)
+    allocator.free(0)
+    assert not allocator.malloc(1, 12 * MIB, PRIVATE)  # 10 are left, 20 cached for others
+    assert allocator.retries == 0
+    assert allocator.malloc(2, 12 * MIB, 1)  # another common stream: the 20 go
+    assert (allocator.reserved_bytes, allocator.retries) == (12 * MIB, 1)
+    assert allocator.malloc(3, 12 * MIB, PRIVATE)
+    assert allocator.reserved_bytes == 24 * MIB
+
+
+def test_an_oversize_block_of_the_private_pool_itself_goes() -> None:
+    allocator = beside_a_private_pool(60 * MIB, max_split_bytes=20 * MIB)
+    allocator.malloc(0, 50 * MIB, PRIVATE)
+    allocator.free(0)
+    # 50 is more than 20 above 24, so it is not taken; the pool's own oversize block makes room.
+    assert allocator.malloc(1, 24 * MIB, PRIVATE)
+    assert allocator.reserved_bytes == 24 * MIB
+
+
+def test_collection_passes_private_pools_by_and_their_searches_do_not_count() -> None:
+    allocator = beside_a_private_pool(collection_threshold=0.5, limit_bytes=100 * MIB)
+    allocator.malloc(0, 30 * MIB, PRIVATE)
+    allocator.malloc(1, 30 * MIB, 0)
+    allocator.free(0)
+    allocator.free(1)
+    allocator.malloc(2, 34 * MIB, 0)  # 60 of 50: the common 30 goes, the private one stays
+    assert allocator.reserved_bytes == 30 * MIB + 34 * MIB
+    assert allocator.malloc(3, 30 * MIB, PRIVATE)
+    assert allocator.reserved_bytes == 64 * MIB
+
+
+def test_expandable_segments_of_a_private_pool_stay_mapped() -> None:
+    allocator = ExpandableAllocator(DeviceMemory(), None, frozenset({PRIVATE}))
+    for handle, stream in ((0, 0), (1, PRIVATE)):
+        allocator.malloc(handle, 30 * MIB, stream)  # two chunks of 20 each
+        allocator.free(handle)
+    assert allocator.reserved_bytes == 80 * MIB
+    allocator.trim()
+    assert allocator.reserved_bytes == 40 * MIB

@@ -29,7 +29,7 @@ Row = tuple[int, int, int] | tuple[int, int, int, dict[str, Any]]
 def trace(*rows: Row, call: int = CUDA_MALLOC) -> AllocationTrace:
     """Rows of op, handle and bytes, and what differs from the defaults."""
     count = len(rows)
-    full = [{"other_handle": -1, "stream": 0, "device": 0, "result": OK, "call": call,
+    full = [{"other_handle": -1, "stream": 0, "device": 0, "result": OK, "call": call, "pool": 0,
              "address": -1, **(row[3] if len(row) == 4 else {})} for row in rows]  # fmt: skip
 
     def column(name: str, kind: Any = np.int64) -> Any:
@@ -48,6 +48,7 @@ def trace(*rows: Row, call: int = CUDA_MALLOC) -> AllocationTrace:
         result=column("result", np.int8),
         address=column("address"),
         source="a test",
+        pool=column("pool") if any(row["pool"] for row in full) else None,
     )
 
 
@@ -148,3 +149,17 @@ def test_the_gpu_has_to_be_named_where_there_are_several() -> None:
         events_of(both, "t.arrow", 1)
     with pytest.raises(InputError, match="allocates nothing"):
         of((FREE, 1, 5))
+
+
+def test_a_stream_within_a_private_pool_is_a_stream_of_its_own() -> None:
+    graph, other = {"pool": 1}, {"pool": 2, "stream": 3}
+    events = of(
+        (MALLOC, 0, MIB), (MALLOC, 1, MIB, graph), (MALLOC, 2, MIB, other), (FREE, 1, 0),
+        (MALLOC, 3, MIB, {"stream": 3}), (MALLOC, 4, MIB, graph), call=TORCH,
+    )  # fmt: skip
+    assert events.stream.tolist() == [0, 4, 5, 4, 3, 4]
+    assert events.private == {4, 5}
+    allocator = CachingAllocator(DeviceMemory(), None, events.private)
+    run = replay(events, allocator, limited=False)
+    # Segments of 2 MiB: of stream 0, of each graph, of stream 3; the first graph's is used again.
+    assert run.peak_reserved_bytes == 8 * MIB

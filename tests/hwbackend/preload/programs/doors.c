@@ -1,6 +1,6 @@
 /* Every way to a function of the driver, for each that the library hooks, as "NAME LIBRARY" lines:
 
-   doors WAY [LIBRARY]   WAY is dlsym, dlvsym, default, whole, next, own_next, PROC, or unlisted;
+   doors WAY [LIBRARY]   WAY is dlsym, dlvsym, default, whole, next, PROC, unlisted, errors, nulls;
                          PROC is a version of CUDA, for cuGetProcAddress (v1 where it is below 12000)
                          LIBRARY is one that asks in place of this program (caller.c) */
 #define _GNU_SOURCE
@@ -56,6 +56,19 @@ int main(int count, char **words)
                                       "cudnnCreate", "cudaMalloc", "malloc", "cuMemAlloc_v3"};
         for (size_t i = 0; i < sizeof others / sizeof *others; i++)
             show(others[i], ask(i == 6 ? NULL : driver, others[i]));
+        return 0;
+    }
+    if (strcmp(way, "nulls") == 0) { /* handles and arguments that are none */
+        getting_v2 by_name = (getting_v2)dlsym(driver, "cuGetProcAddress_v2");
+        void *found = NULL, *unknown = &found;
+        int status = 9;
+        printf("%d ", by_name(NULL, &found, 13000, 0, &status));
+        printf("%d ", by_name("cuMemAlloc", NULL, 13000, 0, &status));
+        printf("%d ", by_name("cuNoSuchFunction", &unknown, 13000, 0, &status));
+        printf("%d %d ", unknown == NULL, status);
+        printf("%d ", by_name("cuMemAlloc", &found, 13000, 0, NULL));
+        printf("%d ", found == dlsym(driver, "cuMemAlloc_v2"));
+        printf("%d\n", dlsym(NULL, "cuNoSuchFunction") == NULL && dlerror() != NULL);
         return 0;
     }
     if (strcmp(way, "errors") == 0) {

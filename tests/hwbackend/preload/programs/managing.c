@@ -183,9 +183,9 @@ static void the_pool_keeps_no_more_than_its_limit(void) /* run with VSIM_PRELOAD
     for (int i = 0; i < 40; i++) /* fences come with further frees */
         DO(cuMemFree_v2(take(4096)));
     DO(cuMemFree_v2(take(4 * MIB)));
-    CUdeviceptr last = take(100 * MIB);
-    DO(cuMemFree_v2(last));
-    MUST(fake_used(0, 0) <= (16 + 100 + 4) * MIB + 2 * MIB);
+    DO(cuMemFree_v2(take(100 * MIB)));
+    free_now(); /* waits for all that was freed */
+    MUST(fake_used(0, 0) <= 16 * MIB); /* mapped blocks and chunks together */
 }
 
 static void attributes_are_those_of_plain_memory(void)
@@ -399,6 +399,170 @@ static void ten_thousand_handles_under_1024_files(void) /* run under ulimit -n 1
     }
 }
 
+static void a_map_that_fails_halfway_is_taken_back(void)
+{
+    begin_on(0);
+    CUdeviceptr at[4], large;
+    for (int i = 0; i < 4; i++)
+        at[i] = take(8 * MIB);
+    for (int i = 0; i < 4; i++)
+        DO(cuMemFree_v2(at[i]));
+    fake_limit(0, 0, 32 * MIB); /* so that a block of 32 MiB is gathered from these four */
+    size_t before = fake_call_count();
+    fake_fail("cuMemMap", 3, 999);
+    MUST(cuMemAlloc_v2(&large, 32 * MIB) == 999);
+    MUST(calls_of("cuMemMap", before) == 3);
+    MUST(fake_live("mapping") == 0 && fake_live("range") == 0);
+    MUST(fake_live("chunk") == 4 && fake_used(0, 0) == 32 * MIB && free_now() == 32 * MIB);
+    fake_fail("cuMemSetAccess", 1, 999);
+    MUST(cuMemAlloc_v2(&large, 32 * MIB) == 999);
+    MUST(fake_live("mapping") == 0 && fake_live("range") == 0 && free_now() == 32 * MIB);
+    large = take(32 * MIB);
+    MUST(fake_live("mapping") == 4);
+    DO(cuMemsetD8_v2(large, 8, 32 * MIB));
+    MUST(holds(large, 8, 32 * MIB));
+    DO(cuMemFree_v2(large));
+    DO(vsim_pool_trim(0));
+    MUST(fake_used(0, 0) == 0 && fake_hazards() == 0);
+}
+
+static void chunks_that_run_out_at_any_call_leave_the_books_right(void)
+{
+    begin_on(0);
+    for (int nth = 1; nth <= 6; nth++) {
+        CUdeviceptr at[6];
+        fake_fail("cuMemCreate", nth, CUDA_ERROR_OUT_OF_MEMORY);
+        for (int i = 0; i < 6; i++) { /* the driver finds none once; then there is some */
+            at[i] = take((8 + 2 * (size_t)i) * MIB);
+            DO(cuMemsetD8_v2(at[i], (unsigned char)(i + 1), 8 * MIB));
+        }
+        MUST(fake_failures_left() == 0);
+        size_t live = 0;
+        for (int i = 0; i < 6; i++) {
+            MUST(holds(at[i], (unsigned char)(i + 1), 8 * MIB));
+            live += (8 + 2 * (size_t)i) * MIB;
+        }
+        MUST(fake_used(0, 0) == live && free_now() == ((size_t)64 << 30) - live);
+        for (int i = 0; i < 6; i++)
+            DO(cuMemFree_v2(at[i]));
+        DO(vsim_pool_trim(0));
+        MUST(fake_live("chunk") == 0 && fake_live("mapping") == 0 && fake_live("range") == 0);
+    }
+}
+
+static void host_blocks_live_on_without_a_current_context(void) /* run with --spill host */
+{
+    CUcontext context = begin_on(0);
+    fake_limit(0, 0, 64 * MIB);
+    CUdeviceptr own = take(60 * MIB), at = take(40 * MIB), base, other;
+    DO(cuMemsetD8_v2(at, 6, 40 * MIB));
+    MUST(fake_used(1, 0) == 40 * MIB);
+    DO(cuCtxSetCurrent(NULL));
+    size_t bytes, total;
+    int device = -1;
+    MUST(cuMemAlloc_v2(&other, 100) == 201); /* INVALID_CONTEXT, as without the library */
+    MUST(cuMemGetInfo_v2(&bytes, &total) == 201);
+    DO(cuPointerGetAttribute(&device, 9, at));
+    MUST(device == 0);
+    MemProp prop = {.type = 1, .location = {LOCATION_HOST_NUMA, 1}};
+    CUmemHandle handle; /* the program's own, of a place that is no device */
+    DO(cuMemCreate(&handle, 2 * MIB, &prop, 0));
+    DO(cuMemRelease(handle));
+    DO(cuCtxSetCurrent(context));
+    DO(cuMemGetAddressRange_v2(&base, &bytes, at + 5));
+    MUST(base == at && bytes == 40 * MIB && holds(at, 6, 40 * MIB));
+    DO(cuMemFree_v2(at));
+    DO(cuMemFree_v2(own));
+    DO(vsim_pool_trim(0));
+    MUST(fake_used(0, 0) + fake_used(1, 0) + fake_used(1, 1) == 0);
+}
+
+/* fake_used is what the driver counts, which is what NVML reports. */
+static void what_is_free_agrees_with_the_driver_on_error_paths_too(void)
+{
+    begin_on(0);
+    fake_limit(0, 0, 64 * MIB);
+    CUdeviceptr gone = take(12 * MIB), kept = take(20 * MIB), none = 0;
+    DO(cuMemFree_v2(gone));
+    MUST(free_now() == 44 * MIB && fake_used(0, 0) == 32 * MIB); /* 12 are kept unused */
+    MUST(cuMemAlloc_v2(&none, 60 * MIB) == CUDA_ERROR_OUT_OF_MEMORY);
+    MUST(none == 0 && free_now() == 44 * MIB && fake_used(0, 0) == 20 * MIB);
+    fake_fail("cuMemCreate", 1, 999);
+    MUST(cuMemAlloc_v2(&none, 30 * MIB) == 999);
+    MUST(none == 0 && free_now() == 44 * MIB && fake_used(0, 0) == 20 * MIB);
+    size_t available = 7, total = 9;
+    fake_fail("cuMemGetInfo", 1, 999);
+    MUST(cuMemGetInfo_v2(&available, &total) == 999 && available == 7 && total == 9);
+    unsigned type = 5;
+    int names[] = {2};
+    void *data[] = {&type};
+    fake_fail("cuPointerGetAttributes", 1, 999);
+    MUST(cuPointerGetAttributes(1, names, data, kept) == 999 && type == 5);
+    DO(cuPointerGetAttributes(1, names, data, kept));
+    MUST(type == 2);
+    DO(cuPointerGetAttributes(1, names, data, gone)); /* the driver: no error, and no type */
+    MUST(type == 0);
+    MUST(cuPointerGetAttribute(&type, 2, gone) == CUDA_ERROR_INVALID_VALUE);
+    MUST(cuPointerGetAttribute(NULL, 2, kept) == CUDA_ERROR_INVALID_VALUE);
+    DO(cuMemFree_v2(kept));
+    MUST(free_now() == 64 * MIB);
+}
+
+static void registration_reaches_the_driver_with_the_program_s_pointer(void)
+{
+    begin_on(0);
+    CUdeviceptr at = take(8 * MIB), base;
+    size_t bytes;
+    DO(cuMemGetAddressRange_v2(&base, &bytes, at + MIB)); /* the first that NCCL and UCX ask */
+    MUST(base == at && bytes == 8 * MIB);
+    int file = -1;
+    DO(cuMemGetHandleForAddressRange(&file, base, bytes, 1, 0)); /* its chunk is made for RDMA */
+    MUST(fcntl(file, F_GETFD) != -1);
+    close(file);
+    unsigned on = 1;
+    DO(cuPointerSetAttribute(&on, 6, at)); /* SYNC_MEMOPS */
+    CUmemHandle handle; /* NCCL takes memory with a handle for its own kind: plain has none */
+    MUST(cuMemRetainAllocationHandle(&handle, (void *)(uintptr_t)at) == CUDA_ERROR_INVALID_VALUE);
+    DO(cuMemFree_v2(at));
+    CUdeviceptr half = take(4 * MIB);
+    DO(cuMemFree_v2(half));
+    fake_limit(0, 0, 12 * MIB);
+    at = take(12 * MIB); /* of two chunks: the driver's own no, which callers know */
+    MUST(cuMemGetHandleForAddressRange(&file, at, 12 * MIB, 1, 0) == CUDA_ERROR_INVALID_VALUE);
+    DO(cuMemGetHandleForAddressRange(&file, at, 4 * MIB, 1, 0));
+    close(file);
+    DO(cuMemFree_v2(at));
+}
+
+/* As PyTorch's expandable segments do it, and NCCL with a descriptor; also run when recording. */
+static void a_program_s_own_chunks_pass_and_are_counted(void)
+{
+    begin_on(0);
+    MemProp prop = {.type = 1, .handle_types = 1, .location = {LOCATION_DEVICE, 0}};
+    MemAccess access = {{LOCATION_DEVICE, 0}, ACCESS_READ_WRITE};
+    CUmemHandle handles[3];
+    CUdeviceptr at;
+    DO(cuMemAddressReserve(&at, 100 * MIB, 0, 0, 0));
+    for (int i = 0; i < 3; i++) {
+        DO(cuMemCreate(&handles[i], 20 * MIB, &prop, 0));
+        DO(cuMemMap(at + (size_t)i * 20 * MIB, 20 * MIB, 0, handles[i], 0));
+    }
+    DO(cuMemSetAccess(at, 60 * MIB, &access, 1));
+    DO(cuMemsetD8_v2(at, 3, 60 * MIB));
+    MUST(holds(at, 3, 60 * MIB));
+    CUmemHandle found; /* the driver's answer: it is the program's own */
+    DO(cuMemRetainAllocationHandle(&found, (void *)(uintptr_t)at));
+    DO(cuMemRelease(found));
+    size_t available, total;
+    DO(cuMemGetInfo_v2(&available, &total));
+    MUST(total - available == 60 * MIB);
+    DO(cuMemUnmap(at, 60 * MIB));
+    for (int i = 0; i < 3; i++)
+        DO(cuMemRelease(handles[i]));
+    DO(cuMemAddressFree(at, 100 * MIB));
+    MUST(fake_used(0, 0) == 0);
+}
+
 /* A round of everything; errors that were injected are seen, and survived. */
 static void round_of_everything(size_t *seen)
 {
@@ -486,6 +650,12 @@ static const struct {
     CLAIM(a_reset_context_takes_its_memory_along),
     CLAIM(without_a_context_the_driver_answers),
     CLAIM(ten_thousand_handles_under_1024_files),
+    CLAIM(a_map_that_fails_halfway_is_taken_back),
+    CLAIM(chunks_that_run_out_at_any_call_leave_the_books_right),
+    CLAIM(host_blocks_live_on_without_a_current_context),
+    CLAIM(what_is_free_agrees_with_the_driver_on_error_paths_too),
+    CLAIM(registration_reaches_the_driver_with_the_program_s_pointer),
+    CLAIM(a_program_s_own_chunks_pass_and_are_counted),
     CLAIM(the_books_hold_after_a_failure_at_every_call),
 };
 

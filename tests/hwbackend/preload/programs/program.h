@@ -25,6 +25,9 @@ CUresult cuGraphExecDestroy(void *graph);
 CUresult cuGraphDestroy(CUgraph graph);
 CUresult cuMemExportToShareableHandle(int *file, CUmemHandle handle, int type,
                                       unsigned long long flags);
+CUresult cuMemGetHandleForAddressRange(void *made, CUdeviceptr at, size_t bytes, int type,
+                                       unsigned long long flags);
+CUresult cuPointerSetAttribute(const void *value, int attribute, CUdeviceptr at);
 
 /* Of the fake driver (tests/hwbackend/fake). */
 void fake_limit(int host, int number, size_t bytes);
