@@ -49,7 +49,9 @@ class Layer:
     other: float
 
 
-def count_alike(layers: int, shared: int, own: int, members: int, seed: int = 1) -> Iterator[Layer]:
+def count_alike(
+    layers: int, shared: int, own: int, members: int, ffn: int = FFN, seed: int = 1
+) -> Iterator[Layer]:
     """Compute a drawn network layer by layer.
 
     Args:
@@ -57,6 +59,7 @@ def count_alike(layers: int, shared: int, own: int, members: int, seed: int = 1)
         shared: tokens of an opening, of which there are OPENINGS.
         own: tokens that each prompt has behind it.
         members: prompts under each opening.
+        ffn: width of an expert.
         seed: of all that is drawn.
     """
     rng = np.random.Generator(np.random.PCG64(seed))
@@ -82,7 +85,7 @@ def count_alike(layers: int, shared: int, own: int, members: int, seed: int = 1)
         chosen = np.argpartition(-logits, CHOSEN, axis=1)[:, :CHOSEN]
         share = _softmax(np.take_along_axis(logits, chosen, axis=1))
         for expert in range(EXPERTS):
-            gate, up, down = draw(HIDDEN, FFN), draw(HIDDEN, FFN), draw(FFN, HIDDEN)
+            gate, up, down = draw(HIDDEN, ffn), draw(HIDDEN, ffn), draw(ffn, HIDDEN)
             row, place = np.nonzero(chosen == expert)
             gated = normed[row] @ gate
             inner = gated / (1 + np.exp(-gated)) * (normed[row] @ up)

@@ -157,7 +157,7 @@ def independent_ns(
 
     It is the longer of two: reading as many experts as are expected at the rate of balanced ones,
     and what a skewed load takes, for its busiest expert. One token's experts are as many in both,
-    so that only the second counts.
+    so that only the second counts. Where curves of one are missing, the other is taken.
 
     Args:
         tables: of this GPU.
@@ -180,6 +180,10 @@ def independent_ns(
     )
     skewed = experts_ns(tables, peaks, precision, alone, shape, known=known[0])
     longer = np.where(alone > 1, np.maximum(read, skewed), skewed)
+    if known[0].variant == BALANCED:
+        longer = read
+    elif known[1].variant == SKEWED:
+        longer = skewed
     return np.where(count > 0, longer, 0.0).reshape(np.shape(tokens))
 
 

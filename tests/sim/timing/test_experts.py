@@ -127,3 +127,14 @@ def test_tokens_under_one_opening_that_choose_alike_touch_what_one_of_them_does(
     )
     fewer = 128 * ((15 / 16) ** 4 - (15 / 16) ** 16) * 3 * 2048 * 768 * 2 / 1000
     assert alone - together == pytest.approx(fewer, rel=0.03)
+
+
+def test_without_curves_of_one_kind_the_other_is_taken() -> None:
+    even, skewed = of_touched([8, 128, 128], "balanced"), of_touched([8, 63, 120], "power_law_1.2")
+    asked = PEAKS, "bf16", FEW, QWEN
+    assert independent_ns(tables(skewed), *asked) == pytest.approx(
+        experts_ns(tables(skewed), *asked)
+    )
+    expected = [128 * (1 - (15 / 16) ** n) for n in FEW]
+    bound = experts_bound(PEAKS, "bf16", FEW, QWEN, expected).ns + FLOOR
+    assert independent_ns(tables(even), *asked) == pytest.approx(bound, rel=0.006)
