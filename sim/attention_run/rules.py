@@ -11,6 +11,7 @@ from vsim.sim.placement.comparison import UNLIMITED
 from vsim.sim.scenario.applicability import refuse_all, tiers_exist, unkept_operations
 from vsim.sim.scenario.case import Found
 from vsim.sim.scenario.scenario import Scenario
+from vsim.sim.scenario.workload_rules import NO_EXPERTS
 from vsim.sim.timing.step_cost import StepCost
 from vsim.traces.faults import suggestion
 from vsim.traces.units import format_bytes
@@ -112,6 +113,8 @@ def _workload(setting: Setting) -> Found:
         if field in written:
             message = "does nothing with attention: each trace is one request that arrives at 0"
             yield ("workload", field), f"{message}; remove it"
+    if setting.scenario.workload.alike_experts is not None and not setting.cost.experts:
+        yield ("workload", "alike_experts"), NO_EXPERTS
 
 
 def _engine(setting: Setting) -> Found:

@@ -65,6 +65,7 @@ class MeasuredRun:
         settings: what the server was started with.
         repeats: one or several plays.
         counters: what the server counted over all of them, where that is all there is.
+        drawn_weights: whether the weights were drawn, and not trained.
     """
 
     name: str
@@ -80,6 +81,7 @@ class MeasuredRun:
     settings: ServerSettings
     repeats: tuple[Repeat, ...]
     counters: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    drawn_weights: bool = False
 
 
 @dataclass(frozen=True, slots=True)

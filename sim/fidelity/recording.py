@@ -19,6 +19,7 @@ from vsim.traces.server_runs import Run, read_run, requests_of
 from vsim.traces.trace_file import TraceFile
 
 _US_PER_MS: Final = 1e3
+_DRAWN: Final = ("normal", "dummy")  # how a recording says that weights were drawn
 _MEASURED: Final = ("scheduled_ns", "first_token_ns", "last_token_ns", "gpu_hit_tokens",
                     "host_hit_tokens", "preemptions")  # fmt: skip
 
@@ -54,6 +55,7 @@ def read_recording(path: str | Path | TraceFile, origin: Origin) -> MeasuredRun:
         settings=settings_of_recording(_group(run, "settings"), run.file),
         repeats=tuple(_repeat(run, repeat) for repeat in range(len(run.repeats))),
         counters=_counters(run),
+        drawn_weights=run.metadata.get("weights") in _DRAWN,
     )
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
+import numpy as np
+
 from vsim.sim.fidelity.measured import MeasuredRun, MeasuredThroughput
 from vsim.sim.fidelity.settings import ServerSettings
 from vsim.sim.inputs.yaml_input import read_text
@@ -18,6 +20,7 @@ from vsim.sim.model.loading import catalogue_names as model_names
 from vsim.sim.model.loading import load_model
 from vsim.sim.profiles.server_cost import reserve_of
 from vsim.sim.scenario.scenario import (
+    AlikeExperts,
     EngineSettings,
     Parallel,
     Precisions,
@@ -91,7 +94,7 @@ def scenario_for(run: Measured, folder: Path, pacing: Pacing = "arrivals") -> Sc
         tiers.append(TierSettings(tier="host", capacity=settings.host_bytes, write="through"))
     return Scenario(
         name=_name(run.name),
-        workload=_workload(run, pacing),
+        workload=_workload(run, pacing, model.routed is not None),
         machine=machine_name,
         model=model_name,
         parallel=Parallel(tensor=settings.tensor, pipeline=settings.pipeline),
@@ -101,13 +104,34 @@ def scenario_for(run: Measured, folder: Path, pacing: Pacing = "arrivals") -> Sc
     )
 
 
-def _workload(run: Measured, pacing: Pacing) -> Workload:
+def _workload(run: Measured, pacing: Pacing, has_experts: bool) -> Workload:
     follows = isinstance(run, MeasuredRun) and all(
         bool(((r.requests.parent >= 0) & (r.requests.think_ns >= 0)).any()) for r in run.repeats
     )
-    if pacing == "arrivals" or not follows:
-        return Workload(trace=run.file)
-    return Workload(trace=run.file, pacing=pacing)
+    fields: dict[str, Any] = {"trace": run.file}
+    if follows and pacing != "arrivals":
+        fields["pacing"] = pacing
+    if has_experts and isinstance(run, MeasuredRun) and run.drawn_weights:
+        openings = _openings(run)
+        if openings:
+            fields["alike_experts"] = AlikeExperts(share=ALIKE_OF_DRAWN_WEIGHTS, openings=openings)
+    return Workload(**fields)
+
+
+ALIKE_OF_DRAWN_WEIGHTS: Final = 0.86
+"""Share of its experts that a token chooses as others whose prompts begin alike, where weights are
+drawn: what such a network computes of a long text hardly depends on its last token. Counted in one
+of Qwen3-30B-A3B's form at a quarter of its width: `python -m vsim.sim.fidelity.drawn_network`."""
+
+
+def _openings(run: MeasuredRun) -> int:
+    """In how many ways the prompts of a repeat begin, by their first blocks; 0 where none is
+    shared."""
+    requests = run.repeats[0].requests
+    begins, ends = requests.prefix_offsets[:-1], requests.prefix_offsets[1:]
+    first = requests.prefix_ids[begins[begins < ends]]
+    found = np.unique(first)
+    return int(found.size) if found.size < first.size else 0
 
 
 def _engine(settings: ServerSettings, caches: bool, profile: str) -> EngineSettings:

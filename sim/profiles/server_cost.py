@@ -12,7 +12,8 @@ from vsim.sim.profiles.profile import StaticFraction
 from vsim.sim.profiles.rules import server_rules
 from vsim.sim.profiles.static_fraction import static_reserve
 from vsim.sim.scenario.precision import kv_of, weights_of
-from vsim.sim.scenario.scenario import EngineSettings, Parallel, Scenario
+from vsim.sim.scenario.scenario import EngineSettings, Parallel, Scenario, Workload
+from vsim.sim.timing.alike import Alike
 from vsim.sim.timing.equal_groups import equal_layers, layer_bytes
 from vsim.sim.timing.kernel_curves import kernel_curves
 from vsim.sim.timing.kernels import kernels_of
@@ -38,10 +39,11 @@ def server_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCost:
     layout = lay_out(machine, model, degrees.tensor, degrees.pipeline, degrees.expert)
     kernels = kernels_of(machine, load_profile(engine.profile).kernels)
     weights, kv = weights_of(precision, model), kv_of(precision, model)
-    curves = kernel_curves(machine, model, layout, kernels, weights, kv)
+    alike = alike_of(scenario.workload)
+    curves = kernel_curves(machine, model, layout, kernels, weights, kv, alike)
     if degrees.expert > 1:
         apart = replace(layout, expert=1)
-        cut = kernel_curves(machine, model, apart, kernels, weights, kv)
+        cut = kernel_curves(machine, model, apart, kernels, weights, kv, alike)
         _refuse_what_changes_nothing(curves, cut)
     rules = server_rules(engine, model, cost.gpus, degrees.pipeline)
     padded = curves.padded(rules.graph_sizes)
@@ -73,8 +75,16 @@ def replayed_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCos
     layout = lay_out(machine, model, degrees.tensor, degrees.pipeline, degrees.expert)
     kernels = kernels_of(machine, "vsim")
     weights, kv = weights_of(precision, model), kv_of(precision, model)
-    curves = kernel_curves(machine, model, layout, kernels, weights, kv)
+    curves = kernel_curves(
+        machine, model, layout, kernels, weights, kv, alike_of(scenario.workload)
+    )
     return replace(cost, measured=curves)
+
+
+def alike_of(workload: Workload) -> Alike | None:
+    """How alike a workload's tokens choose experts; None where each chooses its own."""
+    told = workload.alike_experts
+    return None if told is None else Alike(told.share, told.openings)
 
 
 def server_rates(scenario: Scenario, machine: Machine, model: Model) -> StepCost:

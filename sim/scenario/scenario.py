@@ -78,6 +78,15 @@ class OneSelection(PageSelection):
     """Share of the pages that `top-share` leaves out. Left out: 0.8."""
 
 
+class AlikeExperts(_Section):
+    """Tokens that choose the same experts, since their prompts begin alike."""
+
+    share: float = Field(gt=0, le=1)
+    """Share of its experts that a token has in common with all whose prompts begin as its own."""
+    openings: int = Field(ge=1, lt=1 << 20)
+    """Ways in which prompts begin, all equally often."""
+
+
 class Workload(_Section):
     """The requests that arrive: a trace, a drawn workload, or recorded attention."""
 
@@ -102,6 +111,10 @@ class Workload(_Section):
     pacing: Literal["arrivals", "think_times"] = "arrivals"
     """`arrivals`: each request arrives at its time in the trace. `think_times`: a turn that
     continues another arrives its think time after that turn's last token."""
+
+    alike_experts: AlikeExperts | None = None
+    """How alike tokens choose experts; only with a model that has some. Left out: each chooses
+    its own."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:

@@ -3,6 +3,8 @@
 from vsim.sim.scenario.case import Case, Found
 from vsim.traces.synth import SynthSpec
 
+NO_EXPERTS = "does nothing: the model has no experts; remove it"
+
 
 def _trace_settings(case: Case) -> Found:
     workload, requests = case.scenario.workload, case.requests
@@ -25,6 +27,11 @@ def _trace_settings(case: Case) -> Found:
         # false says what is so; true would promise hits that can't be
         if case.engine.prefix_caching and not case.has_prefixes:
             yield ("engine", field), "does nothing: the trace has no prefix ids; write false"
+
+
+def _alike_experts(case: Case) -> Found:
+    if case.scenario.workload.alike_experts is not None and not case.cost.experts:
+        yield ("workload", "alike_experts"), NO_EXPERTS
 
 
 def _thinks(case: Case) -> bool:
@@ -103,5 +110,5 @@ def _tenants(case: Case, synth: SynthSpec) -> Found:
                 yield (*place, index, "priority"), f"{message}; remove it"
 
 
-WORKLOAD_RULES = (_trace_settings, _attention_settings, _drawn_settings)
+WORKLOAD_RULES = (_trace_settings, _attention_settings, _drawn_settings, _alike_experts)
 """Each yields the settings that can't act."""

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from vsim.sim.machine.machine import Machine
+from vsim.sim.model.model import expected_experts
 from vsim.sim.timing.collectives import Collective, Exchange, Mode
 from vsim.sim.timing.decode_attention import decode_attention_bound
-from vsim.sim.timing.experts import DISTRIBUTIONS, ExpertShape, experts_bound
+from vsim.sim.timing.experts import ExpertShape, experts_bound
 from vsim.sim.timing.head_shapes import HeadShape
 from vsim.sim.timing.prefill_attention import prefill_attention_bound
 from vsim.sim.timing.products import product_bound
@@ -83,10 +84,14 @@ class ConstantKernels:
         precision: str,
         tokens: ArrayLike,
         shape: ExpertShape,
-        distribution: str = DISTRIBUTIONS[0],
+        choosing: ArrayLike | None = None,
     ) -> Floats:
         """See `Kernels`; tokens are taken to spread evenly."""
-        bound = experts_bound(self.peaks, precision, tokens, shape)
+        touched = None
+        if choosing is not None:
+            alone = np.asarray(choosing, dtype=np.float64)
+            touched = expected_experts(shape.experts, shape.experts_per_token, alone)
+        bound = experts_bound(self.peaks, precision, tokens, shape, touched)
         return self._time(bound, self.experts_floor_ns, tokens)
 
     def collective_ns(self, collective: Collective, gpus: int, size_bytes: ArrayLike) -> Floats:

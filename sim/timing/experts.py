@@ -10,6 +10,9 @@ taken between (log2 hidden, log2 intermediate/tensor, log2 k, log2 E, log2 ep).
 
 How tokens spread over experts is the curves' variant: `balanced`, or `power_law_1.2`, with an
 exponent of 1.2 over the experts; of expert parallel GPUs, the time is the most loaded one's.
+Tokens that choose for themselves are neither: of 128 experts, 8 a token, 16 of them touch 82. On an
+H200 16 tokens of Qwen3-30B-A3B take 305 us balanced, which touches all 128, and 163 us skewed, 63
+experts at that rate; and many balanced ones wait for no busiest expert. `independent_ns` asks both.
 """
 
 from typing import NamedTuple
@@ -25,6 +28,7 @@ from vsim.sim.timing.roofline import ACTIVATION_BYTES, Bound, Floats, Peaks, wei
 
 DISTRIBUTIONS = ("power_law_1.2", "balanced")
 """How tokens spread over experts; without curves of one, the other's are taken."""
+SKEWED, BALANCED = DISTRIBUTIONS
 
 
 class ExpertShape(NamedTuple):
@@ -54,6 +58,7 @@ def experts_bound(
     precision: str,
     tokens: ArrayLike,
     shape: ExpertShape,
+    touched: ArrayLike | None = None,
 ) -> Bound:
     """What the experts of one layer take at least, on one GPU, with tokens spread evenly.
 
@@ -62,12 +67,13 @@ def experts_bound(
         precision: of the weights.
         tokens: of all GPUs that share the experts.
         shape: of the layer.
+        touched: experts of the layer that they go to; left out: as many as are expected.
     """
     count = np.asarray(tokens, dtype=np.float64)
     width = shape.intermediate / shape.tensor
-    touched = (
-        expected_experts(shape.experts, shape.experts_per_token, count) / shape.expert_parallel
-    )
+    if touched is None:
+        touched = expected_experts(shape.experts, shape.experts_per_token, count)
+    touched = np.asarray(touched, dtype=np.float64) / shape.expert_parallel
     pairs = count * shape.experts_per_token / shape.expert_parallel
     moved = touched * (shape.matrices * shape.hidden * width * weight_bytes(precision)) + count * (
         2 * shape.hidden * ACTIVATION_BYTES
@@ -119,6 +125,66 @@ def experts_ns(
     bound = experts_bound(peaks, precision, count, shape).ns
     time = known.time_ns(bound, np.maximum(count, 1.0))
     return np.where(count > 0, time, 0.0).reshape(np.shape(tokens))
+
+
+def even_surface(tables: KernelTables, peaks: Peaks, precision: str, shape: ExpertShape) -> Surface:
+    """The efficiency over tokens that touch as many experts as they can, from balanced curves.
+
+    Those say for certain how many experts were read: k of each token, until all are.
+    """
+    curves = tables.find("experts", STAND_INS[precision], (BALANCED, SKEWED))
+    own = curves.precision
+
+    def bound_ns(measured: NDArray[np.int64], first: Floats, second: Floats) -> Floats:
+        of = ExpertShape(*measured.tolist())
+        touched = np.minimum(of.experts_per_token * first, of.experts)
+        return experts_bound(peaks, own, first, of, touched).ns
+
+    place = expert_places(np.array([shape[:6]]))[0]
+    return surface(curves, expert_places(curves.shapes), place, bound_ns)
+
+
+def independent_ns(
+    tables: KernelTables,
+    peaks: Peaks,
+    precision: str,
+    tokens: ArrayLike,
+    shape: ExpertShape,
+    choosing: ArrayLike | None = None,
+    known: tuple[Surface, Surface] | None = None,
+) -> Floats:
+    """Time of one layer's experts where each token chooses its own, nanoseconds; 0 for no tokens.
+
+    It is the longer of two: reading as many experts as are expected at the rate of balanced ones,
+    and what a skewed load takes, for its busiest expert. One token's experts are as many in both,
+    so that only the second counts. Where curves of one are missing, the other is taken.
+
+    Args:
+        tables: of this GPU.
+        peaks: the GPU's.
+        precision: of the weights.
+        tokens: of all GPUs that share the experts.
+        shape: of the layer.
+        choosing: tokens that touch as many experts as these, if each chose for itself; left out:
+            each does.
+        known: its `experts_surface` and `even_surface`, where they were made before.
+    """
+    if known is None:
+        asked = tables, peaks, precision, shape
+        known = experts_surface(*asked), even_surface(*asked)
+    count = np.atleast_1d(np.asarray(tokens, dtype=np.float64))
+    alone = count if choosing is None else np.atleast_1d(np.asarray(choosing, dtype=np.float64))
+    touched = expected_experts(shape.experts, shape.experts_per_token, alone)
+    read = known[1].time_ns(
+        experts_bound(peaks, precision, count, shape, touched).ns, np.maximum(count, 1.0)
+    )
+    skewed = experts_ns(tables, peaks, precision, alone, shape, known=known[0])
+    longer = np.where(alone > 1, np.maximum(read, skewed), skewed)
+    if known[0].variant == BALANCED:
+        longer = read
+    elif known[1].variant == SKEWED:
+        longer = skewed
+    return np.where(count > 0, longer, 0.0).reshape(np.shape(tokens))
 
 
 def expert_places(shapes: NDArray[np.int64]) -> Floats:

@@ -20,6 +20,7 @@ from vsim.sim.model.layer import Layer
 from vsim.sim.model.model import Model
 from vsim.sim.model.parallel import Layout
 from vsim.sim.model.weight_format import Weights, stored
+from vsim.sim.timing.alike import Alike
 from vsim.sim.timing.attention_terms import (
     AttentionTerm,
     attention_terms,
@@ -61,6 +62,7 @@ def kernel_curves(
     kernels: Kernels,
     weights: Weights,
     kv: Precision,
+    alike: Alike | None = None,
 ) -> StepCurves:
     """Tabulate the kernels of a step.
 
@@ -71,8 +73,10 @@ def kernel_curves(
         kernels: of one of them.
         weights: precision of the weights, or of each part of them.
         kv: precision of the KV cache.
+        alike: tokens that choose the same experts; None: each chooses its own.
     """
-    server = _Server(model, layout, kernels, weights, kv, machine.gpu.flops_efficiency.value)
+    flops_efficiency = machine.gpu.flops_efficiency.value
+    server = _Server(model, layout, kernels, weights, kv, flops_efficiency, alike)
     products, experts_ns = server.timed_products(), server.experts_ns()
     near, far = server.attention_terms()
     return StepCurves(
@@ -151,6 +155,7 @@ class _Server:
     weights: Weights
     kv: Precision
     flops_efficiency: float
+    alike: Alike | None
 
     @property
     def _kinds(self) -> dict[Layer, int]:
@@ -225,9 +230,11 @@ class _Server:
     def experts_ns(self) -> Floats:
         """All layers' experts over `MICRO_BATCH`."""
         precision = stored(self.weights, "experts").precision
+        choosing = None if self.alike is None else self.alike.choosing(MICRO_BATCH)
         total = np.zeros(MICRO_BATCH.shape)
         for shape, count in self._experts:
-            total = total + count * self.kernels.experts_ns(precision, MICRO_BATCH, shape)
+            ns = self.kernels.experts_ns(precision, MICRO_BATCH, shape, choosing)
+            total = total + count * ns
         return total
 
     def _experts_compute(self) -> NDArray[np.bool_]:

@@ -17,7 +17,7 @@ from vsim.sim.machine.kernel_tables import KernelTables, read_kernel_tables
 from vsim.sim.machine.machine import Machine
 from vsim.sim.timing.collectives import Collective, Exchange, Mode
 from vsim.sim.timing.constant_kernels import constant_kernels
-from vsim.sim.timing.experts import DISTRIBUTIONS, ExpertShape
+from vsim.sim.timing.experts import ExpertShape
 from vsim.sim.timing.head_shapes import HeadShape
 from vsim.sim.timing.roofline import Floats, Peaks
 from vsim.sim.timing.table_kernels import TableKernels
@@ -63,9 +63,9 @@ class Kernels(Protocol):
         precision: str,
         tokens: ArrayLike,
         shape: ExpertShape,
-        distribution: str = DISTRIBUTIONS[0],
+        choosing: ArrayLike | None = None,
     ) -> Floats:
-        """Routed experts: `experts.experts_ns`."""
+        """Routed experts: `experts.independent_ns`."""
 
     def collective_ns(self, collective: Collective, gpus: int, size_bytes: ArrayLike) -> Floats:
         """An exchange among so many GPUs: `collectives.collective_ns`."""

@@ -17,7 +17,7 @@ from vsim.sim.timing.constant_kernels import ConstantKernels
 from vsim.sim.timing.decode_attention import decode_attention_ns, decode_attention_surface
 from vsim.sim.timing.decode_shares import shares_of
 from vsim.sim.timing.efficiency import Surface
-from vsim.sim.timing.experts import DISTRIBUTIONS, ExpertShape, experts_ns, experts_surface
+from vsim.sim.timing.experts import ExpertShape, even_surface, experts_surface, independent_ns
 from vsim.sim.timing.head_shapes import HeadShape
 from vsim.sim.timing.prefill_attention import prefill_attention_ns, prefill_attention_surface
 from vsim.sim.timing.products import product_ns, product_surface
@@ -98,14 +98,16 @@ class TableKernels:
         precision: str,
         tokens: ArrayLike,
         shape: ExpertShape,
-        distribution: str = DISTRIBUTIONS[0],
+        choosing: ArrayLike | None = None,
     ) -> Floats:
         """See `Kernels`."""
-        asked = precision, tokens, shape, distribution
+        asked = precision, tokens, shape, choosing
         if "experts" in self._lacking:
             return self.constants.experts_ns(*asked)
-        known = self._surface(experts_surface, precision, shape, distribution)
-        return experts_ns(self.tables, self.peaks, *asked, known)
+        known = tuple(
+            self._surface(make, precision, shape) for make in (experts_surface, even_surface)
+        )
+        return independent_ns(self.tables, self.peaks, *asked, (known[0], known[1]))
 
     def collective_ns(self, collective: Collective, gpus: int, size_bytes: ArrayLike) -> Floats:
         """See `Kernels`."""

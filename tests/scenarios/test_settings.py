@@ -114,6 +114,17 @@ SETTINGS: dict[str, tuple[tuple[str, ...], str]] = {
     "requests": ((), "workload.requests=100"),
     "rate_scale": ((), "workload.rate_scale=3"),
     "pacing": ((), "workload.pacing=think_times"),
+    "alike_experts": (
+        ("model=mixtral-8x7b", "tiers=[{tier: hbm}]", "parallel.tensor=2"),
+        "workload.alike_experts={share: 0.9, openings: 3}"),
+    "share of alike_experts": (
+        ("model=mixtral-8x7b", "tiers=[{tier: hbm}]", "parallel.tensor=2",
+         "workload.alike_experts={share: 0.9, openings: 1}"),
+        "workload.alike_experts.share=0.2"),
+    "openings of alike_experts": (
+        ("model=mixtral-8x7b", "tiers=[{tier: hbm}]", "parallel.tensor=2",
+         "workload.alike_experts={share: 0.9, openings: 1}"),
+        "workload.alike_experts.openings=4"),
     "seed": ((), "seed=4"),
     "machine": ((), "machine=h100"),
     "model": ((), "model=llama-2-7b"),

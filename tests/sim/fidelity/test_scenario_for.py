@@ -10,7 +10,12 @@ import pytest
 from tests.sim.fidelity.tiny import repeat_of, requests, run_of
 
 from vsim.sim.fidelity.measured import MeasuredRun
-from vsim.sim.fidelity.scenario_for import NotScoredError, machine_for, scenario_for
+from vsim.sim.fidelity.scenario_for import (
+    ALIKE_OF_DRAWN_WEIGHTS,
+    NotScoredError,
+    machine_for,
+    scenario_for,
+)
 from vsim.sim.fidelity.settings import ServerSettings
 from vsim.sim.model.loading import load_model
 from vsim.sim.simulation import simulate
@@ -89,6 +94,29 @@ def test_the_profile_is_that_of_the_engine_and_its_version(
 def test_a_model_s_own_shape_is_taken_where_it_was_recorded(tmp_path: Path) -> None:
     scenario = scenario_for(replace(with_prefixes(), model_shape=SHAPE), tmp_path)
     assert load_model(tmp_path / scenario.model).layers == 3
+
+
+def test_drawn_experts_are_chosen_alike_where_prompts_begin_alike(tmp_path: Path) -> None:
+    moe = SHAPE | {
+        "model_type": "qwen3_moe", "num_experts": 8, "num_experts_per_tok": 2,
+        "moe_intermediate_size": 64, "decoder_sparse_step": 1, "mlp_only_layers": [],
+        "norm_topk_prob": True,
+    }  # fmt: skip
+    asked = requests(3)
+    asked = replace(
+        asked, prefix_offsets=np.array([0, 2, 4, 6]), prefix_ids=np.array([7, 1, 7, 2, 9, 3]),
+        block_tokens=16,
+    )  # fmt: skip
+    times = np.ones(3, np.int64) + asked.arrival_ns
+    run = run_of(repeat_of(asked, times, times, times), settings=ServerSettings())
+    drawn = replace(run, model_shape=moe, drawn_weights=True)
+    told = scenario_for(drawn, tmp_path).workload.alike_experts
+    assert told is not None
+    assert (told.share, told.openings) == (ALIKE_OF_DRAWN_WEIGHTS, 2)
+    apart = replace(asked, prefix_ids=np.arange(6))
+    own = replace(drawn, repeats=(repeat_of(apart, times, times, times),))
+    for other in (replace(drawn, drawn_weights=False), replace(drawn, model_shape=SHAPE), own):
+        assert scenario_for(other, tmp_path).workload.alike_experts is None
 
 
 def test_a_model_s_shape_may_stand_beside_the_run_under_its_name(tmp_path: Path) -> None:

@@ -265,6 +265,8 @@ def test_scaling_arrivals_that_are_all_at_once_does_nothing() -> None:
     at_once = {"arrival_ns": np.zeros(4, np.int64)}
     assert places({}, [HBM], at_once, {"rate_scale": 2.0}) == ["workload.rate_scale"]
     assert places({}, [HBM], at_once, {"rate_scale": 1.0}) == []
+    alike = {"alike_experts": {"share": 0.5, "openings": 2}}
+    assert "workload.alike_experts" in places({}, [HBM], at_once, alike)
 
 
 def test_a_machine_without_a_row_for_hbm_can_not_map() -> None:

@@ -3,7 +3,8 @@ import pytest
 from tests.sim.timing.kernel_cases import PEAKS, made, tables
 
 from vsim.sim.machine.kernel_tables import Curves
-from vsim.sim.timing.experts import ExpertShape, experts_bound, experts_ns
+from vsim.sim.timing.alike import Alike
+from vsim.sim.timing.experts import ExpertShape, experts_bound, experts_ns, independent_ns
 
 FLOOR = 20_000.0
 TOKENS = [1, 64, 4096]
@@ -81,3 +82,59 @@ def test_time_grows_with_tokens_beyond_what_was_measured() -> None:
     curves = tables(of_efficiency({MIXTRAL: 0.6}))
     times = experts_ns(curves, PEAKS, "bf16", np.geomspace(1, 1e6, 50), MIXTRAL)
     assert (np.diff(times) > 0).all()
+
+
+QWEN = ExpertShape(2048, 768, 8, 128)
+FEW = [1, 16, 64]
+
+
+def of_touched(touched: list[int], variant: str) -> Curves:
+    """Experts of QWEN at the rate of the memory, after a floor; so many of them are read."""
+    ns = experts_bound(PEAKS, "bf16", FEW, QWEN, touched).ns + FLOOR
+    shapes = [list(QWEN[:6]), [1 << 40, 1, 1, 1, 1, 1]]
+    floor = [FLOOR, np.nan, np.nan]
+    return made("experts", shapes, FEW, [0], np.stack([ns, floor])[:, :, None], variant=variant)
+
+
+def test_tokens_that_choose_for_themselves_read_as_many_experts_as_are_expected() -> None:
+    # 16 balanced tokens touch all 128 experts, 16 skewed ones 63, 16 independent ones
+    # 128 · (1 - (15/16)^16) = 82.42.
+    found = tables(of_touched([8, 128, 128], "balanced"), of_touched([8, 63, 120], "power_law_1.2"))
+    ours = independent_ns(found, PEAKS, "bf16", [0, 1, 16], QWEN)
+    expert, tokens = 3 * 2048 * 768 * 2 / 1000, 16 * 2 * 2048 * 2 / 1000
+    assert ours[0] == 0
+    assert ours[1] == pytest.approx(8 * expert + tokens / 16 + FLOOR, rel=0.006)
+    expected = 128 * (1 - (15 / 16) ** 16)
+    assert ours[2] == pytest.approx(expected * expert + tokens + FLOOR, rel=0.006)
+
+
+def test_a_skewed_load_that_takes_longer_is_waited_for() -> None:
+    even, skewed = of_efficiency({QWEN: 0.8}), of_efficiency({QWEN: 0.4}, variant="power_law_1.2")
+    found = tables(even, skewed)
+    ours = independent_ns(found, PEAKS, "bf16", 4096, QWEN)
+    assert ours == pytest.approx(experts_ns(found, PEAKS, "bf16", 4096, QWEN))
+
+
+def test_tokens_under_one_opening_that_choose_alike_touch_what_one_of_them_does() -> None:
+    assert Alike(1.0, 1).choosing([1, 7, 500]) == pytest.approx([1, 1, 1])
+    assert Alike(0.5, 4).choosing(1) == pytest.approx(1)
+    # 3 of 4 openings are expected among so many tokens: 4 · (1 - 0.75^n) = 3.
+    tokens = np.log(0.25) / np.log(0.75)
+    assert Alike(0.5, 4).choosing(tokens) == pytest.approx(0.5 * 3 + 0.5 * tokens)
+    found = tables(of_touched([8, 128, 128], "balanced"))
+    alone, together = (
+        independent_ns(found, PEAKS, "bf16", 16, QWEN, choosing) for choosing in (None, 4.0)
+    )
+    fewer = 128 * ((15 / 16) ** 4 - (15 / 16) ** 16) * 3 * 2048 * 768 * 2 / 1000
+    assert alone - together == pytest.approx(fewer, rel=0.03)
+
+
+def test_without_curves_of_one_kind_the_other_is_taken() -> None:
+    even, skewed = of_touched([8, 128, 128], "balanced"), of_touched([8, 63, 120], "power_law_1.2")
+    asked = PEAKS, "bf16", FEW, QWEN
+    assert independent_ns(tables(skewed), *asked) == pytest.approx(
+        experts_ns(tables(skewed), *asked)
+    )
+    expected = [128 * (1 - (15 / 16) ** n) for n in FEW]
+    bound = experts_bound(PEAKS, "bf16", FEW, QWEN, expected).ns + FLOOR
+    assert independent_ns(tables(even), *asked) == pytest.approx(bound, rel=0.006)

@@ -1,0 +1,9 @@
+from vsim.sim.fidelity.drawn_network import CHOSEN, EXPERTS, count_alike
+
+
+def test_in_a_drawn_network_prompts_that_begin_alike_come_to_choose_the_same_experts() -> None:
+    first, last = count_alike(layers=2, shared=100, own=10, members=2, ffn=4)
+    chance = CHOSEN / EXPERTS
+    assert first.same < 4 * chance
+    assert last.same > 0.3
+    assert last.other < 4 * chance
