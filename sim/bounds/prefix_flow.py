@@ -1,15 +1,15 @@
 """The linear program of a prefix cache without its chains: a flow along a line of slots.
 
-Room that is taken from a run's last use to its next one and goes back over the slots between is a
-circulation: each run is an arc over the slots it lies in, of as much as it has blocks, and each slot
-an arc back, of as much as there is room for. It is worth what is kept,
+Room that is taken from a run's last use to its next one, and goes back over the slots between, is a
+circulation: each run is an arc over the slots it lies in, of as much as it has blocks, and each
+slot an arc back, of as much as there is room for. It is worth what is kept,
 
     maximise Σ w·f    0 ≤ f ≤ count,   the blocks held in each slot ≤ k,
 
 w the worth of one block of a run. That a run is found only behind the runs before it is left out,
-so that the optimum is an upper bound on the whole program's. Where worth is the same at every depth
-nothing is lost: the deeper a block, the longer it lies, so that the runs before one that is kept are
-worth keeping at the same prices.
+so that the optimum is no less than the whole program's. Where worth is the same at every depth
+nothing is lost: the deeper a block, the longer it lies, so that at any prices the runs before one
+that is worth keeping are worth it too.
 
 Solved by the network simplex method on strongly feasible trees (Cunningham, Mathematical
 Programming 11, 1976), which do not cycle; entering arcs come from blocks of arcs in turn. Flows are

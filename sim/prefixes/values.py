@@ -1,7 +1,7 @@
 """What finding a block of a prompt saves: a hit, or what computing it would have taken."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final
 
@@ -29,6 +29,10 @@ class Value:
     of_block: Callable[[int], int | float | Fraction]
     whole: bool = False
     loads: bool = False
+
+    def known_to(self, depth: int) -> "Value":
+        """The same for blocks above a depth, each worked out once."""
+        return replace(self, of_block=[self.of_block(at) for at in range(depth)].__getitem__)
 
 
 HITS: Final = Value("hits", "hits, % of all blocks", lambda depth: 1, whole=True)
