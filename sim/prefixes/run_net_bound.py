@@ -93,7 +93,7 @@ def bound_net(
     loads = sum(
         int(hits[~run.again, tier].sum()) * load for tier, load in enumerate(load_s_per_token)
     )
-    each_s = [seconds.of_block(depth) for depth in range(longest)]
+    each_s = [float(seconds.of_block(depth)) for depth in range(longest)]
     upto_s = np.concatenate([[0.0], np.cumsum(each_s)])
     saved = float(upto_s[found].sum()) - float(loads)
     if saved > float(most) * (1 + 1e-9) + 1e-9:
@@ -111,8 +111,8 @@ def _without_loads(run: RunReuse, seconds: Value) -> Fraction:
     worth = Worth.of(seconds.name, reuse, seconds.of_block)
     saved = worth.units[reuse.depth + reuse.count] - worth.units[reuse.depth]
     a_block = float(saved.sum()) / max(int(reuse.count.sum()), 1) * float(worth.unit)
-    prices = belady_prices(reuse, blocks).room * a_block
-    return certify_prefixes(reuse, worth, blocks, prices).most
+    prices = belady_prices(reuse, blocks).room.astype(np.float64)
+    return certify_prefixes(reuse, worth, blocks, a_block * prices).most
 
 
 def compile_net_bound() -> None:

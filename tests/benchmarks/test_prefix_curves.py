@@ -7,6 +7,7 @@ Hits are asserted exactly, so that a faster version that does other work is caug
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def trace(case: Case) -> tuple[_Ints, _Ints]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_curve(benchmark, name):
+def test_curve(benchmark: Any, name: str) -> None:
     case = CASES[name]
     offsets, ids = trace(case)
     counts = np.zeros(int(ids.max()) + 1, np.int64)

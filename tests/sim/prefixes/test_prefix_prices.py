@@ -37,6 +37,7 @@ def value(reuse: PrefixReuse, worth: Worth, blocks: int, *, chained: bool) -> fl
             most.append(0.0)
     solved = linprog(-saved / saved.max(), A_ub=np.array(rows), b_ub=most, bounds=(0.0, 1.0))
     assert solved.status == 0
+    assert solved.fun is not None
     return float(-solved.fun * saved.max())
 
 
