@@ -100,14 +100,11 @@ def compare_prefixes(
     offsets, ids = requests.prefix_offsets, requests.prefix_ids
     reuse = PrefixReuse.of(offsets, ids)
     lengths = np.diff(offsets)
-    counted = [
-        (
-            value,
-            total_of(value, lengths),
-            Worth.of(value.name, reuse, value.of_block, whole=value.whole),
-        )
-        for value in values
-    ]
+    counted = []
+    for value in values:
+        known = value.known_to(int(lengths.max(initial=0)))
+        worth = Worth.of(value.name, reuse, known.of_block, whole=value.whole)
+        counted.append((value, total_of(known, lengths), worth))
     for blocks in capacities:
         found: dict[str, _Ints] = {}
         for name in policies:

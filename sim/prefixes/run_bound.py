@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsim.sim.bounds.prefix_tree import certify_prefixes
+from vsim.sim.compiled import kernel
 from vsim.sim.engine.page_keys import page_keys
 from vsim.sim.engine.result import EngineResult
-from vsim.sim.prefixes.quick_prices import quick_prices
+from vsim.sim.prefixes.belady_prices import belady_prices
 from vsim.sim.schedules.prefix_worth import Worth
 from vsim.traces.prefix_reuse import PrefixReuse
 from vsim.traces.requests import Requests
@@ -36,7 +37,7 @@ class RunPrefixBound:
     Args:
         tokens: of completed requests' prompts.
         unbounded_tokens: what a cache without limits finds at most.
-        tight: whether the prices are the linear program's, or those of a few quick steps.
+        tight: whether there are no better prices.
     """
 
     tokens: int
@@ -49,15 +50,68 @@ def bound_run(run: "RunReuse", *, tight: bool) -> RunPrefixBound:
 
     Args:
         run: what its requests could have found.
-        tight: take the time that the linear program needs.
+        tight: take the time that the best prices need.
     """
-    worth = Worth.of("tokens", run.once, lambda depth: run.fine_tokens, whole=True)
-    blocks = sum(run.rooms)
-    prices = _best_prices if tight else quick_prices
-    certificate = certify_prefixes(run.once, worth, blocks, prices(run.once, worth, blocks))
     known, fine = run.known, run.fine_tokens
+    worth = Worth.of("tokens", run.once, lambda depth: fine, whole=True)
+    blocks = sum(run.rooms)
+    prices = belady_prices(run.once, blocks)
+    room, best = fine * prices.room.astype(np.float64), prices.best
+    if tight and not best:
+        # most runs need none of it
+        from vsim.sim.bounds.prefix_prices import solve_prefixes
+
+        program = solve_prefixes(run.once, worth, blocks)
+        room, best = program.prices, program.solved
+    certificate = certify_prefixes(run.once, worth, blocks, room)
     freed = fine * int(known[run.again].sum())
-    return RunPrefixBound(int(certificate.most) + freed, fine * int(known.sum()), tight)
+    return RunPrefixBound(int(certificate.most) + freed, fine * int(known.sum()), best)
+
+
+def bound_in_any_order(
+    requests: Requests, engine: EngineResult, page_tokens: int, block_tokens: int
+) -> RunPrefixBound:
+    """Certify what a run could have found without room, groups of KV and order of admission.
+
+    Of all requests that look a part up, the first one that has it computes it: it finds it only
+    where some request has made it as its answer. Everything else may be found.
+
+    Args:
+        requests: the trace, with prefix blocks.
+        engine: what happened.
+        page_tokens: of a page.
+        block_tokens: of the engine's block, a divisor of it.
+    """
+    fine = min(page_tokens, max(block_tokens, requests.block_tokens))
+    keys = page_keys(requests, fine, min(block_tokens, fine))
+    served = np.flatnonzero(engine.status == 0)
+    lengths = keys.named[served] // keys.ratio
+    looked_up = requests.prompt_tokens[served] // (fine * keys.ratio)
+    ids = int(keys.ids.max()) + 1 if len(keys.ids) else 0
+    found = _had_by_others(keys.offsets[served], lengths, looked_up, keys.ids, ids)
+    tokens = fine * keys.ratio * int(found)
+    return RunPrefixBound(tokens, tokens, False)
+
+
+@kernel
+def _had_by_others(
+    starts: _Ints, lengths: _Ints, looked_up: _Ints, ids: NDArray[np.int32], distinct: int
+) -> int:
+    """Ids looked up, less one for each that none of the requests only makes."""
+    made, seen = np.zeros(distinct, np.bool_), np.zeros(distinct, np.bool_)
+    total = 0
+    for row in range(len(starts)):
+        for i in range(lengths[row]):
+            each = ids[starts[row] + i]
+            if i < looked_up[row]:
+                total += 1
+                seen[each] = True
+            else:
+                made[each] = True
+    for each in range(distinct):
+        if seen[each] and not made[each]:
+            total -= 1
+    return total
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,14 +171,8 @@ def compile_bound() -> None:
     one = np.ones(3, np.int64)
     reuse = PrefixReuse.of_held(each, one, one, each, np.array([0, 1, 0], np.int32))
     worth = Worth.of("tokens", reuse, lambda depth: 1)
-    certify_prefixes(reuse, worth, 0, quick_prices(reuse, worth, 0))
-
-
-def _best_prices(reuse: PrefixReuse, worth: Worth, blocks: int) -> NDArray[np.float64]:
-    # the solver takes long to import, and no other run needs it
-    from vsim.sim.bounds.prefix_prices import solve_prefixes
-
-    return solve_prefixes(reuse, worth, blocks).prices
+    certify_prefixes(reuse, worth, 0, belady_prices(reuse, 0).room.astype(np.float64))
+    _had_by_others(each, one, one, np.zeros(3, np.int32), 1)
 
 
 def _in_parts(reuse: PrefixReuse, ratio: int) -> PrefixReuse:

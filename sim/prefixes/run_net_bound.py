@@ -5,6 +5,9 @@ HBM is loaded first: for that each of its bytes is charged what it takes on the 
 nothing else on it. Moments and stays are those of `run_bound`; tiers and paths those of
 `vsim.sim.bounds.prefix_tiers`, whose requests wait for what they load, as the engine's do. Requests
 that were preempted are left out on both sides: what they looked up again is not kept apart.
+
+Prices by slot and tier of very long runs would take much memory beside them. Of these all tiers
+count as one that nothing has to be loaded from, with the prices at which hits are bounded.
 """
 
 from collections.abc import Sequence
@@ -13,7 +16,6 @@ from fractions import Fraction
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vsim.sim.bounds.false_certificate import FalseCertificateError
 from vsim.sim.bounds.prefix_descent import STEPS, descend
@@ -23,15 +25,16 @@ from vsim.sim.bounds.prefix_tiers import (
     certify_tier_prefixes,
     tier_worth,
 )
+from vsim.sim.bounds.prefix_tree import certify_prefixes
 from vsim.sim.engine.result import EngineResult
+from vsim.sim.prefixes.belady_prices import belady_prices
 from vsim.sim.prefixes.run_bound import RunReuse
 from vsim.sim.prefixes.values import Value
 from vsim.sim.schedules.cache_tiers import BlockNeeds, CacheTiers
+from vsim.sim.schedules.prefix_worth import Worth
 from vsim.traces.prefix_reuse import PrefixReuse
 
-MOST_REQUESTS: Final = 300_000
-"""Of a run: prices by slot and tier of more would take too much memory beside it."""
-
+_MOST_REQUESTS: Final = 300_000  # priced by slot and tier
 _WORK: Final = 1_500_000  # runs and slots looked at, by all steps together, unless tight
 
 
@@ -73,34 +76,43 @@ def bound_net(
     found = hits.sum(axis=1) // run.fine_tokens
     found[run.again] = 0
     longest = max(int((reuse.depth + reuse.count).max(initial=0)), int(found.max(initial=0)))
-    tiers = CacheTiers(
-        tuple(tier.name for tier in engine.tiers),
-        run.rooms,
-        tuple(load * run.fine_tokens for load in load_s_per_token),
-    )
-    needs = BlockNeeds.of_equal_blocks(longest)
-    worth = tier_worth(seconds.name, reuse, needs, seconds.of_block)
-    case = TierCase(reuse, worth, needs, tiers)
-    steps = STEPS if tight else 1 + _WORK // (len(reuse.count) + reuse.requests + 1)
-    certificate = certify_tier_prefixes(case, descend(case, min(steps, STEPS)).prices)
+    seconds = seconds.known_to(longest)
+    if len(run.order) > _MOST_REQUESTS:
+        most = _without_loads(run, seconds)
+    else:
+        tiers = CacheTiers(
+            tuple(tier.name for tier in engine.tiers),
+            run.rooms,
+            tuple(load * run.fine_tokens for load in load_s_per_token),
+        )
+        needs = BlockNeeds.of_equal_blocks(longest)
+        worth = tier_worth(seconds.name, reuse, needs, seconds.of_block)
+        case = TierCase(reuse, worth, needs, tiers)
+        steps = STEPS if tight else 1 + _WORK // (len(reuse.count) + reuse.requests + 1)
+        most = certify_tier_prefixes(case, descend(case, min(steps, STEPS)).prices).most
     loads = sum(
         int(hits[~run.again, tier].sum()) * load for tier, load in enumerate(load_s_per_token)
     )
-    saved = _leading_s(found, seconds) - float(loads)
-    if saved > float(certificate.most) * (1 + 1e-9) + 1e-9:
+    each_s = [float(seconds.of_block(depth)) for depth in range(longest)]
+    upto_s = np.concatenate([[0.0], np.cumsum(each_s)])
+    saved = float(upto_s[found].sum()) - float(loads)
+    if saved > float(most) * (1 + 1e-9) + 1e-9:
         raise FalseCertificateError(
             "this is a bug in vsim, and no fault of your input: no cache over these tiers saves"
-            f" more than {float(certificate.most)} s net of loads, and yet the run saved {saved} s;"
+            f" more than {float(most)} s net of loads, and yet the run saved {saved} s;"
             " please report it with the command and its input"
         )
-    return RunNetBound(saved, float(certificate.most))
+    return RunNetBound(saved, float(most))
 
 
-def _leading_s(found: NDArray[np.int64], seconds: Value) -> float:
-    """Seconds that so many leading blocks of each request are worth."""
-    each = [float(seconds.of_block(depth)) for depth in range(int(found.max(initial=0)))]
-    upto = np.concatenate([[0.0], np.cumsum(each)])
-    return float(upto[found].sum())
+def _without_loads(run: RunReuse, seconds: Value) -> Fraction:
+    """What one cache as large as all tiers saves at most."""
+    reuse, blocks = run.once, sum(run.rooms)
+    worth = Worth.of(seconds.name, reuse, seconds.of_block)
+    saved = worth.units[reuse.depth + reuse.count] - worth.units[reuse.depth]
+    a_block = float(saved.sum()) / max(int(reuse.count.sum()), 1) * float(worth.unit)
+    prices = belady_prices(reuse, blocks).room.astype(np.float64)
+    return certify_prefixes(reuse, worth, blocks, a_block * prices).most
 
 
 def compile_net_bound() -> None:

@@ -1,7 +1,7 @@
 """What finding a block of a prompt saves: a hit, or what computing it would have taken."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final
 
@@ -30,6 +30,10 @@ class Value:
     whole: bool = False
     loads: bool = False
 
+    def known_to(self, depth: int) -> "Value":
+        """The same for blocks above a depth, each worked out once."""
+        return replace(self, of_block=[self.of_block(at) for at in range(depth)].__getitem__)
+
 
 HITS: Final = Value("hits", "hits, % of all blocks", lambda depth: 1, whole=True)
 """Each block found counts one."""
@@ -40,7 +44,7 @@ def prefill_flops(model: Model, block_tokens: int) -> Value:
 
     Layers that see a part of the context only (`near_terms`) attend to no more than they see.
     """
-    products = block_tokens * model.flops_per_token
+    products, a_pair = block_tokens * model.flops_per_token, model.flops_per_pair
     near = near_terms(model, "bf16", 1)
     share = Fraction(near.layers_share).limit_denominator(1 << 20)
 
@@ -55,7 +59,7 @@ def prefill_flops(model: Model, block_tokens: int) -> Value:
         first, last = depth * block_tokens, (depth + 1) * block_tokens
         seen = (1 - share) * (pairs(last) - pairs(first))
         seen += share * (near_pairs(last) - near_pairs(first))
-        return products + model.flops_per_pair * seen
+        return products + a_pair * seen
 
     return Value("prefill_flops", "prefill FLOPs saved, % of all", of_block)
 

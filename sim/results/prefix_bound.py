@@ -7,8 +7,8 @@ from vsim.sim.bounds.false_certificate import refuse_false_most
 from vsim.sim.engine.result import EngineResult
 from vsim.sim.machine.machine import Machine
 from vsim.sim.prefixes.loads import load_s_per_byte
-from vsim.sim.prefixes.run_bound import RunReuse, bound_run
-from vsim.sim.prefixes.run_net_bound import MOST_REQUESTS, bound_net
+from vsim.sim.prefixes.run_bound import RunReuse, bound_in_any_order, bound_run
+from vsim.sim.prefixes.run_net_bound import bound_net
 from vsim.sim.prefixes.values import prefill_seconds
 from vsim.sim.results.metrics import RunFacts, Summary
 from vsim.sim.scenario.scenario import Scenario
@@ -29,9 +29,9 @@ def prefix_bound(
 ) -> dict[str, Any]:
     """Certify what prefix hits could have been in the order of admission, and saved net of loads.
 
-    Nothing where the run had no prefix cache, where KV is in groups of several sizes, or where a
+    Nothing where the run had no prefix cache. Where KV is in groups of several sizes, or where a
     request that waited for its pages gave them back, so that it was admitted at a time that is not
-    kept. Nothing of loads where no tier has any, or where the run is too long for it.
+    kept, what any order and any room allow, and nothing of loads; nor where no tier has any.
 
     Args:
         scenario: what was run.
@@ -46,11 +46,16 @@ def prefix_bound(
     Raises:
         FalseCertificateError: the run found or saved more than was certified: a bug in vsim.
     """
-    grouped = any(tier.all_page_bytes is not None for tier in engine.tiers)
-    if not facts.prefix_caching or grouped or engine.counters.get("unstuck", 0):
+    if not facts.prefix_caching:
         return {}
-    run = RunReuse.of(requests, engine, facts.page_tokens, facts.block_tokens)
-    found = bound_run(run, tight=tight)
+    sizes = (facts.page_tokens, facts.block_tokens)
+    grouped = any(tier.all_page_bytes is not None for tier in engine.tiers)
+    in_order = not grouped and not engine.counters.get("unstuck", 0)
+    if in_order:
+        run = RunReuse.of(requests, engine, *sizes)
+        found = bound_run(run, tight=tight)
+    else:
+        found = bound_in_any_order(requests, engine, *sizes)
     refuse_false_most(found.tokens, {"the run": summary["prefix_hit_tokens"]}, what="tokens")
     prompt = summary["tokens"]["prompt"]
     bounds: dict[str, Any] = {
@@ -61,8 +66,8 @@ def prefix_bound(
             "tight": found.tight,
         }
     }
-    loads = _loads(scenario, machine, facts, engine)
-    if any(loads) and len(run.order) <= MOST_REQUESTS:
+    loads = _loads(scenario, machine, facts, engine) if in_order else []
+    if any(loads):
         seconds = prefill_seconds(cost, run.fine_tokens)
         net = bound_net(run, engine, seconds, loads, tight=tight)
         bounds["prefix_net_bound"] = {"saved_s": net.saved_s, "most_s": net.most_s}

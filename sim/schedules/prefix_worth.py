@@ -57,18 +57,22 @@ class Worth:
             largest: units of all that could be saved, at most; fewer where they are multiplied.
         """
         longest = int((reuse.depth + reuse.count).max()) if len(reuse.depth) else 0
-        each = [Fraction(block(depth)) for depth in range(longest)]
+        each = [block(depth).as_integer_ratio() for depth in range(longest)]
+        # whole numbers of one fraction: sums of fractions would take ten times as long
+        parts = math.lcm(*{denominator for _, denominator in each})
+        worths = [numerator * (parts // denominator) for numerator, denominator in each]
         ends = np.zeros(longest + 1, np.int64)
         np.add.at(ends, reuse.depth, 1)
         np.add.at(ends, reuse.depth + reuse.count, -1)
         times = np.cumsum(ends)[:longest].tolist()
-        total = sum((n * worth for n, worth in zip(times, each, strict=True)), Fraction(0))
-        most = max(each, default=Fraction(0)) * max(longest, 1)
+        total = sum(n * worth for n, worth in zip(times, worths, strict=True))
+        most = max(worths, default=0) * max(longest, 1)
         # room for the rounding up of every block that could be saved, and of one whole prompt
         room = largest - sum(times) - longest
-        unit = _power_of_two(max(total, most) / room)
+        unit = _power_of_two(Fraction(max(total, most), parts) / room)
         units = np.zeros(longest + 1, np.int64)
-        np.cumsum([math.ceil(worth / unit) for worth in each], out=units[1:])
+        a_part, a_unit = unit.denominator, unit.numerator * parts
+        np.cumsum([-(-worth * a_part // a_unit) for worth in worths], out=units[1:])
         return cls(name, units, unit, whole)
 
     def of_leading(self, blocks: NDArray[np.int64]) -> int:

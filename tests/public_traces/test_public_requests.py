@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from tests.traces.test_prefix_reuse import lru_hits
 
+from vsim.sim.eviction.cache_replay import replay_prefixes
 from vsim.traces.importers import Imported, ImportOptions, import_requests
 from vsim.traces.info import describe_requests
+from vsim.traces.prefix_chain import dense_codes
 from vsim.traces.prefix_reuse import PrefixReuse
 from vsim.traces.reading import read_requests
 from vsim.traces.requests import write_requests
@@ -57,6 +59,34 @@ def test_the_compiled_replay_of_mooncake_equals_the_plain_one() -> None:
     reuse = PrefixReuse.of(offsets, ids)
     for size in (1_000, 10_000):
         assert reuse.lru_hits_of_requests(size).tolist() == lru_hits(rows, size)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mooncake_conversation.jsonl.gz", {}),
+        ("claude_code_agentic.parquet", {"session_rate_per_s": 0.05, "seed": 7}),
+        ("lmcache_agent.parquet", {}),
+        ("sharegpt300_multiturn.parquet", {}),
+    ],
+)
+def test_one_pass_equals_replays_at_random_capacities(name: str, options: dict[str, float]) -> None:
+    requests = imported(name, **options).requests
+    offsets, ids = requests.prefix_offsets, requests.prefix_ids
+    reuse = PrefixReuse.of(offsets, ids)
+    codes, count = dense_codes(ids)
+    enough = int(reuse.lru_curve()[0][-1])  # where everything that comes back is found
+    # fifty replays of 38 million references take half a minute
+    replays = 50 if len(ids) < 10**7 or os.environ.get("VSIM_FULL_SCALE") else 5
+    draws = np.random.Generator(np.random.PCG64(12)).random(replays)
+    sizes = np.unique(np.exp(draws * np.log(enough)).astype(np.int64) + 1)
+    of_requests = [
+        replay_prefixes(offsets, codes, min(size, count), "lru", n_keys=count).hits
+        for size in sizes.tolist()
+    ]
+    for size, hits in zip(sizes.tolist(), of_requests, strict=True):
+        np.testing.assert_array_equal(reuse.lru_hits_of_requests(size), hits)
+    assert reuse.lru_hits(sizes).tolist() == [int(hits.sum()) for hits in of_requests]
 
 
 def test_azure_conversation_has_its_published_figures() -> None:
