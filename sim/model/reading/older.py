@@ -14,7 +14,8 @@ def falcon(keys: Keys, draft: Draft, traits: Traits) -> None:
     """Falcon: one KV head unless its new form has several; one norm where both halves share it."""
     heads = read_heads(keys, draft, traits)
     heads_of(keys, draft, heads)
-    new = keys.yes("new_decoder_architecture")
+    # RefinedWeb is what Falcon-40B was called at first.
+    new = keys.yes("new_decoder_architecture", default=keys.kind == "RefinedWeb")
     if not new:
         several = not keys.yes("multi_query", default=True)
         draft.fields["kv_heads"] = heads if several else 1

@@ -75,6 +75,8 @@ _UNKNOWN = {
     "rwkv5": "a time mix in place of attention", "rwkv6": "a time mix in place of attention",
     "rwkv7": "a time mix in place of attention", "rwkv6qwen2": "a time mix in place of attention",
     "hymba": "attention and a state space that share projections, and KV across layers",
+    "mamba_ssm": "attention, FFNs or other numbers beside its Mamba layers",
+    "phi4flash": "a memory that half of its layers share",
     "xglm": "layers of its own", "xlnet": "two-stream attention", "xlstm": "an xLSTM",
     "zaya": "convolutional attention", "openai-gpt": "layers of its own",
     "gpt_neox_japanese": "layers of its own", "modernbert-decoder": "layers of its own",
