@@ -50,7 +50,8 @@ _WORDS = (
     ("dense", ("mlp", "ffn", "feed_forward", "mixer.up_proj", "mixer.down_proj")),
 )
 _PREFIXES = ("model.layers.{}.", "model.language_model.layers.{}.", "layers.{}.",
-             "language_model.model.layers.{}.", "backbone.layers.{}.")  # fmt: skip
+             "language_model.model.layers.{}.", "language_model.layers.{}.",
+             "backbone.layers.{}.")  # fmt: skip
 _HEADS = ("lm_head", "language_model.lm_head", "head")
 _BF16: dict[str, Any] = {"precision": "bf16"}
 _Rule: TypeAlias = tuple[str, dict[str, Any]]

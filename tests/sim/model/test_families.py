@@ -27,8 +27,10 @@ def read(name: str) -> Model:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_published_model_has_its_published_count(name: str) -> None:
-    assert read(name).parameters == pytest.approx(PUBLISHED[name]["parameters"], rel=ROUTER_BIASES)
+def test_a_published_model_has_its_published_count_and_kv(name: str) -> None:
+    model, published = read(name), PUBLISHED[name]
+    assert model.parameters == pytest.approx(published["parameters"], rel=ROUTER_BIASES)
+    assert model.kv_bytes_per_token("bf16") == published["kv_bytes_per_token"]
 
 
 @pytest.mark.parametrize(
