@@ -31,8 +31,7 @@ def falcon(keys: Keys, draft: Draft, traits: Traits) -> None:
 def gpt_bigcode(keys: Keys, draft: Draft, traits: Traits) -> None:
     """StarCoder: one KV head with multi_query."""
     plain(keys, draft, traits)
-    if keys.yes("multi_query", default=True):
-        draft.fields["kv_heads"] = 1
+    draft.fields["kv_heads"] = 1 if keys.yes("multi_query", default=True) else draft.fields["heads"]
 
 
 def gpt_neo(keys: Keys, draft: Draft, traits: Traits) -> None:

@@ -13,7 +13,7 @@ _HARMLESS = re.compile(
     r"|task_type|mode|fp16|bf16|fp32|softmax_type|unsloth_\w+|is_decoder|is_causal|causal"
     r"|position_embedding_type|max_attn_value|attn_temperature_tuning|scale_attn_weights"
     r"|query_pre_attn_scalar|chunk_size_feed_forward|norm_topk_prob|n_group|topk_group"
-    r"|num_expert_group|num_logits_to_keep|scoring_func|normalization|normalization_function"
+    r"|num_expert_group|num_experts_groups|num_logits_to_keep|scoring_func|normalization|normalization_function"
     r"|norm_type|mlp_type|qk_norm_type|output_gate_type|residual_in_fp32|rescale_prenorm_residual"
     r"|order_of_interleaved_layers|for_llm_compressor|language_model_only|expert_dtype"
     r"|use_parallel_block|use_parallel_embedding|use_gated_activation|max_window_layers"
