@@ -34,7 +34,7 @@ def refusal(config: Mapping[str, Any]) -> str | None:
         )
     if kind in _DENOISERS:
         return (
-            f"'{kind}' denoises all tokens again at each step, so that keys do not last and it has no"
+            f"'{kind}' denoises all tokens again at each step, so that no key lasts and it has no"
             " KV cache; only decoders can be simulated"
         )
     names = config.get("architectures")
