@@ -19,6 +19,7 @@ from vsim.sim.machine.machine import Machine
 from vsim.sim.model.loading import load_model
 from vsim.sim.model.model import Model
 from vsim.sim.results.output import make_result
+from vsim.sim.scenario.precision import kv_of, weights_of
 from vsim.sim.scenario.scenario import Scenario, load_scenario
 from vsim.sim.scenario.workload import load_requests
 from vsim.sim.timing.step_cost import StepCost, step_cost
@@ -59,8 +60,8 @@ MOONCAKE_SHAPE = SynthSpec.model_validate(
 def server_of(scenario: Scenario) -> tuple[Machine, Model, StepCost]:
     """A scenario's machine and model, and what a step costs by the machine's rates."""
     machine, model = load_machine(scenario.machine), load_model(scenario.model)
-    precision = scenario.precision
-    return machine, model, step_cost(machine, model, weights=precision.weights, kv=precision.kv)
+    weights, kv = weights_of(scenario.precision, model), kv_of(scenario.precision, model)
+    return machine, model, step_cost(machine, model, weights=weights, kv=kv)
 
 
 def public(name: str) -> Requests:

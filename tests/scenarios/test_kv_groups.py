@@ -59,6 +59,48 @@ def test_a_request_holds_its_context_in_full_layers_and_a_window_in_the_others(
     assert full["end_pages"] == near["end_pages"] == 0
 
 
+# Bytes of a token in the layers that keep it, of the last so many tokens, and of a state.
+HELD: dict[str, tuple[int, int, int, int, tuple[str, ...]]] = {
+    # 18 of 36 layers see everything, 18 the last 128 tokens: 2 · 8 · 64 numbers of 2 bytes each
+    "gpt-oss-120b": (18 * 2_048, 18 * 2_048, 128, 0, ("machine=b300",)),
+    # 12 of 48 layers attend: 2 · 2 · 256 numbers of 2 bytes; 36 keep 32 heads' 128 x 128 numbers
+    # and 3 tokens of a convolution over 2 · 16 · 128 + 32 · 128 channels, of 2 bytes
+    "qwen3-next-80b-a3b": (
+        12 * 2_048, 0, 0, 36 * 2 * (32 * 128 * 128 + 3 * 8_192), ("machine=b300",)
+    ),
+    # 61 layers: a latent of 512 and 64 numbers of 2 bytes, and an index key of 128 bytes with a
+    # 4-byte scale; each of eight GPUs holds them
+    "deepseek-v3.2": (
+        8 * 61 * (2 * 576 + 132), 0, 0, 0, ("machine=8xh200-nvlink", "parallel.tensor=8")
+    ),
+    # 6 layers attend: 2 · 2 · 128 numbers of 2 bytes; 23 keep 64 heads' 64 x 128 numbers of 4
+    # bytes and 3 tokens of a convolution over 64 · 64 + 2 · 8 · 128 channels, of 2
+    "nemotron-3-nano-30b-a3b": (
+        6 * 1_024, 0, 0, 23 * (4 * 64 * 64 * 128 + 2 * 3 * 6_144), ("machine=h200",)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("tokens", [32_768, 131_072])
+@pytest.mark.parametrize("model", HELD)
+def test_a_request_holds_what_each_group_of_its_model_keeps(
+    tmp_path: Path, model: str, tokens: int
+) -> None:
+    full, near, window, state, settings = HELD[model]
+    overrides = (f"model={model}", "engine.profile=vsim", *settings)
+    groups = {
+        each["kind"]: each["decoding_peak_bytes"]
+        for each in run(tmp_path, [(tokens, 3)], *overrides)["kv_groups"]
+    }
+    # as above: two tokens behind the prompt's pages, and a page that a window begins within
+    expected = {"full": (tokens // 16 + 1) * 16 * full}
+    if near:
+        expected["window"] = (window // 16 + 1) * 16 * near
+    if state:
+        expected["state"] = state
+    assert groups == expected
+
+
 def test_vllm_pads_the_windows_to_six_groups_of_ten_layers(folder: Path) -> None:
     full, near = run(folder, [(32_768, 3)])["kv_groups"]
     assert full["page_bytes"] == 16 * 10 * TOKEN_LAYER

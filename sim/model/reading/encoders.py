@@ -1,4 +1,4 @@
-"""Encoders: models that keep no keys from one step to the next, refused as what they are."""
+"""Encoders and denoisers: models that keep no keys from one step to the next, refused as such."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,6 +18,9 @@ _BOTH = frozenset({
     "prophetnet", "seamless_m4t", "seamless_m4t_v2", "speech_to_text", "switch_transformers", "t5",
     "t5gemma", "t5gemma2", "udop", "umt5", "whisper",
 })  # fmt: skip
+_DENOISERS = frozenset({
+    "Dream", "diffusion_gemma", "diffusion_gemma_text", "dream", "llada", "llada_moe",
+})  # fmt: skip
 
 
 def refusal(config: Mapping[str, Any]) -> str | None:
@@ -28,6 +31,11 @@ def refusal(config: Mapping[str, Any]) -> str | None:
         return (
             f"'{kind}' is an encoder with a decoder that attends to it, not a decoder alone;"
             " only decoders can be simulated"
+        )
+    if kind in _DENOISERS:
+        return (
+            f"'{kind}' denoises all tokens again at each step, so that no key lasts and it has no"
+            " KV cache; only decoders can be simulated"
         )
     names = config.get("architectures")
     masked = isinstance(names, list) and any(

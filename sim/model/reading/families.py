@@ -3,6 +3,7 @@
 Keys that say the same in several families (heads, widths, experts) are not listed here.
 """
 
+from dataclasses import replace
 from types import MappingProxyType
 
 from vsim.sim.model.reading.traits import Traits
@@ -16,6 +17,9 @@ _MISTRAL = Traits(windows="all")
 _DEEPSEEK = Traits(output_bias="attention_bias", tied=False)
 _GEMMA3 = Traits(qk_norm="head", norms=4, tied=True, windows="period", pattern=6)
 _OPT_LIKE = Traits(gated=False, qkv_bias=True, output_bias=True, ffn_bias=True, norm_bias=True)
+
+_FALCON = Traits(gated=False, norm_bias=True, qkv_bias="bias", output_bias="bias",
+                 ffn_bias="bias", build="falcon")  # fmt: skip
 
 _FAMILIES: dict[str, Traits] = {
     # Llama and what was made after it
@@ -54,6 +58,8 @@ _FAMILIES: dict[str, Traits] = {
     "hunyuan": Traits(qk_norm="use_qk_norm:head", tied=True),
     "hunyuan_moe": Traits(qk_norm="use_qk_norm:head", tied=True),
     "ernie4_5": Traits(qkv_bias="use_bias", output_bias="use_bias", ffn_bias="use_bias"),
+    "paddleocr_vl_text": Traits(qkv_bias="use_bias", output_bias="use_bias", ffn_bias="use_bias",
+                                tied=True),
     "ernie4_5_moe": Traits(qkv_bias="use_bias", output_bias="use_bias", ffn_bias="use_bias",
                            router_bias=True, rhythm_from_first=False),
     "apertus1p5_text": Traits(gated=False, qk_norm="head", other_per_layer=2),
@@ -208,8 +214,9 @@ _FAMILIES: dict[str, Traits] = {
     "lfm2_moe": Traits(qk_norm="head", qkv_bias=False, output_bias=False, build="lfm2",
                        router_bias=False),
     # Older ones
-    "falcon": Traits(gated=False, norm_bias=True, qkv_bias="bias", output_bias="bias",
-                     ffn_bias="bias", build="falcon"),
+    "falcon": _FALCON,
+    "RefinedWeb": replace(_FALCON, tied=True),
+    "RefinedWebModel": replace(_FALCON, tied=True),
     "gpt2": Traits(gated=False, qkv_bias=True, output_bias=True, ffn_bias=True, norm_bias=True,
                    positions=("n_positions", 0)),
     "gpt-sw3": Traits(gated=False, qkv_bias=True, output_bias=True, ffn_bias=True, norm_bias=True,

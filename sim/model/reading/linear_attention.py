@@ -121,12 +121,17 @@ def _grouped_kinds(keys: Keys, draft: Draft, traits: Traits) -> list[str]:
 
 
 def lightning(keys: Keys, draft: Draft, traits: Traits) -> None:
-    """MiniMax-Text-01 and M1: lightning attention, and every eighth layer softmax."""
+    """MiniMax-Text-01 and M1: lightning attention, and every eighth layer softmax.
+
+    Where a file lists no kinds, transformers' class takes them in turn, from softmax on.
+    """
     types = keys.each(draft.layers, "attn_type_list")
     if types is not None:
         kinds = ["full" if each == 1 else "linear_attention" for each in types]
-    else:
+    elif keys.has("layer_types"):
         kinds = kinds_of_layers(keys, draft, traits)
+    else:
+        kinds = ["linear_attention" if at % 2 else "full" for at in range(draft.layers)]
     heads = keys.need("the number of query heads", "num_attention_heads")
     width = keys.whole("head_dim") or draft.hidden // heads
     part = {"kind": "lightning", "heads": heads, "head_dim": width}

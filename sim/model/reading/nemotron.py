@@ -10,7 +10,7 @@ from vsim.sim.model.reading.draft import Draft
 from vsim.sim.model.reading.experts import FFN_WIDTH, experts
 from vsim.sim.model.reading.hybrids import state_bytes
 from vsim.sim.model.reading.keys import Keys
-from vsim.sim.model.reading.plain import dense_width, read_heads
+from vsim.sim.model.reading.plain import dense_width, feed_forward, read_heads
 from vsim.sim.model.reading.traits import Traits
 
 _LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
@@ -81,6 +81,10 @@ def _nemotron_kinds(keys: Keys, draft: Draft) -> list[str]:
 def nemotron_nas(keys: Keys, draft: Draft, traits: Traits) -> None:
     """Nemotron-NAS: each layer's attention and FFN are kept, narrowed, a matrix, or left out."""
     heads = read_heads(keys, draft, traits)
+    each = keys.numbers("num_key_value_heads_per_layer")
+    if each is not None and len(each) >= draft.layers and not keys.has("block_configs"):
+        _heads_by_layer(keys, draft, traits, each)
+        return
     blocks = keys.each(draft.layers, "block_configs")
     if blocks is None or not all(isinstance(block, dict) for block in blocks):
         keys.complain("block_configs", "is missing; write each layer's attention and FFN")
@@ -93,6 +97,14 @@ def nemotron_nas(keys: Keys, draft: Draft, traits: Traits) -> None:
         draft.mixers.append(_nas_attention(keys, draft, attention, heads))
         draft.ffns.append(_nas_ffn(keys, draft, ffn))
     keys.see("num_key_value_heads", "intermediate_size", "ffn_mult")
+
+
+def _heads_by_layer(keys: Keys, draft: Draft, traits: Traits, each: list[int]) -> None:
+    """DeciLM-7B, the first of them: layers differ in KV heads alone."""
+    heads_of(keys, draft, draft.fields["heads"])
+    parts = [{"kind": "gqa", "kv_heads": max(1, count)} for count in each[: draft.layers]]
+    draft.mixers = [draft.part(f"attention_{part['kv_heads']}", part) for part in parts]
+    feed_forward(keys, draft, traits)
 
 
 def _nas_attention(keys: Keys, draft: Draft, block: dict[str, Any], heads: int) -> str:

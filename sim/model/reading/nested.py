@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vsim.sim.model.reading.families import FAMILIES
+from vsim.sim.model.reading.mamba_ssm import renamed
 
 GROUPS = ("text_config", "llm_config", "language_config", "thinker_config", "llm_cfg",
           "language_model_config", "text_model_config", "decoder_config")  # fmt: skip
@@ -17,24 +18,36 @@ _LAYERS = (
 )
 # What the decoder is where its own group does not say (transformers 5.24, the classes' defaults).
 _INNER = {
-    "aria": "llama", "aya_vision": "cohere2", "cohere2_vision": "cohere2", "gemma3": "gemma3_text",
-    "gemma3n": "gemma3n_text", "gemma4": "gemma4_text", "glm4v": "glm4v_text",
-    "glm4v_moe": "glm4v_moe_text", "glm46v": "glm4v_text", "idefics2": "mistral",
-    "idefics3": "llama", "internvl": "qwen2", "internvl_chat": "qwen2", "janus": "llama",
-    "kimi_k25": "deepseek_v3", "kimi_vl": "deepseek_v3", "lfm2_vl": "lfm2", "llama4": "llama4_text",
-    "llava": "llama", "llava_next": "llama", "llava_next_video": "llama",
-    "llava_onevision": "qwen2", "minimax_m3_vl": "minimax_m3_vl_text", "mistral3": "mistral",
-    "mllama": "mllama_text_model", "ovis2": "qwen2", "paligemma": "gemma",
+    "apertus1p5": "apertus1p5_text", "aria": "aria_text", "audioflamingo3": "qwen2",
+    "aya_vision": "cohere2", "blip-2": "opt", "cohere2_vision": "cohere2", "deepseek_vl": "llama",
+    "deepseek_vl_hybrid": "llama", "emu3": "emu3_text_model", "exaone4_5": "exaone4",
+    "fast_vlm": "qwen2", "fun_asr_nano": "qwen3", "fuyu": "persimmon", "gemma3": "gemma3_text",
+    "gemma3n": "gemma3n_text", "gemma4": "gemma4_text", "gemma4_unified": "gemma4_unified_text",
+    "glm46v": "glm4v_text", "glm4v": "glm4v_text", "glm4v_moe": "glm4v_moe_text",
+    "glm_ocr": "glm_ocr_text", "glmasr": "llama", "glmga": "glm4v_text", "got_ocr2": "qwen2",
+    "granite_speech": "granite", "granite_speech_plus": "granite",
+    "hyperclovax_vision_v2": "hyperclovax", "idefics2": "mistral", "idefics3": "llama",
+    "instructblip": "opt", "internvl": "qwen2", "internvl_chat": "qwen2", "janus": "llama",
+    "kimi_k25": "deepseek_v3", "kimi_vl": "deepseek_v3", "lfm2_vl": "lfm2", "lfm3_vl": "lfm3",
+    "lighton_ocr": "qwen3", "llama4": "llama4_text", "llava": "llama", "llava_next": "llama",
+    "llava_next_video": "llama", "llava_onevision": "qwen2", "minicpm_ocr": "qwen3_5_text",
+    "minicpmv4_6": "qwen3_5_text", "minicpmv4_7": "qwen3_5_text",
+    "minimax_m3_vl": "minimax_m3_vl_text", "mistral3": "mistral", "mllama": "mllama_text_model",
+    "moss_transcribe_diarize": "qwen3", "musicflamingo": "qwen2", "nemo_speechlm": "nemotron_h",
+    "nemotron_h_omni": "nemotron_h", "omniasr": "llama", "ovis2": "qwen2",
+    "paddleocr_vl": "paddleocr_vl_text", "paligemma": "gemma", "perception_lm": "llama",
+    "pp_chart2table": "qwen2", "qianfan_ocr": "qwen3", "qwen2_5_omni": "qwen2_5_omni_text",
     "qwen2_5_omni_thinker": "qwen2_5_omni_text", "qwen2_5_vl": "qwen2_5_vl_text",
     "qwen2_audio": "qwen2", "qwen2_vl": "qwen2_vl_text", "qwen3_5": "qwen3_5_text",
-    "qwen3_5_moe": "qwen3_5_moe_text", "qwen3_omni_moe_thinker": "qwen3_omni_moe_text",
-    "qwen3_omni_moe": "qwen3_omni_moe_text", "qwen3_vl": "qwen3_vl_text",
-    "qwen3_vl_moe": "qwen3_vl_moe_text", "smolvlm": "llama", "step3p7": "step3p5",
-    "vipllava": "llama", "voxtral": "llama", "video_llava": "llama", "deepseek_vl": "llama",
+    "qwen3_5_moe": "qwen3_5_moe_text", "qwen3_asr": "qwen3",
+    "qwen3_omni_moe": "qwen3_omni_moe_text", "qwen3_omni_moe_thinker": "qwen3_omni_moe_text",
+    "qwen3_vl": "qwen3_vl_text", "qwen3_vl_moe": "qwen3_vl_moe_text",
+    "shieldgemma2": "gemma3_text", "smolvlm": "llama", "step3p7": "step3p5", "vibevoice": "qwen2",
+    "vibevoice_asr": "qwen2", "video_llama_3": "qwen2", "video_llava": "llama",
+    "vipllava": "llama", "voxtral": "llama",
 }  # fmt: skip
-# Where the classes of models that see tie their embedding unless the file says otherwise.
-_TIED = {"aya_vision", "cohere2_vision", "gemma3", "gemma3n", "gemma4", "internvl", "lfm2_vl",
-         "ovis2", "paligemma"}  # fmt: skip
+# Where the class of the whole leaves the head apart though that of its decoder would tie it.
+_UNTIED = ("qwen2_5_omni", "qwen2_5_omni_thinker", "qwen3_vl_moe")
 
 
 def decoder_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -44,7 +57,7 @@ def decoder_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     itself.
     """
     if any(key in config for key in _LAYERS):
-        return dict(config), ""
+        return renamed(config), ""
     for name in GROUPS:
         inner = config.get(name)
         if not isinstance(inner, dict):
@@ -57,8 +70,8 @@ def decoder_of(config: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
         for key in ("tie_word_embeddings", "quantization_config", "compression_config"):
             if found.get(key) is None and config.get(key) is not None:
                 found[key] = config[key]
-        if found.get("tie_word_embeddings") is None and outer in _TIED:
-            found["tie_word_embeddings"] = True
+        if found.get("tie_word_embeddings") is None and outer in _UNTIED:
+            found["tie_word_embeddings"] = False
         if isinstance(config.get("vision_config"), dict):
             found.setdefault("vision_config", config["vision_config"])
         return found, f"{name}.{place}"

@@ -14,7 +14,8 @@ def falcon(keys: Keys, draft: Draft, traits: Traits) -> None:
     """Falcon: one KV head unless its new form has several; one norm where both halves share it."""
     heads = read_heads(keys, draft, traits)
     heads_of(keys, draft, heads)
-    new = keys.yes("new_decoder_architecture")
+    # RefinedWeb is what Falcon-40B was called at first.
+    new = keys.yes("new_decoder_architecture", default=keys.kind == "RefinedWeb")
     if not new:
         several = not keys.yes("multi_query", default=True)
         draft.fields["kv_heads"] = heads if several else 1
@@ -30,8 +31,7 @@ def falcon(keys: Keys, draft: Draft, traits: Traits) -> None:
 def gpt_bigcode(keys: Keys, draft: Draft, traits: Traits) -> None:
     """StarCoder: one KV head with multi_query."""
     plain(keys, draft, traits)
-    if keys.yes("multi_query", default=True):
-        draft.fields["kv_heads"] = 1
+    draft.fields["kv_heads"] = 1 if keys.yes("multi_query", default=True) else draft.fields["heads"]
 
 
 def gpt_neo(keys: Keys, draft: Draft, traits: Traits) -> None:

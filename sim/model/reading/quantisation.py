@@ -2,22 +2,45 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypeAlias
 
 from vsim.sim.inputs.model_faults import show
 from vsim.sim.model.reading.draft import Draft
 from vsim.sim.model.reading.keys import Keys
+from vsim.sim.model.reading.storing import (
+    ALGORITHMS,
+    BITS,
+    ELSE,
+    GROUPED,
+    integers,
+    of_quark,
+    of_scheme,
+    stored,
+)
 
-# Modules of each role as checkpoints name them, below a layer.
+# Modules of each role as checkpoints name them, below a layer; spellings of one stand together.
 _MODULES = {
-    "attention": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"),
-    "linear": ("linear_attn.in_proj_qkv", "linear_attn.in_proj_z", "linear_attn.out_proj"),
-    "dense": ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
-    "shared": ("mlp.shared_experts.gate_proj", "mlp.shared_experts.up_proj",
-               "mlp.shared_experts.down_proj"),
-    "experts": ("mlp.experts.0.gate_proj", "mlp.experts.0.up_proj", "mlp.experts.0.down_proj"),
+    "attention": tuple((f"self_attn.{each}_proj", f"mixer.{each}_proj") for each in "qkvo"),
+    "linear": (
+        ("linear_attn.in_proj_qkv", "linear_attn.in_proj_qkvz", "mixer.in_proj", "mamba.in_proj"),
+        ("linear_attn.in_proj_z", "linear_attn.in_proj_qkvz", "mixer.in_proj", "mamba.in_proj"),
+        ("linear_attn.out_proj", "mixer.out_proj", "mamba.out_proj"),
+    ),
+    "dense": tuple(
+        (f"mlp.{each}_proj", f"mixer.{each}_proj", f"feed_forward.{each}_proj")
+        for each in ("gate", "up", "down")
+    ),
+    "shared": tuple(
+        tuple(f"{place}.{each}_proj" for place in ("mlp.shared_experts", "mlp.shared_expert",
+                                                   "mixer.shared_experts"))
+        for each in ("gate", "up", "down")
+    ),
+    "experts": tuple(
+        (f"mlp.experts.0.{each}_proj", f"mixer.experts.0.{each}_proj",
+         f"block_sparse_moe.experts.0.{w}")
+        for each, w in (("gate", "w1"), ("up", "w3"), ("down", "w2"))
+    ),
 }  # fmt: skip
 _WORDS = (
     ("shared", ("shared_expert",)),
@@ -27,27 +50,11 @@ _WORDS = (
     ("dense", ("mlp", "ffn", "feed_forward", "mixer.up_proj", "mixer.down_proj")),
 )
 _PREFIXES = ("model.layers.{}.", "model.language_model.layers.{}.", "layers.{}.",
-             "language_model.model.layers.{}.", "backbone.layers.{}.")  # fmt: skip
+             "language_model.model.layers.{}.", "language_model.layers.{}.",
+             "backbone.layers.{}.")  # fmt: skip
 _HEADS = ("lm_head", "language_model.lm_head", "head")
-_ALGORITHMS: Mapping[str, dict[str, Any]] = {
-    "FP8": {"precision": "fp8"},
-    "FP8_PB_WO": {"precision": "fp8"},
-    "FP8_PER_CHANNEL_PER_TOKEN": {"precision": "fp8"},
-    "NVFP4": {"precision": "nvfp4"},
-    "NVFP4_AWQ": {"precision": "nvfp4"},
-    "W4A16_NVFP4": {"precision": "nvfp4"},
-    "W4A8_NVFP4_FP8": {"precision": "nvfp4"},
-    "MXFP4": {"precision": "mxfp4"},
-    "W4A8_MXFP4_FP8": {"precision": "mxfp4"},
-    "W4A16_AWQ": {"precision": "int4"},
-    "W4A8_AWQ": {"precision": "int4"},
-    "W8A16": {"precision": "int8"},
-    "W8A8_SQ_PER_CHANNEL": {"precision": "int8"},
-    "INT8_SQ": {"precision": "int8"},
-}
-_OF_GROUPS = ("", "modelopt", "compressed-tensors")
-_BITS = {"bf16": 16.0, "fp8": 8.0, "int8": 8.0, "int4": 4 + 20 / 128, "mxfp4": 4.25, "nvfp4": 4.5}
-_ELSE = "remove quantization_config, and give precision.weights in the scenario"
+_BF16: dict[str, Any] = {"precision": "bf16"}
+_Rule: TypeAlias = tuple[str, dict[str, Any]]
 
 
 def declared(keys: Keys, draft: Draft) -> dict[str, Any]:
@@ -74,115 +81,107 @@ def _weights(config: Keys, keys: Keys, draft: Draft) -> dict[str, Any] | None:
     layered = config.raw("quantized_layers")
     if algorithm in ("MIXED_PRECISION", "") and isinstance(layered, dict) and layered:
         return _layered(layered, "fp8" if method == "fp8" else "bf16", config, draft)
-    stored = _stored(config, method, algorithm)
-    if stored is None:
-        return None
-    found: dict[str, Any] = {"usual": stored}
-    if keys.word("expert_dtype") == "fp4" and stored["precision"] == "fp8":
-        found["experts"] = {"precision": "mxfp4"}
-    return found | _exceptions(config, stored, draft)
-
-
-def _stored(config: Keys, method: str, algorithm: str) -> dict[str, Any] | None:
-    """How all quantised weights are stored."""
-    if algorithm:
-        known = _ALGORITHMS.get(algorithm)
-        if known is None:
-            config.complain("quant_algo", f"{show(algorithm)} is not known here; {_ELSE}")
-        return None if known is None else dict(known)
-    if method in ("fp8", "fbgemm_fp8", "finegrained_fp8"):
-        return {"precision": "fp8"}
-    if method in ("awq", "gptq", "auto-round", "intel/auto-round", "gptq_marlin", "awq_marlin"):
-        bits, group = config.whole("bits", "w_bit") or 4, config.raw("group_size", "q_group_size")
-        return _integers(bits, group, zero_point=True)
-    if method in ("bitsandbytes", "bnb"):
-        if config.yes("load_in_8bit", "_load_in_8bit"):
-            return {"precision": "int8"}
-        # A 32-bit scale for 64 weights, or an 8-bit one and a 32-bit one for 256 of those.
-        double = config.yes("bnb_4bit_use_double_quant")
-        return {"precision": "int4", "bits": 4 + (8 + 32 / 256) / 64 if double else 4 + 32 / 64}
-    if method == "quark":
-        return _quark(config)
+    rules = [(pattern, _BF16) for pattern in _ignored(config)]
     groups = config.raw("config_groups")
-    if isinstance(groups, dict) and groups:
-        return _of_groups(config, groups)
-    if method in _OF_GROUPS and not config.has("bits"):
-        return None  # only of the KV cache, or of nothing
-    config.complain("quant_method", f"{show(method)} is not known here; {_ELSE}")
-    return None
-
-
-def _integers(bits: int, group: object, *, zero_point: bool) -> dict[str, Any]:
-    """Weights of so many bits; a group shares a 16-bit scale and maybe a zero point."""
-    precision = "int8" if bits == 8 else "int4"
-    if type(group) is not int or group <= 0:
-        return {"precision": precision, "bits": float(bits)}
-    shared = 16 + (bits if zero_point else 0)
-    found = bits + shared / group
-    if found == _BITS[precision]:
-        return {"precision": precision}
-    return {"precision": precision, "bits": found}
-
-
-def _of_groups(config: Keys, groups: dict[str, Any]) -> dict[str, Any] | None:
-    """compressed-tensors, and ModelOpt in its form: the first group's weights."""
-    first = next(iter(groups.values()))
-    weights = first.get("weights") if isinstance(first, dict) else None
-    if not isinstance(weights, dict):
-        config.complain("config_groups", "says nothing of weights")
+    if not algorithm and isinstance(groups, dict) and groups:
+        usual, own = _of_groups(config, groups)
+        rules += own
+    else:
+        usual = stored(config, method, algorithm)
+        rules += _own_bits(config, method)
+    if usual is None:
         return None
-    bits, group = weights.get("num_bits"), weights.get("group_size")
-    if bits == 8:
-        return {"precision": "fp8" if weights.get("type") == "float" else "int8"}
-    if bits == 4 and weights.get("type") == "float":
-        return {"precision": "mxfp4" if group == 32 else "nvfp4"}
-    if bits == 4:
-        return _integers(4, group, zero_point=weights.get("symmetric") is False)
-    message = f"weights of {show(bits)} bits are not known here; {_ELSE}"
-    config.complain("config_groups", message)
-    return None
+    found: dict[str, Any] = {"usual": usual}
+    if keys.word("expert_dtype") == "fp4" and usual["precision"] == "fp8":
+        found["experts"] = {"precision": "mxfp4"}
+    if method in ("exl2", "exl3") and config.has("head_bits"):
+        found["head"] = {"precision": "int4", "bits": float(config.whole("head_bits") or 16)}
+    return found | _by_role(rules, usual, draft)
 
 
-def _quark(config: Keys) -> dict[str, Any] | None:
-    whole = config.raw("global_quant_config")
-    weight = whole.get("weight") if isinstance(whole, dict) else None
-    if isinstance(weight, list):
-        weight = weight[0] if weight else None
-    kind = str(weight.get("dtype")) if isinstance(weight, dict) else ""
-    for start, precision in (("fp8", "fp8"), ("fp4", "mxfp4"), ("mxfp4", "mxfp4"), ("int8", "int8"),
-                             ("int4", "int4"), ("uint4", "int4")):  # fmt: skip
-        if kind.startswith(start):
-            return {"precision": precision}
-    config.complain("global_quant_config", f"weights of {show(kind)} are not known; {_ELSE}")
-    return None
-
-
-def _exceptions(config: Keys, stored: dict[str, Any], draft: Draft) -> dict[str, Any]:
-    """Roles that stay in bf16 in all layers or some: these keep so many bits in the mean."""
+def _ignored(config: Keys) -> list[str]:
+    """Patterns of modules that stay in bf16."""
     patterns: list[str] = []
     for key in ("ignore", "modules_to_not_convert", "exclude_modules", "ignored_layers", "exclude",
-                "exclude_layers", "llm_int8_skip_modules"):  # fmt: skip
+                "exclude_layers", "llm_int8_skip_modules", "skip_modules"):  # fmt: skip
         listed = config.raw(key)
         if isinstance(listed, list):
             patterns += [each for each in listed if isinstance(each, str)]
-    if not patterns:
-        return {}
+    return patterns
+
+
+def _of_groups(config: Keys, groups: dict[str, Any]) -> tuple[dict[str, Any] | None, list[_Rule]]:
+    """How modules are stored that no group names, and the rules of those that one does.
+
+    A group's targets are classes of modules, which stand for all others, or patterns of names.
+    """
+    usual: dict[str, Any] | None = None
+    rules: list[_Rule] = []
+    for group in groups.values():
+        found = of_scheme(config, group)
+        if found is None:
+            return None, []
+        targets = group.get("targets")
+        named = [each for each in targets if isinstance(each, str)] if targets else []
+        names = [each for each in named if each.startswith("re:") or "." in each or "*" in each]
+        rules += [(each, found) for each in names]
+        if len(names) < len(named) or not named:
+            usual = usual or found
+    return usual or _BF16, rules
+
+
+def _own_bits(config: Keys, method: str) -> list[_Rule]:
+    """Modules with bits of their own, as some methods list them by name or pattern."""
+    rules: list[_Rule] = []
+    key = {"gptq": "dynamic", "quark": "layer_quant_config"}.get(method, "extra_config")
+    listed = config.raw(key) if method in ("quark", *GROUPED) else None
+    for pattern, entry in listed.items() if isinstance(listed, dict) else ():
+        if method == "quark":
+            own = of_quark(config, key, entry)
+        elif key == "dynamic" and pattern.startswith("-:"):
+            own = _BF16
+        else:
+            own = _overridden(config, entry)
+        if own is not None:
+            regex = key == "dynamic"
+            rules.append((f"re:{re.sub('^[-+]:', '', pattern)}" if regex else pattern, own))
+    return rules
+
+
+def _overridden(config: Keys, entry: object) -> dict[str, Any] | None:
+    """What an entry says of bits and groups, or else the whole does."""
+    own = entry if isinstance(entry, dict) else {}
+    bits = own.get("bits", config.whole("bits") or 4)
+    group = own.get("group_size", config.raw("group_size"))
+    return integers(bits, group, shared=16 + bits) if type(bits) is int else None
+
+
+def _by_role(rules: list[_Rule], usual: dict[str, Any], draft: Draft) -> dict[str, Any]:
+    """Roles some of whose modules are stored by a rule: these keep so many bits in the mean.
+
+    The first rule that names a module counts.
+    """
     found: dict[str, Any] = {}
-    for role, modules in _MODULES.items():
-        names = [
-            [prefix.format(layer) + module for prefix in _PREFIXES]
-            for layer in range(draft.layers)
-            for module in modules
+    for role, modules in _MODULES.items() if rules else ():
+        kinds = [
+            next(
+                (own for pattern, own in rules if any(_matches(pattern, each) for each in names)),
+                usual,
+            )
+            for layer in _places(role, draft)
+            for names in (
+                [prefix.format(layer) + each for prefix in _PREFIXES for each in spellings]
+                for spellings in modules
+            )
         ]
-        kept = sum(
-            any(_matches(p, each) for p in patterns for each in each_of) for each_of in names
-        )
-        if kept == len(names):
-            found[role] = {"precision": "bf16"}
-        elif kept:
-            bits = stored.get("bits", _BITS[stored["precision"]])
-            share = kept / len(names)
-            found[role] = stored | {"bits": bits * (1 - share) + 16 * share}
+        if all(each == usual for each in kinds):
+            continue
+        if all(each == kinds[0] for each in kinds):
+            found[role] = kinds[0]
+            continue
+        bits = sum(each.get("bits", BITS[each["precision"]]) for each in kinds) / len(kinds)
+        most = Counter(each["precision"] for each in kinds if each != _BF16).most_common(1)[0][0]
+        found[role] = {"precision": most, "bits": bits}
     return found
 
 
@@ -195,7 +194,7 @@ def _matches(pattern: str, name: str) -> bool:
             return False
     if "*" in pattern:
         return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
-    return pattern in (name, name.rpartition(".")[2]) or name.startswith(f"{pattern}.")
+    return f".{pattern}." in f".{name}."
 
 
 def _layered(
@@ -207,9 +206,9 @@ def _layered(
     head: dict[str, Any] | None = None
     for name, entry in layers.items():
         algorithm = str(entry.get("quant_algo")).upper() if isinstance(entry, dict) else ""
-        known = _ALGORITHMS.get(algorithm)
+        known = ALGORITHMS.get(algorithm)
         if known is None:
-            config.complain("quantized_layers", f"{show(algorithm)} is not known here; {_ELSE}")
+            config.complain("quantized_layers", f"{show(algorithm)} is not known here; {ELSE}")
             return None
         if name in _HEADS:
             head = dict(known)
@@ -222,32 +221,33 @@ def _layered(
     found: dict[str, Any] = {"usual": {"precision": rest}}
     for role, kinds in counts.items():
         total = sum(kinds.values())
-        bits = sum(_BITS[kind] * count for kind, count in kinds.items()) / total
-        share = min(1.0, len(places[role]) / max(1, _layers_with(role, draft)))
-        bits = bits * share + _BITS[rest] * (1 - share)
+        bits = sum(BITS[kind] * count for kind, count in kinds.items()) / total
+        share = min(1.0, len(places[role]) / max(1, len(_places(role, draft))))
+        bits = bits * share + BITS[rest] * (1 - share)
         most = kinds.most_common(1)[0][0]
-        found[role] = {"precision": most} | ({} if bits == _BITS[most] else {"bits": bits})
+        found[role] = {"precision": most} | ({} if bits == BITS[most] else {"bits": bits})
     if head is not None:
         found["head"] = head
     return found
 
 
-def _layers_with(role: str, draft: Draft) -> int:
-    """How many layers have parts of a role."""
-    kinds = {name: part.get("kind") for name, part in draft.parts.items()}
-    attends = {"attention", "gqa", "mla", "compressed", "cross"}
-    if role in ("experts", "shared", "dense"):
-        own = "dense" if role == "dense" else "experts"
-        return sum(
-            any(name == own or (own == "dense" and kinds.get(name) == "dense")
-                for name in text.split())
-            for text in draft.ffns
-        )  # fmt: skip
-    found = 0
-    for text in draft.mixers:
-        attending = any(name in attends or kinds.get(name) in attends for name in text.split())
-        found += attending == (role == "attention")
-    return found
+def _places(role: str, draft: Draft) -> list[int]:
+    """The layers that have parts of a role."""
+    kinds = {name: str(part.get("kind")) for name, part in draft.parts.items()}
+    kinds |= {"attention": "gqa", "dense": "dense", "experts": "moe"}
+    of_role = {
+        "attention": ("gqa", "mla", "compressed", "cross"), "dense": ("dense", "linear"),
+        "shared": ("moe",), "experts": ("moe",),
+    }  # fmt: skip
+    beside = {each for kinds in of_role.values() for each in kinds}
+    return [
+        at
+        for at, layer in enumerate(zip(draft.mixers, draft.ffns, strict=True))
+        if any(
+            kinds[name] in of_role[role] if role in of_role else kinds[name] not in beside
+            for name in " ".join(layer).split()
+        )
+    ]
 
 
 def _kv(config: Keys) -> str | None:
@@ -263,6 +263,8 @@ def _kv(config: Keys) -> str | None:
         return found
     if not isinstance(scheme, dict):
         return None
+    if any("_proj" in each for each in scheme):  # Quark's, by the modules that make keys and values
+        return "fp8" if re.search(r"'dtype': 'fp8", str(scheme)) else None
     bits, kind = scheme.get("num_bits"), scheme.get("type")
     if bits == 8:
         return "fp8" if kind == "float" else "int8"

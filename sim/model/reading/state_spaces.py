@@ -109,7 +109,8 @@ def bamba(keys: Keys, draft: Draft, traits: Traits) -> None:
 
 def granite_hybrid(keys: Keys, draft: Draft, traits: Traits) -> None:
     """Granite 4: Mamba-2 or attention; in each layer a shared FFN, and experts if there are."""
-    kinds = kinds_of_layers(keys, draft, traits)
+    listed = keys.has("layer_types", "layers_block_type")
+    kinds = kinds_of_layers(keys, draft, traits) if listed else ["mamba"] * draft.layers
     hybrid(keys, draft, traits, kinds, mamba2_part(keys, draft), "mamba")
     moe = experts(keys, traits)
     shared = keys.need("the shared FFN's inner width", "shared_intermediate_size")

@@ -13,7 +13,7 @@ _HARMLESS = re.compile(
     r"|task_type|mode|fp16|bf16|fp32|softmax_type|unsloth_\w+|is_decoder|is_causal|causal"
     r"|position_embedding_type|max_attn_value|attn_temperature_tuning|scale_attn_weights"
     r"|query_pre_attn_scalar|chunk_size_feed_forward|norm_topk_prob|n_group|topk_group"
-    r"|num_expert_group|num_logits_to_keep|scoring_func|normalization|normalization_function"
+    r"|num_expert_group|num_experts_groups|num_logits_to_keep|scoring_func|normalization|normalization_function"
     r"|norm_type|mlp_type|qk_norm_type|output_gate_type|residual_in_fp32|rescale_prenorm_residual"
     r"|order_of_interleaved_layers|for_llm_compressor|language_model_only|expert_dtype"
     r"|use_parallel_block|use_parallel_embedding|use_gated_activation|max_window_layers"
@@ -75,6 +75,8 @@ _UNKNOWN = {
     "rwkv5": "a time mix in place of attention", "rwkv6": "a time mix in place of attention",
     "rwkv7": "a time mix in place of attention", "rwkv6qwen2": "a time mix in place of attention",
     "hymba": "attention and a state space that share projections, and KV across layers",
+    "mamba_ssm": "attention, FFNs or other numbers beside its Mamba layers",
+    "phi4flash": "a memory that half of its layers share",
     "xglm": "layers of its own", "xlnet": "two-stream attention", "xlstm": "an xLSTM",
     "zaya": "convolutional attention", "openai-gpt": "layers of its own",
     "gpt_neox_japanese": "layers of its own", "modernbert-decoder": "layers of its own",

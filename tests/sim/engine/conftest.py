@@ -114,13 +114,19 @@ def assert_same(a: EngineResult, b: EngineResult) -> None:
             assert x == y, name
 
 
+@borrowing_kernel
+def words_begin(size: int) -> int:
+    """Where the words about words of a bit set begin."""
+    return upper(size)
+
+
 def free_slots(state: State, tier: int) -> NDArray[np.int64]:
     """The slots of a tier that were used and are free."""
     base, slots = int(state.arrays["t"]["base"][tier]), int(state.arrays["t"]["slots"][tier])
     if state.control["stacked"]:
         recycled = int(state.arrays["t"]["recycled"][tier])
         return state.arrays["free"][base : base + recycled].astype(np.int64)
-    lower = upper(state.arrays["holds"].size)
+    lower = words_begin(state.arrays["holds"].size)
     members = bits(state.arrays["open"][:lower])
     above = bits(state.arrays["open"][lower:])[:lower]
     np.testing.assert_array_equal(above, members.reshape(-1, 32).any(axis=1), "can't be found")

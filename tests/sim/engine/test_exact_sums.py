@@ -5,9 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vsim.sim.compiled import borrowing_kernel
 from vsim.sim.engine.exact_sums import add_product, exact_dot, exact_sum, joined
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
+
+
+@borrowing_kernel
+def with_product(high: int, low: int, count: int, length: int) -> tuple[int, int]:
+    """A running sum and one more product, as kernels add it."""
+    return add_product(high, low, count, length)
 
 
 @given(st.lists(INT64, max_size=40))
@@ -42,7 +49,7 @@ def test_narrow_columns_are_widened_first() -> None:
 def test_a_running_sum_of_products_in_two_parts_is_exact(pairs: list[tuple[int, int]]) -> None:
     high = low = 0
     for count, length in pairs:
-        high, low = add_product(high, low, count, length)
+        high, low = with_product(high, low, count, length)
         assert 0 <= low < 2**40
         assert high < 2**63
     assert joined(high, low) == sum(count * length for count, length in pairs)

@@ -27,8 +27,10 @@ def read(name: str) -> Model:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_published_model_has_its_published_count(name: str) -> None:
-    assert read(name).parameters == pytest.approx(PUBLISHED[name]["parameters"], rel=ROUTER_BIASES)
+def test_a_published_model_has_its_published_count_and_kv(name: str) -> None:
+    model, published = read(name), PUBLISHED[name]
+    assert model.parameters == pytest.approx(published["parameters"], rel=ROUTER_BIASES)
+    assert model.kv_bytes_per_token("bf16") == published["kv_bytes_per_token"]
 
 
 @pytest.mark.parametrize(
@@ -56,6 +58,35 @@ def test_a_published_model_has_its_published_count(name: str) -> None:
 )
 def test_a_published_model_keeps_what_its_layers_keep(name: str, numbers: int, layers: int) -> None:
     assert read(name).kv_bytes_per_token("bf16") == 2 * numbers * layers
+
+
+LAYERS = {"num_hidden_layers": 4, "hidden_size": 128, "num_attention_heads": 8, "vocab_size": 512,
+          "tie_word_embeddings": True}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "numbers"),
+    [
+        # Keys and values of 16 wide heads, two numbers each, over the layers.
+        ({"model_type": "deci", "num_key_value_heads_per_layer": [8, 8, 4, 1],
+          "intermediate_size": 320}, 2 * 16 * (8 + 8 + 4 + 1)),
+        ({"model_type": "gpt_bigcode", "multi_query": False, "n_positions": 64}, 2 * 16 * 8 * 4),
+        ({"model_type": "gpt_bigcode", "multi_query": True, "n_positions": 64}, 2 * 16 * 1 * 4),
+        # Where no kinds are listed: all layers keep a state, or every other one.
+        ({"model_type": "granitemoehybrid", "mamba_n_heads": 8, "mamba_d_head": 32,
+          "mamba_d_state": 16, "num_local_experts": 0, "shared_intermediate_size": 64}, 0),
+        ({"model_type": "minimax", "num_key_value_heads": 2, "num_local_experts": 4,
+          "num_experts_per_tok": 2, "intermediate_size": 64, "head_dim": 16}, 2 * 16 * 2 * 2),
+        # Falcon-40B's first name: several KV heads, as its own key says.
+        ({"model_type": "RefinedWeb", "n_head_kv": 2, "bias": False}, 2 * 16 * 2 * 4),
+    ],
+    ids=["deci", "mha", "mqa", "granite", "minimax", "RefinedWeb"],
+)  # fmt: skip
+def test_what_a_file_leaves_out_is_as_its_class_has_it(
+    config: dict[str, Any], numbers: int
+) -> None:
+    model = parse_config(json.dumps(LAYERS | config), "config.json", "m")
+    assert model.kv_bytes_per_token("bf16") == 2 * numbers
 
 
 def test_no_default_is_kept_for_a_family_that_is_not_read() -> None:

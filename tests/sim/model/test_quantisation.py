@@ -54,6 +54,23 @@ def of_products(bits: float) -> int:
         ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "int8", 8),
         ({"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp8_e4m3"}}},
          "fp8", 8),
+        # A scale and a zero point of 16 bits each for a group.
+        ({"quant_method": "hqq", "quant_config": {"weight_quant_params": {
+            "nbits": 4, "group_size": 64}}}, "int4", 4.5),
+        ({"quant_method": "torchao", "quant_type": {"default": {
+            "_type": "Int4WeightOnlyConfig", "_data": {"group_size": 128}}}}, "int4", 4.25),
+        ({"quant_method": "torchao", "quant_type": "int8_dynamic_activation_int4_weight",
+          "quant_type_kwargs": {"group_size": 32}}, "int4", 5),
+        ({"quant_method": "torchao", "quant_type": {"default": {
+            "_type": "Float8DynamicActivationFloat8WeightConfig", "_data": {}}}}, "fp8", 8),
+        ({"quant_method": "quanto", "weights": "int8"}, "int8", 8),
+        ({"quant_method": "quanto", "weights": "int2"}, "int4", 2.25),
+        ({"quant_method": "eetq"}, "int8", 8),
+        ({"quant_method": "qqq", "wbits": 4, "group_size": 128}, "int4", 4.125),
+        ({"quant_method": "fp_quant", "forward_dtype": "nvfp4"}, "nvfp4", 4.5),
+        ({"quant_method": "mxfp8"}, "fp8", 8.25),
+        ({"quant_method": "bitnet"}, "int8", 2),
+        ({"quant_method": "exl2", "bits": 3.5}, "int4", 3.5),
     ],
 )  # fmt: skip
 def test_formats_and_their_scales(config: dict[str, Any], precision: str, bits: float) -> None:
@@ -74,6 +91,15 @@ def test_formats_and_their_scales(config: dict[str, Any], precision: str, bits: 
         ({"kv_cache_scheme": "FP8"}, "fp8"),
         ({"kv_cache_quant_algo": "NVFP4"}, "nvfp4"),
         ({"kv_cache_scheme": None}, None),
+        (
+            {
+                "kv_cache_quant_config": {
+                    "*k_proj": {"output_tensors": {"dtype": "fp8_e4m3"}},
+                    "*v_proj": {"output_tensors": {"dtype": "fp8_e4m3"}},
+                }
+            },
+            "fp8",
+        ),
     ],
 )
 def test_a_declared_precision_of_the_kv_cache(config: dict[str, Any], kv: str | None) -> None:
@@ -121,6 +147,56 @@ def test_modules_that_stay_in_bf16_are_named_by_pattern() -> None:
     # Of the first two layers alone: their FFNs and attention in 2 bytes a weight.
     layers = {"quant_method": "fp8", "ignore": ["model.layers.0", "model.layers.1"]}
     assert shipped(hf(quantization_config=layers)) == of_products(8) + 2 * 218_103_808
+
+
+ATTENTION, FFN = 32 * (2 * 4096 * 4096 + 2 * 4096 * 1024), 32 * 3 * 4096 * 14336
+GROUP_8 = {"num_bits": 8, "type": "int"}
+
+
+@pytest.mark.parametrize(
+    ("config", "attention", "ffn"),
+    [
+        # Names go before classes; what no group names stays in bf16.
+        ({"quant_method": "compressed-tensors", "config_groups": {
+            "group_0": {"targets": ["Linear"], "weights": GROUP_4},
+            "group_1": {"targets": ["re:.*down_proj$"], "weights": GROUP_8},
+        }}, 4.125, (2 * 4.125 + 8) / 3),
+        ({"quant_method": "compressed-tensors", "config_groups": {
+            "group_0": {"targets": ["re:.*mlp.*"], "weights": FLOAT_4}}}, 16, 4.5),
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128, "dynamic": {
+            "-:.*attn.*": {}, "+:.*up_proj.*": {"bits": 8}}},
+         16, (2 * (4 + 20 / 128) + 8 + 24 / 128) / 3),
+        ({"quant_method": "auto-round", "bits": 4, "group_size": 128, "extra_config": {
+            f"model.layers.{layer}.mlp.down_proj": {"bits": 16} for layer in range(16)}},
+         4 + 20 / 128, (5 * (4 + 20 / 128) + 16) / 6),
+        ({"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp4"}},
+          "layer_quant_config": {"*self_attn*": {"weight": {"dtype": "fp8_e4m3"}}}}, 8, 4.25),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128,
+          "modules_to_not_convert": ["self_attn"]}, 16, 4 + 20 / 128),
+    ],
+    ids=["names", "others", "gptq", "auto-round", "quark", "awq"],
+)  # fmt: skip
+def test_modules_with_a_format_of_their_own_count_by_it(
+    config: dict[str, Any], attention: float, ffn: float
+) -> None:
+    rest = 8_030_261_248 - ATTENTION - FFN
+    by_hand = ATTENTION * attention / 8 + FFN * ffn / 8 + 2 * rest
+    assert shipped(hf(quantization_config=config)) == pytest.approx(by_hand, rel=1e-9)
+
+
+def test_layers_without_attention_are_no_part_of_its_mean() -> None:
+    # The one layer in four that attends stays in bf16, though it is one of four only.
+    jamba = {
+        "model_type": "jamba", "num_hidden_layers": 4, "hidden_size": 128, "vocab_size": 512,
+        "num_attention_heads": 8, "num_key_value_heads": 2, "intermediate_size": 320,
+        "attn_layer_period": 4, "attn_layer_offset": 2, "num_experts": 4, "num_experts_per_tok": 2,
+        "expert_layer_period": 2, "expert_layer_offset": 1, "tie_word_embeddings": True,
+        "quantization_config": {"quant_method": "fp8", "ignore": ["model.layers.2.self_attn"]},
+    }  # fmt: skip
+    weights = parse_config(json.dumps(jamba), "config.json", "jamba").declared.weights
+    assert weights is not None
+    assert stored(weights, "attention") == Stored(precision="bf16")
+    assert stored(weights, "linear") == stored(weights, "experts") == Stored(precision="fp8")
 
 
 def test_precisions_listed_module_by_module() -> None:

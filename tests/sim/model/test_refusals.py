@@ -26,6 +26,11 @@ def faults(config: dict[str, Any]) -> list[str]:
         ({"model_type": "new", "architectures": ["NewForMaskedLM"]}, "'new' is an encoder"),
         ({"model_type": "t5"}, "'t5' is an encoder with a decoder that attends to it"),
         ({"model_type": "new", "is_encoder_decoder": True}, "is an encoder with a decoder"),
+        ({"model_type": "llada"}, "'llada' denoises all tokens again at each step"),
+        (
+            {"ssm_cfg": {}, "attn_layer_idx": [3]},
+            "'mamba_ssm' has attention, FFNs or other numbers",
+        ),
         ({"model_type": "rwkv"}, "'rwkv' has a time mix in place of attention, which is not known"),
         ({"model_type": "xlstm"}, "'xlstm' has an xLSTM, which is not known here"),
     ],
