@@ -16,7 +16,7 @@ from vsim.sim.machine.kernel_tables import Curves, kernel_tables
 from vsim.sim.machine.loading import load_machine
 from vsim.sim.machine.machine import Machine
 from vsim.sim.timing.constant_kernels import constant_kernels
-from vsim.sim.timing.experts import ExpertShape
+from vsim.sim.timing.experts import ExpertShape, experts_ns
 from vsim.sim.timing.head_shapes import HeadShape
 from vsim.sim.timing.kernels import Kernels, kernels_of
 from vsim.sim.timing.prefill_attention import causal_pairs
@@ -113,7 +113,11 @@ def _published_ns(
         asked = ("bf16", first * second, pairs, HeadShape(*shape))
         return float(kernels.prefill_attention_ns(*asked))
     if kernel == "experts":
-        return float(kernels.experts_ns("bf16", first, ExpertShape(*shape), "balanced"))
+        # a calibration spreads tokens evenly
+        if isinstance(kernels, TableKernels) and kernels.tables.has("experts"):
+            gpu = kernels.tables, kernels.peaks
+            return float(experts_ns(*gpu, "bf16", first, ExpertShape(*shape), "balanced"))
+        return float(kernels.experts_ns("bf16", first, ExpertShape(*shape)))
     if kernel == "all_reduce":
         return float(kernels.collective_ns("all_reduce", shape[0], first))
     return None

@@ -60,6 +60,9 @@ def solve_prefixes(
     saved = (worth.units[reuse.depth + reuse.count] - worth.units[reuse.depth]).astype(np.float64)
     if not saved.any():
         return PrefixProgram(prices, np.zeros(len(saved)), True)
+    if blocks == 0:  # no room: a price of what the best block saves leaves nothing to be saved
+        prices[full] = float(worth.unit) * 2.0 * float(np.diff(worth.units).max())
+        return PrefixProgram(prices, np.zeros(len(saved)), True)
     ranks = np.concatenate([[0], np.cumsum(full)])  # of the slots that can fill up
     first, end, slots = ranks[reuse.last_use], ranks[reuse.request], int(ranks[-1])
     flow = best_flow(first, end, reuse.count, saved / reuse.count, slots, blocks)

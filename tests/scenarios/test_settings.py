@@ -17,6 +17,7 @@ from vsim.sim.inputs.yaml_input import parse_yaml
 from vsim.sim.results.output import Result
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.simulation import simulate
+from vsim.traces.arrow_io import read_table
 
 # Conversations that outgrow HBM and host memory.
 BASE = """\
@@ -67,10 +68,9 @@ def short_recordings() -> Path:
     (place / "traces" / "recorded").mkdir(parents=True)
     for name in ("standard", "source_code", "lookups"):
         path = f"traces/recorded/{name}.arrow"
-        with pa.ipc.open_file(RECORDED.parents[1] / path) as file:
-            whole = file.read_all()
-        short = whole.filter(pc.less(whole["step"], 12)).combine_chunks()
-        with pa.ipc.new_file(place / path, short.schema) as writer:
+        whole = read_table(RECORDED.parents[1] / path, "attention")  # as rows, however it is stored
+        short = whole.filter(pc.field("step") < 12).combine_chunks()
+        with pa.ipc.new_file(str(place / path), short.schema) as writer:
             writer.write_table(short)
     return place / "scenarios"
 

@@ -174,7 +174,7 @@ def test_chunked_prefill_changes_a_metric_where_a_prompt_exceeds_the_budget(fold
 def test_every_setting_of_engine_and_workload_acts_or_is_refused() -> None:
     acts = {"profile", "token_budget", "chunked_prefill"}
     assert set(EngineSettings.model_fields) == acts | set(ENGINE_SETTINGS)
-    sources = {"trace", "synth", "attention", "selection", "steps"}
+    sources = {"trace", "synth", "attention", "selection", "steps", "alike_experts"}
     assert set(Workload.model_fields) == sources | set(WORKLOAD_SETTINGS)
     assert set(OneSelection.model_fields) == {
         "kind", "score", "sparsity", "mass_share", "sinks", "window",
