@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vsim.sim.bounds.prefix_tree import certify_prefixes
 from vsim.sim.compiled import kernel
-from vsim.sim.engine.page_keys import page_keys
+from vsim.sim.engine.page_keys import PageKeys, page_keys
 from vsim.sim.engine.result import EngineResult
 from vsim.sim.prefixes.belady_prices import belady_prices
 from vsim.sim.schedules.prefix_worth import Worth
@@ -82,9 +82,7 @@ def bound_in_any_order(
         page_tokens: of a page.
         block_tokens: of the engine's block, a divisor of it.
     """
-    fine = min(page_tokens, max(block_tokens, requests.block_tokens))
-    keys = page_keys(requests, fine, min(block_tokens, fine))
-    served = np.flatnonzero(engine.status == 0)
+    fine, keys, served = _shared_parts(requests, engine, page_tokens, block_tokens)
     lengths = keys.named[served] // keys.ratio
     looked_up = requests.prompt_tokens[served] // (fine * keys.ratio)
     ids = int(keys.ids.max()) + 1 if len(keys.ids) else 0
@@ -146,10 +144,7 @@ class RunReuse:
             page_tokens: of a page.
             block_tokens: of the engine's block, a divisor of it.
         """
-        # the finest part that can be shared: a cache of pages holds no more than it has room for
-        fine = min(page_tokens, max(block_tokens, requests.block_tokens))
-        keys = page_keys(requests, fine, min(block_tokens, fine))
-        served = np.flatnonzero(engine.status == 0)
+        fine, keys, served = _shared_parts(requests, engine, page_tokens, block_tokens)
         order = served[np.argsort(engine.admitted_ns[served], kind="stable")]
         admitted, ended = engine.admitted_ns[order], engine.last_token_ns[order]
         until = np.searchsorted(admitted, ended, side="right") - 1
@@ -163,6 +158,18 @@ class RunReuse:
         again = engine.preemptions[order] > 0
         rooms = tuple(tier.capacity_pages * (page_tokens // fine) for tier in engine.tiers)
         return cls(order, _without(reuse, again), again, known.astype(np.int64), fine, rooms)
+
+
+def _shared_parts(
+    requests: Requests, engine: EngineResult, page_tokens: int, block_tokens: int
+) -> tuple[int, PageKeys, _Ints]:
+    """Tokens of the finest part that can be shared, the parts' keys, and int64 rows served.
+
+    A cache of pages holds no more of such parts than it has room for.
+    """
+    fine = min(page_tokens, max(block_tokens, requests.block_tokens))
+    keys = page_keys(requests, fine, min(block_tokens, fine))
+    return fine, keys, np.flatnonzero(engine.status == 0)
 
 
 def compile_bound() -> None:
