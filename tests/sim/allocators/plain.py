@@ -232,6 +232,7 @@ class PlainExpandable(PlainCaching):
             segment.merge()
 
     def release_whole(self) -> None:
+        held = [s for s in self.segments if any(b[2] != UNMAPPED for b in s.blocks)]
         for segment in self.segments:
             chunk = 2 * MIB if segment.small else 20 * MIB
             parts: list[list[Any]] = []
@@ -252,7 +253,10 @@ class PlainExpandable(PlainCaching):
                 if owner is segment and id(block) in used:
                     same = next(p for p in segment.blocks if p[0] == block[0])
                     self.handed[handle] = segment, same
-        self.segments = [s for s in self.segments if any(b[2] != UNMAPPED for b in s.blocks)]
+        # a range that nothing was ever mapped in stays reserved
+        self.segments = [
+            s for s in self.segments if any(b[2] != UNMAPPED for b in s.blocks) or s not in held
+        ]
 
 
 @dataclass

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.seeds import examples
 
@@ -68,6 +68,11 @@ def test_the_caching_allocator(
 
 @settings(_)
 @given(STEPS, st.sampled_from([None, 64 * MIB, 150 * MIB]))
+# a second range is reserved, and nothing mapped in it: it stays when memory is given back
+@example(
+    [(False, 40 * MIB + 1, 1, 0), (True, 1, 0, 0), (False, 1, 0, 0), (False, MIB + 1, 0, 0)],
+    64 * MIB,
+)
 def test_expandable_segments(steps: list[tuple[bool, int, int, int]], capacity: int | None) -> None:
     one = ExpandableAllocator(DeviceMemory(capacity))
     two = PlainExpandable(capacity, top=one.device.reserve(0))
