@@ -10,6 +10,9 @@ GPU_MACHINES ?= $(wildcard traces/recorded/gpu/*.yaml)
 # Holds for the environment that builds vsim too; old pips know only the first name.
 PINNED := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 
+# The tests start hundreds of processes, which would each compile every module where this is set.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: run test check kernels fidelity tolerances validation servers bench schema readme clean \
 	types
 run: $(STAMP)
