@@ -16,7 +16,12 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
-from numba.core import config
+from numba.core import config, types
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, DefaultPassBuilder
+from numba.core.compiler_machinery import register_pass
+from numba.core.registry import CPUDispatcher
+from numba.core.typed_passes import NativeLowering
 
 _KEPT_DAYS = 30
 
@@ -65,14 +70,94 @@ if not os.environ.get("NUMBA_CACHE_DIR"):
 
 
 # `_nrt` is not in numba's type stubs.
-_BORROWING = MappingProxyType(
-    {"cache": True, "error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True}
-)
+_BORROWING = MappingProxyType({"error_model": "numpy", "_nrt": False, "no_cfunc_wrapper": True})
+
+
+class _Inner(JITCodeLibrary):
+    """The code of one kernel for those that call it: linked into theirs, and no more.
+
+    numba itself optimises every function with all that it calls and makes machine code of it,
+    though a caller takes in its code and does both again: most of a compilation was that.
+    """
+
+    def finalize(self) -> None:
+        """Take in what it calls."""
+        for library in dict.fromkeys(self._linking_libraries):
+            if hasattr(library, "_reload_init"):  # not in numba 0.61
+                self._reload_init.update(library._reload_init)
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """0: nothing of it has an address."""
+        return 0
+
+    @property
+    def codegen(self) -> Any:
+        """What numba asks to fill the function's environment, which has no address either."""
+        return _WithoutEnvironments(self._codegen)
+
+
+class _WithoutEnvironments:
+    """A code generator; only code that Python's objects go through reads environments."""
+
+    def __init__(self, codegen: Any) -> None:
+        self._codegen = codegen
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._codegen, name)
+
+    def set_env(self, env_name: str, env: Any) -> None:
+        """Do nothing."""
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)  # type: ignore[no-untyped-call]  # numba's
+class _InnerLowering(NativeLowering):
+    _name = "vsim_inner_lowering"
+
+    def run_pass(self, state: Any) -> bool:
+        library: Any = _Inner
+        state.library = library(state.targetctx.codegen(), state.func_id.func_qualname)
+        return bool(super().run_pass(state))  # type: ignore[no-untyped-call]  # numba's
+
+
+class _InnerCompiler(CompilerBase):
+    """numba's own pipeline, with another library to put the code in."""
+
+    def define_pipelines(self) -> list[Any]:
+        passes: Any = DefaultPassBuilder
+        pipeline = passes.define_nopython_pipeline(self.state)
+        steps = [step for step, _ in pipeline.passes]
+        at = steps.index(NativeLowering)
+        pipeline.passes[at] = (_InnerLowering, pipeline.passes[at][1])
+        pipeline._finalized = False
+        pipeline.finalize()
+        return [pipeline]
+
+
+class _Kernel(CPUDispatcher):
+    """A compiled function: Python calls it as any other, and kernels call `inner` in its place."""
+
+    inner: Any
+
+    @property
+    def _numba_type_(self) -> Any:
+        return types.Dispatcher(self.inner)
+
+
+def _compiled(function: F, **options: Any) -> F:
+    compiled: Any = numba.njit(cache=True, **options)(function)
+    if isinstance(compiled, CPUDispatcher):  # the function itself where compilation is off
+        inside = {**options, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+        outer: Any = compiled
+        outer.__class__ = _Kernel
+        outer.inner = numba.njit(pipeline_class=_InnerCompiler, **inside)(function)
+    return cast(F, compiled)
 
 
 def kernel(function: F) -> F:
     """Compile `function` in nopython mode at its first call and cache the result on disk."""
-    return cast(F, numba.njit(cache=True, error_model="numpy")(function))
+    return _compiled(function, error_model="numpy")
 
 
 def borrowing_kernel(function: F) -> F:
@@ -81,17 +166,12 @@ def borrowing_kernel(function: F) -> F:
     numba counts references around each call that passes an array, with atomic instructions that
     take longer than most operations on a queue. This leaves the counting out.
     """
-    return cast(F, numba.njit(**_BORROWING)(function))  # type: ignore[call-overload]  # see there
+    return _compiled(function, **_BORROWING)
 
 
 def borrowing_inline(function: F) -> F:
-    """As `borrowing_kernel`, and make LLVM inline it at every call: for the smallest functions.
-
-    Kernels alone call it: Python can't.
-    """
-    options = {"forceinline": True, "no_cpython_wrapper": True, **_BORROWING}
-    inline = numba.njit(**options)  # type: ignore[call-overload]  # see there
-    return cast(F, inline(function))
+    """As `borrowing_kernel`, and make LLVM inline it at every call: for the smallest functions."""
+    return _compiled(function, forceinline=True, **_BORROWING)
 
 
 @borrowing_inline

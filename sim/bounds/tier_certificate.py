@@ -183,7 +183,8 @@ def _cheapest_paths(
                     if reads:
                         best += read_price[t, j]
                 next_[j] = best
-            here[:] = next_
+            for i in range(tiers):
+                here[i] = next_[i]
             fresh = np.int64(reads)
             if reads:
                 at += 1

@@ -234,7 +234,9 @@ def _with_room(stays: Int32s, n: int, more: int) -> Int32s:
     if n + more <= stays.shape[1]:
         return stays
     grown = np.empty((3, 2 * (n + more)), np.int32)
-    grown[:, :n] = stays[:, :n]
+    for i in range(n):
+        for field in range(3):
+            grown[field, i] = stays[field, i]
     return grown
 
 

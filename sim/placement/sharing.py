@@ -112,6 +112,8 @@ def _share(
                 n += 1
                 begun[stay] = t + 1
     stays = np.empty((3, n + len(page)), np.int32)
-    stays[:, :n] = cut[:, :n]
-    stays[0, n:], stays[1, n:], stays[2, n:] = page, begun, last
+    for i in range(n):
+        stays[0, i], stays[1, i], stays[2, i] = cut[0, i], cut[1, i], cut[2, i]
+    for i in range(len(page)):
+        stays[0, n + i], stays[1, n + i], stays[2, n + i] = page[i], begun[i], last[i]
     return stays

@@ -199,8 +199,8 @@ def _evict(
         worth[i] = _rate(seg, know, s, now) if learned else float(seg.last[s])
         if i + 1 < count and seg.owner[s] == seg.owner[live[i + 1]]:
             worth[i] = max(worth[i], worth[i + 1])
-    for i in count - 1 - np.argsort(worth[::-1], kind="mergesort"):
-        s = live[i]
+    for place in np.argsort(worth[::-1], kind="mergesort"):
+        s = live[count - 1 - place]
         gone = min(seg.kept[s], over)
         seg.kept[s] -= gone
         over -= gone
