@@ -108,6 +108,14 @@ def needed_by_end(reuse: PrefixReuse, needs: BlockNeeds) -> tuple[_Ints, _Ints, 
 
 
 @kernel
+def _copy(source: _Floats, target: _Floats) -> None:
+    """Copy float64[m, n] into another: a slice compiles ten times as long as a loop."""
+    for i in range(source.shape[0]):
+        for j in range(source.shape[1]):
+            target[i, j] = source[i, j]
+
+
+@kernel
 def _descended(
     starts: _Ints, of_run: _Ints, parts: _Floats, saved: _Floats, first: _Ints, last: _Ints,
     rooms: _Floats, loads: _Floats, weight: _Floats, full: _Floats, steps: int,
@@ -200,8 +208,8 @@ def _descended(
                     each -= 1
         if value < lowest:
             lowest = value
-            best[:] = prices
-            best_weight[:] = weight
+            _copy(prices, best)
+            _copy(weight, best_weight)
         pace = 0.3 * size * (0.5 * (1.0 + np.cos(np.pi * step / steps)) + 1e-3)
         pace /= 1.0 - 0.9**step
         spread = 1.0 / (1.0 - 0.99**step)
@@ -229,7 +237,7 @@ def _descended(
             for j in range(1, levels):
                 weight[j, t] /= max(together, 1.0)
             weight[0, t] = 1.0 - min(together, 1.0)
-    weight[:] = best_weight
+    _copy(best_weight, weight)
     for run in range(runs):
         for j in range(levels):
             within[run, j] = within[run, j] / shares[run] if shares[run] > 0.0 else 1.0

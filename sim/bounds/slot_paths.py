@@ -51,19 +51,15 @@ def cheapest_paths(room: _Ints, move: _Ints, first: _Ints, end: _Ints) -> _Ints:
             level[q] += 1
             apart >>= 1
         levels = max(levels, level[q] + 1)
-    order = np.argsort(level, kind="mergesort")
-    at = 0
-    while at < len(order) and level[order[at]] < 0:
-        at += 1
     product = np.empty((slots, tiers, tiers), np.int64)
     for height in range(levels):
-        upto = at
-        while upto < len(order) and level[order[upto]] == height:
-            upto += 1
-        if upto > at:
-            _products(room, move, height, product)
-        for each in range(at, upto):
-            q = order[each]
+        filled = False
+        for q in range(len(first)):
+            if level[q] != height:
+                continue
+            if not filled:
+                _products(room, move, height, product)
+                filled = True
             a, b = first[q], end[q] - 1
             for j in range(tiers):
                 if height == 0:
@@ -71,7 +67,6 @@ def cheapest_paths(room: _Ints, move: _Ints, first: _Ints, end: _Ints) -> _Ints:
                     continue
                 for i in range(tiers):
                     found[q, j] = min(found[q, j], product[a, 0, i] + product[b, i, j])
-        at = upto
     return found
 
 
