@@ -45,7 +45,8 @@ def fit_numbers(
         )
     )
     place = np.repeat(np.arange(len(places)), shape[1] * shape[2])
-    mixes = _Problems(*(_padded(column)[place] for column in zip(*places, strict=True)), exponent)
+    hbm_us, slow_bytes, taken_us = (_padded(column)[place] for column in zip(*places, strict=True))
+    mixes = _Problems(hbm_us, slow_bytes, taken_us, exponent)
     begins = np.array(_STARTS)[start]
     wait = begins[:, 1] * waits
     x = np.stack([rate * begins[:, 0], wait, wait], axis=1)

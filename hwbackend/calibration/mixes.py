@@ -149,7 +149,8 @@ def fit_form(form: str, places: Mapping[str, Mixes]) -> dict[str, AttendForm]:
     waits = FORMS[form].waits
 
     def costs(exponents: Sequence[float]) -> Floats:
-        return fit_numbers(columns, exponents, waits=waits)[0].sum(axis=0)
+        found: Floats = fit_numbers(columns, exponents, waits=waits)[0].sum(axis=0)
+        return found
 
     exponent = math.inf
     if FORMS[form].exponent:

@@ -99,7 +99,7 @@ def test_batches_and_pages_are_the_engine_s_under_other_numbers(seed: int) -> No
                 assert ((ranges[tier] <= slots) & (slots < ranges[tier + 1])).all()
 
 
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("seed", some(SEEDS, 2))
 def test_with_batches_a_request_s_pages_stand_as_the_engine_has_them(seed: int) -> None:
     world = drawn(seed)
     batches = kept_batches(world.state())
@@ -148,7 +148,7 @@ class Slow(RecordedTimes):
             self._under_way.sort()
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", some(range(8), 2))
 def test_nothing_is_submitted_before_what_had_ended_before_it(seed: int) -> None:
     world = drawn(seed)
     plan = planned(world, logged(world))
