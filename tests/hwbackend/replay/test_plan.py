@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.seeds import some
+from tests.seeds import ALL, some
 from tests.sim.engine.worlds import World, draw_world
 
 from vsim.hwbackend.replay.carry_out import carry_out
@@ -113,7 +113,8 @@ def test_batches_and_pages_are_the_engine_s_under_other_numbers(seed: int) -> No
                 assert ((ranges[tier] <= slots) & (slots < ranges[tier + 1])).all()
 
 
-@pytest.mark.parametrize("seed", some(SEEDS, 4))
+# Those where a log does not tell in which order a request's pages of several tiers stand, and one.
+@pytest.mark.parametrize("seed", SEEDS if ALL else (0, 7, 11, 25))
 def test_with_batches_a_request_s_pages_stand_as_the_engine_has_them(seed: int) -> None:
     batches = batches_of(seed)
     plan = planned(drawn(seed), log_of(seed), batches=batches)
