@@ -62,9 +62,26 @@ class TopShare:
         assert scores is not None
         older = np.where(place < newest[:, None], scores, -1)
         wanted = pages_wanted(newest + 1, 1 - self.sparsity) - 1
-        chosen = (ranks(older) < wanted[:, None]) & (older > 0)
-        both: Bools = chosen | (place == newest[:, None])
+        both: Bools = (_highest(older, wanted) & (older > 0)) | (place == newest[:, None])
         return both
+
+
+def _highest(scores: NDArray[np.float32], wanted: Ints) -> Bools:
+    """Choose each row's highest scores, as many as wanted, among equals the later ones.
+
+    As `ranks(scores) < wanted[:, None]` does, which takes an order where here the value of the last
+    one is enough.
+    """
+    rows, width = scores.shape
+    by_value = np.sort(scores, axis=-1)
+    last = by_value[np.arange(rows), np.clip(width - wanted, 0, width - 1)][:, None]
+    above = scores > last
+    equal = scores == last
+    left = np.minimum(wanted, width) - np.count_nonzero(above, axis=-1)
+    # of those equal to the last one, how many come later, itself included
+    later = np.cumsum(equal[:, ::-1], axis=-1, dtype=np.int32)[:, ::-1]
+    chosen: Bools = above | (equal & (later <= left[:, None]))
+    return chosen
 
 
 @dataclass(frozen=True, slots=True)

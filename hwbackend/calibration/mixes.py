@@ -20,7 +20,9 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares, minimize_scalar
+from scipy.optimize import minimize_scalar
+
+from vsim.hwbackend.calibration.form_fit import fit_numbers
 
 Floats = NDArray[np.float64]
 MOST_EXPONENT: Final = 100.0
@@ -131,14 +133,10 @@ FORMS: Final[Mapping[str, _Form]] = MappingProxyType(
         "both": _Form(True, True),
     }
 )
-_Known = dict[tuple[int, float], tuple[Mixes, tuple[float, AttendForm]]]
-"""Fits of one form by the identity of the mixes, which are kept with it, and by the exponent."""
 _EXPONENTS: Final = (1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 18.0, 30.0, 60.0, MOST_EXPONENT)
 
 
-def fit_form(
-    form: str, places: Mapping[str, Mixes], known: _Known | None = None
-) -> dict[str, AttendForm]:
+def fit_form(form: str, places: Mapping[str, Mixes]) -> dict[str, AttendForm]:
     """Fit one form to the mixes of each slow place: least squares of the logarithm of the error.
 
     A machine has one exponent, so it is the same for all places.
@@ -146,39 +144,46 @@ def fit_form(
     Args:
         form: a key of FORMS.
         places: the mixes of each.
-        known: fits of whole places that were made before, to which those made here are added.
     """
-    known = {} if known is None else known
-    if not FORMS[form].exponent:
-        return _with_exponent(form, places, math.inf, known)[1]
-    costs = [_with_exponent(form, places, p, known)[0] for p in _EXPONENTS]
-    best = int(np.argmin(costs))
-    if best == len(_EXPONENTS) - 1:
-        return _with_exponent(form, places, math.inf, known)[1]
-    around = _EXPONENTS[max(best - 1, 0)], _EXPONENTS[best + 1]
-    found = minimize_scalar(
-        lambda x: _with_exponent(form, places, math.exp(x), {})[0],
-        bounds=(math.log(around[0]), math.log(around[1])),
-        method="bounded",
-        options={"xatol": 1e-3},
-    )
-    return _with_exponent(form, places, math.exp(float(found.x)), {})[1]
+    columns = [(each.hbm_us, each.slow_bytes, each.taken_us) for each in places.values()]
+    waits = FORMS[form].waits
+
+    def costs(exponents: Sequence[float]) -> Floats:
+        found: Floats = fit_numbers(columns, exponents, waits=waits)[0].sum(axis=0)
+        return found
+
+    exponent = math.inf
+    if FORMS[form].exponent:
+        best = int(np.argmin(costs(_EXPONENTS)))
+        if best < len(_EXPONENTS) - 1:
+            around = _EXPONENTS[max(best - 1, 0)], _EXPONENTS[best + 1]
+            found = minimize_scalar(
+                lambda x: float(costs([math.exp(x)])[0]),
+                bounds=(math.log(around[0]), math.log(around[1])),
+                method="bounded",
+                options={"xatol": 1e-3},
+            )
+            exponent = math.exp(float(found.x))
+    _, numbers = fit_numbers(columns, [exponent], waits=waits)
+    return {
+        place: AttendForm(form, 1e9 * rate, exponent, hbm_waits, slow_waits)
+        for place, (rate, hbm_waits, slow_waits) in zip(places, numbers[:, 0].tolist(), strict=True)
+    }
 
 
 def score_forms(places: Mapping[str, Mixes]) -> list[FormScore]:
     """Fit every form, and judge it by each share left out in turn; HBM alone is never left out."""
     scores = []
     for form, about in FORMS.items():
-        whole: _Known = {}  # while a share of one place is left out, the others stay as they are
         errors: dict[str, tuple[float, ...]] = {}
         for place, mixes in places.items():
             off: list[float] = []
             for kept, left in _left_out(mixes):
-                fitted = fit_form(form, {**places, place: kept}, whole)[place]
+                fitted = fit_form(form, {**places, place: kept})[place]
                 off += fitted.errors(left).tolist()
             errors[place] = tuple(off)
         numbers = 1 + 2 * about.waits + about.exponent
-        scores.append(FormScore(form, fit_form(form, places, whole), errors, numbers))
+        scores.append(FormScore(form, fit_form(form, places), errors, numbers))
     return scores
 
 
@@ -188,41 +193,6 @@ def choose_form(scores: Sequence[FormScore]) -> FormScore:
     return min(
         (score for score in scores if score.rms <= least * _FAIR), key=lambda each: each.numbers
     )
-
-
-def _with_exponent(
-    form: str, places: Mapping[str, Mixes], exponent: float, known: _Known
-) -> tuple[float, dict[str, AttendForm]]:
-    """The cost of the best fit with an exponent, and that fit."""
-    found = {}
-    for place, mixes in places.items():
-        key = id(mixes), exponent
-        if key not in known:
-            known[key] = mixes, _fit_one(form, mixes, exponent)
-        found[place] = known[key][1]
-    return sum(cost for cost, _ in found.values()), {p: made for p, (_, made) in found.items()}
-
-
-def _fit_one(form: str, mixes: Mixes, exponent: float) -> tuple[float, AttendForm]:
-    guess = float(np.max(mixes.slow_bytes / mixes.taken_us)) * 1e-3  # GB/s
-    extra = 2 if FORMS[form].waits else 0
-
-    def made(x: Floats) -> AttendForm:
-        waits = x[1:].tolist() if extra else (0.0, 0.0)
-        return AttendForm(form, 1e9 * float(x[0]), exponent, *waits)
-
-    def off(x: Floats) -> Floats:
-        return np.log(made(x).us(mixes) / mixes.taken_us)
-
-    low, high = np.array([guess * 0.3] + [0.0] * extra), np.array([guess * 3.0] + [1.0] * extra)
-    best: tuple[float, Floats] | None = None
-    for rate, wait in ((1.0, 0.02), (1.15, 0.2)):
-        start = np.array([guess * rate] + [wait] * extra)
-        found = least_squares(off, start, bounds=(low, high), x_scale=np.maximum(start, 0.05))
-        if best is None or found.cost < best[0] - 1e-12:
-            best = float(found.cost), found.x
-    assert best is not None
-    return best[0], made(best[1])
 
 
 def _left_out(mixes: Mixes) -> Iterator[tuple[Mixes, Mixes]]:

@@ -116,10 +116,11 @@ def load_classes(path: Path = TOLERANCES) -> Classes:
 
 def class_of(run: MeasuredRun | MeasuredThroughput, classes: Classes) -> RunClass | None:
     """Return the first class that a run fits, or None."""
-    return next((each for each in classes.classes if _fits(run, each.where)), None)
+    facts = _facts(run)
+    return next((each for each in classes.classes if _fits(run.gpu, facts, each.where)), None)
 
 
-def _fits(run: MeasuredRun | MeasuredThroughput, where: Where) -> bool:
+def _facts(run: MeasuredRun | MeasuredThroughput) -> dict[str, object]:
     facts: dict[str, object] = {
         "engine": run.engine,
         "gpus": run.gpus,
@@ -127,7 +128,7 @@ def _fits(run: MeasuredRun | MeasuredThroughput, where: Where) -> bool:
         "offloads": run.settings.host_bytes is not None,
     }
     if isinstance(run, MeasuredRun):
-        facts |= {
+        return facts | {
             "origin": run.origin,
             "kind": "requests",
             "experts": _has_experts(run),
@@ -135,11 +136,13 @@ def _fits(run: MeasuredRun | MeasuredThroughput, where: Where) -> bool:
             "windows": _has_windows(run),
             "pressed": _is_pressed(run),
         }
-    else:
-        facts |= {"origin": "public", "kind": "throughput"}
+    return facts | {"origin": "public", "kind": "throughput"}
+
+
+def _fits(gpu: str, facts: dict[str, object], where: Where) -> bool:
     wanted = where.model_dump(exclude_none=True)
     part = wanted.pop("gpu", "")
-    return _plain(part) in _plain(run.gpu) and all(
+    return _plain(part) in _plain(gpu) and all(
         facts.get(name) == value for name, value in wanted.items()
     )
 

@@ -1,8 +1,9 @@
-"""Runs the tests in `on_fake/`, whose driver is the fake one, each file in a process of its own.
+"""Runs the tests in `on_fake/`, whose driver is the fake one, in processes of their own.
 
 A process that has loaded a libcuda keeps it, and other tests claim what happens where there is
 none; so the fake must never get into the suite's own processes, which live long and take any test.
-A file a process, not one for all, so that two workers share them and a failure names its file.
+Three processes, not one for all, so that two workers share them, and not one a file: each imports
+the simulator anew. What failed is named in their output.
 """
 
 import subprocess
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.skipif(
 FOLDER = Path(__file__).parent / "on_fake"
 REPOSITORY = FOLDER.parents[2]
 FILES = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob("test_*.py"))
+SHARES = [FILES[first::3] for first in range(3)]
 
 
 @pytest.fixture(scope="session")
@@ -32,9 +34,9 @@ def run(driver: Path, *command: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_on_the_fake_driver(driver: Path, file: str) -> None:
+@pytest.mark.parametrize("files", SHARES, ids=" ".join)
+def test_on_the_fake_driver(driver: Path, files: list[str]) -> None:
     plain = ("-p", "no:xdist", "-p", "no:cacheprovider", "-p", "no:benchmark")
-    done = run(driver, "-m", "pytest", *plain, str(FOLDER / file))
+    done = run(driver, "-m", "pytest", *plain, *(str(FOLDER / file) for file in files))
     print(done.stdout + done.stderr)
     assert done.returncode == 0, "see the output of the inner run"  # 5: it collected nothing

@@ -45,13 +45,15 @@ def recorded_attention(name: str) -> Path:
     raise FileNotFoundError(f"traces/recorded/{name}.arrow")
 
 
+def selected_reads(recording: str, sparsity: float) -> PageReads:
+    """What a selection reads of the repository's recording of that name, pages never read too."""
+    trace = read_attention(recorded_attention(recording))
+    return with_whole_context(select_with_mass(trace, TopShare(sparsity)).reads, None)[0]
+
+
 def placement_case(case: SparseCase) -> Case:
     """The reads of a case and the memory that its policy counts with."""
-    selected = select_with_mass(
-        read_attention(recorded_attention(case.recording)), TopShare(case.sparsity)
-    )
-    reads, _ = with_whole_context(selected.reads, None)
-    reads, _ = first_steps(reads, None, case.steps)
+    reads, _ = first_steps(selected_reads(case.recording, case.sparsity), None, case.steps)
     tiers = TwoTiers(
         hbm_bytes_per_s=case.planned_hbm_bytes_per_s,
         slow_bytes_per_s=case.planned_slow_bytes_per_s,

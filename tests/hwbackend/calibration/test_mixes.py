@@ -2,7 +2,9 @@ import math
 
 import numpy as np
 import pytest
+from scipy.optimize import least_squares
 
+from vsim.hwbackend.calibration.form_fit import fit_numbers
 from vsim.hwbackend.calibration.mixes import (
     FORMS,
     AttendForm,
@@ -54,6 +56,28 @@ def test_a_form_s_numbers_are_found_again(truth: AttendForm) -> None:
     assert found.slow_waits == pytest.approx(truth.slow_waits, abs=0.01)
     if truth.form in ("p-norm", "both"):
         assert found.exponent == pytest.approx(truth.exponent, rel=0.02)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("rates", [PEER, HOST], ids=["peer", "host"])
+def test_scipy_finds_no_better_numbers(form: str, rates: dict[float, int]) -> None:
+    """By what the form itself predicts, from several starts, and with slopes by differences."""
+    mixes = measured(rates)
+    waits = FORMS[form].waits
+    exponents = [2.0, 6.0, 18.0] if FORMS[form].exponent else [math.inf]
+    column = mixes.hbm_us, mixes.slow_bytes, mixes.taken_us
+    costs, numbers = fit_numbers([column], exponents, waits=waits)
+    for exponent, cost, (rate, *both) in zip(exponents, costs[0], numbers[0].tolist(), strict=True):
+
+        def off(x: np.ndarray, exponent: float = exponent) -> np.ndarray:
+            made = AttendForm(form, x[0] * GB, exponent, *(x[1:] if waits else (0.0, 0.0)))
+            return np.log(made.us(mixes) / mixes.taken_us)
+
+        assert (off(np.array([rate, *both])) ** 2).sum() / 2 == pytest.approx(cost, rel=1e-9)
+        for wait in (0.02, 0.2):
+            start = [float(rate), *[wait] * (2 * waits)]
+            bounds = ([rate / 2] + [0.0] * (2 * waits), [rate * 2] + [1.0] * (2 * waits))
+            assert cost <= least_squares(off, start, bounds=bounds).cost * (1 + 1e-6)
 
 
 @pytest.mark.parametrize("truth", TRUTHS[:3], ids=lambda truth: truth.form)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from tests.hwbackend.fake.control import Fake
 
+from vsim.hwbackend.cases import bench
 from vsim.hwbackend.cases.__main__ import main
 from vsim.hwbackend.cases.measure import measure
 from vsim.sim.fidelity.gpu.cases import AttentionCase, CopyCase, GpuCase, MappingCase, MixedCase
@@ -26,6 +27,12 @@ SMALL: tuple[GpuCase, ...] = (
     LoopCase("loop", HEADS, 2, (Stay(0, 3, 15), Stay(1, 2, 40)),
              (LoopCopy(0, "hbm", "host", 3), LoopCopy(1, "host", "hbm", 2))),
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def little_cover(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No cache has to be filled here, so that what covers a launch's start may be small."""
+    monkeypatch.setattr(bench, "_COVER_BYTES", 1 << 20)
 
 
 def test_every_kind_is_measured_and_gives_back_what_it_took(fake: Fake, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 from tests.hwbackend.replay.test_clocked_backend import Clock, lasting
+from tests.seeds import some
 from tests.sim.engine.worlds import World, draw_world
 
 from vsim.hwbackend.cuda.buffers import download
@@ -51,7 +52,7 @@ class ReadingWork:
                 found = download(
                     np.empty(size // 4, np.uint32), self.room.base + unit * size, stream
                 )
-                np.testing.assert_array_equal(found, page_of(self.names.of(row, page), size // 4))
+                assert np.array_equal(found, page_of(self.names.of(row, page), size // 4))
                 self.read += 1
 
     def launch(self, stream: Stream) -> None:
@@ -147,7 +148,7 @@ def small(seed: int) -> World:
     return replace(world, engine=world.engine | {"loading": "always"}, operations="all")
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", some(range(12), 2))
 def test_simulated_times_on_cuda_s_calls_give_the_simulated_run_and_right_pages(
     seed: int, context: Context
 ) -> None:

@@ -1,6 +1,7 @@
 """A check fails where errors leave their tolerance, and says so in words and in JUnit XML."""
 
 import io
+import shutil
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from vsim.sim.fidelity.classes import (
 )
 from vsim.sim.fidelity.finding import Found, find, recorded_folder
 from vsim.sim.fidelity.junit import junit_text
-from vsim.sim.fidelity.measured import MeasuredThroughput
+from vsim.sim.fidelity.measured import MeasuredRun, MeasuredThroughput
 from vsim.sim.fidelity.scoring import errors_of
 from vsim.sim.fidelity.settings import ServerSettings
 from vsim.sim.fidelity.tighten import HEAD, rounded_up, tightened
@@ -155,12 +156,20 @@ def test_figures_are_medians_over_runs_and_those_of_the_worst_run() -> None:
     assert figures["ttft"] == 0
 
 
-def test_every_recording_of_the_repository_is_in_a_class_of_as_many_runs() -> None:
+@pytest.fixture(scope="module")
+def recorded() -> tuple[MeasuredRun, ...]:
+    """All recordings of servers that the repository has."""
     folder = recorded_folder()
     assert folder is not None
+    return find(folder).runs
+
+
+def test_every_recording_of_the_repository_is_in_a_class_of_as_many_runs(
+    recorded: tuple[MeasuredRun, ...],
+) -> None:
     known = load_classes()
     counted: dict[str, int] = {}
-    for run in find(folder).runs:
+    for run in recorded:
         assert run.origin == "recorded"
         of = class_of(run, known)
         assert of is not None, run.name
@@ -171,12 +180,14 @@ def test_every_recording_of_the_repository_is_in_a_class_of_as_many_runs() -> No
             assert of.tolerance.e2e is not None
 
 
-def test_public_runs_are_in_classes_of_their_own() -> None:
+def test_public_runs_are_in_classes_of_their_own(recorded: tuple[MeasuredRun, ...]) -> None:
     folder = recorded_folder()
     assert folder is not None
+    (one,) = find(folder / f"{recorded[0].name}.arrow", "public").runs
+    assert one.origin == "public"
     known = load_classes()
-    for run in find(folder, "public").runs:
-        of = class_of(run, known)
+    for run in recorded:
+        of = class_of(replace(run, origin="public"), known)
         assert of is None or of.where.origin != "recorded"
 
 
@@ -225,10 +236,20 @@ def test_public_runs_are_found_where_the_variable_names_a_folder(
     (tmp_path / "t.csv").write_text(
         "model,gpu,gpus,prompt_tokens,output_tokens,output_tokens_per_s\nllama-3.1-8b,h100,1,8,8,9\n"
     )
-    monkeypatch.setenv("VSIM_REAL_RUNS", str(tmp_path))
+    folder = recorded_folder()
+    assert folder is not None
+    one = tmp_path / "recorded"
+    one.mkdir()
+    shutil.copy(next(folder.glob("8b_*_alone.arrow")), one)
+    monkeypatch.setattr(finding, "recorded_folder", lambda: one)
+    public = tmp_path / "public"
+    public.mkdir()
+    (tmp_path / "t.csv").rename(public / "t.csv")
+    monkeypatch.setenv("VSIM_REAL_RUNS", str(public))
     found = finding.find_all()
     assert len(found.throughputs) == 1
-    assert len(found.runs) == 63
+    assert [run.origin for run in found.runs] == ["recorded"]
+    assert found.recordings
     monkeypatch.setenv("VSIM_REAL_RUNS", str(tmp_path / "no"))
     with pytest.raises(finding.InputError, match=r"VSIM_REAL_RUNS: .*no is no folder; name one"):
         finding.find_all()

@@ -37,7 +37,7 @@ def column(table: Any, name: str) -> Any:
     return table.column(name).to_numpy()
 
 
-@pytest.fixture(params=RUNS, ids=lambda path: path.stem)
+@pytest.fixture(scope="module", params=RUNS, ids=lambda path: path.stem)
 def run(request: pytest.FixtureRequest) -> Run:
     return read_run(request.param)
 

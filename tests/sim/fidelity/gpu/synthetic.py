@@ -1,6 +1,7 @@
 """Recordings made of predictions and known noise."""
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from vsim.sim.fidelity.gpu.case_list import case_list
@@ -26,10 +27,11 @@ REPLAYS = tuple(
 )
 
 
-def predictions() -> list[tuple[GpuCase, float]]:
+@cache
+def predictions() -> tuple[tuple[GpuCase, float], ...]:
     """Every case with its prediction."""
     by = Predictor.of(load_machine(MACHINE))
-    return [(case, by.ns(case)) for case in (*case_list(), *REPLAYS)]
+    return tuple((case, by.ns(case)) for case in (*case_list(), *REPLAYS))
 
 
 def recorded(path: Path, off: Callable[[int, GpuCase], float], **about: str) -> Path:

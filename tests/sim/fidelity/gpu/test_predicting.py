@@ -1,7 +1,9 @@
 """Predictions are the simulator's own: each kind equals what its functions say, term by term."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from tests.sim.engine.fluid_twin import _fair_rates, _Flow
 
 from vsim.sim.engine.sharing import Flow, fair_rates
+from vsim.sim.fidelity.gpu import planning
 from vsim.sim.fidelity.gpu.bounding import bounds
 from vsim.sim.fidelity.gpu.case_list import case_list
 from vsim.sim.fidelity.gpu.cases import AttentionCase, CopyCase, MappingCase, MixedCase, SparseCase
@@ -135,6 +138,14 @@ def test_a_machine_without_the_tier_is_not_predicted_for() -> None:
     case = MixedCase("m", HEADS, 4, (4_000,), peer_share=0.5)
     with pytest.raises(NotPredictedError, match="h200-measured lacks a tier of kind peer"):
         predict(case, one)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def each_selection_once() -> Iterator[None]:
+    """Cases of one recording differ in where pages lie, not in which are read."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning, "selected_reads", cache(planning.selected_reads))
+        yield
 
 
 SPARSE = [case for case in case_list() if isinstance(case, SparseCase)]
