@@ -98,7 +98,7 @@ def kernels_of(machine: Machine, stack: Stack | None = None) -> Kernels:
         return constants
     entry = next((each for each in machine.kernels if each.stack == stack), machine.kernels[0])
     path = Path(entry.file)
-    return TableKernels(_tables(path, _changed(path)), constants)
+    return TableKernels(_tables(path, changed_ns(path)), constants)
 
 
 @lru_cache(maxsize=32)
@@ -107,7 +107,8 @@ def _tables(path: Path, changed: int) -> KernelTables:
     return read_kernel_tables(path)
 
 
-def _changed(path: Path) -> int:
+def changed_ns(path: Path) -> int:
+    """When a file was last changed; 0 where there is none."""
     try:
         return path.stat().st_mtime_ns
     except OSError:
