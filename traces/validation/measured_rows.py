@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -54,7 +55,7 @@ def kernel_table_faults(table: pa.Table, file: str, metadata: Mapping[str, str])
     shapes, ends = elements(flat), offsets.tolist()
     columns = (coded(table.column(n)) for n in ("kernel", "precision", "variant"))
     words = [[known[code] for code in codes.tolist()] for codes, known in columns]
-    bounds = zip(ends, ends[1:], strict=False)
+    bounds = pairwise(ends)
     keys = list(zip(*words, (shapes[a:b].tobytes() for a, b in bounds), strict=True))
     seen: set[tuple[object, ...]] = set()
     again = np.zeros(len(keys), dtype=np.bool_)
