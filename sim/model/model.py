@@ -32,10 +32,10 @@ _ROWS_OF_A_PAD = 64
 class Model(Shape):
     """A decoder-only transformer, or what takes a transformer's place."""
 
-    @property
+    @cached_property
     def moe_layers(self) -> int:
         """Layers that have experts."""
-        return sum(layer.moe is not None for layer in self.stack)
+        return sum(count for layer, count in self.kinds.items() if layer.moe is not None)
 
     @property
     def routed(self) -> Moe | None:
