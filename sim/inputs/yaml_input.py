@@ -185,6 +185,8 @@ class YamlDocument:
         InputError: for a syntax error, a duplicate key, NaN or infinity, or a wrong override.
     """
 
+    data: Any
+
     def __init__(self, text: str, file: str, overrides: Sequence[str] = ()) -> None:
         self.file = file
         self._overridden: dict[Place, str] = {}
@@ -207,7 +209,7 @@ class YamlDocument:
             raise InputError(self._faults)
 
     def _begin(self) -> None:
-        self.data: Any = None
+        self.data = None
         self._keys: dict[Place, tuple[int, int]] = {}
         self._values: dict[Place, tuple[int, int]] = {}
         self._count = 0
