@@ -187,7 +187,11 @@ def operations_table(
     schema = schema_of("operations", BATCH_COLUMNS if batches else ())
     if batches:
         columns |= _batch_columns(log, pages)
-    return pa.table([columns[f.name].cast(f.type) for f in schema], schema=schema)
+    typed = [
+        found if (found := columns[field.name]).type == field.type else found.cast(field.type)
+        for field in schema
+    ]
+    return pa.table(typed, schema=schema)
 
 
 def _lists(values: NDArray[np.int64], first: NDArray[Any], count: NDArray[Any]) -> "pa.Array[Any]":

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vsim.traces.arrow_arrays import elements, lists
+from vsim.traces.arrow_arrays import coded, elements, lists
 from vsim.traces.arrow_io import metadata_of, read_table
 from vsim.traces.faults import refuse
 from vsim.traces.schema import TIME_CODES_PER_OCTAVE, schema_of
@@ -47,6 +47,7 @@ _Floats = NDArray[np.float64]
 _Ints = NDArray[np.int64]
 Key = tuple[str, str, str]
 """Kernel, precision and variant."""
+KEY_COLUMNS = ("kernel", "precision", "variant")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,29 +182,22 @@ def read_kernel_tables(path: str | Path) -> KernelTables:
     """
     file = str(path)
     table = read_table(file, KIND)
-    metadata = metadata_of(table)
     keys: dict[Key, list[int]] = {}
-    words = [table.column(name).to_pylist() for name in ("kernel", "precision", "variant")]
-    for row, key in enumerate(zip(*words, strict=True)):
+    for row, key in enumerate(zip(*(_words(table, n) for n in KEY_COLUMNS), strict=True)):
         keys.setdefault(key, []).append(row)
-    columns = {n: _rows(table, n) for n in ("shape", "first", "second", "time_code")}
+    columns = {n: _Rows.of(table, n) for n in ("shape", "first", "second", "time_code")}
     found = []
     for key, rows in keys.items():
-        wanted = _SHAPE_LENGTHS.get(key[0], 1)
-        for row in rows:
-            shape = columns["shape"][row]
-            sizes = shape[:3] if key[0] in _WINDOWED else shape
-            if len(shape) != wanted or not (sizes > 0).all() or (shape > _MOST).any():
-                message = f"holds {shape.tolist()[:9]}; write {wanted} numbers above zero"
-                refuse(file, message, place=f"row {row}, column shape")
+        chosen = {name: column.of_rows(rows) for name, column in columns.items()}
+        _check_shapes(key, rows, chosen["shape"], file)
         cells = len(rows)
         for name in ("first", "second"):
-            cells *= len(np.unique(np.concatenate([columns[name][row] for row in rows])))
+            cells *= len(np.unique(chosen[name].values))
         if cells > _MOST_CELLS:
             message = f"has {cells:,} cells of {' '.join(key).strip()}; write the same axes"
             refuse(file, message, place="column first")
-        found.append(_gathered(key, columns, rows))
-    return kernel_tables(file, metadata, found)
+        found.append(_gathered(key, chosen))
+    return kernel_tables(file, metadata_of(table), found)
 
 
 def arrow_table(tables: KernelTables) -> pa.Table:
@@ -217,7 +211,7 @@ def arrow_table(tables: KernelTables) -> pa.Table:
             first, second = measured.any(axis=1), measured.any(axis=0)
             kept = log_ns[first][:, second]
             code = np.rint(kept / np.log(2) * TIME_CODES_PER_OCTAVE)
-            for name, value in zip(("kernel", "precision", "variant"), key, strict=True):
+            for name, value in zip(KEY_COLUMNS, key, strict=True):
                 rows[name].append(value)
             rows["shape"].append(shape.tolist())
             rows["first"].append(each.first[first].astype(np.int64).tolist())
@@ -228,23 +222,79 @@ def arrow_table(tables: KernelTables) -> pa.Table:
     return pa.table(rows, schema=schema_of(KIND))
 
 
-def _rows(table: pa.Table, name: str) -> list[_Ints]:
-    offsets, flat = lists(table.column(name))
-    values = elements(flat).astype(np.int64)
-    return np.split(values, offsets[1:-1])
+def _words(table: pa.Table, name: str) -> list[str]:
+    codes, words = coded(table.column(name))
+    return [str(words[code]) for code in codes.tolist()]
 
 
-def _gathered(key: Key, columns: Mapping[str, list[_Ints]], rows: Sequence[int]) -> Curves:
-    """Put rows on common axes."""
-    first = np.unique(np.concatenate([columns["first"][row] for row in rows]))
-    second = np.unique(np.concatenate([columns["second"][row] for row in rows]))
-    log_ns = np.full((len(rows), len(first), len(second)), np.nan)
-    for at, row in enumerate(rows):
-        one, other = columns["first"][row], columns["second"][row]
-        code = columns["time_code"][row].reshape(len(one), len(other)).astype(np.float64)
-        cells = np.ix_(np.searchsorted(first, one), np.searchsorted(second, other))
-        log_ns[at][cells] = np.where(code < 0, np.nan, code / TIME_CODES_PER_OCTAVE * np.log(2))
-    shapes = np.stack([columns["shape"][row] for row in rows])
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """A column of lists.
+
+    Args:
+        counts: int64[n], numbers in each row.
+        values: int64[sum of these], row after row.
+    """
+
+    counts: _Ints
+    values: _Ints
+
+    @classmethod
+    def of(cls, table: pa.Table, name: str) -> "_Rows":
+        """A table's column."""
+        offsets, flat = lists(table.column(name))
+        return cls(np.diff(offsets), elements(flat).astype(np.int64))
+
+    @property
+    def first(self) -> _Ints:
+        """int64[n], where each row begins."""
+        return np.cumsum(self.counts) - self.counts
+
+    @property
+    def row(self) -> _Ints:
+        """Which row each number is in."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)
+
+    @property
+    def within(self) -> _Ints:
+        """Which number of its row each is."""
+        return np.arange(len(self.values)) - np.repeat(self.first, self.counts)
+
+    def of_rows(self, rows: Sequence[int]) -> "_Rows":
+        """Some rows alone."""
+        counts = self.counts[rows]
+        own = _Rows(counts, np.zeros(counts.sum(), np.int64))
+        return _Rows(counts, self.values[np.repeat(self.first[rows], counts) + own.within])
+
+
+def _check_shapes(key: Key, rows: Sequence[int], shapes: _Rows, file: str) -> None:
+    """Refuse the first of a kernel's rows whose shape it can't have."""
+    wanted = _SHAPE_LENGTHS.get(key[0], 1)
+    sizes = shapes.within < (3 if key[0] in _WINDOWED else wanted)
+    wrong = (sizes & (shapes.values <= 0)) | (shapes.values > _MOST)
+    bad = (np.bincount(shapes.row[wrong], minlength=len(rows)) > 0) | (shapes.counts != wanted)
+    if bad.any():
+        at = int(np.argmax(bad))
+        numbers = shapes.values[shapes.row == at].tolist()[:9]
+        message = f"holds {numbers}; write {wanted} numbers above zero"
+        refuse(file, message, place=f"row {rows[at]}, column shape")
+
+
+def _gathered(key: Key, columns: Mapping[str, _Rows]) -> Curves:
+    """Put rows, whose shapes are of one length, on common axes."""
+    shape, one, other, code = (columns[n] for n in ("shape", "first", "second", "time_code"))
+    first, at_first = np.unique(one.values, return_inverse=True)
+    second, at_second = np.unique(other.values, return_inverse=True)
+    log_ns = np.full((len(shape.counts), len(first), len(second)), np.nan)
+    row, width = code.row, other.counts[code.row]
+    cells = (
+        row,
+        at_first[one.first[row] + code.within // width],
+        at_second[other.first[row] + code.within % width],
+    )
+    times = code.values.astype(np.float64)
+    log_ns[cells] = np.where(times < 0, np.nan, times / TIME_CODES_PER_OCTAVE * np.log(2))
+    shapes = shape.values.reshape(len(shape.counts), -1)
     return curves(*key, shapes, first.astype(float), second.astype(float), log_ns)
 
 

@@ -1,5 +1,6 @@
 """Models by name or by path."""
 
+from functools import cache
 from pathlib import Path
 
 from vsim.sim.inputs.yaml_input import load_yaml
@@ -25,7 +26,7 @@ def load_model(name_or_path: str | Path) -> Model:
     refuse_empty_name(text)
     path = Path(text)
     if text in catalogue_names():
-        return load_yaml(_catalogue() / f"{text}.yaml", Model)
+        return _of_catalogue(text)
     if text.endswith(".json") or (path / "config.json").is_file():
         return load_config(path if text.endswith(".json") else path / "config.json")
     if path.is_dir():
@@ -41,6 +42,12 @@ def load_model(name_or_path: str | Path) -> Model:
         f"'{text}' is not in the catalogue{known}; write such a name, a .yaml path or the path of"
         " a Hugging Face config.json",
     )
+
+
+@cache
+def _of_catalogue(name: str) -> Model:
+    """Read a model that comes with vsim, once: its file does not change while vsim runs."""
+    return load_yaml(_catalogue() / f"{name}.yaml", Model)
 
 
 def _catalogue() -> Path:

@@ -32,10 +32,10 @@ _ROWS_OF_A_PAD = 64
 class Model(Shape):
     """A decoder-only transformer, or what takes a transformer's place."""
 
-    @property
+    @cached_property
     def moe_layers(self) -> int:
         """Layers that have experts."""
-        return sum(layer.moe is not None for layer in self.stack)
+        return sum(count for layer, count in self.kinds.items() if layer.moe is not None)
 
     @property
     def routed(self) -> Moe | None:
@@ -156,6 +156,20 @@ class Model(Shape):
         count = found.moe.experts * self.expert_parameters_of(found)
         return count * stored(weights, "experts").weight_bits / _BITS_OF_A_BYTE
 
+    def layers_bytes(
+        self, layers: range, weights: Weights, tensor: int = 1, *, routed: bool
+    ) -> list[float]:
+        """Bytes of each of some layers, with or without their routed experts: see `layer_bytes`."""
+        known: dict[int, float] = {}
+        found = []
+        for layer in layers:
+            kind = id(self._owned[layer])  # layers that are alike are one object
+            if kind not in known:
+                known[kind] = self.layer_bytes(layer, weights, tensor)
+                known[kind] += self.experts_bytes(layer, weights) if routed else 0.0
+            found.append(known[kind])
+        return found
+
     def layer_bytes(self, layer: int, weights: Weights, tensor: int = 1) -> float:
         """Bytes of a layer without its routed experts.
 
@@ -204,8 +218,8 @@ class Model(Shape):
         total, padded = 0.0, 1.0
         if tensor > 1:
             padded = -(-self.vocabulary // _ROWS_OF_A_PAD) * _ROWS_OF_A_PAD / self.vocabulary
-        for layer in range(first, first + layers):
-            total += self.layer_bytes(layer, weights, tensor) + self.experts_bytes(layer, weights)
+        for each in self.layers_bytes(range(first, first + layers), weights, tensor, routed=True):
+            total += each
         starts, ends = first == 0, first + layers == self.layers
         if ends:
             total += self.final_norm_bytes
@@ -273,7 +287,7 @@ class Model(Shape):
         for the absorbed form.
         """
         total = 0
-        for layer, count in Counter(self.stack).items():
+        for layer, count in self.kinds.items():
             weights = sum(each.weights for each in layer.matrices(self.hidden))
             if layer.moe is not None:
                 weights += layer.moe.experts_per_token * self.expert_parameters_of(layer)
@@ -303,7 +317,7 @@ class Model(Shape):
     def _flops_per_pair(self, *, absorbed: bool) -> int:
         return sum(
             count * attention.flops_per_pair(absorbed=absorbed)
-            for layer, count in Counter(self.stack).items()
+            for layer, count in self.kinds.items()
             for attention in layer.attentions
         )
 

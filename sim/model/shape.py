@@ -1,6 +1,7 @@
 """Shape: what a model file says of a decoder, and the layers that follow from it."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Self, TypeAlias
 
@@ -261,6 +262,22 @@ class Shape(Part):
             known["window"] = known["attention"].model_copy(update={"window": window.tokens})
         made = {name: _layer(name, known) for name in set(self._layer_names)}
         return tuple(made[name] for name in self._layer_names)
+
+    @cached_property
+    def kinds(self) -> Mapping[Layer, int]:
+        """Kinds of layers in order of the first of each, and how many there are."""
+        return Counter(self.stack)
+
+    def __hash__(self) -> int:
+        """Of numbers that tell most models apart: dictionaries of parts have none."""
+        return hash((self.name, self.layers, self.hidden, self.vocabulary, self.ffn_hidden))
+
+    def __copy__(self) -> Self:
+        """A copy whose fields can be changed: without what was worked out from them."""
+        copied = super().__copy__()
+        for name in set(copied.__dict__) - set(type(self).model_fields):
+            del copied.__dict__[name]
+        return copied
 
     @property
     def _layer_names(self) -> tuple[str, ...]:

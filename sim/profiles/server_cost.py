@@ -1,12 +1,18 @@
 """server_cost: what a step costs under an engine: its kernels, captured sizes and room for KV."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
+from vsim.sim.machine.kernel_file import Stack
 from vsim.sim.machine.machine import Machine
+from vsim.sim.machine.precision import Precision
 from vsim.sim.model.model import Model
-from vsim.sim.model.parallel import lay_out
+from vsim.sim.model.parallel import Layout, lay_out
+from vsim.sim.model.weight_format import Weights
 from vsim.sim.profiles.loading import load_profile
 from vsim.sim.profiles.profile import StaticFraction
 from vsim.sim.profiles.rules import server_rules
@@ -16,7 +22,7 @@ from vsim.sim.scenario.scenario import EngineSettings, Parallel, Scenario, Workl
 from vsim.sim.timing.alike import Alike
 from vsim.sim.timing.equal_groups import equal_layers, layer_bytes
 from vsim.sim.timing.kernel_curves import kernel_curves
-from vsim.sim.timing.kernels import kernels_of
+from vsim.sim.timing.kernels import changed_ns, kernels_of
 from vsim.sim.timing.kv_room import Reserve
 from vsim.sim.timing.step_cost import StepCost, step_cost
 from vsim.sim.timing.step_curves import StepCurves
@@ -37,19 +43,53 @@ def server_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCost:
     engine, precision, degrees = scenario.engine, scenario.precision, scenario.parallel
     cost = server_rates(scenario, machine, model)
     layout = lay_out(machine, model, degrees.tensor, degrees.pipeline, degrees.expert)
-    kernels = kernels_of(machine, load_profile(engine.profile).kernels)
-    weights, kv = weights_of(precision, model), kv_of(precision, model)
-    alike = alike_of(scenario.workload)
-    curves = kernel_curves(machine, model, layout, kernels, weights, kv, alike)
+    stack = load_profile(engine.profile).kernels
+    told = weights_of(precision, model), kv_of(precision, model), alike_of(scenario.workload)
+    curves = _curves(machine, model, layout, stack, *told)
     if degrees.expert > 1:
-        apart = replace(layout, expert=1)
-        cut = kernel_curves(machine, model, apart, kernels, weights, kv, alike)
+        cut = _curves(machine, model, replace(layout, expert=1), stack, *told)
         _refuse_what_changes_nothing(curves, cut)
     rules = server_rules(engine, model, cost.gpus, degrees.pipeline)
-    padded = curves.padded(rules.graph_sizes)
+    padded = _padded(curves, rules.graph_sizes)
     if rules.estimate is not None:
-        padded = replace(padded, prompts=curves.padded(rules.prompt_sizes))
+        padded = replace(padded, prompts=_padded(curves, rules.prompt_sizes))
     return replace(cost, measured=padded)
+
+
+def _curves(
+    machine: Machine,
+    model: Model,
+    layout: Layout,
+    stack: Stack | None,
+    weights: Weights,
+    kv: Precision,
+    alike: Alike | None,
+) -> StepCurves:
+    """The times of a server's kernels: of equal servers, worked out once."""
+    changed = tuple(changed_ns(Path(each.file)) for each in machine.kernels)
+    return _known_curves(machine, changed, stack, model, layout, weights, kv, alike)
+
+
+@lru_cache(maxsize=64)
+def _known_curves(
+    machine: Machine,
+    changed: tuple[int, ...],
+    stack: Stack | None,
+    model: Model,
+    layout: Layout,
+    weights: Weights,
+    kv: Precision,
+    alike: Alike | None,
+) -> StepCurves:
+    """As `_curves`, as long as the machine's files of tables do not change."""
+    kernels = kernels_of(machine, stack)
+    return kernel_curves(machine, model, layout, kernels, weights, kv, alike)
+
+
+@lru_cache(maxsize=64)
+def _padded(curves: StepCurves, sizes: Sequence[int]) -> StepCurves:
+    """Curves are no longer written to once they are made, so that servers share them."""
+    return curves.padded(sizes)
 
 
 def _refuse_what_changes_nothing(dealt: StepCurves, cut: StepCurves) -> None:
@@ -73,12 +113,8 @@ def replayed_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCos
     precision, degrees = scenario.precision, scenario.parallel
     cost = server_rates(scenario, machine, model)
     layout = lay_out(machine, model, degrees.tensor, degrees.pipeline, degrees.expert)
-    kernels = kernels_of(machine, "vsim")
-    weights, kv = weights_of(precision, model), kv_of(precision, model)
-    curves = kernel_curves(
-        machine, model, layout, kernels, weights, kv, alike_of(scenario.workload)
-    )
-    return replace(cost, measured=curves)
+    told = weights_of(precision, model), kv_of(precision, model), alike_of(scenario.workload)
+    return replace(cost, measured=_curves(machine, model, layout, "vsim", *told))
 
 
 def alike_of(workload: Workload) -> Alike | None:

@@ -36,6 +36,14 @@ class Curve:
         i = _interval(self.knots, x)
         return _between(x, self.knots[i : i + 2], self.ns[i], self.ns[i + 1])
 
+    def at_each(self, x: Floats) -> Floats:
+        """float64[n]: the time at each of them, as `at` has it."""
+        x = np.maximum(x, self.knots[0])
+        i = np.clip(np.searchsorted(self.knots, x, side="right") - 1, 0, self.knots.size - 2)
+        first, last, begin, end = self.ns[i], self.ns[i + 1], self.knots[i], self.knots[i + 1]
+        found: Floats = first + (x - begin) / (end - begin) * (last - first)
+        return found
+
     def flat(self) -> Floats:
         """float64[1 + 2k]: k, the knots, the times."""
         return np.concatenate([[self.knots.size], self.knots, self.ns])
@@ -105,14 +113,12 @@ def padded(plain: Curve, sizes: Sequence[int]) -> Curve:
     if not sizes:
         return plain
     knots: list[float] = []
-    ns: list[float] = []
+    padded_to: list[float] = []
     begins = 0
     for size in sizes:
         for end in dict.fromkeys((begins, size)):
             knots.append(float(end))
-            ns.append(plain.at(size))
+            padded_to.append(float(size))
         begins = size + 1
     beyond = sorted({float(begins), *(float(x) for x in plain.knots if x > begins), begins + 1.0})
-    knots += beyond
-    ns += [plain.at(x) for x in beyond]
-    return Curve(np.array(knots), np.array(ns))
+    return Curve(np.array(knots + beyond), plain.at_each(np.array(padded_to + beyond)))

@@ -158,9 +158,9 @@ class _Server:
     alike: Alike | None
 
     @property
-    def _kinds(self) -> dict[Layer, int]:
+    def _kinds(self) -> Mapping[Layer, int]:
         """Kinds of layers, and how many there are of each."""
-        return Counter(self.model.stack)
+        return self.model.kinds
 
     @property
     def multiplied_in(self) -> set[str]:

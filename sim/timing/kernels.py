@@ -16,7 +16,7 @@ from vsim.sim.machine.kernel_file import Stack
 from vsim.sim.machine.kernel_tables import KernelTables, read_kernel_tables
 from vsim.sim.machine.machine import Machine
 from vsim.sim.timing.collectives import Collective, Exchange, Mode
-from vsim.sim.timing.constant_kernels import constant_kernels
+from vsim.sim.timing.constant_kernels import ConstantKernels, constant_kernels
 from vsim.sim.timing.experts import ExpertShape
 from vsim.sim.timing.head_shapes import HeadShape
 from vsim.sim.timing.roofline import Floats, Peaks
@@ -98,7 +98,13 @@ def kernels_of(machine: Machine, stack: Stack | None = None) -> Kernels:
         return constants
     entry = next((each for each in machine.kernels if each.stack == stack), machine.kernels[0])
     path = Path(entry.file)
-    return TableKernels(_tables(path, _changed(path)), constants)
+    return _table_kernels(path, changed_ns(path), constants)
+
+
+@lru_cache(maxsize=32)
+def _table_kernels(path: Path, changed: int, constants: ConstantKernels) -> TableKernels:
+    """Those of a file beside a machine's constants, which keep what they were asked for."""
+    return TableKernels(_tables(path, changed), constants)
 
 
 @lru_cache(maxsize=32)
@@ -107,7 +113,8 @@ def _tables(path: Path, changed: int) -> KernelTables:
     return read_kernel_tables(path)
 
 
-def _changed(path: Path) -> int:
+def changed_ns(path: Path) -> int:
+    """When a file was last changed; 0 where there is none."""
     try:
         return path.stat().st_mtime_ns
     except OSError:

@@ -53,7 +53,7 @@ def near_terms(model: Model, kv: Precision, tensor: int) -> NearTerms:
     """
     layers: Counter[_Reach] = Counter()
     read: dict[_Reach, float] = {}
-    for layer, count in Counter(model.stack).items():
+    for layer, count in model.kinds.items():
         for mixer in layer.mixers:
             for reach, size in _reads(mixer, kv, tensor):
                 read[reach] = read.get(reach, 0) + count * size

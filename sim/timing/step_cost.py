@@ -273,7 +273,7 @@ def step_cost(
     effective = layout.gpus / layout.imbalance
     fixed, per_token = _communication_ns(machine, model, layout)
     lm_head = lm_head_bytes(model, weights) + model.final_norm_bytes
-    dense = sum(model.layer_bytes(layer, weights, tensor) for layer in range(model.layers))
+    dense = sum(model.layers_bytes(range(model.layers), weights, tensor, routed=False))
     dense += lm_head
     moe, exponent = model.routed, machine.attend.exponent.value
     rates, efficiency = gpu.flops, gpu.flops_efficiency.value
@@ -323,7 +323,7 @@ def _product_rate(model: Model, weights: Weights, rates: Rates) -> float:
     if not isinstance(weights, WeightFormat):
         return rates.for_weights(weights).value
     met: Counter[Precision] = Counter()
-    for layer, count in Counter(model.stack).items():
+    for layer, count in model.kinds.items():
         for each in layer.matrices(model.hidden):
             met[weights.of(each.role).precision] += count * each.weights
         if layer.moe is not None:

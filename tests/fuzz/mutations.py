@@ -8,6 +8,7 @@ import copy
 import json
 import re
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -249,6 +250,12 @@ DATA_MUTATIONS: tuple[Callable[[Any, Random], None], ...] = (
 )  # fmt: skip
 
 
+@cache
+def parsed(text: str) -> Any:
+    """The data of a text, which is one of a few: not to be changed."""
+    return yaml.safe_load(text)
+
+
 def mutated(text: str, draw: Random) -> str:
     """Change a YAML or JSON text in one or a few places, as text or as data."""
     times = int(min(draw.geometric(0.7), 4))
@@ -256,7 +263,7 @@ def mutated(text: str, draw: Random) -> str:
         for _ in range(times):
             text = _pick(draw, TEXT_MUTATIONS)(text, draw)
         return text
-    data = yaml.safe_load(text)
+    data = copy.deepcopy(parsed(text))
     for _ in range(times):
         if _places(data):
             _pick(draw, DATA_MUTATIONS)(data, draw)

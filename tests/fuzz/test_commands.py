@@ -1,6 +1,6 @@
 """Whatever a command is given: a sound result, or exit code 2 with a line a fault. Nothing else.
 
-600 cases, each a fork of one warm process. More, or others, with VSIM_FUZZ_CASES and
+600 cases in forks of one warm process. More, or others, with VSIM_FUZZ_CASES and
 VSIM_FUZZ_SEED; a failure names its case, which `python -m tests.fuzz.test_commands CASE` repeats.
 """
 
@@ -11,17 +11,18 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fuzz.forked import MOST_BYTES, MOST_S, Ended, run_forked, warm_up
+from tests.fuzz.forked import MOST_BYTES, MOST_S, Ended, Job, run_forked, warm_up
 from tests.fuzz.inputs import command, spoil, write_inputs
 
 CASES = int(os.environ.get("VSIM_FUZZ_CASES", "600"))
 SEED = int(os.environ.get("VSIM_FUZZ_SEED", "1"))
 PARTS = 12  # so that several processes share them
+OF_A_FORK = 25
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +75,9 @@ def check_bound(path: Path) -> None:
             assert policy["time_s"] >= case["bound_s"] * (1 - 1e-12), name
 
 
-def check(ended: Ended, arguments: list[str], folder: Path) -> None:
+def check(ended: Ended, job: Job) -> None:
     """Hold what a command ended with against the rule."""
+    arguments, folder = job.arguments, job.folder
     assert "Traceback" not in ended.errors, ended.errors[-3000:]
     assert ended.code in (0, 2), f"exit code {ended.code}: {ended.errors[-2000:]}"
     assert ended.seconds < MOST_S
@@ -91,13 +93,15 @@ def check(ended: Ended, arguments: list[str], folder: Path) -> None:
         check_summary(out)
     elif arguments[0] == "bound":
         check_bound(folder / "bound.json")
-    elif arguments[1] in ("import", "synth"):
-        again = run_forked(["trace", "check", "out.arrow"], folder)
-        assert again.code == 0, again.errors
 
 
-def run_case(case: int, inputs: Path) -> Ended:
-    """Make one case's inputs and command, run it and check it."""
+def made_trace(ended: Ended, job: Job) -> bool:
+    """Whether a command says that it wrote a trace."""
+    return ended.code == 0 and job.arguments[1] in ("import", "synth")
+
+
+def job_of(case: int, inputs: Path) -> Job:
+    """Make one case's inputs and command."""
     draw = random.Random(f"{SEED} {case}")
     folder = inputs.parent / f"case{case}"
     folder.mkdir()
@@ -107,19 +111,38 @@ def run_case(case: int, inputs: Path) -> Ended:
         elif not path.name.startswith("."):
             shutil.copy(path, folder)
     spoil(draw, folder)
-    arguments = command(draw, folder)
-    ended = run_forked(arguments, folder)
-    try:
-        check(ended, arguments, folder)
-    except AssertionError as error:
-        raise AssertionError(f"case {case} of seed {SEED}: vsim {arguments}: {error}") from error
-    shutil.rmtree(folder)
-    return ended
+    return Job(command(draw, folder), folder)
+
+
+def run_cases(cases: Sequence[int], inputs: Path) -> list[Ended]:
+    """Run cases and check them, and the traces that they made."""
+    jobs = [job_of(case, inputs) for case in cases]
+    found = run_forked(jobs)
+    for case, job, ended in zip(cases, jobs, found, strict=True):
+        try:
+            check(ended, job)
+        except AssertionError as error:
+            raise AssertionError(
+                f"case {case} of seed {SEED}: vsim {job.arguments}: {error}"
+            ) from error
+    made = [
+        (case, Job(["trace", "check", "out.arrow"], job.folder))
+        for case, job, ended in zip(cases, jobs, found, strict=True)
+        if made_trace(ended, job)
+    ]
+    again = run_forked([job for _, job in made])
+    for (case, _), ended in zip(made, again, strict=True):
+        assert ended.code == 0, f"case {case} of seed {SEED}: {ended.errors}"
+    for job in jobs:
+        shutil.rmtree(job.folder)
+    return found
 
 
 @pytest.mark.parametrize("part", range(PARTS))
 def test_any_input_gives_a_sound_result_or_is_refused(part: int, inputs: Path) -> None:
-    codes = [run_case(case, inputs).code for case in range(part, CASES, PARTS)]
+    cases = range(part, CASES, PARTS)
+    each = [cases[at : at + OF_A_FORK] for at in range(0, len(cases), OF_A_FORK)]
+    codes = [ended.code for some in each for ended in run_cases(some, inputs)]
     if len(codes) >= 40:
         assert 0.1 < codes.count(0) / len(codes) < 0.9, "cases of one kind only try little"
 
@@ -130,4 +153,4 @@ if __name__ == "__main__":
     write_inputs(place / "inputs")
     warm_up(place / "inputs")
     for number in sys.argv[1:]:
-        print(run_case(int(number), place / "inputs"))
+        print(*run_cases([int(number)], place / "inputs"))

@@ -1,23 +1,18 @@
 """Every setting of a scenario changes some metric, and none is left out of this test."""
 
-import atexit
 import re
 from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pytest
 from tests.fields import field_paths
+from tests.scenarios.short_recordings import RECORDED, short_recordings
 
 from vsim.sim.eviction.state import POLICIES
 from vsim.sim.inputs.yaml_input import parse_yaml
 from vsim.sim.results.output import Result
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.simulation import simulate
-from vsim.traces.arrow_io import read_table
 
 # Conversations that outgrow HBM and host memory.
 BASE = """\
@@ -50,29 +45,11 @@ tiers:
 """
 ECHOES = {"scenario", "description", "seed", "source", "machine", "model", "engine",
           "engine_wall_s", "bound_wall_s", "verdict"}  # fmt: skip
-RECORDED = Path(__file__).parents[2] / "scenarios" / "recorded_attention.yaml"
 
 
 @cache
 def run(*overrides: str) -> Result:
     return simulate(parse_yaml(BASE, "base.yaml", Scenario, overrides))
-
-
-@cache
-def short_recordings() -> Path:
-    """A folder as `scenarios/`, beside which the recordings have their first steps only."""
-    kept = TemporaryDirectory(prefix="vsim-recordings-")
-    atexit.register(kept.cleanup)
-    place = Path(kept.name)
-    (place / "scenarios").mkdir()
-    (place / "traces" / "recorded").mkdir(parents=True)
-    for name in ("standard", "source_code", "lookups"):
-        path = f"traces/recorded/{name}.arrow"
-        whole = read_table(RECORDED.parents[1] / path, "attention")  # as rows, however it is stored
-        short = whole.filter(pc.field("step") < 12).combine_chunks()
-        with pa.ipc.new_file(str(place / path), short.schema) as writer:
-            writer.write_table(short)
-    return place / "scenarios"
 
 
 @cache

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.scenarios.short_recordings import RECORDED, STEPS, short_recordings
 
 import vsim.sim.machine
 from vsim.sim.inputs.yaml_input import parse_yaml
@@ -311,13 +312,10 @@ def test_more_arrivals_shorten_a_run_that_keeps_up_by_half_at_most() -> None:
     assert 0.4 < 1 - after["simulated_s"] / before["simulated_s"] <= 0.5
 
 
-RECORDED = Path(__file__).parents[2] / "scenarios" / "recorded_attention.yaml"
-
-
 def recorded(*overrides: str) -> dict[str, Any]:
     text = RECORDED.read_text()
-    scenario = parse_yaml(text, "r.yaml", Scenario, ("workload.steps=40", *overrides))
-    return dict(simulate(scenario, base=RECORDED.parent).summary)
+    scenario = parse_yaml(text, "r.yaml", Scenario, (f"workload.steps={STEPS}", *overrides))
+    return dict(simulate(scenario, base=short_recordings()).summary)
 
 
 def test_more_traces_share_the_steps_of_recorded_attention() -> None:

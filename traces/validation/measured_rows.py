@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
 
-from vsim.traces.arrow_arrays import elements, lists
+from vsim.traces.arrow_arrays import coded, elements, lists
 from vsim.traces.faults import Fault
 from vsim.traces.limits import MOST_NS
 from vsim.traces.schema import MOST_TIME_CODE
@@ -50,13 +51,12 @@ def kernel_table_faults(table: pa.Table, file: str, metadata: Mapping[str, str])
     yield from bad_rows(
         file, "time_code", unmeasured == 0, lambda row: "holds no measured time; leave it out"
     )
-    keys = [
-        (*words, *shape)
-        for *words, shape in zip(
-            *(table.column(n).to_pylist() for n in ("kernel", "precision", "variant", "shape")),
-            strict=True,
-        )
-    ]
+    offsets, flat = lists(table.column("shape"))
+    shapes, ends = elements(flat), offsets.tolist()
+    columns = (coded(table.column(n)) for n in ("kernel", "precision", "variant"))
+    words = [[known[code] for code in codes.tolist()] for codes, known in columns]
+    bounds = pairwise(ends)
+    keys = list(zip(*words, (shapes[a:b].tobytes() for a, b in bounds), strict=True))
     seen: set[tuple[object, ...]] = set()
     again = np.zeros(len(keys), dtype=np.bool_)
     for row, key in enumerate(keys):

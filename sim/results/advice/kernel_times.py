@@ -17,7 +17,9 @@ _AROUND = (0.5, 1.0, 2.0)
 def least_ratio(new: Curve, old: Curve, least: float, most: float) -> float:
     """The least that `new` takes relative to `old`, at `least` to `most` tokens computed."""
     knots = _knots(old, least, most)
-    return min(_relative(new.at(x), old.at(x)) for x in knots)
+    before, after = old.at_each(knots), new.at_each(knots)
+    some = before > 0.0
+    return float(np.min(np.where(some, after / np.where(some, before, 1.0), 1.0)))
 
 
 def decode_ns(curves: StepCurves, requests: float, keys: float) -> float:
@@ -87,12 +89,10 @@ def slower_when_sustained(curves: StepCurves, most: float) -> float:
     """How many times as long arithmetic takes at most on a GPU that has lowered its clock."""
     if curves.sustained is None:
         return 1.0
-    ratios = [
-        curves.sustained.at(x) / curves.arithmetic.at(x)
-        for x in _knots(curves.arithmetic, 1.0, most)
-        if curves.arithmetic.at(x) > 0.0
-    ]
-    return 1.0 + max(curves.sustained_attention, *ratios, 0.0)
+    knots = _knots(curves.arithmetic, 1.0, most)
+    arithmetic, sustained = curves.arithmetic.at_each(knots), curves.sustained.at_each(knots)
+    ratios = sustained[arithmetic > 0.0] / arithmetic[arithmetic > 0.0]
+    return 1.0 + float(np.max(ratios, initial=max(curves.sustained_attention, 0.0)))
 
 
 def _knots(curve: Curve, least: float, most: float) -> Floats:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tests.seeds import ALL
 
 from vsim.sim.compiled import borrowing_kernel
 from vsim.sim.engine.backend import Completion, Operation
@@ -275,12 +276,22 @@ def check_classes(state: State) -> None:
         assert least_service(state.address) == min((service[c] for c in active), default=-1)
 
 
+CLOSELY = 100
+"""Waits of a run before each of which the whole state is looked at."""
+APART = 1 if ALL else 11
+"""How many waits go by from one such look to the next after those."""
+
+
 class CheckedBackend(SimulatedBackend):
-    """A simulated backend that checks the state before every wait."""
+    """A simulated backend that checks the state: before every wait at first, then now and then.
+
+    What is lost stays lost: a later look finds it. Which class is next is checked before each wait.
+    """
 
     def __init__(self, state: State) -> None:
         super().__init__(state)
         self.checked = state
+        self.waits = 0
         self.submitted: list[Operation] = []
 
     def submit(self, operation: Operation) -> None:
@@ -299,5 +310,9 @@ class CheckedBackend(SimulatedBackend):
         return int(np.array([each.bytes for each in pages.groups])[groups].sum())
 
     def wait(self) -> Completion | None:
-        check_state(self.checked)
+        if self.waits < CLOSELY or self.waits % APART == 0:
+            check_state(self.checked)
+        else:
+            check_classes(self.checked)
+        self.waits += 1
         return super().wait()

@@ -28,7 +28,7 @@ def test_with_groups_fast_forward_equals_step_by_step_and_the_backend(seed: int)
 
 def test_the_group_worlds_reach_what_they_are_there_for() -> None:
     reached: dict[str, int] = {"rejected": 0, "hits": 0, "preemptions": 0}
-    for seed in SEEDS:
+    for seed in some(SEEDS, 2):
         result = run_engine(draw_group_world(seed).state())
         for name, value in result.counters.items():
             reached[name] = reached.get(name, 0) + value

@@ -57,7 +57,7 @@ def test_which_slots_pages_get_changes_nothing(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS[:16])
-def test_the_state_is_sound_after_every_event_and_all_drivers_agree(seed: int) -> None:
+def test_the_state_is_sound_on_the_way_and_all_drivers_agree(seed: int) -> None:
     world = draw_fine_world(seed)
     oracle = run_checked(world)
     assert_same(run_engine(world.state()), oracle)

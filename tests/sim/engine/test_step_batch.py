@@ -4,7 +4,9 @@ The followed run keeps, for each slot, whose tokens were written there and how m
 that along. It never looks at the engine's arrays.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -189,8 +191,14 @@ class FollowedBackend(SimulatedBackend):
                 self.content[slot] = Written(row, page, tokens)
 
 
-def followed(world: World) -> FollowedBackend:
-    """Run a world, its batches held against the operations and against the log of its steps."""
+@cache
+def followed(seed: int) -> tuple[int, int, int]:
+    """Run a world, its batches held against the operations and against the log of its steps.
+
+    Returns:
+        Pages that were shared, those read below HBM, and steps before which parts were copied.
+    """
+    world = draw_world(seed)
     state = world.state()
     backend = FollowedBackend(state, world)
     end = drive(state, backend)
@@ -199,19 +207,18 @@ def followed(world: World) -> FollowedBackend:
     new, context = zip(*backend.totals, strict=True) if backend.totals else ((), ())
     np.testing.assert_array_equal(log.prefill_tokens + log.decode_tokens, new)
     np.testing.assert_array_equal(log.context_tokens, context)
-    return backend
+    return backend.shared, backend.below, backend.partly
 
 
 @pytest.mark.parametrize("seed", some(SEEDS, 6))
 def test_a_batch_is_what_the_operations_before_it_left_in_its_pages(seed: int) -> None:
-    followed(draw_world(seed))
+    followed(seed)
 
 
 def test_the_worlds_share_pages_read_below_hbm_and_copy_parts_of_pages() -> None:
-    runs = [followed(draw_world(seed)) for seed in range(0, 96, 3)]
-    assert sum(run.shared for run in runs) > 0
-    assert sum(run.below for run in runs) > 0
-    assert sum(run.partly for run in runs) > 0
+    runs = [followed(seed) for seed in some(SEEDS, 6)]
+    shared, below, partly = map(sum, zip(*runs, strict=True))
+    assert min(shared, below, partly) > 0, (shared, below, partly)
 
 
 @pytest.mark.parametrize("seed", SEEDS[::4])
@@ -223,23 +230,27 @@ def test_the_log_of_all_operations_holds_the_same_batches(seed: int) -> None:
     assert log is not None
     numbered = log.set_column(0, "id", pa.array(np.arange(log.num_rows)))
     assert list(faults_in(numbered, "operations", "log", {})) == []
-    steps = [row for row in log.to_pylist() if row["kind"] != "copy"]
+    rows = log.to_pylist()
+    steps = [row for row in rows if row["kind"] != "copy"]
     computes = [row for row in steps if row["kind"] == "compute"]
     assert len(computes) == len(batches)
+    attends = defaultdict(list)
+    for row in steps:
+        if row["kind"] == "attend":
+            attends[row["step"]].append(row)
     for batch, row in zip(batches, computes, strict=True):
         assert row["rows"] == batch.rows.tolist()
         assert row["new_tokens"] == batch.new_tokens.tolist()
         assert row["context_tokens"] == batch.context_tokens.tolist()
         assert row["samples"] == batch.samples.astype(int).tolist()
-        attends = [r for r in steps if r["kind"] == "attend" and r["step"] == row["step"]]
         read: list[list[int]] = [[] for _ in batch.rows]
-        for attend in attends:
+        for attend in attends[row["step"]]:
             ends = np.cumsum(attend["row_pages"]).tolist()
             for i, (first, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
                 read[i] += attend["pages"][first:end]
         wanted = np.split(batch.indices, batch.indptr[1:-1])
         assert [sorted(pages) for pages in read] == [sorted(pages.tolist()) for pages in wanted]
-    for row in log.to_pylist():
+    for row in rows:
         assert row["kind"] == "compute" or row["rows"] == []
         assert row["kind"] == "attend" or row["row_pages"] == []
 

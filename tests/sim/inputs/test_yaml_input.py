@@ -2,6 +2,8 @@
 
 import math
 import re
+from itertools import product
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import pytest
@@ -17,11 +19,14 @@ from vsim.sim.inputs.yaml_input import (
     DurationNs,
     FieldsError,
     Flops,
+    YamlDocument,
     load_yaml,
     parse_yaml,
     read_yaml,
 )
 from vsim.traces.faults import InputError
+
+ROOT = Path(__file__).parents[3]
 
 
 class _Part(BaseModel):
@@ -315,3 +320,48 @@ def test_sizes_read_exactly(count: int, unit: str) -> None:
         built = parse_yaml(f"name: a\ncapacity: {count}{unit}\n", "m.yaml", Memory)
         assert built.capacity == count * factor
         assert math.isclose(built.capacity / factor, count)
+
+
+PIECES = (
+    "a: 1", "- b", "k: [a, b]", "k: {a: 1, b: [x, 'y']}", "'x'", '"y: z"', "k: >\n  f\n\n  g\n",
+    "k: >-\n   f\n  g\n", "# c", " #c", ":", ": ", ",", "- - - x", "\n\n", "k: ''", "{", "}", "[",
+    "]", "a:b", "{y:}", "{a: }", "k:\n- 1\n- 2", "k:\n  - 1", "k: é – x", "k: 'a\n  b'", "a\n  b",
+    "k: {a: }", "- {a: }", "k:", "a #b", "a# b", "[,]", "[a: b, c]", "{[a]: b}", "k: ~",
+    "k: 1e9", "<<: x", ">#", "=",
+)  # fmt: skip
+
+
+def read_both_ways(text: str, monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
+    """What a document holds and where, or its faults: read as it is, and by the slow parser."""
+    found: list[tuple[object, ...]] = []
+    for slowly in (False, True):
+        with monkeypatch.context() as patch:
+            if slowly:
+                patch.setattr(YamlDocument, "_read_quickly", lambda self, text: False)
+            try:
+                read = YamlDocument(text, "f.yaml")
+            except InputError as error:
+                found.append(tuple(map(str, error.faults)))
+            else:
+                found.append((repr(read.data), read._keys, read._values))
+    return found
+
+
+def test_libyaml_and_pyyaml_read_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    for one, two in product(PIECES, repeat=2):
+        for between in ("\n", "\n  "):
+            quickly, slowly = read_both_ways(f"{one}{between}{two}\n", monkeypatch)
+            assert quickly == slowly, (one, between, two)
+
+
+def test_files_of_the_catalogues_are_read_quickly_and_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    paths = [*(ROOT / "scenarios").glob("*.yaml"), *(ROOT / "sim").glob("*/catalogue/*.yaml")]
+    texts = [path.read_text() for path in sorted(paths)[::4]]
+    for text in texts:
+        quickly, slowly = read_both_ways(text, monkeypatch)
+        assert quickly == slowly
+    monkeypatch.setattr(YamlDocument, "_compose", lambda self, text: pytest.fail(text[:300]))
+    for text in texts:
+        YamlDocument(text, "f.yaml")
