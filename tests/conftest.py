@@ -11,10 +11,13 @@ any other.
 import gc
 import os
 import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from tests.warm.running import Warm, warm_process
 
 TESTS = Path(__file__).parent
 # Where a test does not say how many examples it draws; `tests.seeds` has those that do.
@@ -81,3 +84,10 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[Warm]:
+    """A process that forks for each call of `vsim`; started by the first test that asks for it."""
+    with tempfile.TemporaryDirectory(prefix="vsim-") as folder, warm_process(Path(folder)) as found:
+        yield found
