@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import typer
 import vsim_app
+from tests.warm.running import Warm
 
 from vsim.reports.terminal import show_summary
 from vsim.sim.eviction.state import POLICIES
@@ -130,10 +131,10 @@ def test_examples_that_are_not_run_say_why() -> None:
 
 
 @pytest.mark.parametrize("block", [b for b in EXAMPLES if not b.note], ids=first_line)
-def test_an_example_of_the_readme_runs(block: Block, folder: Path) -> None:
+def test_an_example_of_the_readme_runs(block: Block, folder: Path, warm: Warm) -> None:
     shell = ["bash", "-euo", "pipefail", "-c"]
     runner = [sys.executable, "-c"] if block.kind == "python" else shell
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    path = os.pathsep.join([str(warm.folder), str(Path(sys.executable).parent), os.environ["PATH"]])
     done = subprocess.run(
         [*runner, block.text],
         cwd=folder,

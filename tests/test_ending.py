@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import vsim_app
+from tests.warm.running import Done, Warm
 
 from vsim.traces.faults import refuse
 
@@ -54,26 +55,44 @@ generate: {prompt_tokens: 30000, steps: 2000}
     ],
 )
 def test_a_signal_ends_every_command_with_one_line_and_leaves_nothing(
-    command: str, number: signal.Signals, said: str, tmp_path: Path
+    command: str, number: signal.Signals, said: str, tmp_path: Path, warm: Warm
 ) -> None:
-    (tmp_path / "s.yaml").write_text(SCENARIO)
-    (tmp_path / "b.yaml").write_text(BOUND)
-    before = sorted(os.listdir(tmp_path))
-    run = [*VSIM, *LONG[command]]
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "s.yaml").write_text(SCENARIO)
+    (folder / "b.yaml").write_text(BOUND)
+    before = sorted(os.listdir(folder))
+    out, err = tmp_path / "out", tmp_path / "err"
+    with out.open("wb") as to, err.open("wb") as errors:
+        process = warm.start(LONG[command], folder, to.fileno(), errors.fileno())
+        try:
+            while not any(name.startswith(".out.vsim-") for name in os.listdir(folder)):
+                assert not process.has_ended(), err.read_text()
+                time.sleep(0.01)
+            time.sleep(0.2)  # somewhere in its work
+            os.kill(process.pid, number)
+            code = process.wait()
+        finally:
+            process.kill()
+    assert (code, out.read_text(), err.read_text()) == (128 + number, "", said)
+    assert sorted(os.listdir(folder)) == before
+
+
+def test_a_signal_ends_a_process_that_was_started_anew(tmp_path: Path) -> None:
     with subprocess.Popen(
-        run, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+        [*VSIM, *LONG["synth"]], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    ) as process:  # fmt: skip
         try:
             while not any(name.startswith(".out.vsim-") for name in os.listdir(tmp_path)):
                 assert process.poll() is None, process.communicate()
                 time.sleep(0.01)
-            time.sleep(0.2)  # somewhere in its work
-            process.send_signal(number)
+            process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=60)
         finally:
             process.kill()
-    assert (process.returncode, out, err) == (128 + number, "", said)
-    assert sorted(os.listdir(tmp_path)) == before
+    assert (process.returncode, out, err) == (130, "", "vsim: interrupted\n")
+    assert not os.listdir(tmp_path)
 
 
 Ended = Callable[[Callable[[], Any]], tuple[int, str]]
@@ -164,15 +183,12 @@ def test_a_full_disk_elsewhere_is_one_line(ended: Ended) -> None:
 # Pipes.
 
 
-def to_a_reader_who_left(*arguments: str, folder: Path) -> tuple[int, str]:
+def to_a_reader_who_left(warm: Warm, *arguments: str, folder: Path) -> tuple[int, bytes]:
     """Run vsim with its output to a pipe that is closed before it writes."""
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "wb") as pipe:
-        done = subprocess.run(
-            [*VSIM, *arguments], cwd=folder, stdout=pipe, stderr=subprocess.PIPE, text=True,
-            check=False,
-        )  # fmt: skip
+        done = warm.run(arguments, folder, stdout=pipe.fileno())
     return done.returncode, done.stderr
 
 
@@ -181,22 +197,32 @@ def to_a_reader_who_left(*arguments: str, folder: Path) -> tuple[int, str]:
     [("--help",), ("run", "--help"), ("schema",), (*SMALL, "--out", "out"),
      (*SYNTH, "--requests", "5", "--out", "out")],
 )  # fmt: skip
-def test_a_reader_who_leaves_ends_vsim_quietly(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    assert to_a_reader_who_left(*arguments, folder=tmp_path) == (1, "")
+def test_a_reader_who_leaves_ends_vsim_quietly(
+    arguments: tuple[str, ...], tmp_path: Path, warm: Warm
+) -> None:
+    assert to_a_reader_who_left(warm, *arguments, folder=tmp_path) == (1, b"")
     assert (tmp_path / "out").exists() == ("out" in arguments)
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
 
 
-def test_files_that_were_asked_for_are_written_where_nobody_reads(tmp_path: Path) -> None:
+def test_a_reader_who_leaves_ends_a_process_that_was_started_anew() -> None:
+    shown = ["sh", "-c", '"$@" | :; exit ${PIPESTATUS:-0}', "sh", *VSIM, "--help"]
+    done = subprocess.run(["bash", *shown[1:]], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
+
+
+def test_files_that_were_asked_for_are_written_where_nobody_reads(
+    tmp_path: Path, warm: Warm
+) -> None:
     (tmp_path / "b.yaml").write_text(
         "generate: {prompt_tokens: 160, steps: 20, heads: 2}\n"
         "memory: {hbm_share: [0.2, 0.3]}\npolicies: [lru]\n"
     )
     asked = ("bound", "b.yaml", "--out", "out", "--json", "o.json")
-    assert to_a_reader_who_left(*asked, folder=tmp_path) == (0, "")
+    assert to_a_reader_who_left(warm, *asked, folder=tmp_path) == (0, b"")
     assert sorted(os.listdir(tmp_path)) == ["b.yaml", "o.json", "out"]
     assert len(list((tmp_path / "out").glob("*.arrow"))) == 2
-    assert to_a_reader_who_left("bound", "b.yaml", folder=tmp_path) == (1, "")
+    assert to_a_reader_who_left(warm, "bound", "b.yaml", folder=tmp_path) == (1, b"")
 
 
 @pytest.mark.parametrize("arguments", [SMALL, (*SYNTH, "--requests", "5", "--out", "out")])
@@ -220,12 +246,11 @@ def test_a_closed_output_is_no_fault(arguments: tuple[str, ...], tmp_path: Path)
     ],
 )
 def test_a_summary_reads_well_where_characters_are_lacking(
-    encoding: str, dot: str, arrow: str, name: str, tmp_path: Path
+    encoding: str, dot: str, arrow: str, name: str, tmp_path: Path, warm: Warm
 ) -> None:
-    done = subprocess.run(
-        [*VSIM, *SMALL, "--out", "résumé·Ω"], cwd=tmp_path, capture_output=True, check=False,
-        env={**os.environ, "PYTHONIOENCODING": encoding},
-    )  # fmt: skip
+    done = warm.run(
+        (*SMALL, "--out", "résumé·Ω"), tmp_path, environment={"PYTHONIOENCODING": encoding}
+    )
     shown = done.stdout.decode(encoding)
     assert (done.returncode, done.stderr) == (0, b"")
     assert shown.startswith(f"quickstart {dot} llama-3.1-8b on h100\n")
@@ -236,14 +261,28 @@ def test_a_summary_reads_well_where_characters_are_lacking(
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_a_name_that_is_no_text_is_printed_all_the_same(encoding: str, tmp_path: Path) -> None:
+def test_a_name_that_is_no_text_is_printed_all_the_same(
+    encoding: str, tmp_path: Path, warm: Warm
+) -> None:
     name = os.fsdecode(b"a\xff.arrow")
     for place, code in ((name, 0), (f"no{name}/x", 2)):
-        done = subprocess.run(
-            [*VSIM, *SYNTH, "--requests", "5", "--out", place], cwd=tmp_path, capture_output=True,
-            check=False, env={**os.environ, "PYTHONIOENCODING": encoding},
+        done = warm.run(
+            (*SYNTH, "--requests", "5", "--out", place), tmp_path,
+            environment={"PYTHONIOENCODING": encoding},
         )  # fmt: skip
         assert done.returncode == code
         assert b"a\\udcff.arrow" in (done.stdout if code == 0 else done.stderr)
         assert b"Traceback" not in done.stderr
     assert os.listdir(tmp_path) == [name]
+
+
+def test_a_process_that_was_started_anew_prints_the_same(tmp_path: Path, warm: Warm) -> None:
+    ascii_only = {"PYTHONIOENCODING": "ascii"}
+    written = (*SYNTH, "--requests", "5", "--out", "·é\udcff")
+    for arguments in (written, ("trace", "info", "nó\udcff")):
+        done = subprocess.run(
+            [*VSIM, *arguments], cwd=tmp_path, capture_output=True, check=False,
+            env={**os.environ, **ascii_only},
+        )  # fmt: skip
+        forked = warm.run(arguments, tmp_path, environment=ascii_only)
+        assert forked == Done(done.returncode, done.stdout, done.stderr)

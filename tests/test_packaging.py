@@ -100,6 +100,9 @@ def test_the_wheel_holds_every_module_and_its_data_and_nothing_else(built: Path)
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        for name in names & shipped_files():
+            source = REPOSITORY / name.removeprefix("vsim/")
+            assert archive.read(name) == source.read_bytes(), name
         metadata = {Path(n).name for n in archive.namelist() if ".dist-info/" in n}
     library = "vsim/hwbackend/preload/libvsim_preload.so"
     if HAS_LIBRARY:
@@ -137,9 +140,11 @@ def test_an_installed_wheel_works_from_another_folder(installed: Path, tmp_path:
         "import vsim.sim.profiles.loading as profiles, vsim.sim.timing.kernels as kernels\n"
         "stacks = {profiles.load_profile(name).kernels for name in profiles.profile_names()}\n"
         "assert {'vllm', 'trtllm', 'vsim'} <= stacks\n"
+        "for stack in stacks:\n    kernels.kernels_of(machine.load_machine('h100'), stack)\n"
         "for name in machine.catalogue_names():\n"
-        "    for stack in stacks:\n"
-        "        kernels.kernels_of(machine.load_machine(name), stack)\n"
+        "    for tables in machine.load_machine(name).kernels:\n"
+        f"        assert tables.file.startswith({str(installed)!r}), tables\n"
+        "        assert open(tables.file, 'rb').read(6) == b'ARROW1', tables\n"
         "for name in model.catalogue_names():\n    model.load_model(name)\n"
         "assert len(machine.catalogue_names()) >= 12 and len(model.catalogue_names()) >= 7\n"
         "sys.argv = ['vsim', 'schema']\n"

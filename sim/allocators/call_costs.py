@@ -18,7 +18,7 @@ from vsim.traces.faults import refuse
 class RuntimeRow(BaseModel):
     """One size of an allocation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     size: Bytes
     """Of the allocation."""
@@ -31,7 +31,7 @@ class RuntimeRow(BaseModel):
 class RuntimeCalls(BaseModel):
     """What cudaMalloc and cudaFree cost: a straight line through two sizes or more."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     source: Literal["datasheet", "measurement", "assumption"]
     """Where the rows are from."""

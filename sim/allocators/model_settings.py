@@ -45,9 +45,7 @@ class Memory:
 class _Settings(BaseModel):
     """Settings of a model: no unknown keys, no changes after they were read."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @property
     def limit_bytes(self) -> int | None:

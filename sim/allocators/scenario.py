@@ -25,9 +25,7 @@ MIB, GIB = 2**20, 2**30
 class _Section(BaseModel):
     """A part of a scenario: no unknown keys, no changes after it was built, no NaN."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class GrowthSettings(_Section):

@@ -28,9 +28,7 @@ _PRESSED: Final = 0.1
 class _Section(BaseModel):
     """A part of the file: no unknown keys, no changes after it was built."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Where(_Section):

@@ -25,9 +25,7 @@ MemoryKind = Literal["lpddr", "host", "cxl", "nvme", "network"]
 class _Part(BaseModel):
     """A part of a price file: no unknown keys, no changes after it was built, no NaN."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class _Sourced(_Part):

@@ -19,9 +19,7 @@ class CopyRow(BaseModel):
     the cases it is judged by.
     """
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     origin: MemoryKind
     """Kind of the tier that is read."""

@@ -15,17 +15,11 @@ Source = Literal["datasheet", "measurement", "assumption"]
 class Part(BaseModel):
     """A part of a machine file: no unknown keys, no changes after it was built, no NaN."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Quantity(Part, Generic[T]):
     """A number with its source: `{value: 80GiB, source: datasheet, note: …}`."""
-
-    # For each type of value, pydantic would look for the source of docstrings in all modules: half
-    # a second of every command's start.
-    model_config = ConfigDict(use_attribute_docstrings=False)
 
     value: T = Field(description="The number, in the unit of its field.")
     source: Source = Field(description="Where it is from.")

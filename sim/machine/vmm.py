@@ -18,7 +18,7 @@ VMM_CALLS: tuple[VmmCall, ...] = ("reserve", "create", "map", "set_access", "unm
 class VmmRow(BaseModel):
     """What each call costs **a chunk**, for chunks of one size on one kind of tier."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["hbm", "peer", "lpddr", "host", "cxl"]
     """Where the chunks are. No run reads rows of another kind than hbm yet: a page is mapped where

@@ -29,9 +29,7 @@ Names = Annotated[tuple[Name, ...], BeforeValidator(several), Field(min_length=1
 class _Section(BaseModel):
     """A part of a scenario: no unknown keys, no changes after it was built, no NaN."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class GenerateSettings(_Section):

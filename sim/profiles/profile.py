@@ -17,9 +17,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 class _Part(BaseModel):
     """A part of a profile: no unknown keys, no changes after it was built, no NaN."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SizesUpTo(_Part):

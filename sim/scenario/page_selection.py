@@ -22,9 +22,7 @@ class PageSelection(BaseModel):
     A scenario adds `sparsity`: one, or several to compare.
     """
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: Literal["top-share", "top-mass", "window", "dense"] = "top-share"
     """`top-share`: the pages with the highest score, a fixed share. `top-mass`: as few as reach a

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from vsim.sim.inputs.field_descriptions import DescribedSchema
 from vsim.sim.inputs.model_faults import FieldsError, explain
 from vsim.sim.inputs.words import Text
 from vsim.sim.inputs.yaml_input import Bytes, load_yaml
@@ -43,9 +44,7 @@ DEFAULT_PLACEMENT = "ewma-reads-balanced"
 class _Section(BaseModel):
     """A part of a scenario: no unknown keys, no changes after it was built, no NaN."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _read_synth(value: object) -> object:
@@ -340,6 +339,6 @@ def load_scenario(path: Path | str, overrides: Sequence[str] = ()) -> Scenario:
 
 def schema_text() -> str:
     """Return the JSON schema of scenario files, as editors read it."""
-    schema = Scenario.model_json_schema()
+    schema = Scenario.model_json_schema(schema_generator=DescribedSchema)
     title = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     return json.dumps(title | schema, indent=2, ensure_ascii=False) + "\n"

@@ -3,13 +3,12 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.command_line import run
+from tests.warm.running import Warm
 
 from vsim.traces.attention import write_attention
 from vsim.traces.attention_generator import GeneratorSpec, generate
@@ -55,12 +54,20 @@ FOLDERS = ("bound --out", "run")
 EACH = pytest.mark.parametrize("command", COMMANDS)
 
 
+@pytest.fixture(scope="module")
+def attention(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A file of drawn attention."""
+    path = tmp_path_factory.mktemp("attention") / "a.arrow"
+    write_attention(generate(GeneratorSpec(2_400, 300, 2)), path)
+    return path.read_bytes()
+
+
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(attention: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "scenario.yaml").write_text(SCENARIO)
     (tmp_path / "trace.jsonl").write_text(TRACE)
     (tmp_path / "p.txt").write_text("the cat sat on the mat")
-    write_attention(generate(GeneratorSpec(2_400, 300, 2)), tmp_path / "a.arrow")
+    (tmp_path / "a.arrow").write_bytes(attention)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -287,17 +294,22 @@ def test_schedules_of_two_cases_have_two_names(folder: Path, done: Done) -> None
     assert len(list((folder / "out").glob("*.arrow"))) == 2
 
 
-def test_two_runs_at_once_to_one_place_leave_one_result(folder: Path) -> None:
-    command = [sys.executable, "-m", "vsim_app", *COMMANDS["run"], "res"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+def test_two_runs_at_once_to_one_place_leave_one_result(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, warm: Warm
+) -> None:
+    said = tmp_path_factory.mktemp("said")
     ended = []
     with (
-        subprocess.Popen(command, **pipes) as one,  # type: ignore[call-overload]  # plain options
-        subprocess.Popen(command, **pipes) as two,  # type: ignore[call-overload]
+        (said / "out").open("w") as out,
+        (said / "one").open("w") as one,
+        (said / "two").open("w") as two,
     ):
-        for process in (one, two):
-            _, err = process.communicate()
-            ended.append((process.returncode, err))
+        calls = [
+            warm.start((*COMMANDS["run"], "res"), folder, out.fileno(), errors.fileno())
+            for errors in (one, two)
+        ]
+        for call, name in zip(calls, ("one", "two"), strict=True):
+            ended.append((call.wait(), (said / name).read_text()))
     assert (0, "") in ended
     for code, err in ended:
         assert code == 0 or (code == 2 and "res: another vsim is writing to it" in err), err

@@ -25,9 +25,7 @@ TOLERANCES: Final = Path(__file__).parent / "tolerances.yaml"
 class _Section(BaseModel):
     """A part of the file: no unknown keys, no changes after it was built."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class CaseTolerance(_Section):

@@ -13,4 +13,4 @@ Several = Annotated[int, Field(ge=0, le=1 << 24)]
 class Part(BaseModel):
     """A group of fields of a model file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)

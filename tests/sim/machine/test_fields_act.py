@@ -12,6 +12,7 @@ import yaml
 from tests.fields import field_paths
 
 import vsim.sim.machine
+from vsim.sim.inputs.field_descriptions import descriptions
 from vsim.sim.inputs.yaml_input import parse_yaml
 from vsim.sim.machine.copies import CopyRow
 from vsim.sim.machine.gpu import Launch, Power
@@ -266,11 +267,11 @@ def test_a_field_for_later_changes_nothing_yet_and_says_so(name: str, folder: Pa
     assert metrics(changed(place, value), MAPPED, folder) == unchanged(MAPPED, folder)
     model: Any = Machine
     for key in re.sub(r"\[\]|\.value", "", name).split("."):
-        info = model.model_fields[key]
+        info, said = model.model_fields[key], descriptions(model)[key]
         inner = re.search("|".join(PARTS), str(info.annotation))
         if inner:
             model = PARTS[inner[0]]
-    assert "No run" in (info.description or "") or "No run" in (model.__doc__ or "")
+    assert "No run" in said or "No run" in (model.__doc__ or "")
 
 
 def test_vmm_rows_of_other_tiers_change_nothing_yet(folder: Path) -> None:
