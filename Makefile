@@ -13,7 +13,7 @@ PINNED := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 # The tests start hundreds of processes, which would each compile every module where this is set.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test check kernels fidelity tolerances validation servers bench schema readme clean \
+.PHONY: run test check kernels kernels-engine kernels-placement kernels-prefixes fidelity tolerances validation servers bench schema readme clean \
 	types
 run: $(STAMP)
 	$(BIN)/vsim run scenarios/quickstart.yaml --out out/quickstart
@@ -28,8 +28,9 @@ check: $(STAMP) types
 	$(BIN)/mypy
 
 # What is compiled once a machine, so that no two processes of the tests compile the same.
-kernels: $(STAMP)
-	$(BIN)/vsim run scenarios/quickstart.yaml > /dev/null
+kernels: kernels-engine kernels-placement kernels-prefixes
+kernels-%: $(STAMP)
+	$(BIN)/python -m tests.kernels $*
 
 # Predictions beside every recorded run of a real server; public runs where VSIM_REAL_RUNS is set.
 fidelity: $(STAMP)

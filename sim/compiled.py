@@ -111,14 +111,14 @@ class _WithoutEnvironments:
         """Do nothing."""
 
 
-@register_pass(mutates_CFG=True, analysis_only=False)  # type: ignore[no-untyped-call]  # numba's
+@register_pass(mutates_CFG=True, analysis_only=False)  # type: ignore[no-untyped-call]  # numba's own
 class _InnerLowering(NativeLowering):
     _name = "vsim_inner_lowering"
 
     def run_pass(self, state: Any) -> bool:
         library: Any = _Inner
         state.library = library(state.targetctx.codegen(), state.func_id.func_qualname)
-        return bool(super().run_pass(state))  # type: ignore[no-untyped-call]  # numba's
+        return bool(super().run_pass(state))  # type: ignore[no-untyped-call]  # numba's own
 
 
 class _InnerCompiler(CompilerBase):

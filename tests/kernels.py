@@ -1,0 +1,72 @@
+"""Compile what the tests call, a kind of it in each process: `python -m tests.kernels KIND`.
+
+Two processes of tests that meet the same kernel first would both compile it, and what one compiles
+alone it compiles again for each of its callers.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
+
+import numpy as np
+import vsim_app
+
+from vsim.sim.eviction.cache_replay import replay, replay_prefixes
+from vsim.sim.eviction.registry import ALGORITHMS
+
+REPOSITORY = Path(__file__).parents[1]
+REQUEST = '{"timestamp": %d, "input_length": 1024, "output_length": 4, "hash_ids": [%d, %d]}\n'
+
+
+def vsim(*arguments: str) -> None:
+    """Run a command for what it compiles."""
+    sys.argv = ["vsim", *arguments]
+    with redirect_stdout(StringIO()):
+        try:
+            vsim_app.main()
+        except SystemExit as ended:
+            if ended.code:
+                raise
+
+
+def engine() -> None:
+    """What a run calls, and its bound."""
+    vsim("run", str(REPOSITORY / "scenarios" / "quickstart.yaml"))
+
+
+def placement() -> None:
+    """Policies and bounds of placements over two tiers and over three."""
+    recording = str(REPOSITORY / "traces" / "recorded" / "standard.arrow")
+    vsim("bound", "--attention", recording, "--set", "steps=4")
+    three = str(REPOSITORY / "scenarios" / "placement" / "three_tiers.yaml")
+    vsim("bound", three, "--set", "steps=4")
+
+
+def prefixes() -> None:
+    """Policies and bounds of prefix caches."""
+    keys = np.array([0, 1, 0], np.int32)
+    for policy in ALGORITHMS:
+        replay(keys, 1, policy)
+        replay_prefixes(np.array([0, 2, 3]), keys, 1, policy)
+    with TemporaryDirectory() as folder:
+        trace = Path(folder) / "trace.jsonl"
+        rows = ((1, 2), (3, 4), (1, 2), (3, 4))
+        trace.write_text("".join(REQUEST % (1000 * i, *row) for i, row in enumerate(rows)))
+        model = ("--model", "llama-3.1-8b")
+        vsim("bound", str(trace), "--capacity-blocks", "2,3", *model)
+        vsim(
+            "bound", str(trace), "--capacity", "hbm=64MiB+host=128MiB", *model, "--machine", "h100"
+        )
+        vsim("bound", str(trace), "--capacity", "128MiB", "--model", "gpt-oss-20b")
+
+
+KINDS: Mapping[str, Callable[[], None]] = MappingProxyType(
+    {"engine": engine, "placement": placement, "prefixes": prefixes}
+)
+
+if __name__ == "__main__":
+    KINDS[sys.argv[1]]()
