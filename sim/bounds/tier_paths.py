@@ -63,7 +63,9 @@ def best_paths(
                                 best, by = value, m
                         step_cost[i, j] = best + room[t, j]
                         back[t, i, j] = by
-                cost[:] = step_cost
+                for i in range(tiers):
+                    for j in range(tiers):
+                        cost[i, j] = step_cost[i, j]
             while q < upto and end[order[q]] == t:
                 g = order[q]
                 q += 1
