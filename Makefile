@@ -6,6 +6,9 @@ STAMP := $(VENV)/.installed
 TYPES := build/types/vsim
 SUITE ?= tests
 JOBS ?= 2
+# What runs beside the tests.
+BESIDE ?=
+KERNELS := kernels-engine kernels-placement kernels-prefixes
 GPU_MACHINES ?= $(wildcard traces/recorded/gpu/*.yaml)
 # Holds for the environment that builds vsim too; old pips know only the first name.
 PINNED := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
@@ -13,13 +16,16 @@ PINNED := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 # The tests start hundreds of processes, which would each compile every module where this is set.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test check kernels kernels-engine kernels-placement kernels-prefixes fidelity tolerances validation servers bench schema readme clean \
-	types
+.PHONY: run test check suite kernels $(KERNELS) fidelity tolerances validation servers bench \
+	schema readme clean types
 run: $(STAMP)
 	$(BIN)/vsim run scenarios/quickstart.yaml --out out/quickstart
 
 test: $(STAMP)
 	$(MAKE) --no-print-directory -j2 check kernels
+	$(MAKE) --no-print-directory -j2 suite $(BESIDE)
+
+suite: $(STAMP)
 	$(BIN)/pytest $(SUITE) --ignore=tests/benchmarks -p no:cacheprovider -n $(JOBS) --dist worksteal
 
 check: $(STAMP) types
@@ -28,8 +34,8 @@ check: $(STAMP) types
 	$(BIN)/mypy
 
 # What is compiled once a machine, so that no two processes of the tests compile the same.
-kernels: kernels-engine kernels-placement kernels-prefixes
-kernels-%: $(STAMP)
+kernels: $(KERNELS)
+$(KERNELS): kernels-%: $(STAMP)
 	$(BIN)/python -m tests.kernels $*
 
 # Predictions beside every recorded run of a real server; public runs where VSIM_REAL_RUNS is set.
