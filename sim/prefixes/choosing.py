@@ -1,6 +1,6 @@
 """The constants of `expected-returns`: chosen on one trace, scored on another.
 
-    python3 reports/prefix_caches/constants.py TRACES
+    python3 -m vsim.sim.prefixes.choosing TRACES
 
 TRACES is the folder with the public traces. For each set of constants: the share of what is
 open between LRU's hits and Belady's with bypass, which the certificate equals there, that the
@@ -30,23 +30,28 @@ TRACES: Final = {
     "agentic": ("claude_code_agentic.parquet", (1_000, 3_000, 5_000, 10_000, 30_000, 100_000)),
 }
 SETS: Final = tuple(
-    Constants(turns, bins, learn_after, learn_every, prior)
-    for turns, bins, learn_after, learn_every, prior in itertools.product(
-        (3, 6, 12), (2, 3, 6), (200.0, 500.0, 2_000.0), (64, 256), (50.0, 200.0, 1_000.0)
+    CHOSEN._replace(
+        turns=turns, short_s=short_s, long_s=16 * short_s, little=little, much=4 * little,
+        learn_every=learn_every, prior=prior,
     )
-)
+    for turns, short_s, little, learn_every, prior in itertools.product(
+        (2, 3, 6), (4.0, 16.0, 64.0), (0.05, 0.1, 0.2), (64, 256), (50.0, 200.0, 1_000.0)
+    )
+)  # fmt: skip
 
 
-def closed(trace: Path, capacities: Sequence[int]) -> NDArray[np.float64]:
-    """Shares of the gap that are closed: a row for each set, a column for each capacity."""
+def closed(
+    trace: Path, capacities: Sequence[int], sets: Sequence[Constants] = SETS
+) -> NDArray[np.float64]:
+    """float64[sets, capacities], shares of what is open between LRU and Belady that are closed."""
     requests = import_requests(trace).requests
-    offsets, ids = requests.prefix_offsets, requests.prefix_ids
-    reuse = PrefixReuse.of(offsets, ids)
+    given = requests.prefix_offsets, requests.prefix_ids, requests.arrival_ns
+    reuse = PrefixReuse.of(*given[:2])
     lru = reuse.lru_hits(np.array(capacities))
     most = np.array([int(belady(reuse, blocks).found().sum()) for blocks in capacities])
     shares = [
-        [int(expected_returns(offsets, ids, blocks, each).sum()) for blocks in capacities]
-        for each in track(SETS, trace.name, transient=True, console=Console(stderr=True))
+        [int(expected_returns(*given, blocks, each).sum()) for blocks in capacities]
+        for each in track(sets, trace.name, transient=True, console=Console(stderr=True))
     ]
     return (np.array(shares) - lru) / (most - lru)
 
