@@ -21,6 +21,7 @@ class Balance:
         peak_bytes: the most that were live at once.
         allocations: how many.
         live: how many of them were never freed.
+        live_sizes: of these, the bytes of the first 20.
         unseen_frees: frees of memory whose allocation was not seen.
         failures: allocations that failed.
         spilled_bytes: of allocations placed outside their device.
@@ -32,6 +33,7 @@ class Balance:
     peak_bytes: int
     allocations: int
     live: int
+    live_sizes: tuple[int, ...]
     unseen_frees: int
     failures: int
     spilled_bytes: int
@@ -64,7 +66,10 @@ def balance(log: ProcessLog) -> Balance:
             freed += gone or 0
             now -= gone or 0
         peak = max(peak, now)
-    return Balance(taken, freed, now, peak, allocations, len(live), unseen, failures, spilled)
+    sizes = tuple(live.values())[:20]
+    return Balance(
+        taken, freed, now, peak, allocations, len(live), sizes, unseen, failures, spilled
+    )
 
 
 def peak_reserved(log: ProcessLog) -> dict[str, int]:
