@@ -23,6 +23,8 @@ class Balance:
         live: how many of them were never freed.
         live_sizes: of these, the bytes of the first 20.
         unseen_frees: frees of memory whose allocation was not seen.
+        other_releases: of chunks that another process made, or of which a second handle was taken,
+            as NCCL does.
         failures: allocations that failed.
         spilled_bytes: of allocations placed outside their device.
     """
@@ -35,6 +37,7 @@ class Balance:
     live: int
     live_sizes: tuple[int, ...]
     unseen_frees: int
+    other_releases: int
     failures: int
     spilled_bytes: int
 
@@ -42,7 +45,7 @@ class Balance:
 def balance(log: ProcessLog) -> Balance:
     """Follow every allocation to its free: taken = freed + live, for each kind by its address."""
     live: dict[tuple[bool, int], int] = {}
-    taken = freed = peak = now = allocations = unseen = failures = spilled = 0
+    taken = freed = peak = now = allocations = unseen = others = failures = spilled = 0
     for event in log.events:
         op, virtual = int(event["op"]), int(event["kind"]) == 4
         address, size = (virtual, int(event["address"])), int(event["bytes"])
@@ -62,13 +65,14 @@ def balance(log: ProcessLog) -> Balance:
             now += size - before
         elif op == Op.FREE and not event["result"]:
             gone = live.pop(address, None)
-            unseen += gone is None
+            unseen += gone is None and not virtual
+            others += gone is None and virtual
             freed += gone or 0
             now -= gone or 0
         peak = max(peak, now)
     sizes = tuple(live.values())[:20]
     return Balance(
-        taken, freed, now, peak, allocations, len(live), sizes, unseen, failures, spilled
+        taken, freed, now, peak, allocations, len(live), sizes, unseen, others, failures, spilled
     )
 
 

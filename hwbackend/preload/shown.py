@@ -27,6 +27,8 @@ def shown_logs(main: ProcessLog, logs: Sequence[ProcessLog]) -> Iterator[str]:
         yield f"{found.failures:,} allocations failed"
     if found.unseen_frees:
         yield f"{found.unseen_frees:,} frees of memory that was allocated unseen"
+    if found.other_releases:
+        yield f"{found.other_releases:,} releases of chunks of other processes, or held twice"
     did = [
         f"{count:,} {words}"
         for op, words in _DID.items()

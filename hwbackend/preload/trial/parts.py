@@ -133,9 +133,30 @@ def _chunks(bench: Bench) -> Outcome:
     return outcome
 
 
+def _host(bench: Bench) -> Outcome:
+    """Chunks of host memory: the first that this machine makes, and the same made again."""
+    outcome = Outcome()
+    program = bench.built("chunks_program.c")
+    print(f"{'chunks in host memory':>24} {'made first':>11} {'again':>11} {'access':>9} s")
+    for total, chunk in (
+        (9 * GIB, GIB), (9 * GIB, GIB), (2 * GIB, 2 * GIB), (2 * GIB, 64 * MIB), (2 * GIB, 2 * MIB),
+    ):  # fmt: skip
+        ran = bench.run([*program, str(total), str(chunk), "4", "host"], None)
+        outcome.add(f"{total // GIB} GiB of host memory in chunks of {chunk // MIB} MiB", ran)
+        rows = ran.said.get("us", [])
+        if not rows:
+            outcome.faults.append(f"chunks of {chunk // MIB} MiB: {ran.said} {ran.error}")
+            continue
+        again, access = (median(row[call] for row in rows[1:]) / 1e6 for call in (0, 2))
+        print(f"{total // GIB:6} GiB in {chunk // MIB:6} MiB {rows[0][0] / 1e6:11.3f} "
+              f"{again:11.3f} {access:9.3f}", flush=True)  # fmt: skip
+    return outcome
+
+
 PARTS: Final[Mapping[str, Callable[[Bench], Outcome]]] = MappingProxyType(
     {
         "doors": _doors,
+        "host": _host,
         "memory": _memory,
         "holes": _holes,
         "calls": _calls,
