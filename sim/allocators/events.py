@@ -275,7 +275,7 @@ def _with_releases(events: Events, releases: list[tuple[int, int]]) -> Events:
         return events
     row, stream = (np.array(part, np.int64) for part in zip(*releases, strict=True))
     place = np.searchsorted(events.row, row)
-    filled = {"op": RELEASE, "handle": -1, "other": -1, "bytes": 0, "old_bytes": 0,
+    filled: dict[str, Any] = {"op": RELEASE, "handle": -1, "other": -1, "bytes": 0, "old_bytes": 0,
               "stream": stream, "row": row, "time_ns": events.time_ns[place]}  # fmt: skip
     columns: dict[str, Any] = {
         name: np.insert(getattr(events, name), place, value) for name, value in filled.items()

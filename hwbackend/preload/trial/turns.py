@@ -39,7 +39,6 @@ MODES: Final[Mapping[str, Mode | None]] = {
 WAYS: Final = ("plain", "record", "manage", "passing", "recording")
 """The rounds of a cycle; the last two are those of `switched`, one behind the other."""
 _LONGEST_S: Final = 240
-_RETAKEN_S: Final = 10.0
 _RESAMPLES: Final = 4_000
 
 
@@ -195,7 +194,7 @@ def play(
         for player in players.values():
             player.wait_ready()
         table = _Table(players, Switch(bench.library, players["switched"].pid), seed)
-        speed = stack.enter_context(FullSpeed(_RETAKEN_S))
+        speed = stack.enter_context(FullSpeed(most_s))
         end = time.monotonic() + most_s
         while len(table.cycles) < cycles and (not table.cycles or time.monotonic() < end):
             speed.sample(table.cycle)

@@ -11,7 +11,7 @@ from vsim.hwbackend.preload.trial.outcome import MIB, MODES, Outcome
 from vsim.hwbackend.preload.trial.turns import WAYS, Played, StoppedError, play, ratio_of
 
 _CYCLES: Final = 100
-_MOST_S: Final = 10.0
+_MOST_S: Final = 40.0
 _COMPARED: Final[tuple[tuple[str, str, float | None], ...]] = (
     ("passing", "plain", None),
     ("record", "plain", None),
