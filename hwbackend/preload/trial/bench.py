@@ -57,10 +57,12 @@ class Bench:
         out: the folder for what is built.
         library: the built library, which programs are run with.
         repeats: how often a program is run in each mode.
+        only: of unmodified programs, those whose name has one of these words; all without any.
     """
 
-    def __init__(self, out: Path, library: Path, repeats: int) -> None:
+    def __init__(self, out: Path, library: Path, repeats: int, only: tuple[str, ...] = ()) -> None:
         self.repeats = repeats
+        self.only = only
         self._out = out
         self._kept: dict[str, np.ndarray[tuple[int], np.dtype[np.void]]] = {}
         self.library = library.resolve()

@@ -16,10 +16,11 @@ def run_rounds(
     """Do rounds of work; seconds of each but the first ones.
 
     In turns a program says `ready` after its first rounds, and after each that it was told to do
-    how long it took, as JSON. `turns.py` is at the other end.
+    how long it took, as JSON. A line says by its number which round: one may come twice. `turns.py`
+    is at the other end.
 
     Args:
-        work: does a round, by its number from 0.
+        work: does a round, by its number from 0; the same work for the same number.
         settle: has the GPU turn to this process, and waits for all that it was given.
         alone: rounds where nobody says when, with the first ones.
         first: rounds that warm up.
@@ -32,7 +33,7 @@ def run_rounds(
         work(number)
         settle()
         took, busy = time.perf_counter() - began, time.process_time() - cpu
-        if number >= first:
+        if number >= first:  # the first ones come once and never again
             times.append(took)
             if in_turns:
                 print(json.dumps({"wall_s": took, "cpu_s": busy}), flush=True)
@@ -45,5 +46,5 @@ def _numbers(first: int, alone: int, in_turns: bool) -> Iterator[int]:
         yield from range(first, alone)
         return
     print("ready", flush=True)
-    for number, _ in enumerate(sys.stdin, first):
-        yield number
+    for line in sys.stdin:
+        yield first + int(line)

@@ -118,13 +118,13 @@ class Player:
             if not line:
                 raise StoppedError(f"it ended before its first turn: {self._said()}")
 
-    def round(self, core: int) -> tuple[float, float]:
+    def round(self, number: int, core: int) -> tuple[float, float]:
         """Have it do a round on a core; seconds, and seconds that it was busy."""
         if core != self._core:
             self._move(core)
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write("go\n")
+            self._process.stdin.write(f"{number}\n")
             self._process.stdin.flush()
             found = json.loads(self._line())
         except (OSError, ValueError) as error:
@@ -211,7 +211,7 @@ class _Table:
         self._draw = Generator(PCG64(seed))
 
     def cycle(self) -> None:
-        """Have each way's round done once, in a drawn order."""
+        """Have each way's round done once, in a drawn order: the same work in all."""
         both = ["passing", "recording"]
         self._draw.shuffle(both)
         order = [["plain"], ["record"], ["manage"], both]
@@ -223,7 +223,7 @@ class _Table:
                 if way in both:
                     self._switch.record(way == "recording")
                 player = self._players["switched" if way in both else way]
-                wall_s, cpu_s = player.round(core)
+                wall_s, cpu_s = player.round(len(self.cycles), core)
                 before, loop = loop, loop_us()
                 found[way] = Round(wall_s, cpu_s, max(before, loop))
         self.cycles.append(found)
