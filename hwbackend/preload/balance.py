@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vsim.hwbackend.preload.events import Op, ProcessLog
+from vsim.hwbackend.preload.events import Kind, Op, ProcessLog
 
 PLACES = ("device", "peer", "host")
 """Where memory is, by the number in an event."""
@@ -17,6 +17,7 @@ class Balance:
     Args:
         taken_bytes: by all allocations.
         freed_bytes: by all frees of them.
+        released_bytes: of those that went with their context.
         live_bytes: taken and never freed.
         peak_bytes: the most that were live at once.
         allocations: how many.
@@ -31,6 +32,7 @@ class Balance:
 
     taken_bytes: int
     freed_bytes: int
+    released_bytes: int
     live_bytes: int
     peak_bytes: int
     allocations: int
@@ -43,23 +45,27 @@ class Balance:
 
 
 def balance(log: ProcessLog) -> Balance:
-    """Follow every allocation to its free: taken = freed + live, for each kind by its address."""
-    live: dict[tuple[bool, int], int] = {}
-    taken = freed = peak = now = allocations = unseen = others = failures = spilled = 0
+    """Follow every allocation to its end, each kind by its address: freed, released or still live.
+
+    What was taken is the sum of the three.
+    """
+    live: dict[tuple[bool, int], tuple[int, int]] = {}  # bytes and context
+    taken = freed = released = peak = now = allocations = unseen = others = failures = spilled = 0
     for event in log.events:
-        op, virtual = int(event["op"]), int(event["kind"]) == 4
+        op, virtual = int(event["op"]), int(event["kind"]) == Kind.VMM
         address, size = (virtual, int(event["address"])), int(event["bytes"])
+        other = int(event["other"])
         if op == Op.MALLOC and event["result"]:
             failures += 1
         elif op == Op.MALLOC:
-            live[address] = size
+            live[address] = size, other
             taken += size
             now += size
             allocations += 1
             spilled += size if event["place"] else 0
         elif op == Op.REALLOC and not event["result"]:
-            before = live.pop((virtual, int(event["other"])), 0)
-            live[address] = size
+            before, context = live.pop((virtual, other), (0, 0))
+            live[address] = size, context
             taken += size
             freed += before
             now += size - before
@@ -67,13 +73,19 @@ def balance(log: ProcessLog) -> Balance:
             gone = live.pop(address, None)
             unseen += gone is None and not virtual
             others += gone is None and virtual
-            freed += gone or 0
-            now -= gone or 0
+            freed += gone[0] if gone else 0
+            now -= gone[0] if gone else 0
+        elif op == Op.CONTEXT_END:
+            for each in [key for key, (_, of) in live.items() if of == other and not key[0]]:
+                size, _ = live.pop(each)
+                released += size
+                now -= size
         peak = max(peak, now)
-    sizes = tuple(live.values())[:20]
+    sizes = tuple(size for size, _ in live.values())[:20]
     return Balance(
-        taken, freed, now, peak, allocations, len(live), sizes, unseen, others, failures, spilled
-    )
+        taken, freed, released, now, peak, allocations, len(live), sizes, unseen, others,
+        failures, spilled,
+    )  # fmt: skip
 
 
 def peak_reserved(log: ProcessLog) -> dict[str, int]:

@@ -1,7 +1,7 @@
 """allocations_of: a process's events as a trace of the schema `allocations`."""
 
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -25,19 +25,21 @@ class _Live:
     bytes: int
     call: str
     device: int
+    context: int
 
 
 def allocations_of(log: ProcessLog) -> pa.Table:
     """Number allocations, which have only addresses in the log, and make one row an event.
 
     A free of what was not seen names a handle of its own, of unknown size; so does a call that
-    failed. What is live at the end has no free: the process's end gave it back. Chunks of virtual
-    memory are known by their driver's handle, which stands as their address.
+    failed. What goes with its context is freed by a row each then. What is live at the end has no
+    free: the process's end gave it back. Chunks of virtual memory are known by their driver's
+    handle, which stands as their address.
 
     Args:
         log: of one process; what the library did by itself is left out.
     """
-    chosen = np.isin(log.events["op"], [int(op) for op in _OPS])
+    chosen = np.isin(log.events["op"], [int(op) for op in (*_OPS, Op.CONTEXT_END)])
     live: dict[tuple[bool, int], _Live] = {}
     columns: dict[str, list[object]] = {
         name: []
@@ -46,33 +48,43 @@ def allocations_of(log: ProcessLog) -> pa.Table:
             "call", "result", "address",
         )
     }  # fmt: skip
+
+    def add(event: Any, *row: object) -> None:
+        who = int(event["time_ns"]) - log.started_ns, int(event["thread"]), int(event["stream"])
+        for name, value in zip(columns, (*who, *row), strict=True):
+            columns[name].append(value)
+
     for handle, event in enumerate(log.events[chosen]):
-        op, kind, code = Op(event["op"]), Kind(event["kind"]), int(event["result"])
+        op, code = Op(event["op"]), int(event["result"])
+        address, named = int(event["address"]), int(event["other"])
+        if op == Op.CONTEXT_END:
+            for key in [key for key, each in live.items() if each.context == named and not key[0]]:
+                gone = live.pop(key)
+                add(event, "free", gone.handle, gone.bytes, None, gone.device, gone.call, "ok",
+                    _shown(key[1]))  # fmt: skip
+            continue
+        kind = Kind(event["kind"])
         virtual = kind == Kind.VMM
-        address, other = int(event["address"]), None
-        call, device = _CALLS[kind], int(event["device"])
-        size = min(int(event["bytes"]), MOST_ALLOCATION_BYTES)
-        named = handle
-        if code == 0 and op == Op.FREE:
-            gone = live.pop((virtual, address), None)
-            size = 0
-            if gone is not None:
-                named, size, call, device = gone.handle, gone.bytes, gone.call, gone.device
-        if op == Op.REALLOC and (virtual, int(event["other"])) in live:
-            other = live[(virtual, int(event["other"]))].handle
+        this = _Live(
+            handle, min(int(event["bytes"]), MOST_ALLOCATION_BYTES), _CALLS[kind],
+            int(event["device"]), named,
+        )  # fmt: skip
+        other = None
+        if op == Op.FREE:
+            this = replace(this, bytes=0) if code == 0 else this
+            this = live.pop((virtual, address), this) if code == 0 else this
+        if op == Op.REALLOC and (old := live.get((virtual, named))) is not None:
+            other, this = old.handle, replace(this, context=old.context)
         if code == 0 and op != Op.FREE:
             if op == Op.REALLOC:
-                live.pop((virtual, int(event["other"])), None)
-            live[(virtual, address)] = _Live(handle, size, call, device)
-        row = (
-            int(event["time_ns"]) - log.started_ns, int(event["thread"]), int(event["stream"]),
-            _OPS[op] if op != Op.REALLOC or other is not None else "malloc", named, size,
-            other, device, call,
+                live.pop((virtual, named), None)
+            live[virtual, address] = this
+        add(
+            event, _OPS[op] if op != Op.REALLOC or other is not None else "malloc", this.handle,
+            this.bytes, other, this.device, this.call,
             "ok" if code == 0 else "out_of_memory" if code == _OUT_OF_MEMORY else "failed",
-            address & (2**63 - 1),
+            _shown(address),
         )  # fmt: skip
-        for name, value in zip(columns, row, strict=True):
-            columns[name].append(value)
     times = np.array(columns["time_ns"], np.int64)
     return pa.table(
         {
@@ -90,6 +102,10 @@ def allocations_of(log: ProcessLog) -> pa.Table:
             "address": pa.array(columns["address"], pa.int64()),
         }
     )
+
+
+def _shown(address: int) -> int:
+    return address & (2**63 - 1)
 
 
 def _small_ids(streams: list[object]) -> list[int]:

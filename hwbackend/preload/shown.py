@@ -23,6 +23,8 @@ def shown_logs(main: ProcessLog, logs: Sequence[ProcessLog]) -> Iterator[str]:
         f"peak {_mib(found.peak_bytes)}, freed {_mib(found.freed_bytes)}, live at its end "
         f"{_mib(found.live_bytes)} ({found.live:,})"
     )
+    if found.released_bytes:
+        yield f"{_mib(found.released_bytes)} went with their contexts, without a free"
     if found.failures:
         yield f"{found.failures:,} allocations failed"
     if found.unseen_frees:

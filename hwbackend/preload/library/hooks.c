@@ -83,9 +83,12 @@ static void log_malloc(enum event_kind kind, CUresult code, const CUdeviceptr *a
     if (!log_wanted())
         return;
     uint64_t end_ns = log_now_ns();
+    CUcontext context = NULL;
+    NEXT(cuCtxGetCurrent)(&context);
     log_event((struct event){.time_ns = end_ns, .duration_ns = (uint32_t)(end_ns - begin),
                              .op = OP_MALLOC, .kind = (uint16_t)kind, .result = (uint32_t)code,
                              .address = code == CUDA_SUCCESS ? *at : 0, .bytes = bytes,
+                             .other = (uint64_t)(uintptr_t)context,
                              .stream = (uint64_t)(uintptr_t)stream, .device = (uint16_t)device,
                              .place = (uint16_t)placing});
 }
@@ -405,7 +408,8 @@ CUresult cuIpcGetMemHandle(CUipcMemHandle *handle, CUdeviceptr at)
     if (PASSES() || !MANAGES() || !find_block(at).within)
         return NEXT(cuIpcGetMemHandle)(handle, at);
     say_once(&said, "cudaIpcGetMemHandle is refused: memory that the library manages can't be "
-                    "shared this way. Run without it, or with --mode record");
+                    "shared this way. Run without it, or with --mode record; PyTorch shares "
+                    "tensors with PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True");
     return CUDA_ERROR_NOT_SUPPORTED;
 }
 
@@ -418,19 +422,26 @@ CUresult cuMemRetainAllocationHandle(CUmemHandle *handle, void *at)
 
 /* Contexts and peers */
 
+static void this_went(CUcontext context)
+{
+    log_context_end(context);
+    if (MANAGES())
+        context_went(context);
+}
+
 CUresult cuCtxDestroy_v2(CUcontext context)
 {
     CUresult code = NEXT(cuCtxDestroy_v2)(context);
-    if (!PASSES() && MANAGES() && code == CUDA_SUCCESS) {
+    if (!PASSES() && code == CUDA_SUCCESS) {
         ENTER();
-        context_went(context);
+        this_went(context);
     }
     return code;
 }
 
 static CUresult primary_goes(CUdevice device, CUresult (*next)(CUdevice))
 {
-    if (PASSES() || !MANAGES())
+    if (PASSES())
         return next(device);
     ENTER();
     CUcontext context = primary_context(device);
@@ -440,7 +451,7 @@ static CUresult primary_goes(CUdevice device, CUresult (*next)(CUdevice))
     if (code == CUDA_SUCCESS && context != NULL &&
         (next != NEXT(cuDevicePrimaryCtxRelease_v2) ||
          (NEXT(cuDevicePrimaryCtxGetState)(device, &flags, &active) == CUDA_SUCCESS && !active)))
-        context_went(context);
+        this_went(context);
     return code;
 }
 

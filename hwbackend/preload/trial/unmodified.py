@@ -10,8 +10,8 @@ from vsim.hwbackend.preload.trial.bench import Bench, Ran
 from vsim.hwbackend.preload.trial.outcome import MIB, MODES, Outcome
 from vsim.hwbackend.preload.trial.turns import WAYS, Played, StoppedError, play, ratio_of
 
-_CYCLES: Final = 100
-_MOST_S: Final = 50.0
+_CYCLES: Final = 300
+_MOST_S: Final = 45.0
 _COMPARED: Final[tuple[tuple[str, str, float | None], ...]] = (
     ("passing", "plain", None),
     ("record", "plain", None),

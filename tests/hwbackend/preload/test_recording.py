@@ -1,5 +1,6 @@
 """From events to the schema `allocations`, and the commands that write it."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from tests.seeds import examples
 
 from vsim.hwbackend.preload import command
 from vsim.hwbackend.preload.balance import balance
+from vsim.hwbackend.preload.environment import Mode
 from vsim.hwbackend.preload.events import (
     RECORD,
     LogError,
@@ -24,7 +26,7 @@ from vsim.hwbackend.preload.recording import allocations_of
 from vsim.traces.arrow_io import conform, metadata_of, read_table
 from vsim.traces.validation.tables import faults_in
 
-MALLOC, FREE, REALLOC = 1, 2, 3
+MALLOC, FREE, REALLOC, CONTEXT_END = 1, 2, 3, 12
 LIST = list[tuple[int, int, int, int, int]]
 
 
@@ -97,6 +99,71 @@ def test_live_bytes_are_those_of_a_dictionary_by_address(drawn: LIST) -> None:
             left.pop(row["other_handle"], None)
             left[row["handle"]] = row["bytes"]
     assert sorted(left.values()) == sorted(live.values())
+
+
+RESET = """
+import ctypes, sys
+
+cuda = ctypes.CDLL("libcuda.so.1")
+context, block = ctypes.c_void_p(), ctypes.c_uint64()
+
+def take(size):
+    assert cuda.cuMemAlloc_v2(ctypes.byref(block), ctypes.c_size_t(size)) == 0
+
+assert cuda.cuInit(0) == cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == 0
+assert cuda.cuCtxSetCurrent(context) == 0
+take(1000)
+assert cuda.cuMemFree_v2(block) == 0
+take(3000)
+take(5000)
+if sys.argv[1] == "reset":
+    assert cuda.cuDevicePrimaryCtxReset_v2(0) == 0
+else:
+    assert cuda.cuDevicePrimaryCtxRelease_v2(0) == 0
+    assert cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == 0
+assert cuda.cuCtxSetCurrent(context) == 0
+take(7000)
+"""
+
+
+@pytest.mark.parametrize("mode", ["record", "manage"])
+@pytest.mark.parametrize("way", ["reset", "release"])
+def test_what_goes_with_its_context_is_free_in_the_recording(
+    bench: Bench, mode: Mode, way: str, tmp_path: Path
+) -> None:
+    """And bytes balance: 1,000 freed, 8,000 gone with the context, 7,000 live at the end."""
+    done = bench.run([sys.executable, "-c", RESET, way], mode, log=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (log,) = read_events(tmp_path)
+    found = balance(log)
+    assert (found.taken_bytes, found.freed_bytes, found.released_bytes) == (16_000, 1000, 8000)
+    assert (found.live_bytes, found.live_sizes, found.peak_bytes) == (7000, (7000,), 8000)
+    rows = allocations_of(log).to_pylist()
+    assert [(row["op"], row["handle"], row["bytes"]) for row in rows] == [
+        ("malloc", 0, 1000), ("free", 0, 1000), ("malloc", 2, 3000), ("malloc", 3, 5000),
+        ("free", 2, 3000), ("free", 3, 5000), ("malloc", 5, 7000),
+    ]  # fmt: skip
+    assert len({row["time_ns"] for row in rows[4:6]}) == 1
+    assert (rows[4]["address"], rows[5]["address"]) == (rows[2]["address"], rows[3]["address"])
+    assert faults_in(conform(allocations_of(log), "allocations"), "allocations", "made", {}) == []
+
+
+def test_a_context_s_end_leaves_chunks_and_what_is_of_other_contexts() -> None:
+    log = log_of([(MALLOC, 64, 10, 1, 0), (MALLOC, 96, 30, 2, 0), (MALLOC, 128, 50, 1, 0),
+                  (REALLOC, 160, 70, 128, 0), (CONTEXT_END, 0, 0, 1, 0)])  # fmt: skip
+    log.events["kind"][0] = 4  # a chunk, which is of no context
+    found = balance(log)
+    assert (found.taken_bytes, found.freed_bytes, found.released_bytes) == (160, 50, 70)
+    assert found.live_sizes == (10, 30)
+    assert allocations_of(log).column("op").to_pylist()[-2:] == ["realloc", "free"]
+
+
+def test_handles_held_twice_and_those_of_other_processes_are_counted_apart() -> None:
+    log = log_of([(MALLOC, 64, 10, 0, 0), (FREE, 64, 0, 0, 0), (FREE, 64, 0, 0, 0),
+                  (FREE, 96, 0, 0, 0)])  # fmt: skip
+    log.events["kind"][:3] = 4
+    found = balance(log)
+    assert (found.live_bytes, found.other_releases, found.unseen_frees) == (0, 1, 1)
 
 
 @pytest.mark.parametrize("data", [b"", b"x" * 64, bytes(1 << 12)])

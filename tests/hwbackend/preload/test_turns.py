@@ -1,5 +1,6 @@
 """Rounds in turn: processes of every mode do the same, and what is said of their times is so."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from vsim.hwbackend.preload.trial import turns
 from vsim.hwbackend.preload.trial.bench import Bench
 from vsim.hwbackend.preload.trial.turns import Played, Round, StoppedError, play, ratio_of
 
+REPORT = Path(__file__).parents[3] / "reports/preload"
+_MOST = (("record", "plain", 1.02), ("recording", "passing", 1.02), ("manage", "plain", 1.03))
 PROGRAM = """
 import ctypes, json, os
 from vsim.hwbackend.preload.trial.rounds import run_rounds
@@ -108,3 +111,24 @@ def test_ratios_are_medians_over_the_other_way_s_rounds_of_the_same_cycle() -> N
     assert found.high == pytest.approx(1.05)
     assert found.count == 3
     assert ratio_of(cycles, "manage", "plain") is None
+
+
+@pytest.mark.parametrize("program", ["nvcc, static cudart", "PyTorch training",
+                                     "the same, uncached", "transformers", "CuPy"])  # fmt: skip
+def test_what_the_report_says_of_time_is_what_its_rounds_say(program: str) -> None:
+    """Recorded within 2 % and managed within 3 % of the run without the library."""
+    report = json.loads((REPORT / "h200.json").read_text())["turns"]
+    ours = [row for row in report if row["name"] == program]
+    cycles = [
+        {way: Round(took[0], took[1], 1.0) for way, took in cycle.items() if took is not None}
+        for row in ours if "us" in row
+        for cycle in (dict(zip(row["us"], each, strict=True))
+                      for each in zip(*row["us"].values(), strict=True))
+    ]  # fmt: skip
+    for way, base, most in _MOST:
+        found = ratio_of(cycles, way, base)
+        (said,) = (row["wall"] for row in ours if (row.get("way"), row.get("over")) == (way, base))
+        assert found is not None
+        assert found.middle == pytest.approx(said["middle"], rel=1e-4)
+        assert found.count == said["count"] > 40
+        assert found.high < most
