@@ -205,3 +205,17 @@ def test_pools_of_dropped_graphs_go_back_and_those_of_others_stay() -> None:
     assert run.reserved_bytes[-1] == int(
         read_allocations(FOLDER / "graphs-default.arrow").facts["reserved_bytes"]
     )
+
+
+@pytest.mark.parametrize(
+    "program", ["train", "mlp", "lengths", "growing_kv", "graphs", "callables"]
+)
+def test_a_run_with_expandable_segments_is_foretold_by_one_without(program: str) -> None:
+    """To the byte, from the calls of another process; with several streams it depends on time."""
+    trace = read_allocations(FOLDER / f"{program}-default.arrow")
+    events = events_of(trace, program)
+    device_bytes = int(trace.facts["device_bytes"])
+    other = Caching(model="expandable").make(Memory(device_bytes, (), events.private))
+    found = replay(events, other, limited=False).peak_reserved_bytes
+    run = read_allocations(FOLDER / f"{program}-expandable.arrow")
+    assert found == int(run.facts["peak_reserved_bytes"])
