@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vsim.hwbackend.preload.events import Kind, Op, ProcessLog
+from vsim.hwbackend.preload.lifetimes import lifetimes
 
 PLACES = ("device", "peer", "host")
 """Where memory is, by the number in an event."""
@@ -24,8 +25,7 @@ class Balance:
         live: how many of them were never freed.
         live_sizes: of these, the bytes of the first 20.
         unseen_frees: frees of memory whose allocation was not seen.
-        other_releases: of chunks that another process made, or of which a second handle was taken,
-            as NCCL does.
+        other_releases: of chunks that another process made.
         failures: allocations that failed.
         spilled_bytes: of allocations placed outside their device.
     """
@@ -49,39 +49,27 @@ def balance(log: ProcessLog) -> Balance:
 
     What was taken is the sum of the three.
     """
-    live: dict[tuple[bool, int], tuple[int, int]] = {}  # bytes and context
+    live: dict[int, int] = {}  # bytes by number
     taken = freed = released = peak = now = allocations = unseen = others = failures = spilled = 0
-    for event in log.events:
-        op, virtual = int(event["op"]), int(event["kind"]) == Kind.VMM
-        address, size = (virtual, int(event["address"])), int(event["bytes"])
-        other = int(event["other"])
-        if op == Op.MALLOC and event["result"]:
-            failures += 1
-        elif op == Op.MALLOC:
-            live[address] = size, other
-            taken += size
-            now += size
-            allocations += 1
-            spilled += size if event["place"] else 0
-        elif op == Op.REALLOC and not event["result"]:
-            before, context = live.pop((virtual, other), (0, 0))
-            live[address] = size, context
-            taken += size
-            freed += before
-            now += size - before
-        elif op == Op.FREE and not event["result"]:
-            gone = live.pop(address, None)
-            unseen += gone is None and not virtual
-            others += gone is None and virtual
-            freed += gone[0] if gone else 0
-            now -= gone[0] if gone else 0
-        elif op == Op.CONTEXT_END:
-            for each in [key for key, (_, of) in live.items() if of == other and not key[0]]:
-                size, _ = live.pop(each)
-                released += size
-                now -= size
+    for step in lifetimes(log):
+        if step.unseen:
+            unseen += step.this.kind != Kind.VMM
+            others += step.this.kind == Kind.VMM
+        if step.op == Op.MALLOC:
+            failures += not step.made
+            allocations += step.made
+            spilled += step.this.bytes if step.made and step.event["place"] else 0
+        for each in step.ended:
+            size = live.pop(each.number)
+            now -= size
+            freed += size if step.op != Op.CONTEXT_END else 0
+            released += size if step.op == Op.CONTEXT_END else 0
+        if step.made:
+            live[step.this.number] = step.this.bytes
+            taken += step.this.bytes
+            now += step.this.bytes
         peak = max(peak, now)
-    sizes = tuple(size for size, _ in live.values())[:20]
+    sizes = tuple(live.values())[:20]
     return Balance(
         taken, freed, released, now, peak, allocations, len(live), sizes, unseen, others,
         failures, spilled,

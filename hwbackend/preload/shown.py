@@ -30,7 +30,7 @@ def shown_logs(main: ProcessLog, logs: Sequence[ProcessLog]) -> Iterator[str]:
     if found.unseen_frees:
         yield f"{found.unseen_frees:,} frees of memory that was allocated unseen"
     if found.other_releases:
-        yield f"{found.other_releases:,} releases of chunks of other processes, or held twice"
+        yield f"{found.other_releases:,} releases of chunks that other processes made"
     did = [
         f"{count:,} {words}"
         for op, words in _DID.items()

@@ -307,6 +307,39 @@ CUresult cuMemRelease(CUmemHandle handle)
     return code;
 }
 
+/* A chunk lives while it has a handle or is mapped. */
+static void log_chunk(enum event_op op, CUdeviceptr at, size_t bytes, CUmemHandle handle,
+                      uint64_t time_ns)
+{
+    if (log_wanted())
+        log_event((struct event){.time_ns = time_ns, .op = (uint16_t)op, .kind = KIND_VMM,
+                                 .address = at, .bytes = bytes, .other = handle});
+}
+
+CUresult cuMemMap(CUdeviceptr at, size_t bytes, size_t offset, CUmemHandle handle,
+                  unsigned long long flags)
+{
+    if (PASSES())
+        return NEXT(cuMemMap)(at, bytes, offset, handle, flags);
+    ENTER();
+    CUresult code = NEXT(cuMemMap)(at, bytes, offset, handle, flags);
+    if (code == CUDA_SUCCESS)
+        log_chunk(OP_MAP, at, bytes, handle, log_now_ns());
+    return code;
+}
+
+CUresult cuMemUnmap(CUdeviceptr at, size_t bytes)
+{
+    if (PASSES())
+        return NEXT(cuMemUnmap)(at, bytes);
+    ENTER();
+    uint64_t begin = log_now_ns(); /* another thread may map a chunk there as soon as it is done */
+    CUresult code = NEXT(cuMemUnmap)(at, bytes);
+    if (code == CUDA_SUCCESS)
+        log_chunk(OP_UNMAP, at, bytes, 0, begin);
+    return code;
+}
+
 /* Questions about memory */
 
 CUresult cuMemGetInfo_v2(size_t *available, size_t *total)
@@ -417,7 +450,10 @@ CUresult cuMemRetainAllocationHandle(CUmemHandle *handle, void *at)
 {
     if (!PASSES() && MANAGES() && find_block((CUdeviceptr)(uintptr_t)at).within)
         return CUDA_ERROR_INVALID_VALUE; /* as the driver says of plain memory */
-    return NEXT(cuMemRetainAllocationHandle)(handle, at);
+    CUresult code = NEXT(cuMemRetainAllocationHandle)(handle, at);
+    if (!PASSES() && code == CUDA_SUCCESS)
+        log_chunk(OP_RETAIN, *handle, 0, 0, log_now_ns());
+    return code;
 }
 
 /* Contexts and peers */

@@ -22,6 +22,9 @@ enum event_op {
     OP_SPILL = 10,       /* a block was placed outside its device */
     OP_RETRY = 11,       /* a call of the program ran out of memory and was made again */
     OP_CONTEXT_END = 12, /* a context went, and what was allocated in it; `other` is its handle */
+    OP_MAP = 13,         /* the program mapped a chunk of its own; `other` is its handle */
+    OP_UNMAP = 14,       /* and unmapped what is there */
+    OP_RETAIN = 15,      /* it took one more handle of a chunk; the address is the handle */
 };
 enum event_kind {
     KIND_PLAIN = 1,   /* cuMemAlloc, cuMemAllocPitch: cudaMalloc, cudaMallocPitch */
