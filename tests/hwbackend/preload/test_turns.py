@@ -122,7 +122,7 @@ def test_what_the_report_says_of_time_is_what_its_rounds_say(program: str) -> No
     report = json.loads((REPORT / "h200.json").read_text())["turns"]
     ours = [row for row in report if row["name"] == program]
     cycles = [
-        {way: Round(took[0], took[1], 1.0) for way, took in cycle.items() if took is not None}
+        {way: Round(took, 0.0, 1.0) for way, took in cycle.items() if took is not None}
         for row in ours if "us" in row
         for cycle in (dict(zip(row["us"], each, strict=True))
                       for each in zip(*row["us"].values(), strict=True))
