@@ -83,7 +83,7 @@ def prefill_seconds(cost: StepCost, block_tokens: int) -> Value:
         return block_tokens * (token_ns + attention_ns / step) / 1e9
 
     def of_first(blocks: int) -> list[float]:
-        before = np.arange(blocks) * block_tokens + block_tokens / 2
+        before = np.arange(blocks, dtype=np.float64) * block_tokens + block_tokens / 2
         attention_ns = curves.prefill.at_each(step, before)
         if curves.near_prefill is not None:
             near = np.minimum(before, cost.window_tokens)
