@@ -1,15 +1,17 @@
 """What VMM calls cost the host: chunks by size, number and place, side by side in one range.
 
 Each is timed as `vsim.hwbackend.memory` makes it, Python's part included: that is what replay pays.
-Only what `AddressRange.map` does at once is told apart by the bare calls beside it. Samples are of
-a core that is nobody else's meanwhile (`measuring.full_speed`).
+Only what `AddressRange.map` does at once is told apart by bare maps beside it. Samples are of a
+core that is nobody else's meanwhile (`measuring.full_speed`) and of a driver that is warm, with no
+memory being cleared (`measuring.warm_calls`); what clearing costs is `calibration.clearing`'s.
 """
 
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from statistics import median
+from typing import Final
 
 from vsim.hwbackend.calibration.bench import HOST, PEER, Bench, MappedMemory
 from vsim.hwbackend.calibration.plan import GIB, MIB, VMM_CALLS, Plan
@@ -17,12 +19,15 @@ from vsim.hwbackend.cuda.calls import call
 from vsim.hwbackend.cuda.device import Device, granularity
 from vsim.hwbackend.cuda.places import Place
 from vsim.hwbackend.measuring.full_speed import FullSpeed
-from vsim.hwbackend.memory.chunks import ChunkPool
+from vsim.hwbackend.measuring.warm_calls import WarmCalls
+from vsim.hwbackend.memory.chunks import Chunk, ChunkPool
 from vsim.hwbackend.memory.ranges import AddressRange
 from vsim.traces.gpu_samples import Point, Sampled
 
 _AGAIN_S: Final = 6.0  # of a place and pass, for samples on a core that others shared
 _HOST_BYTES_A_POINT: Final = GIB // 2  # host memory is made at some 5 GB/s: fewer repeats
+_FEW: Final = 8
+_TIMES_OF_FEW: Final = 5  # that a few chunks are timed; their median is a sample
 
 
 def measure_calls(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterator[Sampled]:
@@ -42,19 +47,23 @@ def _measured(
     plan: Plan,
     host: FullSpeed,
 ) -> Iterator[Sampled]:
+    warm: dict[Place, WarmCalls] = {}
     for (place, chunk, chunks), wanted in groups.items():
         where = _place(bench, place)
         least = granularity(where)
         if chunk % least:
             raise ValueError(f"chunks of {chunk:,} bytes are no multiple of {least:,} in {where}")
+        before = partial(warm.setdefault(where, WarmCalls(where, bench.device)), chunk * chunks)
+        times = _TIMES_OF_FEW if chunks <= _FEW and place != HOST else 1
         samples: dict[str, list[float]] = {name: [] for name in VMM_CALLS}
         # Another mapping of the place stays meanwhile, as in any server.
         with MappedMemory(where, least, least, bench.device):
             once = partial(_once, where, bench.device, chunk, chunks)
             once()  # warm-up
             for _ in range(_repeats(place, chunk * chunks, plan.repeats)):
-                for name, took in host.sample(once).items():
-                    samples[name].append(took)
+                taken = [host.sample(once, before) for _ in range(times)]
+                for name, all_us in samples.items():
+                    all_us.append(median(each[name] for each in taken))
         for name, point in wanted.items():
             yield Sampled(point, chunk * chunks, tuple(samples[name]))
 
@@ -63,7 +72,7 @@ def _repeats(place: str, size_bytes: int, repeats: int) -> int:
     """Samples of one pass; there are several, since the host's speed drifts."""
     if place == HOST:
         return max(1, min(repeats, _HOST_BYTES_A_POINT // size_bytes))
-    return repeats if size_bytes <= 64 * MIB else max(1, repeats // 2)
+    return repeats if size_bytes <= 256 * MIB else max(1, repeats // 2)
 
 
 def _place(bench: Bench, place: str) -> Place:
@@ -74,8 +83,7 @@ def _place(bench: Bench, place: str) -> Place:
 
 def _once(where: Place, reader: Device, chunk: int, chunks: int) -> dict[str, float]:
     """One range from its reservation to its end; microseconds a chunk, of a reserve in all."""
-    bare, again = _bare(where, reader.place, chunk, chunks)
-    took = {"set_access": bare, "set_access_again": again}
+    took = {}
     with ChunkPool(where, chunk) as pool:
         before = time.perf_counter_ns()
         made = AddressRange(chunks, chunk, [reader])
@@ -86,10 +94,15 @@ def _once(where: Place, reader: Device, chunk: int, chunks: int) -> dict[str, fl
             took["create"] = _since(before) / chunks
             before = time.perf_counter_ns()
             made.map(0, taken)
-            took["map"] = max(_since(before) / chunks - bare, 0.0)
+            mapped = _since(before) / chunks
             before = time.perf_counter_ns()
             made.unmap(0, chunks, None)
             took["unmap"] = _since(before) / chunks
+            before = time.perf_counter_ns()
+            made.map(0, taken)
+            mapped_again = _since(before) / chunks
+            made.unmap(0, chunks, None)
+            took["map"] = _bare_maps(made, taken) / chunks
         finally:
             for each in made.close():
                 pool.give(each)
@@ -98,46 +111,23 @@ def _once(where: Place, reader: Device, chunk: int, chunks: int) -> dict[str, fl
         before = time.perf_counter_ns()
         pool.drain()
         took["release"] = _since(before) / chunks
+    took["set_access"] = max(mapped - took["map"], 0.0)
+    took["set_access_again"] = max(mapped_again - took["map"], 0.0)
     return took
 
 
-def _bare(where: Place, reader: Place, chunk: int, chunks: int) -> tuple[float, float]:
-    """Access to fresh addresses, and to those that were mapped before; microseconds a chunk."""
-    size = chunk * chunks
-    properties, access = where.properties(), [_access(reader)]
-    handles: list[Any] = []
+def _bare_maps(there: AddressRange, chunks: Sequence[Chunk]) -> float:
+    """What maps alone take, in a range where nothing is mapped; microseconds."""
     mapped = 0
-    taken = []
-    base = int(call("cuMemAddressReserve", size, 0, 0, 0))
+    before = time.perf_counter_ns()
     try:
-        for _ in range(chunks):  # one by one, so that those made before a failure are known
-            handles.append(call("cuMemCreate", chunk, properties, 0))  # noqa: PERF401  # as it fails, those made stay known
-        for _ in range(2):
-            for at, handle in enumerate(handles):
-                call("cuMemMap", base + at * chunk, chunk, 0, handle, 0)
-                mapped = at + 1
-            before = time.perf_counter_ns()
-            call("cuMemSetAccess", base, size, access, 1)
-            taken.append(_since(before) / chunks)
-            call("cuMemUnmap", base, size)
-            mapped = 0
+        for at, chunk in enumerate(chunks):
+            call("cuMemMap", there.address(at), chunk.bytes, 0, chunk.handle, 0, detail=chunk)
+            mapped = at + 1
+        return _since(before)
     finally:
         if mapped:
-            call("cuMemUnmap", base, mapped * chunk)
-        for handle in handles:
-            call("cuMemRelease", handle)
-        call("cuMemAddressFree", base, size)
-    return taken[0], taken[1]
-
-
-def _access(reader: Place) -> Any:
-    from cuda.bindings import driver
-
-    access = driver.CUmemAccessDesc()
-    access.location.type = driver.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
-    access.location.id = reader.number
-    access.flags = driver.CUmemAccess_flags.CU_MEM_ACCESS_FLAGS_PROT_READWRITE
-    return access
+            call("cuMemUnmap", there.base, mapped * there.chunk_bytes)
 
 
 def _since(before_ns: int) -> float:

@@ -67,6 +67,7 @@ def full_plan() -> Plan:
         *_power(),
         *_launches(),
         *_vmm(),
+        *_clearing((4, 8, 16, 32), (2, 4, 8)),
         *_reads((16 * MIB, 256 * MIB, 2 * GIB), (1, 2, 4)),
         *_copies(sizes, (16, 64, 256), sizes[:4]),
         *_decodes(
@@ -111,6 +112,7 @@ def quick_plan() -> Plan:
         *_power(),
         *_launches(),
         *(each for each in _vmm() if each["chunk"] * each["chunks"] <= 64 * MIB),
+        *_clearing((8, 32), ()),
         *_reads((256 * MIB, 2 * GIB), (1,)),
         *_copies((64 * KIB, 4 * MIB, 256 * MIB), (16,), (64 * KIB, 1 * MIB)),
         *_decodes((LLAMA_3_1_8B,), (1, 16, 64), (2048, 8192)),
@@ -150,6 +152,14 @@ def _vmm() -> Iterator[Point]:
             if size * count <= most:
                 for call in VMM_CALLS:
                     yield point("vmm", f"{place} {call}", chunk=size, chunks=count)
+
+
+def _clearing(of_128_mib: Sequence[int], of_512_mib: Sequence[int]) -> Iterator[Point]:
+    """Chunks that are released and cleared, by number. Small ones take longer to release."""
+    for size, counts in ((128 * MIB, of_128_mib), (512 * MIB, of_512_mib)):
+        for count in counts:
+            for what in ("end", "turn"):
+                yield point("clearing", f"hbm {what}", chunk=size, chunks=count)
 
 
 def _reads(sizes: Sequence[int], parts: Sequence[int]) -> Iterator[Point]:

@@ -2,6 +2,7 @@
 
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import Final
 
 from vsim.hwbackend.cases.bench import CaseBench
@@ -11,35 +12,40 @@ from vsim.hwbackend.memory.chunks import ChunkPool
 from vsim.hwbackend.memory.ranges import AddressRange
 from vsim.sim.fidelity.gpu.cases import MappingCase
 
-REPEATS: Final = 9
-_FEW: Final = 4
+REPEATS: Final = 25
+_FEW: Final = 7
+_OF_HOST: Final = 4  # tenths of a second each
 _LARGE_BYTES: Final = 2**30
 _WARM_UPS: Final = 2
-_AGAIN_S: Final = 1.5  # of a case and pass, for samples on a core that others shared
+_AGAIN_S: Final = 2.5  # of a case and pass, for samples on a core that others shared
 
 
 def measure_mapping(bench: CaseBench, case: MappingCase) -> Samples:
     """Time a case again and again; what it made is given back between, uncounted.
 
-    As in a calibration, on a host that is nobody else's meanwhile.
+    As in a calibration, on a host that is nobody else's meanwhile, with a driver that is warm and
+    no memory being cleared but what the case releases itself.
     """
-    once = {"burst": _burst, "growth": _growth, "remap": _remap}[case.mapped]
-    large = case.count * case.chunk_bytes > _LARGE_BYTES or case.tier == "host"
-    repeats = _FEW if large else REPEATS
+    once = partial({"burst": _burst, "growth": _growth, "remap": _remap}[case.mapped], bench, case)
+    size = case.count * case.chunk_bytes + case.released_bytes
+    repeats = _FEW if size > _LARGE_BYTES else REPEATS
+    warm = partial(bench.warm_calls(case.tier), 2 * size)  # a remap has as much again
     for _ in range(_WARM_UPS):
-        once(bench, case)
+        once()
     with FullSpeed(_AGAIN_S) as host:
-        return Samples(tuple(host.sample(lambda: once(bench, case)) for _ in range(repeats)))
+        count = _OF_HOST if case.tier == "host" else repeats
+        return Samples(tuple(host.sample(once, warm) for _ in range(count)))
 
 
 def _burst(bench: CaseBench, case: MappingCase) -> float:
     with ExitStack() as held:
         pool = held.enter_context(ChunkPool(bench.place(case.tier), case.chunk_bytes))
+        _release(bench, case)
         begin = time.perf_counter_ns()
         mapped = AddressRange(case.count, case.chunk_bytes, [bench.device])
         held.callback(_give_back, mapped, pool)
         mapped.map(0, pool.take_all(case.count))
-        return (time.perf_counter_ns() - begin) / 1e3
+        return _since(begin)
 
 
 def _growth(bench: CaseBench, case: MappingCase) -> float:
@@ -47,10 +53,11 @@ def _growth(bench: CaseBench, case: MappingCase) -> float:
         pool = held.enter_context(ChunkPool(bench.place(case.tier), case.chunk_bytes))
         mapped = AddressRange(case.count, case.chunk_bytes, [bench.device])
         held.callback(_give_back, mapped, pool)
+        _release(bench, case)
         begin = time.perf_counter_ns()
         for _ in range(case.count // case.at_once):
             mapped.grow(pool.take_all(case.at_once))
-        return (time.perf_counter_ns() - begin) / 1e3
+        return _since(begin)
 
 
 def _remap(bench: CaseBench, case: MappingCase) -> float:
@@ -60,15 +67,28 @@ def _remap(bench: CaseBench, case: MappingCase) -> float:
         held.callback(_give_back, mapped, pool)
         mapped.map(0, pool.take_all(case.count))
         others = pool.take_all(case.count)
+        _release(bench, case)
         begin = time.perf_counter_ns()
         before = mapped.unmap(0, case.count, None)
         mapped.map(0, others)
-        elapsed = (time.perf_counter_ns() - begin) / 1e3
+        elapsed = _since(begin)
         for chunk in before:
             pool.give(chunk)
         return elapsed
 
 
+def _release(bench: CaseBench, case: MappingCase) -> None:
+    """Make and release the chunks that the case begins behind."""
+    if case.released:
+        with ChunkPool(bench.place("hbm"), case.released_chunk_bytes) as pool:
+            for chunk in pool.take_all(case.released):
+                pool.give(chunk)
+
+
 def _give_back(mapped: AddressRange, pool: ChunkPool) -> None:
     for chunk in mapped.close():
         pool.give(chunk)
+
+
+def _since(begin_ns: int) -> float:
+    return (time.perf_counter_ns() - begin_ns) / 1e3

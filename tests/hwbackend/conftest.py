@@ -9,3 +9,4 @@ def samples_are_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
     depend on what else the host does."""
     monkeypatch.setattr("vsim.hwbackend.cases.mapping._AGAIN_S", 0.0)
     monkeypatch.setattr("vsim.hwbackend.calibration.driver_calls._AGAIN_S", 0.0)
+    monkeypatch.setattr("vsim.hwbackend.calibration.clearing._AGAIN_S", 0.0)

@@ -45,6 +45,9 @@ from vsim.sim.timing.table_kernels import ragged_factor
 
 STACK: Final[Stack] = "vsim"
 """Whose kernels cases are measured with."""
+_MAPS: Final[tuple[VmmCall, ...]] = ("create", "map")
+_REMAPS: Final[tuple[VmmCall, ...]] = ("unmap", "map")
+"""Calls before a set_access."""
 _BOUND_BY_HBM: Final = 0.5
 """Share of HBM's bandwidth above which an attend counts as bound by it."""
 
@@ -160,12 +163,23 @@ def _mapping(case: MappingCase, by: Predictor) -> float:
         except KeyError:
             raise LookupError(f"costs of VMM calls on {kind}") from None
 
-    if case.mapped == "remap":
-        again: tuple[VmmCall, ...] = ("unmap", "map", "set_access_again")
-        return sum(cost(call, case.count) for call in again)
-    fresh: tuple[VmmCall, ...] = ("create", "map", "set_access")
-    grown = case.count // case.at_once * sum(cost(call, case.at_once) for call in fresh)
-    return grown + (cost("reserve", case.count) if case.mapped == "burst" else 0.0)
+    chunks, clearing = case.at_once, by.machine.clearing
+    remap = case.mapped == "remap"
+    access = cost("set_access_again" if remap else "set_access", chunks)
+    before = sum(cost(call, chunks) for call in (_REMAPS if remap else _MAPS))
+    now = cost("reserve", case.count) if case.mapped == "burst" else 0.0
+    cleared = 0.0
+    if clearing is not None and case.released:
+        each = case.released_chunk_bytes
+        released = vmm_cost_ns(by.machine.vmm, "hbm", "release", each, case.released)
+        cleared = clearing.cleared_ns(case.released_bytes) - released
+    for _ in range(case.count // chunks):
+        now += before
+        if clearing is None or cleared <= now:
+            now += access
+        else:
+            now += clearing.access_ns(access, chunks, cleared - now)
+    return now
 
 
 @_ns.register

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from tests.hwbackend.calibration import synthetic as truth
 
-from vsim.hwbackend.calibration.fit import Fitted, fit, fit_copies, fit_vmm
+from vsim.hwbackend.calibration.fit import Fitted, fit, fit_clearing, fit_copies, fit_vmm
 from vsim.hwbackend.calibration.plan import MIB
-from vsim.traces.gpu_samples import Sampled, point
+from vsim.traces.gpu_samples import GpuSamples, Sampled, point
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +72,42 @@ def test_what_a_map_takes_beyond_the_smallest_chunk_s_is_the_access_s() -> None:
     rows = [
         row(call, chunk, us)
         for chunk, maps, access in ((2 << 20, 2.0, 25.0), (32 << 20, 33.0, 31.0))
-        for call, us in {**truth.VMM_US, "map": maps, "set_access": access}.items()
+        for call, us in {
+            **truth.VMM_US,
+            "map": maps,
+            "set_access": access,
+            "set_access_again": access - 1,
+        }.items()
     ]
     fits = fit_vmm(rows)
     assert fits["hbm", 2 << 20, 8].us["map"] == fits["hbm", 32 << 20, 8].us["map"] == 2.0
     assert fits["hbm", 32 << 20, 8].us["set_access"] == 62.0
+    assert fits["hbm", 32 << 20, 8].us["set_access_again"] == 61.0
     assert fits["hbm", 2 << 20, 8].us["set_access"] == 25.0
+
+
+def test_how_memory_is_cleared_is_found_again() -> None:
+    found = truth.fitted(noise=0.0).clearing
+    assert found is not None
+    assert found.bytes_per_s == pytest.approx(truth.CLEARED, rel=1e-6)
+    assert found.first_us == pytest.approx(truth.CLEARING_FIRST_US, rel=1e-6)
+    assert found.turn_us == truth.TURN_US
+    assert found.worst < 1e-6
+
+
+def test_where_page_tables_do_not_wait_nothing_is_said_of_clearing() -> None:
+    def row(what: str, chunks: int, us: float) -> Sampled:
+        at = point("clearing", f"hbm {what}", chunk=128 << 20, chunks=chunks)
+        return Sampled(at, chunks << 27, (us,))
+
+    def fitted(turns: tuple[float, float]) -> object:
+        rows = [row("end", 8, 2_700.0), row("end", 32, 9_800.0)]
+        rows += [row("turn", chunks, us) for chunks, us in zip((8, 32), turns, strict=True)]
+        return fit_clearing(GpuSamples(truth.FACTS, tuple(rows)))
+
+    assert fitted((1_060.0, 1_060.0)) is not None
+    assert fitted((0.0, 1_060.0)) is None
+    assert fit_clearing(GpuSamples(truth.FACTS, (row("end", 8, 2_700.0),))) is None
 
 
 def test_the_form_of_mixes_and_its_numbers_are_found_again(fitted: Fitted) -> None:

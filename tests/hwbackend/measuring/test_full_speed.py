@@ -1,5 +1,6 @@
 """Samples between slow loops are taken again, on the core that is fastest then."""
 
+import gc
 import os
 from collections.abc import Callable
 
@@ -64,6 +65,21 @@ def test_where_all_cores_stay_slow_the_sample_of_the_fastest_loops_stands(cores:
         assert host.sample(take) == 151.0
         assert (host.taken, host.again, host.slow) == (1, MOST_TRIES, 1)
         assert "1 stand" in host.told
+
+
+def test_a_slow_driver_is_as_good_a_reason_to_take_a_sample_again(cores: set[int]) -> None:
+    slow = iter([1.9, 1.1])
+    values = iter([3.0, 2.0])
+    with FullSpeed(9.0, lambda: 100.0) as host:
+        assert host.sample(lambda: next(values), lambda: next(slow)) == 2.0
+        assert (host.taken, host.again, host.slow) == (1, 1, 0)
+
+
+def test_no_garbage_is_collected_meanwhile(cores: set[int]) -> None:
+    assert gc.isenabled()
+    with FullSpeed(9.0, lambda: 100.0) as host:
+        assert not host.sample(gc.isenabled)
+    assert gc.isenabled()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinities here")

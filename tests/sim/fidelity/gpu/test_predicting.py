@@ -30,6 +30,7 @@ from vsim.sim.fidelity.gpu.sparse_plan import (
     plans_folder,
     read_plan,
 )
+from vsim.sim.machine.clearing import Clearing
 from vsim.sim.machine.copies import CopyRow
 from vsim.sim.machine.loading import load_machine
 from vsim.sim.machine.vmm import vmm_cost_ns
@@ -107,6 +108,31 @@ def test_mapping_adds_up_the_calls_it_makes() -> None:
     remap = MappingCase("m", "remap", "hbm", 4 * MIB, 24, 24)
     again = ("unmap", "map", "set_access_again")
     assert BY.ns(remap) == pytest.approx(sum(cost(call, 24) for call in again))
+
+
+def test_what_is_released_before_is_waited_for_where_the_machine_clears() -> None:
+    def cost(call: str, chunks: int, size: int = 256 * MIB) -> float:
+        return vmm_cost_ns(MACHINE.vmm, "hbm", call, size, chunks)  # type: ignore[arg-type]
+
+    alone = MappingCase("m", "burst", "hbm", 256 * MIB, 12, 12)
+    behind = replace(alone, released=10, released_chunk_bytes=192 * MIB)
+    assert BY.ns(behind) == BY.ns(alone)
+    clearing = Clearing.model_validate(
+        {"bandwidth": "400GB/s", "first": "200us", "turn": "1ms", "source": "assumption",
+         "note": "a test"}
+    )  # fmt: skip
+    by = Predictor.of(MACHINE.model_copy(update={"clearing": clearing}))
+    assert by.ns(alone) == BY.ns(alone)
+    # 2 GB are cleared 5.2 ms after the first release, that much less than the releases later
+    cleared = 2e5 + 1920 * MIB / 400e9 * 1e9 - cost("release", 10, 192 * MIB)
+    begun = sum(cost(call, 12) for call in ("reserve", "create", "map"))
+    waits = (cleared - begun) / 1e6
+    assert 1 < waits < 12
+    left = cost("set_access", 12) * (1 - waits / 12)
+    assert by.ns(behind) == pytest.approx(cleared + left, rel=1e-12)
+    # growth waits as long in all, step after step
+    steps = replace(behind, mapped="growth", at_once=2)
+    assert cleared < by.ns(steps) < cleared + BY.ns(replace(alone, mapped="growth", at_once=2))
 
 
 def test_a_loop_without_copies_is_the_sum_of_its_steps() -> None:
