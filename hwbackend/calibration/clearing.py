@@ -45,7 +45,7 @@ def measure_clearing(bench: Bench, points: Sequence[Point], plan: Plan) -> Itera
             size = chunk * chunks
             once = partial(_once, where, device, chunk, chunks)
             before = partial(warm, size)
-            taken = [host.sample(once, before) for _ in range(max(1, plan.repeats // 2))]
+            taken = [host.sample(once, before) for _ in range(max(1, plan.repeats // 3))]
             for name, point in wanted.items():
                 cleared = size if name == "end" else 0
                 yield Sampled(point, cleared, tuple(each[name] for each in taken))

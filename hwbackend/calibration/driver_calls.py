@@ -2,15 +2,16 @@
 
 Each is timed as `vsim.hwbackend.memory` makes it, Python's part included: that is what replay pays.
 Only what `AddressRange.map` does at once is told apart by bare maps beside it. Samples are of a
-core that is nobody else's meanwhile (`measuring.full_speed`) and of a driver that is warm, with no
-memory being cleared (`measuring.warm_calls`); what clearing costs is `calibration.clearing`'s.
+core that is nobody else's meanwhile (`measuring.full_speed`), the fastest of three, and of a driver
+that is warm, with no memory being cleared (`measuring.warm_calls`); what clearing costs is
+`calibration.clearing`'s.
 """
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from statistics import median
+from statistics import fmean
 from typing import Final
 
 from vsim.hwbackend.calibration.bench import HOST, PEER, Bench, MappedMemory
@@ -18,16 +19,16 @@ from vsim.hwbackend.calibration.plan import GIB, MIB, VMM_CALLS, Plan
 from vsim.hwbackend.cuda.calls import call
 from vsim.hwbackend.cuda.device import Device, granularity
 from vsim.hwbackend.cuda.places import Place
-from vsim.hwbackend.measuring.full_speed import FullSpeed
+from vsim.hwbackend.measuring.full_speed import FASTEST_OF, FullSpeed
 from vsim.hwbackend.measuring.warm_calls import WarmCalls
 from vsim.hwbackend.memory.chunks import Chunk, ChunkPool
 from vsim.hwbackend.memory.ranges import AddressRange
 from vsim.traces.gpu_samples import Point, Sampled
 
-_AGAIN_S: Final = 6.0  # of a place and pass, for samples on a core that others shared
+_AGAIN_S: Final = 2.0  # of a place and pass, for samples on a core that others shared
 _HOST_BYTES_A_POINT: Final = GIB // 2  # host memory is made at some 5 GB/s: fewer repeats
-_FEW: Final = 8
-_TIMES_OF_FEW: Final = 5  # that a few chunks are timed; their median is a sample
+_LARGE_BYTES: Final = 256 * MIB
+_CHUNKS_A_TIME: Final = 16  # at least, that a time is the mean over, in a row or side by side
 
 
 def measure_calls(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterator[Sampled]:
@@ -54,25 +55,44 @@ def _measured(
         if chunk % least:
             raise ValueError(f"chunks of {chunk:,} bytes are no multiple of {least:,} in {where}")
         before = partial(warm.setdefault(where, WarmCalls(where, bench.device)), chunk * chunks)
-        times = _TIMES_OF_FEW if chunks <= _FEW and place != HOST else 1
         samples: dict[str, list[float]] = {name: [] for name in VMM_CALLS}
         # Another mapping of the place stays meanwhile, as in any server.
         with MappedMemory(where, least, least, bench.device):
             once = partial(_once, where, bench.device, chunk, chunks)
             once()  # warm-up
+            in_a_row = partial(_in_a_row, once, before, _times(chunk * chunks, chunks))
+            fastest_of = 1 if place == HOST and chunk * chunks > _LARGE_BYTES else FASTEST_OF
             for _ in range(_repeats(place, chunk * chunks, plan.repeats)):
-                taken = [host.sample(once, before) for _ in range(times)]
+                taken = [host.sample(in_a_row, before) for _ in range(fastest_of)]
                 for name, all_us in samples.items():
-                    all_us.append(median(each[name] for each in taken))
+                    all_us.append(min(each[name] for each in taken))
         for name, point in wanted.items():
             yield Sampled(point, chunk * chunks, tuple(samples[name]))
 
 
 def _repeats(place: str, size_bytes: int, repeats: int) -> int:
     """Samples of one pass; there are several, since the host's speed drifts."""
+    some = max(1, repeats // 3)
     if place == HOST:
-        return max(1, min(repeats, _HOST_BYTES_A_POINT // size_bytes))
-    return repeats if size_bytes <= 256 * MIB else max(1, repeats // 2)
+        return max(1, min(some, _HOST_BYTES_A_POINT // size_bytes))
+    return some if size_bytes <= _LARGE_BYTES else max(1, repeats // 4)
+
+
+def _times(size_bytes: int, chunks: int) -> int:
+    """How often a few chunks are made and ended for one time of each call."""
+    times = max(1, _CHUNKS_A_TIME // chunks)
+    return times if size_bytes <= _LARGE_BYTES // 2 else min(times, 2)
+
+
+def _in_a_row(
+    once: Callable[[], Mapping[str, float]], warm: Callable[[], float], times: int
+) -> dict[str, float]:
+    """The mean of each call over times that follow one another; growth is many calls in a row."""
+    taken = [once()]
+    for _ in range(times - 1):
+        warm()
+        taken.append(once())
+    return {name: fmean(each[name] for each in taken) for name in VMM_CALLS}
 
 
 def _place(bench: Bench, place: str) -> Place:

@@ -143,13 +143,20 @@ def _launches() -> Iterator[Point]:
 
 
 def _vmm() -> Iterator[Point]:
-    """Chunks by size and number, 4 GiB in all at most. Host memory is slow to make: 0.2 s a GiB."""
+    """Chunks by size and number, 4 GiB in all at most. Host memory is slow to make: 0.2 s a GiB.
+
+    From 512 MiB on, a chunk of a GPU's memory takes five times as long to create; so two more sizes
+    below it.
+    """
     sizes = tuple(4**at * 2 * MIB for at in range(6))  # 2 MiB to 2 GiB
     for place in ("hbm", "peer", "host"):
-        counts = (1, 16) if place == "host" else (1, 2, 8, 32, 128, 512)
-        for size, count in product(sizes, counts):
+        counts = (1, 16, 64) if place == "host" else (1, 2, 8, 32, 128, 512)
+        kinds = list(product(sizes, counts))
+        if place != "host":
+            kinds += product((192 * MIB, 384 * MIB), (1, 8))
+        for size, count in kinds:
             most = 2 * GIB if place == "host" else 4 * GIB
-            if size * count <= most:
+            if size * count <= most and not (count == 64 and size > 8 * MIB):
                 for call in VMM_CALLS:
                     yield point("vmm", f"{place} {call}", chunk=size, chunks=count)
 

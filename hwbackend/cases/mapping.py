@@ -1,40 +1,57 @@
 """Calls of virtual memory management by the host's clock: bursts, growth and remapping."""
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from statistics import fmean
 from typing import Final
 
 from vsim.hwbackend.cases.bench import CaseBench
-from vsim.hwbackend.measuring.full_speed import FullSpeed
+from vsim.hwbackend.measuring.full_speed import FASTEST_OF, FullSpeed
 from vsim.hwbackend.measuring.samples import Samples
 from vsim.hwbackend.memory.chunks import ChunkPool
 from vsim.hwbackend.memory.ranges import AddressRange
 from vsim.sim.fidelity.gpu.cases import MappingCase
 
-REPEATS: Final = 25
+REPEATS: Final = 15
 _FEW: Final = 7
-_OF_HOST: Final = 4  # tenths of a second each
+_OF_HOST: Final = 3  # tenths of a second each
 _LARGE_BYTES: Final = 2**30
+_CHUNKS_A_TIME: Final = 16  # at least, that a repeat is the mean over, in a row or side by side
 _WARM_UPS: Final = 2
-_AGAIN_S: Final = 2.5  # of a case and pass, for samples on a core that others shared
+_AGAIN_S: Final = 1.5  # of a case and pass, for samples on a core that others shared
 
 
 def measure_mapping(bench: CaseBench, case: MappingCase) -> Samples:
     """Time a case again and again; what it made is given back between, uncounted.
 
-    As in a calibration, on a host that is nobody else's meanwhile, with a driver that is warm and
-    no memory being cleared but what the case releases itself.
+    As in a calibration: on a host that is nobody else's meanwhile, the fastest of three, with a
+    driver that is warm and no memory being cleared but what the case releases itself.
     """
     once = partial({"burst": _burst, "growth": _growth, "remap": _remap}[case.mapped], bench, case)
     size = case.count * case.chunk_bytes + case.released_bytes
-    repeats = _FEW if size > _LARGE_BYTES else REPEATS
     warm = partial(bench.warm_calls(case.tier), 2 * size)  # a remap has as much again
+    in_a_row = partial(_in_a_row, once, warm, max(1, _CHUNKS_A_TIME // case.count))
     for _ in range(_WARM_UPS):
         once()
+    repeats = _FEW if size > _LARGE_BYTES else REPEATS
     with FullSpeed(_AGAIN_S) as host:
-        count = _OF_HOST if case.tier == "host" else repeats
-        return Samples(tuple(host.sample(once, warm) for _ in range(count)))
+        return Samples(
+            tuple(
+                min(host.sample(in_a_row, warm) for _ in range(FASTEST_OF))
+                for _ in range(_OF_HOST if case.tier == "host" else repeats)
+            )
+        )
+
+
+def _in_a_row(once: Callable[[], float], warm: Callable[[], float], times: int) -> float:
+    """The mean of times that follow one another."""
+    taken = [once()]
+    for _ in range(times - 1):
+        warm()
+        taken.append(once())
+    return fmean(taken)
 
 
 def _burst(bench: CaseBench, case: MappingCase) -> float:

@@ -53,7 +53,7 @@ class WarmCalls:
             released_bytes: at most.
 
         Returns:
-            How slow the driver is: the last rounds' median over the fastest round ever, 1 or more.
+            How slow the driver is: the last rounds' median over the least one ever, 1 or more.
         """
         cleared = time.perf_counter() + released_bytes / CLEARED_BYTES_PER_S
         while time.perf_counter() < cleared:
@@ -61,9 +61,9 @@ class WarmCalls:
         last: deque[float] = deque(maxlen=CALM)
         while True:
             last.append(self._round_us())
-            self._fastest_us = min(self._fastest_us, last[-1])
             calm = len(last) == CALM and max(last) <= _USUAL * self._fastest_us
             if calm or time.perf_counter() >= cleared + _MOST_S:
+                self._fastest_us = min(self._fastest_us, median(last))
                 return median(last) / self._fastest_us
 
     def _round_us(self) -> float:

@@ -201,7 +201,7 @@ def _mapping() -> Iterator[MappingCase]:
         ("burst of 12 x 256 MiB", "burst", 12, 256, 12, 12, 256),
         ("burst of 24 x 4 MiB", "burst", 24, 4, 24, 20, 96),
         ("growth by 2 of 20 x 96 MiB", "growth", 20, 96, 2, 20, 96),
-        ("remap of 24 x 64 MiB", "remap", 24, 64, 24, 10, 192),
+        ("remap of 24 x 64 MiB", "remap", 24, 64, 24, 10, 176),
     )
     for what, mapped, count, mib, at_once, released, each in behind:
         name = f"{what}, HBM, behind a release of {released} x {each} MiB"
