@@ -1,9 +1,9 @@
 """Plan: the points that a calibration measures, as data.
 
 Cases that predictions are judged by (`vsim.hwbackend.cases`) take other contexts, batches, sizes,
-chunks and shares than these: here all are powers of two, and for decode attention also three times
-such: powers of two alone share out evenly over a GPU's blocks, and tables of nothing else are 2 %
-too fast for batches that do not.
+chunks and shares than these: here all are powers of two, and for decode attention, and some chunks,
+also three times such: powers of two alone share out evenly over a GPU's blocks, and tables of
+nothing else are 2 % too fast for batches that do not.
 """
 
 from collections.abc import Iterator, Sequence
