@@ -7,7 +7,7 @@ nothing else are 2 % too fast for batches that do not.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Final
 
@@ -58,6 +58,10 @@ class Plan:
     def of(self, probe: str) -> Sequence[Point]:
         """Points of one probe."""
         return [each for each in self.points if each.probe == probe]
+
+    def only(self, probes: Sequence[str]) -> "Plan":
+        """The part of it that belongs to some probes."""
+        return replace(self, points=tuple(each for each in self.points if each.probe in probes))
 
 
 def full_plan() -> Plan:
