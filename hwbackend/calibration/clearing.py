@@ -40,12 +40,13 @@ def measure_clearing(bench: Bench, points: Sequence[Point], plan: Plan) -> Itera
         kinds.setdefault((point["chunk"], point["chunks"]), {})[point.variant.split()[1]] = point
     where, device = bench.device.place, bench.device
     warm = WarmCalls(where, device)
-    with FullSpeed(_AGAIN_S) as host:
+    with FullSpeed(warm, _AGAIN_S) as host:
         for (chunk, chunks), wanted in kinds.items():
             size = chunk * chunks
-            once = partial(_once, where, device, chunk, chunks)
-            before = partial(warm, size)
-            taken = [host.sample(once, before) for _ in range(max(1, plan.repeats // 3))]
+            taken = []
+            for _ in range(max(1, plan.repeats // 3)):
+                warm.await_clearing(size)
+                taken.append(host.sample(partial(_once, where, device, chunk, chunks)))
             for name, point in wanted.items():
                 cleared = size if name == "end" else 0
                 yield Sampled(point, cleared, tuple(each[name] for each in taken))

@@ -25,55 +25,63 @@ from vsim.hwbackend.memory.chunks import Chunk, ChunkPool
 from vsim.hwbackend.memory.ranges import AddressRange
 from vsim.traces.gpu_samples import Point, Sampled
 
-_AGAIN_S: Final = 2.0  # of a place and pass, for samples on a core that others shared
+_AGAIN_S: Final = 4.0  # of a place and pass, to look for a core that nobody shares
 _HOST_BYTES_A_POINT: Final = GIB // 2  # host memory is made at some 5 GB/s: fewer repeats
 _LARGE_BYTES: Final = 256 * MIB
 _CHUNKS_A_TIME: Final = 16  # at least, that a time is the mean over, in a row or side by side
 
 
 def measure_calls(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterator[Sampled]:
-    """Time all calls for each kind of chunks that points ask for. Microseconds a chunk."""
-    groups: dict[tuple[str, int, int], dict[str, Point]] = {}
+    """Time all calls for each kind of chunks that points, all of one place, ask for.
+
+    Microseconds a chunk.
+    """
+    groups: dict[tuple[int, int], dict[str, Point]] = {}
     for point in points:
         place, name = point.variant.split()
-        groups.setdefault((place, point["chunk"], point["chunks"]), {})[name] = point
-    with FullSpeed(_AGAIN_S) as host:
-        yield from _measured(bench, groups, plan, host)
+        groups.setdefault((point["chunk"], point["chunks"]), {})[name] = point
+    where = _place(bench, place)
+    warm = WarmCalls(where, bench.device)
+    with FullSpeed(warm, _AGAIN_S) as host:
+        yield from _measured(bench, where, groups, plan, warm, host)
         print(f"driver calls: {host.told}", file=sys.stderr, flush=True)
 
 
 def _measured(
     bench: Bench,
-    groups: Mapping[tuple[str, int, int], Mapping[str, Point]],
+    where: Place,
+    groups: Mapping[tuple[int, int], Mapping[str, Point]],
     plan: Plan,
+    warm: WarmCalls,
     host: FullSpeed,
 ) -> Iterator[Sampled]:
-    warm: dict[Place, WarmCalls] = {}
-    for (place, chunk, chunks), wanted in groups.items():
-        where = _place(bench, place)
-        least = granularity(where)
+    least = granularity(where)
+    for (chunk, chunks), wanted in groups.items():
         if chunk % least:
             raise ValueError(f"chunks of {chunk:,} bytes are no multiple of {least:,} in {where}")
-        before = partial(warm.setdefault(where, WarmCalls(where, bench.device)), chunk * chunks)
+        size = chunk * chunks
         samples: dict[str, list[float]] = {name: [] for name in VMM_CALLS}
         # Another mapping of the place stays meanwhile, as in any server.
         with MappedMemory(where, least, least, bench.device):
             once = partial(_once, where, bench.device, chunk, chunks)
             once()  # warm-up
-            in_a_row = partial(_in_a_row, once, before, _times(chunk * chunks, chunks))
-            fastest_of = 1 if place == HOST and chunk * chunks > _LARGE_BYTES else FASTEST_OF
-            for _ in range(_repeats(place, chunk * chunks, plan.repeats)):
-                taken = [host.sample(in_a_row, before) for _ in range(fastest_of)]
+            in_a_row = partial(_in_a_row, once, warm, size, _times(size, chunks))
+            slow = where == bench.device.host and size > _LARGE_BYTES
+            for _ in range(_repeats(where == bench.device.host, size, plan.repeats)):
+                taken = []
+                for _ in range(1 if slow else FASTEST_OF):
+                    warm.await_clearing(size)
+                    taken.append(host.sample(in_a_row))
                 for name, all_us in samples.items():
                     all_us.append(min(each[name] for each in taken))
         for name, point in wanted.items():
-            yield Sampled(point, chunk * chunks, tuple(samples[name]))
+            yield Sampled(point, size, tuple(samples[name]))
 
 
-def _repeats(place: str, size_bytes: int, repeats: int) -> int:
+def _repeats(on_host: bool, size_bytes: int, repeats: int) -> int:
     """Samples of one pass; there are several, since the host's speed drifts."""
     some = max(1, repeats // 3)
-    if place == HOST:
+    if on_host:
         return max(1, min(some, _HOST_BYTES_A_POINT // size_bytes))
     return some if size_bytes <= _LARGE_BYTES else max(1, repeats // 4)
 
@@ -85,11 +93,12 @@ def _times(size_bytes: int, chunks: int) -> int:
 
 
 def _in_a_row(
-    once: Callable[[], Mapping[str, float]], warm: Callable[[], float], times: int
+    once: Callable[[], Mapping[str, float]], warm: WarmCalls, size_bytes: int, times: int
 ) -> dict[str, float]:
     """The mean of each call over times that follow one another; growth is many calls in a row."""
     taken = [once()]
     for _ in range(times - 1):
+        warm.await_clearing(size_bytes)
         warm()
         taken.append(once())
     return {name: fmean(each[name] for each in taken) for name in VMM_CALLS}

@@ -1,5 +1,6 @@
 """Calls of virtual memory management by the host's clock: bursts, growth and remapping."""
 
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ from typing import Final
 from vsim.hwbackend.cases.bench import CaseBench
 from vsim.hwbackend.measuring.full_speed import FASTEST_OF, FullSpeed
 from vsim.hwbackend.measuring.samples import Samples
+from vsim.hwbackend.measuring.warm_calls import WarmCalls
 from vsim.hwbackend.memory.chunks import ChunkPool
 from vsim.hwbackend.memory.ranges import AddressRange
 from vsim.sim.fidelity.gpu.cases import MappingCase
@@ -20,7 +22,7 @@ _OF_HOST: Final = 3  # tenths of a second each
 _LARGE_BYTES: Final = 2**30
 _CHUNKS_A_TIME: Final = 16  # at least, that a repeat is the mean over, in a row or side by side
 _WARM_UPS: Final = 2
-_AGAIN_S: Final = 1.5  # of a case and pass, for samples on a core that others shared
+_AGAIN_S: Final = 1.5  # of a case and pass, to look for a core that nobody shares
 
 
 def measure_mapping(bench: CaseBench, case: MappingCase) -> Samples:
@@ -31,24 +33,29 @@ def measure_mapping(bench: CaseBench, case: MappingCase) -> Samples:
     """
     once = partial({"burst": _burst, "growth": _growth, "remap": _remap}[case.mapped], bench, case)
     size = case.count * case.chunk_bytes + case.released_bytes
-    warm = partial(bench.warm_calls(case.tier), 2 * size)  # a remap has as much again
-    in_a_row = partial(_in_a_row, once, warm, max(1, _CHUNKS_A_TIME // case.count))
+    size *= 2 if case.mapped == "remap" else 1  # which has as much again
+    warm = bench.warm_calls(case.tier)
+    in_a_row = partial(_in_a_row, once, warm, size, max(1, _CHUNKS_A_TIME // case.count))
     for _ in range(_WARM_UPS):
         once()
     repeats = _FEW if size > _LARGE_BYTES else REPEATS
-    with FullSpeed(_AGAIN_S) as host:
-        return Samples(
-            tuple(
-                min(host.sample(in_a_row, warm) for _ in range(FASTEST_OF))
-                for _ in range(_OF_HOST if case.tier == "host" else repeats)
-            )
-        )
+    found = []
+    with FullSpeed(warm, _AGAIN_S) as host:
+        for _ in range(_OF_HOST if case.tier == "host" else repeats):
+            taken = []
+            for _ in range(FASTEST_OF):
+                warm.await_clearing(size)
+                taken.append(host.sample(in_a_row))
+            found.append(min(taken))
+        print(f"{case.name}: {host.told}", file=sys.stderr, flush=True)
+    return Samples(tuple(found))
 
 
-def _in_a_row(once: Callable[[], float], warm: Callable[[], float], times: int) -> float:
+def _in_a_row(once: Callable[[], float], warm: WarmCalls, size_bytes: int, times: int) -> float:
     """The mean of times that follow one another."""
     taken = [once()]
     for _ in range(times - 1):
+        warm.await_clearing(size_bytes)
         warm()
         taken.append(once())
     return fmean(taken)

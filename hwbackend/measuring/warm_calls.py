@@ -45,24 +45,27 @@ class WarmCalls:
         self._place, self._reader = place, reader
         self._chunk_bytes = granularity(place)
         self._fastest_us = float("inf")
+        self._cleared = 0.0
 
-    def __call__(self, released_bytes: int = 0) -> float:
-        """Go on until the driver is calm, and all that was released before has been cleared.
+    def await_clearing(self, released_bytes: int) -> None:
+        """Before the next calls, wait until so many bytes that were released are cleared."""
+        after = time.perf_counter() + released_bytes / CLEARED_BYTES_PER_S
+        self._cleared = max(self._cleared, after)
 
-        Args:
-            released_bytes: at most.
+    def __call__(self) -> float:
+        """Go on until the driver is calm.
 
         Returns:
-            How slow the driver is: the last rounds' median over the least one ever, 1 or more.
+            How slow it is: the last rounds' median over the least one ever, 1 or more.
         """
-        cleared = time.perf_counter() + released_bytes / CLEARED_BYTES_PER_S
-        while time.perf_counter() < cleared:
+        while time.perf_counter() < self._cleared:
             pass  # asleep, the core would lose its caches to others
+        until = time.perf_counter() + _MOST_S
         last: deque[float] = deque(maxlen=CALM)
         while True:
             last.append(self._round_us())
             calm = len(last) == CALM and max(last) <= _USUAL * self._fastest_us
-            if calm or time.perf_counter() >= cleared + _MOST_S:
+            if calm or time.perf_counter() >= until:
                 self._fastest_us = min(self._fastest_us, median(last))
                 return median(last) / self._fastest_us
 

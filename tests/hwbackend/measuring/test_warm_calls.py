@@ -63,5 +63,6 @@ def test_what_was_released_is_waited_for(
     _, calls = warm(monkeypatch)
     rounds_us[:] = [80.0]
     began = time.perf_counter()
-    calls(int(0.02 * warm_calls.CLEARED_BYTES_PER_S))
+    calls.await_clearing(int(0.02 * warm_calls.CLEARED_BYTES_PER_S))
+    calls()
     assert time.perf_counter() - began >= 0.02
