@@ -15,7 +15,7 @@ from statistics import fmean
 from typing import Final
 
 from vsim.hwbackend.calibration.bench import HOST, PEER, Bench, MappedMemory
-from vsim.hwbackend.calibration.plan import GIB, MIB, VMM_CALLS, Plan
+from vsim.hwbackend.calibration.plan import GIB, MIB, Plan
 from vsim.hwbackend.cuda.calls import call
 from vsim.hwbackend.cuda.device import Device, granularity
 from vsim.hwbackend.cuda.places import Place
@@ -28,6 +28,8 @@ from vsim.traces.gpu_samples import Point, Sampled
 _AGAIN_S: Final = 4.0  # of a place and pass, to look for a core that nobody shares
 _HOST_BYTES_A_POINT: Final = GIB // 2  # host memory is made at some 5 GB/s: fewer repeats
 _LARGE_BYTES: Final = 256 * MIB
+_STEPS: Final = 16  # of a growth, behind the first, by one chunk each
+_GROWN_BYTES: Final = 4 * GIB
 _CHUNKS_A_TIME: Final = 16  # at least, that a time is the mean over, in a row or side by side
 
 
@@ -60,20 +62,24 @@ def _measured(
         if chunk % least:
             raise ValueError(f"chunks of {chunk:,} bytes are no multiple of {least:,} in {where}")
         size = chunk * chunks
-        samples: dict[str, list[float]] = {name: [] for name in VMM_CALLS}
+        samples: dict[str, list[float]] = {name: [] for name in wanted}
         # Another mapping of the place stays meanwhile, as in any server.
         with MappedMemory(where, least, least, bench.device):
             once = partial(_once, where, bench.device, chunk, chunks)
             once()  # warm-up
             in_a_row = partial(_in_a_row, once, warm, size, _times(size, chunks))
-            slow = where == bench.device.host and size > _LARGE_BYTES
+            grow = partial(_grow, where, bench.device, chunk, chunks)
             for _ in range(_repeats(where == bench.device.host, size, plan.repeats)):
-                taken = []
-                for _ in range(1 if slow else FASTEST_OF):
+                taken, grown = [], []
+                for _ in range(FASTEST_OF):
                     warm.await_clearing(size)
                     taken.append(host.sample(in_a_row))
+                    if "grow" in wanted:
+                        warm.await_clearing(size)
+                        grown.append(host.sample(grow))
+                        warm.await_clearing(_steps(chunk, chunks) * size)
                 for name, all_us in samples.items():
-                    all_us.append(min(each[name] for each in taken))
+                    all_us.append(min(grown if name == "grow" else [t[name] for t in taken]))
         for name, point in wanted.items():
             yield Sampled(point, size, tuple(samples[name]))
 
@@ -101,7 +107,7 @@ def _in_a_row(
         warm.await_clearing(size_bytes)
         warm()
         taken.append(once())
-    return {name: fmean(each[name] for each in taken) for name in VMM_CALLS}
+    return {name: fmean(each[name] for each in taken) for name in taken[0]}
 
 
 def _place(bench: Bench, place: str) -> Place:
@@ -143,6 +149,27 @@ def _once(where: Place, reader: Device, chunk: int, chunks: int) -> dict[str, fl
     took["set_access"] = max(mapped - took["map"], 0.0)
     took["set_access_again"] = max(mapped_again - took["map"], 0.0)
     return took
+
+
+def _steps(chunk: int, chunks: int) -> int:
+    """Of a growth, the first included."""
+    return 1 + max(1, min(_STEPS // chunks, _GROWN_BYTES // (chunk * chunks) - 1))
+
+
+def _grow(where: Place, reader: Device, chunk: int, chunks: int) -> float:
+    """Growth by so many chunks behind others, from their creation on; microseconds a chunk."""
+    steps = _steps(chunk, chunks)
+    with ChunkPool(where, chunk) as pool:
+        made = AddressRange(steps * chunks, chunk, [reader])
+        try:
+            made.grow(pool.take_all(chunks))
+            before = time.perf_counter_ns()
+            for _ in range(steps - 1):
+                made.grow(pool.take_all(chunks))
+            return _since(before) / (steps - 1) / chunks
+        finally:
+            for each in made.close():
+                pool.give(each)
 
 
 def _bare_maps(there: AddressRange, chunks: Sequence[Chunk]) -> float:

@@ -38,7 +38,10 @@ VMM_CALLS: Final = (
     "set_access_again",
     "unmap",
     "release",
+    "grow",
 )
+GROWN_AT_ONCE: Final = 8
+"""Chunks at most by which the calibration grows a range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,19 +152,23 @@ def _launches() -> Iterator[Point]:
 def _vmm() -> Iterator[Point]:
     """Chunks by size and number, 4 GiB in all at most. Host memory is slow to make: 0.2 s a GiB.
 
-    From 512 MiB on, a chunk of a GPU's memory takes five times as long to create; so two more sizes
-    below it.
+    From 64 MiB on a set_access takes longer the larger a chunk is, and where two GPUs are linked
+    one of 512 MiB takes five times as long to create; so more sizes there.
     """
     sizes = tuple(4**at * 2 * MIB for at in range(6))  # 2 MiB to 2 GiB
     for place in ("hbm", "peer", "host"):
-        counts = (1, 16, 64) if place == "host" else (1, 2, 8, 32, 128, 512)
-        kinds = list(product(sizes, counts))
-        if place != "host":
-            kinds += product((192 * MIB, 384 * MIB), (1, 8))
+        if place == "host":
+            kinds = list(product(sizes[:-1], (1, 16)))
+            kinds += product(sizes[:2], (64,))
+        else:
+            kinds = list(product(sizes, (1, 2, 8, 32, 128, 512)))
+            kinds += product((48 * MIB, 192 * MIB, 384 * MIB), (1, 8))
         for size, count in kinds:
-            most = 2 * GIB if place == "host" else 4 * GIB
-            if size * count <= most and not (count == 64 and size > 8 * MIB):
-                for call in VMM_CALLS:
+            if size * count > 4 * GIB:
+                continue
+            for call in VMM_CALLS:
+                few = count <= GROWN_AT_ONCE and 2 * size * count <= 4 * GIB and place != "host"
+                if call != "grow" or few:
                     yield point("vmm", f"{place} {call}", chunk=size, chunks=count)
 
 

@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 from vsim.hwbackend.cuda.held import Held
 
-SLOW: Final = 1.2
+SLOW: Final = 1.1
 """Of the driver's fastest calls; on a shared core they take 1.4 to 1.6 times as long."""
 MOST_TRIES: Final = 40
 """Of one sample; then it is taken on a slow core."""

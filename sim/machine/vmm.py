@@ -11,7 +11,9 @@ from vsim.sim.inputs.words import Text
 from vsim.sim.inputs.yaml_input import Bytes, DurationNs
 from vsim.traces.faults import suggestion
 
-VmmCall = Literal["reserve", "create", "map", "set_access", "set_access_again", "unmap", "release"]
+VmmCall = Literal[
+    "reserve", "create", "map", "set_access", "set_access_again", "unmap", "release", "grow"
+]
 VMM_CALLS: tuple[VmmCall, ...] = ("reserve", "create", "map", "set_access", "unmap", "release")
 
 
@@ -50,6 +52,9 @@ class VmmRow(BaseModel):
     """Taking it from its address."""
     release: DurationNs
     """Freeing it. No run pays it, see `create`."""
+    grow: DurationNs | None = None
+    """Creating, mapping and access together, where a range grows by so many chunks behind others
+    of it; left out: their sum. No run pays it, see `create`."""
 
     @model_validator(mode="after")
     def _known_calls(self) -> Self:
@@ -65,7 +70,10 @@ class VmmRow(BaseModel):
     def cost_ns(self, call: VmmCall) -> int:
         """The cost of one call, a chunk."""
         cost: int | None = getattr(self, call)
-        return self.set_access if cost is None else cost
+        if cost is None:
+            fresh = self.create + self.map if call == "grow" else 0
+            return fresh + self.set_access
+        return cost
 
 
 def vmm_cost_ns(

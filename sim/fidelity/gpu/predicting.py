@@ -165,6 +165,7 @@ def _mapping(case: MappingCase, by: Predictor) -> float:
 
     chunks, clearing = case.at_once, by.machine.clearing
     remap = case.mapped == "remap"
+    grows = any(row.kind == kind and row.grow is not None for row in by.machine.vmm)
     access = cost("set_access_again" if remap else "set_access", chunks)
     before = sum(cost(call, chunks) for call in (_REMAPS if remap else _MAPS))
     now = cost("reserve", case.count) if case.mapped == "burst" else 0.0
@@ -173,7 +174,9 @@ def _mapping(case: MappingCase, by: Predictor) -> float:
         each = case.released_chunk_bytes
         released = vmm_cost_ns(by.machine.vmm, "hbm", "release", each, case.released)
         cleared = clearing.cleared_ns(case.released_bytes) - released
-    for _ in range(case.count // chunks):
+    for step in range(case.count // chunks):
+        if step and grows:  # behind others
+            access = max(cost("grow", chunks) - before, 0.0)
         now += before
         if clearing is None or cleared <= now:
             now += access

@@ -136,6 +136,10 @@ LATER = {
     "vmm[].reserve": "replay on a GPU: a run maps into ranges that it has",
     "vmm[].create": "replay on a GPU: a run maps chunks that it has",
     "vmm[].release": "replay on a GPU: a run keeps its chunks",
+    "vmm[].grow": "replay on a GPU: a run maps chunks that it has",
+    "clearing.bandwidth": "replay on a GPU: a run keeps its chunks",
+    "clearing.first": "replay on a GPU: a run keeps its chunks",
+    "clearing.turn": "replay on a GPU: a run keeps its chunks",
 }
 """Fields that no run reads yet, and what will; their descriptions say so too."""
 LATER_VALUES = {

@@ -33,7 +33,7 @@ from vsim.sim.fidelity.gpu.sparse_plan import (
 from vsim.sim.machine.clearing import Clearing
 from vsim.sim.machine.copies import CopyRow
 from vsim.sim.machine.loading import load_machine
-from vsim.sim.machine.vmm import vmm_cost_ns
+from vsim.sim.machine.vmm import VmmRow, vmm_cost_ns
 from vsim.sim.timing.attend import attend_ns
 from vsim.sim.timing.copies import copy_ns
 from vsim.sim.timing.head_shapes import HeadShape
@@ -108,6 +108,22 @@ def test_mapping_adds_up_the_calls_it_makes() -> None:
     remap = MappingCase("m", "remap", "hbm", 4 * MIB, 24, 24)
     again = ("unmap", "map", "set_access_again")
     assert BY.ns(remap) == pytest.approx(sum(cost(call, 24) for call in again))
+
+
+def test_growth_behind_others_takes_what_it_is_tabulated_at() -> None:
+    rows = [
+        VmmRow.model_validate(
+            {"kind": "hbm", "chunk": "4MiB", "chunks": chunks, "source": "assumption",
+             "note": "a test", "reserve": 0, "create": "10us", "map": "2us", "set_access": "30us",
+             "unmap": 0, "release": 0, "grow": grow}
+        )
+        for chunks, grow in ((1, "35us"), (4, "33us"))
+    ]  # fmt: skip
+    by = Predictor.of(MACHINE.model_copy(update={"vmm": tuple(rows)}))
+    ones = MappingCase("m", "growth", "hbm", 4 * MIB, 60, 1)
+    assert by.ns(ones) == pytest.approx(42_000 + 59 * 35_000)
+    fours = replace(ones, at_once=4)
+    assert by.ns(fours) == pytest.approx(4 * 42_000 + 56 * 33_000)
 
 
 def test_what_is_released_before_is_waited_for_where_the_machine_clears() -> None:
