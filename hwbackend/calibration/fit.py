@@ -193,7 +193,8 @@ def fit_vmm(rows: Sequence[Sampled]) -> dict[tuple[str, int, int], VmmFit]:
     complete = {
         key: calls
         for key, calls in found.items()
-        if set(calls) >= set(VMM_CALLS) - {"set_access_again", "grow"}  # older samples have none
+        if set(calls)
+        >= set(VMM_CALLS) - {"set_access_again", "grow", "round"}  # older samples have none
     }
     of_smallest = {
         (place, chunks): calls["map"].median

@@ -132,9 +132,9 @@ def _groups(plan: Plan) -> Iterator[Sequence[Point]]:
     calls = (measure_calls, measure_clearing)
     again = [points for (runner, _), points in groups.items() if runner in calls]
     others = [points for (runner, _), points in groups.items() if runner not in calls]
-    for at, points in enumerate(groups.values()):
+    for points in groups.values():
         yield points
-        if points is others[len(others) // 2] if others else at == len(groups) - 1:
+        if others and points is others[len(others) // 2]:
             yield from again
     yield from again
 

@@ -21,7 +21,7 @@ SLOW: Final = 1.1
 MOST_TRIES: Final = 40
 """Of one sample; then it is taken on a slow core."""
 FASTEST_OF: Final = 3
-"""Samples of which callers keep the fastest: what others do on the host only adds to a time."""
+"""Samples of which callers keep the one on the fastest host."""
 
 T = TypeVar("T")
 

@@ -55,6 +55,10 @@ class VmmRow(BaseModel):
     grow: DurationNs | None = None
     """Creating, mapping and access together, where a range grows by so many chunks behind others
     of it; left out: their sum. No run pays it, see `create`."""
+    round: DurationNs | None = Field(None, gt=0)
+    """What small calls took right before, from reserving a range to its end: the host's speed when
+    the row was measured. No run reads it; cases that were measured on a faster or slower host are
+    predicted with it."""
 
     @model_validator(mode="after")
     def _known_calls(self) -> Self:
@@ -66,6 +70,17 @@ class VmmRow(BaseModel):
         if faults:
             raise FieldsError(faults)
         return self
+
+    def at_speed(self, round_ns: int) -> "VmmRow":
+        """The row on a host whose small calls take so long; itself where either is not known."""
+        if not round_ns or self.round is None:
+            return self
+        costs = {
+            call: round(cost * round_ns / self.round)
+            for call in (*VMM_CALLS, "set_access_again", "grow", "round")
+            if (cost := getattr(self, call)) is not None
+        }
+        return self.model_copy(update=costs)
 
     def cost_ns(self, call: VmmCall) -> int:
         """The cost of one call, a chunk."""

@@ -159,6 +159,8 @@ class MappingCase:
         at_once: chunks of one growth; else equal to `count`.
         released: chunks of HBM that are released right before, uncounted.
         released_chunk_bytes: of each of these; 0 where there are none.
+        round_ns: what a round of small calls took right before, on the host that measured it; 0
+            where nobody knows.
     """
 
     kind: ClassVar[str] = "mapping"
@@ -172,6 +174,7 @@ class MappingCase:
     at_once: int
     released: int = 0
     released_chunk_bytes: int = 0
+    round_ns: int = 0
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -192,6 +195,7 @@ class MappingCase:
         if self.released_chunk_bytes % (1 << 21):
             found = self.released_chunk_bytes
             raise ValueError(f"released_chunk_bytes is {found}; write a multiple of 2 MiB")
+        within(self, "round_ns", 0, 10**9)
 
     @property
     def gpus(self) -> int:

@@ -156,23 +156,24 @@ def _copy(case: CopyCase, by: Predictor) -> float:
 @_ns.register
 def _mapping(case: MappingCase, by: Predictor) -> float:
     kind = by.tier(case.tier).kind
+    rows = [row.at_speed(case.round_ns) for row in by.machine.vmm]
 
     def cost(call: VmmCall, chunks: int) -> float:
         try:
-            return vmm_cost_ns(by.machine.vmm, kind, call, case.chunk_bytes, chunks)
+            return vmm_cost_ns(rows, kind, call, case.chunk_bytes, chunks)
         except KeyError:
             raise LookupError(f"costs of VMM calls on {kind}") from None
 
     chunks, clearing = case.at_once, by.machine.clearing
     remap = case.mapped == "remap"
-    grows = any(row.kind == kind and row.grow is not None for row in by.machine.vmm)
+    grows = any(row.kind == kind and row.grow is not None for row in rows)
     access = cost("set_access_again" if remap else "set_access", chunks)
     before = sum(cost(call, chunks) for call in (_REMAPS if remap else _MAPS))
     now = cost("reserve", case.count) if case.mapped == "burst" else 0.0
     cleared = 0.0
     if clearing is not None and case.released:
         each = case.released_chunk_bytes
-        released = vmm_cost_ns(by.machine.vmm, "hbm", "release", each, case.released)
+        released = vmm_cost_ns(rows, "hbm", "release", each, case.released)
         cleared = clearing.cleared_ns(case.released_bytes) - released
     for step in range(case.count // chunks):
         if step and grows:  # behind others

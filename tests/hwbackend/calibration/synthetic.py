@@ -24,7 +24,7 @@ FORMS = {
 }
 VMM_US = {"reserve": 0.7, "create": 8.2, "map": 0.6, "set_access": 23.0, "set_access_again": 12.0,
           "unmap": 15.0,
-          "release": 11.0, "grow": 29.0}  # fmt: skip
+          "release": 11.0, "grow": 29.0, "round": 85.0}  # fmt: skip
 CLEARED, CLEARING_FIRST_US, TURN_US = 450 * GB, 300.0, 1060.0
 FLOPS = 700e12
 SUM_US, SUMMED = 9.0, 150 * GB

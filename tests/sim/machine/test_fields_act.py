@@ -137,6 +137,7 @@ LATER = {
     "vmm[].create": "replay on a GPU: a run maps chunks that it has",
     "vmm[].release": "replay on a GPU: a run keeps its chunks",
     "vmm[].grow": "replay on a GPU: a run maps chunks that it has",
+    "vmm[].round": "the cases that predictions are held against",
     "clearing.bandwidth": "replay on a GPU: a run keeps its chunks",
     "clearing.first": "replay on a GPU: a run keeps its chunks",
     "clearing.turn": "replay on a GPU: a run keeps its chunks",

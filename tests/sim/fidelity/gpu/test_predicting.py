@@ -126,6 +126,20 @@ def test_growth_behind_others_takes_what_it_is_tabulated_at() -> None:
     assert by.ns(fours) == pytest.approx(4 * 42_000 + 56 * 33_000)
 
 
+def test_a_case_of_a_slower_host_is_predicted_as_much_slower() -> None:
+    rows = tuple(
+        row.model_copy(update={"round": 80_000 if row.chunks == 1 else 100_000})
+        for row in MACHINE.vmm
+    )
+    by = Predictor.of(MACHINE.model_copy(update={"vmm": rows}))
+    case = MappingCase("m", "remap", "hbm", 4 * MIB, 1, 1)
+    assert by.ns(case) == BY.ns(case)  # nobody knows of what speed the host was
+    assert by.ns(replace(case, round_ns=96_000)) == pytest.approx(1.2 * BY.ns(case), rel=1e-4)
+    # between one chunk at 80 us a round and 512 at 100
+    many = replace(case, count=512, at_once=512)
+    assert by.ns(replace(many, round_ns=96_000)) == pytest.approx(0.96 * BY.ns(many), rel=1e-3)
+
+
 def test_what_is_released_before_is_waited_for_where_the_machine_clears() -> None:
     def cost(call: str, chunks: int, size: int = 256 * MIB) -> float:
         return vmm_cost_ns(MACHINE.vmm, "hbm", call, size, chunks)  # type: ignore[arg-type]
