@@ -204,8 +204,7 @@ def fit_vmm(rows: Sequence[Sampled]) -> dict[tuple[str, int, int], VmmFit]:
     for key, calls in complete.items():
         us: dict[str, float] = {n: calls[n].median for n in VMM_CALLS if n in calls}
         mapped = of_smallest[key[0], key[2]]
-        for name in us.keys() & {"set_access", "set_access_again"}:
-            us[name] = max(us[name] + us["map"] - mapped, 0.0)
+        us["set_access"] = max(us["set_access"] + us["map"] - mapped, 0.0)
         us["map"] = mapped
         fits[key] = VmmFit(
             us,

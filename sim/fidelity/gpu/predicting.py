@@ -20,6 +20,7 @@ from vsim.sim.fidelity.gpu.cases import (
 )
 from vsim.sim.fidelity.gpu.heads import Heads
 from vsim.sim.fidelity.gpu.loop_cases import LoopCase, LoopCopy
+from vsim.sim.fidelity.gpu.mapping import mapping_ns
 from vsim.sim.fidelity.gpu.replay_cases import ReplayCase
 from vsim.sim.fidelity.gpu.replay_predicting import replay_ns
 from vsim.sim.fidelity.gpu.sparse_plan import (
@@ -34,7 +35,6 @@ from vsim.sim.fidelity.gpu.sparse_plan import (
 from vsim.sim.machine.kernel_file import Stack
 from vsim.sim.machine.machine import Machine
 from vsim.sim.machine.tier import Tier
-from vsim.sim.machine.vmm import VmmCall, vmm_cost_ns
 from vsim.sim.schedules.cost import channel_pages
 from vsim.sim.schedules.two_tiers import TwoTiers
 from vsim.sim.timing.attend import attend_ns
@@ -45,9 +45,6 @@ from vsim.sim.timing.table_kernels import ragged_factor
 
 STACK: Final[Stack] = "vsim"
 """Whose kernels cases are measured with."""
-_MAPS: Final[tuple[VmmCall, ...]] = ("create", "map")
-_REMAPS: Final[tuple[VmmCall, ...]] = ("unmap", "map")
-"""Calls before a set_access."""
 _BOUND_BY_HBM: Final = 0.5
 """Share of HBM's bandwidth above which an attend counts as bound by it."""
 
@@ -155,35 +152,7 @@ def _copy(case: CopyCase, by: Predictor) -> float:
 
 @_ns.register
 def _mapping(case: MappingCase, by: Predictor) -> float:
-    kind = by.tier(case.tier).kind
-    rows = [row.at_speed(case.round_ns) for row in by.machine.vmm]
-
-    def cost(call: VmmCall, chunks: int) -> float:
-        try:
-            return vmm_cost_ns(rows, kind, call, case.chunk_bytes, chunks)
-        except KeyError:
-            raise LookupError(f"costs of VMM calls on {kind}") from None
-
-    chunks, clearing = case.at_once, by.machine.clearing
-    remap = case.mapped == "remap"
-    grows = any(row.kind == kind and row.grow is not None for row in rows)
-    access = cost("set_access_again" if remap else "set_access", chunks)
-    before = sum(cost(call, chunks) for call in (_REMAPS if remap else _MAPS))
-    now = cost("reserve", case.count) if case.mapped == "burst" else 0.0
-    cleared = 0.0
-    if clearing is not None and case.released:
-        each = case.released_chunk_bytes
-        released = vmm_cost_ns(rows, "hbm", "release", each, case.released)
-        cleared = clearing.cleared_ns(case.released_bytes) - released
-    for step in range(case.count // chunks):
-        if step and grows:  # behind others
-            access = max(cost("grow", chunks) - before, 0.0)
-        now += before
-        if clearing is None or cleared <= now:
-            now += access
-        else:
-            now += clearing.access_ns(access, chunks, cleared - now)
-    return now
+    return mapping_ns(case, by.machine, by.tier(case.tier).kind)
 
 
 @_ns.register
