@@ -6,7 +6,7 @@ What a call of the driver takes depends on what was before it (2 x H200, driver 
 - After a pause of 1, 10 or 50 ms the first create takes 43, 88 or 128 us instead of 18, the first
   set_access 65, 111 or 142 instead of 36: the host's caches hold other programs' work. A second
   call right after it is as fast as ever.
-- Memory that was released is cleared in the background, at some 450 GB/s from the release on. Page
+- Memory that was released is cleared in the background, at some 420 GB/s from the release on. Page
   tables are written by the engine that clears, so until then a set_access waits for up to a
   millisecond, chunk by chunk. What creates a chunk next also notes what was cleared meanwhile, 0.27
   us a MiB.
