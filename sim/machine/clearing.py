@@ -13,8 +13,9 @@ class Clearing(Part):
     Released bytes are cleared `first` + bytes / `bandwidth` after the first of them was released.
     Page tables are written by the engine that clears: until then each chunk's set_access waits for
     the engine's next turn. Seen on 2 x H200 with driver 580.159.04 on 2026-11-27: `first` 0.08 ms,
-    417 GB/s, and turns of 1.006 ms; other H200 and H100 let nothing wait. No run reads it, since a simulated server
-    keeps its chunks; it is for replay on a GPU and the cases it is judged by.
+    417 GB/s, and turns of 1.006 ms; another H200 and an H100 let nothing wait. No run reads it,
+    since a simulated server keeps its chunks; it is for replay on a GPU and the cases it is judged
+    by.
     """
 
     bandwidth: Bandwidth
