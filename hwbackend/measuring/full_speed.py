@@ -45,9 +45,13 @@ class FullSpeed(Held):
         self._collects = gc.isenabled()
         gc.disable()
         self._cores, self._at = sorted(_cores()), 0
-        for _ in self._cores:
-            self._move()
-            warm()  # which knows the fastest then
+        try:
+            for _ in self._cores:
+                self._move()
+                warm()  # which knows the fastest then
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Let the thread run on any core."""

@@ -69,6 +69,18 @@ def test_no_garbage_is_collected_meanwhile(cores: set[int]) -> None:
     assert gc.isenabled()
 
 
+def test_a_driver_that_fails_at_once_leaves_the_thread_free_and_garbage_collected(
+    cores: set[int],
+) -> None:
+    def fails() -> float:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        FullSpeed(fails, 9.0)
+    assert gc.isenabled()
+    assert cores == {0, 1, 2}
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinities here")
 def test_the_real_thread_is_pinned_while_it_runs() -> None:
     before = os.sched_getaffinity(0)
