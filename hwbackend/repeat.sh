@@ -6,10 +6,11 @@
 #     hwbackend/repeat.sh OUT NAME [PART ...]
 #
 # OUT is a folder for logs, NAME what the recordings in traces/recorded/gpu (or in $RECORDED) are to
-# be called, PART one of right, sanitized, recorded, runs, or flash; all but the last where none is
-# named. It takes about twelve minutes. What was done before, by OUT, is not done again: a call that
-# was cut off goes on with the step that it was in. What needs a second GPU is left out where there
-# is one. `flash` is the comparison with FlashAttention 3 and wants FLASH3=_vllm_fa3_C.abi3.so.
+# be called, PART one of right, sanitized, recorded, runs, mapping, or flash; all but the last two
+# where none is named. It takes about twelve minutes, and `mapping`, calls of the driver alone, two.
+# What was done before, by OUT, is not done again: a call that was cut off goes on with the step that
+# it was in. What needs a second GPU is left out where there is one. `flash` is the comparison with
+# FlashAttention 3 and wants FLASH3=_vllm_fa3_C.abi3.so.
 set -euo pipefail
 out=${1:?a folder for logs}
 name=${2:?the name of the recordings}
@@ -72,6 +73,15 @@ recorded() { # a calibration, then what it did not see
     tried check vsim check "$recorded/$name.arrow" # a new machine may leave the tolerances
 }
 
+mapping() { # calls of the driver: their part of a calibration, then what it did not see
+    run calibration-mapping python3 -m $ours.calibration --only vmm --only clearing --out "$out/mapping"
+    run machine-mapping vsim calibrate --from "samples:$out/mapping/samples.arrow" \
+        --out "$recorded/$name-mapping.yaml"
+    run cases-mapping python3 -m $ours.cases --only mapping --machine "$name-mapping.yaml" \
+        --out "$recorded/$name-mapping.arrow"
+    tried check-mapping vsim check "$recorded/$name-mapping.arrow"
+}
+
 runs() { # from simulation to the GPU
     local replay=(vsim replay) here=(--machine "$machine" --gpu)
     run replay-plan "${replay[@]}" scenarios/replay/host.yaml "${here[@]}" --window 3s \
@@ -94,7 +104,7 @@ flash() {
 
 for part in $parts; do
     case $part in
-        right | sanitized | recorded | runs | flash) "$part" ;;
+        right | sanitized | recorded | runs | mapping | flash) "$part" ;;
         *) echo "repeat.sh: no part is called '$part'; see its first lines" >&2; exit 2 ;;
     esac
 done

@@ -56,6 +56,7 @@ PROBES: Final = (
     "copy",  # a transfer, alone, in batches or both ways at once
     "beside",  # a transfer and attention at once
     "vmm",  # a virtual-memory call
+    "clearing",  # of memory that was released
     "launch",  # an empty kernel, a graph, an event
     "decode_attention",
     "prefill_attention",

@@ -13,6 +13,7 @@ from vsim.hwbackend.calibration.measure import FAILED, measure, tell_on_stderr
 from vsim.hwbackend.calibration.plan import full_plan, quick_plan
 from vsim.hwbackend.calibration.shown import shown
 from vsim.traces.faults import InputError
+from vsim.traces.schema import PROBES
 
 
 def main() -> int:
@@ -20,11 +21,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Measure this machine's GPU.")
     parser.add_argument("--out", type=Path, required=True, help="folder for samples.arrow")
     parser.add_argument("--quick", action="store_true", help="a few points of each kind")
+    parser.add_argument(
+        "--only", choices=PROBES, action="append", help="points of a probe; may be repeated"
+    )
     given = parser.parse_args()
     began = time.monotonic()
     try:
         given.out.mkdir(parents=True, exist_ok=True)
-        samples = measure(quick_plan() if given.quick else full_plan(), tell_on_stderr)
+        plan = quick_plan() if given.quick else full_plan()
+        samples = measure(plan.only(given.only or PROBES), tell_on_stderr)
         samples.write(given.out / "samples.arrow", "vsim calibrate --gpu")
     except InputError as error:
         for fault in error.faults:

@@ -1,69 +1,130 @@
 """What VMM calls cost the host: chunks by size, number and place, side by side in one range.
 
 Each is timed as `vsim.hwbackend.memory` makes it, Python's part included: that is what replay pays.
-Only what `AddressRange.map` does at once is told apart by the bare calls beside it. Samples are of
-a core that is nobody else's meanwhile (`measuring.full_speed`).
+Only what `AddressRange.map` does at once is told apart by bare maps beside it. Samples are of a
+core that is nobody else's meanwhile (`measuring.full_speed`), each the one of three on the fastest
+host, and of a driver that is warm, with no memory being cleared (`measuring.warm_calls`); what
+small calls took right before stands beside them. What clearing costs is `calibration.clearing`'s.
 """
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from statistics import fmean
+from typing import Final
 
 from vsim.hwbackend.calibration.bench import HOST, PEER, Bench, MappedMemory
-from vsim.hwbackend.calibration.plan import GIB, MIB, VMM_CALLS, Plan
+from vsim.hwbackend.calibration.plan import GIB, MIB, Plan
 from vsim.hwbackend.cuda.calls import call
 from vsim.hwbackend.cuda.device import Device, granularity
 from vsim.hwbackend.cuda.places import Place
-from vsim.hwbackend.measuring.full_speed import FullSpeed
-from vsim.hwbackend.memory.chunks import ChunkPool
+from vsim.hwbackend.measuring.full_speed import FASTEST_OF, FullSpeed
+from vsim.hwbackend.measuring.warm_calls import WarmCalls
+from vsim.hwbackend.memory.chunks import Chunk, ChunkPool
 from vsim.hwbackend.memory.ranges import AddressRange
 from vsim.traces.gpu_samples import Point, Sampled
 
-_AGAIN_S: Final = 6.0  # of a place and pass, for samples on a core that others shared
+_AGAIN_S: Final = 4.0  # of a place and pass, to look for a core that nobody shares
 _HOST_BYTES_A_POINT: Final = GIB // 2  # host memory is made at some 5 GB/s: fewer repeats
+_LARGE_BYTES: Final = 256 * MIB
+_STEPS: Final = 16  # of a growth, behind the first, by one chunk each
+_GROWN_BYTES: Final = 4 * GIB
+_CHUNKS_A_TIME: Final = 16  # at least, that a time is the mean over, in a row or side by side
 
 
 def measure_calls(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterator[Sampled]:
-    """Time all calls for each kind of chunks that points ask for. Microseconds a chunk."""
-    groups: dict[tuple[str, int, int], dict[str, Point]] = {}
+    """Time all calls for each kind of chunks that points, all of one place, ask for.
+
+    Microseconds a chunk.
+    """
+    groups: dict[tuple[int, int], dict[str, Point]] = {}
     for point in points:
         place, name = point.variant.split()
-        groups.setdefault((place, point["chunk"], point["chunks"]), {})[name] = point
-    with FullSpeed(_AGAIN_S) as host:
-        yield from _measured(bench, groups, plan, host)
+        groups.setdefault((point["chunk"], point["chunks"]), {})[name] = point
+    where = _place(bench, place)
+    warm = WarmCalls(where, bench.device)
+    with FullSpeed(warm, _AGAIN_S) as host:
+        yield from _measured(bench, where, groups, plan, warm, host)
         print(f"driver calls: {host.told}", file=sys.stderr, flush=True)
 
 
 def _measured(
     bench: Bench,
-    groups: Mapping[tuple[str, int, int], Mapping[str, Point]],
+    where: Place,
+    groups: Mapping[tuple[int, int], Mapping[str, Point]],
     plan: Plan,
+    warm: WarmCalls,
     host: FullSpeed,
 ) -> Iterator[Sampled]:
-    for (place, chunk, chunks), wanted in groups.items():
-        where = _place(bench, place)
-        least = granularity(where)
+    least = granularity(where)
+    for (chunk, chunks), wanted in groups.items():
         if chunk % least:
             raise ValueError(f"chunks of {chunk:,} bytes are no multiple of {least:,} in {where}")
-        samples: dict[str, list[float]] = {name: [] for name in VMM_CALLS}
+        size = chunk * chunks
+        samples: dict[str, list[float]] = {name: [] for name in wanted}
         # Another mapping of the place stays meanwhile, as in any server.
         with MappedMemory(where, least, least, bench.device):
             once = partial(_once, where, bench.device, chunk, chunks)
             once()  # warm-up
-            for _ in range(_repeats(place, chunk * chunks, plan.repeats)):
-                for name, took in host.sample(once).items():
-                    samples[name].append(took)
+            in_a_row = partial(_in_a_row, once, warm, size, _times(size, chunks))
+            grow = partial(_grow, where, bench.device, warm, chunk, chunks)
+            for _ in range(_repeats(where == bench.device.host, size, plan.repeats)):
+                taken = [_sample(host, warm, size, in_a_row) for _ in range(FASTEST_OF)]
+                best = _fastest(taken, where == bench.device.host)
+                if "grow" in wanted:
+                    grown = [_sample(host, warm, size, grow) for _ in range(FASTEST_OF)]
+                    warm.await_clearing(_steps(chunk, chunks) * size)
+                    speed = _fastest(grown, on_host=False)
+                    best["grow"] = speed["grow"] * best["round"] / speed["round"]
+                for name, all_us in samples.items():
+                    all_us.append(best[name])
         for name, point in wanted.items():
-            yield Sampled(point, chunk * chunks, tuple(samples[name]))
+            yield Sampled(point, size, tuple(samples[name]))
 
 
-def _repeats(place: str, size_bytes: int, repeats: int) -> int:
+def _sample(
+    host: FullSpeed, warm: WarmCalls, size_bytes: int, take: Callable[[], dict[str, float]]
+) -> dict[str, float]:
+    """Take a sample once all memory is cleared."""
+    warm.await_clearing(size_bytes)
+    return host.sample(take)
+
+
+def _fastest(taken: Sequence[dict[str, float]], on_host: bool) -> dict[str, float]:
+    """The sample on the fastest host; of host memory, each call's least.
+
+    What host memory takes is the kernel's clearing of it, which small calls say nothing of.
+    """
+    if on_host:
+        return {name: min(each[name] for each in taken) for name in taken[0]}
+    return dict(min(taken, key=lambda each: each["round"]))
+
+
+def _repeats(on_host: bool, size_bytes: int, repeats: int) -> int:
     """Samples of one pass; there are several, since the host's speed drifts."""
-    if place == HOST:
-        return max(1, min(repeats, _HOST_BYTES_A_POINT // size_bytes))
-    return repeats if size_bytes <= 64 * MIB else max(1, repeats // 2)
+    some = max(1, repeats // 3)
+    if on_host:
+        return max(1, min(some, _HOST_BYTES_A_POINT // size_bytes))
+    return some if size_bytes <= _LARGE_BYTES else max(1, repeats // 4)
+
+
+def _times(size_bytes: int, chunks: int) -> int:
+    """How often a few chunks are made and ended for one time of each call."""
+    times = max(1, _CHUNKS_A_TIME // chunks)
+    return times if size_bytes <= _LARGE_BYTES // 2 else min(times, 2)
+
+
+def _in_a_row(
+    once: Callable[[], dict[str, float]], warm: WarmCalls, size_bytes: int, times: int
+) -> dict[str, float]:
+    """The mean of each call over times that follow one another; growth is many calls in a row."""
+    taken = [once() | {"round": warm.round_us}]
+    for _ in range(times - 1):
+        warm.await_clearing(size_bytes)
+        warm()
+        taken.append(once() | {"round": warm.round_us})
+    return {name: fmean(each[name] for each in taken) for name in taken[0]}
 
 
 def _place(bench: Bench, place: str) -> Place:
@@ -74,8 +135,7 @@ def _place(bench: Bench, place: str) -> Place:
 
 def _once(where: Place, reader: Device, chunk: int, chunks: int) -> dict[str, float]:
     """One range from its reservation to its end; microseconds a chunk, of a reserve in all."""
-    bare, again = _bare(where, reader.place, chunk, chunks)
-    took = {"set_access": bare, "set_access_again": again}
+    took = {}
     with ChunkPool(where, chunk) as pool:
         before = time.perf_counter_ns()
         made = AddressRange(chunks, chunk, [reader])
@@ -86,10 +146,15 @@ def _once(where: Place, reader: Device, chunk: int, chunks: int) -> dict[str, fl
             took["create"] = _since(before) / chunks
             before = time.perf_counter_ns()
             made.map(0, taken)
-            took["map"] = max(_since(before) / chunks - bare, 0.0)
+            mapped = _since(before) / chunks
             before = time.perf_counter_ns()
             made.unmap(0, chunks, None)
             took["unmap"] = _since(before) / chunks
+            before = time.perf_counter_ns()
+            made.map(0, taken)
+            mapped_again = _since(before) / chunks
+            made.unmap(0, chunks, None)
+            took["map"] = _bare_maps(made, taken) / chunks
         finally:
             for each in made.close():
                 pool.give(each)
@@ -98,46 +163,47 @@ def _once(where: Place, reader: Device, chunk: int, chunks: int) -> dict[str, fl
         before = time.perf_counter_ns()
         pool.drain()
         took["release"] = _since(before) / chunks
+    took["set_access"] = max(mapped - took["map"], 0.0)
+    took["set_access_again"] = max(mapped_again - took["map"], 0.0)
     return took
 
 
-def _bare(where: Place, reader: Place, chunk: int, chunks: int) -> tuple[float, float]:
-    """Access to fresh addresses, and to those that were mapped before; microseconds a chunk."""
-    size = chunk * chunks
-    properties, access = where.properties(), [_access(reader)]
-    handles: list[Any] = []
-    mapped = 0
-    taken = []
-    base = int(call("cuMemAddressReserve", size, 0, 0, 0))
-    try:
-        for _ in range(chunks):  # one by one, so that those made before a failure are known
-            handles.append(call("cuMemCreate", chunk, properties, 0))  # noqa: PERF401  # as it fails, those made stay known
-        for _ in range(2):
-            for at, handle in enumerate(handles):
-                call("cuMemMap", base + at * chunk, chunk, 0, handle, 0)
-                mapped = at + 1
+def _steps(chunk: int, chunks: int) -> int:
+    """Of a growth, the first included."""
+    return 1 + max(1, min(_STEPS // chunks, _GROWN_BYTES // (chunk * chunks) - 1))
+
+
+def _grow(
+    where: Place, reader: Device, warm: WarmCalls, chunk: int, chunks: int
+) -> dict[str, float]:
+    """Growth by so many chunks behind others, from their creation on; microseconds a chunk."""
+    steps = _steps(chunk, chunks)
+    with ChunkPool(where, chunk) as pool:
+        made = AddressRange(steps * chunks, chunk, [reader])
+        try:
+            made.grow(pool.take_all(chunks))
             before = time.perf_counter_ns()
-            call("cuMemSetAccess", base, size, access, 1)
-            taken.append(_since(before) / chunks)
-            call("cuMemUnmap", base, size)
-            mapped = 0
+            for _ in range(steps - 1):
+                made.grow(pool.take_all(chunks))
+            grow = _since(before) / (steps - 1) / chunks
+            return {"grow": grow, "round": warm.round_us}
+        finally:
+            for each in made.close():
+                pool.give(each)
+
+
+def _bare_maps(there: AddressRange, chunks: Sequence[Chunk]) -> float:
+    """What maps alone take, in a range where nothing is mapped; microseconds."""
+    mapped = 0
+    before = time.perf_counter_ns()
+    try:
+        for at, chunk in enumerate(chunks):
+            call("cuMemMap", there.address(at), chunk.bytes, 0, chunk.handle, 0, detail=chunk)
+            mapped = at + 1
+        return _since(before)
     finally:
         if mapped:
-            call("cuMemUnmap", base, mapped * chunk)
-        for handle in handles:
-            call("cuMemRelease", handle)
-        call("cuMemAddressFree", base, size)
-    return taken[0], taken[1]
-
-
-def _access(reader: Place) -> Any:
-    from cuda.bindings import driver
-
-    access = driver.CUmemAccessDesc()
-    access.location.type = driver.CUmemLocationType.CU_MEM_LOCATION_TYPE_DEVICE
-    access.location.id = reader.number
-    access.flags = driver.CUmemAccess_flags.CU_MEM_ACCESS_FLAGS_PROT_READWRITE
-    return access
+            call("cuMemUnmap", there.base, mapped * there.chunk_bytes)
 
 
 def _since(before_ns: int) -> float:

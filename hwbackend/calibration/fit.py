@@ -73,6 +73,25 @@ class VmmFit:
 
 
 @dataclass(frozen=True, slots=True)
+class ClearingFit:
+    """How released memory is cleared: first + bytes / bandwidth, in turns with page tables.
+
+    Args:
+        bytes_per_s, first_us, turn_us: see `sim.machine.clearing`.
+        worst: largest error of a point's end, as a share.
+        points: how many were fitted.
+        samples: of all points.
+    """
+
+    bytes_per_s: float
+    first_us: float
+    turn_us: float
+    worst: float
+    points: int
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
 class Fitted:
     """All that samples say of a machine. What they do not hold is not there.
 
@@ -81,6 +100,7 @@ class Fitted:
         figures: by name: `hbm read`, `host-hbm copy`, … ; bytes/s, µs, W, MHz or shares.
         copies: by route and way.
         vmm: by place, chunk and number of chunks.
+        clearing: of HBM; None where nothing waits for it.
         hbm_costs: of copies by engine, by route: HBM's time that a byte takes beside attention,
             over what a byte that attention reads takes; 1 at least.
         weights: of copies by engine, by route, against attention's over HBM.
@@ -92,6 +112,7 @@ class Fitted:
     figures: Mapping[str, Figure] = field(default_factory=dict)
     copies: Mapping[tuple[str, str], CopyFit] = field(default_factory=dict)
     vmm: Mapping[tuple[str, int, int], VmmFit] = field(default_factory=dict)
+    clearing: ClearingFit | None = None
     hbm_costs: Mapping[str, float] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
     attends: tuple[FormScore, ...] = ()
@@ -115,6 +136,7 @@ def fit(samples: GpuSamples) -> Fitted:
         },
         copies,
         fit_vmm(samples.of("vmm")),
+        fit_clearing(samples),
         hbm_costs(samples),
         copy_weights(samples),
         fit_attends(samples),
@@ -171,7 +193,8 @@ def fit_vmm(rows: Sequence[Sampled]) -> dict[tuple[str, int, int], VmmFit]:
     complete = {
         key: calls
         for key, calls in found.items()
-        if set(calls) >= set(VMM_CALLS) - {"set_access_again"}  # older samples have none
+        if set(calls)
+        >= set(VMM_CALLS) - {"set_access_again", "grow", "round"}  # older samples have none
     }
     of_smallest = {
         (place, chunks): calls["map"].median
@@ -189,6 +212,28 @@ def fit_vmm(rows: Sequence[Sampled]) -> dict[tuple[str, int, int], VmmFit]:
             max(call.spread for call in calls.values()),
         )
     return fits
+
+
+def fit_clearing(samples: GpuSamples) -> ClearingFit | None:
+    """Fit the ends of clearing, by least squares of relative errors; the turn is the median one.
+
+    None where there are fewer than two points, or where at one of them nothing waited: then page
+    tables and clearing do not share an engine.
+    """
+    rows = samples.of("clearing", "hbm end")
+    turns = [row.median for row in samples.of("clearing", "hbm turn")]
+    if len(rows) < 2 or min(turns, default=0.0) <= 0:
+        return None
+    size = np.array([row.bytes for row in rows], dtype=np.float64)
+    end = np.array([row.median for row in rows])
+    columns = np.stack([np.ones(len(rows)), size], axis=1) / end[:, None]
+    (first, byte), _ = nnls(columns, np.ones(len(rows)))
+    if byte <= 0:
+        return None
+    errors = np.abs((first + size * byte) / end - 1)
+    count = sum(len(row.samples) for row in rows)
+    turn = float(np.median(turns))
+    return ClearingFit(1e6 / byte, float(first), turn, float(errors.max()), len(rows), count)
 
 
 def mixes_of(samples: GpuSamples, place: str) -> Mixes | None:

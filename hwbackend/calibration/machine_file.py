@@ -68,6 +68,7 @@ def machine_text(fitted: Fitted, name: str, table_file: str | None, table_note: 
     _tiers(machine, fitted)
     _links(machine, fitted)
     _vmm(machine, fitted)
+    _clearing(machine, fitted)
     _copies(machine, fitted)
     _attend(machine, fitted)
     _launch_and_power(machine, fitted)
@@ -76,8 +77,8 @@ def machine_text(fitted: Fitted, name: str, table_file: str | None, table_note: 
     if table_file is not None:
         own = [{"stack": "vsim", "file": table_file, "source": "measurement", "note": table_note}]
     machine["kernels"] = own + kept
-    order = ("name", "description", "gpu", "tiers", "links", "groups", "gpu_link", "vmm", "copies",
-             "attend", "launch", "kernels", "power")  # fmt: skip
+    order = ("name", "description", "gpu", "tiers", "links", "groups", "gpu_link", "vmm",
+             "clearing", "copies", "attend", "launch", "kernels", "power")  # fmt: skip
     text: str = yaml.safe_dump(
         {key: machine[key] for key in order if key in machine},
         sort_keys=False, default_flow_style=None, width=10_000, allow_unicode=True,
@@ -255,6 +256,21 @@ def _vmm_row(fitted: Fitted, place: str, chunk: int, chunks: int, made: VmmFit) 
     row: _Part = {"kind": place, "chunk": size, "chunks": chunks, "source": "measurement"}
     row |= {"note": note}
     return row | {call: _time(us) for call, us in made.us.items()}
+
+
+def _clearing(machine: _Part, fitted: Fitted) -> None:
+    made = fitted.clearing
+    if made is None:
+        machine.pop("clearing", None)
+        return
+    machine["clearing"] = {
+        "bandwidth": _rate(made.bytes_per_s),
+        "first": _time(made.first_us),
+        "turn": _time(made.turn_us),
+        "source": "measurement",
+        "note": f"{fitted.facts.note}; fitted to {made.points} sizes, {made.samples} samples,"
+        f" {made.worst:.0%} at worst",
+    }
 
 
 def _copies(machine: _Part, fitted: Fitted) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 from vsim.hwbackend.calibration.attending import measure_decodes, measure_mixes
 from vsim.hwbackend.calibration.bench import MOST_BYTES, Bench
 from vsim.hwbackend.calibration.beside import measure_besides
+from vsim.hwbackend.calibration.clearing import measure_clearing
 from vsim.hwbackend.calibration.driver_calls import measure_calls
 from vsim.hwbackend.calibration.launches import measure_latencies, measure_launches
 from vsim.hwbackend.calibration.loads import measure_board
@@ -38,6 +39,7 @@ RUNNERS: Final[dict[str, Runner]] = {
     "clock": measure_board,
     "launch": measure_launches,
     "vmm": measure_calls,
+    "clearing": measure_clearing,
     "latency": measure_latencies,
     "read": measure_reads,
     "write": measure_writes,
@@ -127,11 +129,12 @@ def _groups(plan: Plan) -> Iterator[Sequence[Point]]:
         if runner in (measure_mixes, measure_ragged):
             part = point.variant
         groups.setdefault((runner, part), []).append(point)
-    again = [points for (runner, _), points in groups.items() if runner is measure_calls]
-    others = [points for (runner, _), points in groups.items() if runner is not measure_calls]
-    for at, points in enumerate(groups.values()):
+    calls = (measure_calls, measure_clearing)
+    again = [points for (runner, _), points in groups.items() if runner in calls]
+    others = [points for (runner, _), points in groups.items() if runner not in calls]
+    for points in groups.values():
         yield points
-        if points is others[len(others) // 2] if others else at == len(groups) - 1:
+        if others and points is others[len(others) // 2]:
             yield from again
     yield from again
 

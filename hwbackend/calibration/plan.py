@@ -1,13 +1,13 @@
 """Plan: the points that a calibration measures, as data.
 
 Cases that predictions are judged by (`vsim.hwbackend.cases`) take other contexts, batches, sizes,
-chunks and shares than these: here all are powers of two, and for decode attention also three times
-such: powers of two alone share out evenly over a GPU's blocks, and tables of nothing else are 2 %
-too fast for batches that do not.
+chunks and shares than these: here all are powers of two, and for decode attention, and some chunks,
+also three times such: powers of two alone share out evenly over a GPU's blocks, and tables of
+nothing else are 2 % too fast for batches that do not.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Final
 
@@ -38,7 +38,12 @@ VMM_CALLS: Final = (
     "set_access_again",
     "unmap",
     "release",
+    "grow",
+    "round",
 )
+"""And what `measuring.warm_calls` does right before them, which is the host's speed then."""
+GROWN_AT_ONCE: Final = 8
+"""Chunks at most by which the calibration grows a range."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,10 @@ class Plan:
         """Points of one probe."""
         return [each for each in self.points if each.probe == probe]
 
+    def only(self, probes: Sequence[str]) -> "Plan":
+        """The part of it that belongs to some probes."""
+        return replace(self, points=tuple(each for each in self.points if each.probe in probes))
+
 
 def full_plan() -> Plan:
     """All of it: under four minutes on one GPU or two."""
@@ -67,6 +76,7 @@ def full_plan() -> Plan:
         *_power(),
         *_launches(),
         *_vmm(),
+        *_clearing((4, 8, 16, 32), (2, 4, 8)),
         *_reads((16 * MIB, 256 * MIB, 2 * GIB), (1, 2, 4)),
         *_copies(sizes, (16, 64, 256), sizes[:4]),
         *_decodes(
@@ -111,6 +121,7 @@ def quick_plan() -> Plan:
         *_power(),
         *_launches(),
         *(each for each in _vmm() if each["chunk"] * each["chunks"] <= 64 * MIB),
+        *_clearing((8, 32), ()),
         *_reads((256 * MIB, 2 * GIB), (1,)),
         *_copies((64 * KIB, 4 * MIB, 256 * MIB), (16,), (64 * KIB, 1 * MIB)),
         *_decodes((LLAMA_3_1_8B,), (1, 16, 64), (2048, 8192)),
@@ -141,15 +152,34 @@ def _launches() -> Iterator[Point]:
 
 
 def _vmm() -> Iterator[Point]:
-    """Chunks by size and number, 4 GiB in all at most. Host memory is slow to make: 0.2 s a GiB."""
+    """Chunks by size and number, 4 GiB in all at most. Host memory is slow to make: 0.2 s a GiB.
+
+    From 64 MiB on a set_access takes longer the larger a chunk is, and where two GPUs are linked
+    one of 512 MiB takes five times as long to create; so more sizes there.
+    """
     sizes = tuple(4**at * 2 * MIB for at in range(6))  # 2 MiB to 2 GiB
     for place in ("hbm", "peer", "host"):
-        counts = (1, 16) if place == "host" else (1, 2, 8, 32, 128, 512)
-        for size, count in product(sizes, counts):
-            most = 2 * GIB if place == "host" else 4 * GIB
-            if size * count <= most:
-                for call in VMM_CALLS:
+        if place == "host":
+            kinds = list(product(sizes[:-1], (1, 16)))
+            kinds += product(sizes[:2], (64,))
+        else:
+            kinds = list(product(sizes, (1, 2, 8, 32, 128, 512)))
+            kinds += product((48 * MIB, 192 * MIB, 384 * MIB), (1, 8))
+        for size, count in kinds:
+            if size * count > 4 * GIB:
+                continue
+            for call in VMM_CALLS:
+                few = count <= GROWN_AT_ONCE and 2 * size * count <= 4 * GIB
+                if (call != "grow" or few) and (call not in ("grow", "round") or place != "host"):
                     yield point("vmm", f"{place} {call}", chunk=size, chunks=count)
+
+
+def _clearing(of_128_mib: Sequence[int], of_512_mib: Sequence[int]) -> Iterator[Point]:
+    """Chunks that are released and cleared, by number. Small ones take longer to release."""
+    for size, counts in ((128 * MIB, of_128_mib), (512 * MIB, of_512_mib)):
+        for count in counts:
+            for what in ("end", "turn"):
+                yield point("clearing", f"hbm {what}", chunk=size, chunks=count)
 
 
 def _reads(sizes: Sequence[int], parts: Sequence[int]) -> Iterator[Point]:

@@ -1,12 +1,14 @@
 """FullSpeed: calls of the driver timed while the host's core is nobody else's.
 
 Calls of the driver are work of the host. On a host that others share, a core runs at two thirds of
-its speed for seconds on end, and a plain loop beside the calls shows it: on 2 x H200 (2026-11-27)
-cores went from 560 to 950 us for the loop of then, and bursts of 24 x 4 MiB from 840 to 1,250. So
-each sample stands between two short loops; where one of them is slow, the thread moves to a core
-that is fast then, and the sample is taken again, for as long as that may take in all.
+its speed for seconds on end: on H200 (2026-11-27) one chunk of 32 MiB took 14 us to create and 46
+to open on one core, and 22 and 66 on another. Small calls right before a sample show it
+(`measuring.warm_calls`), better than a plain loop does, which takes 1.2 to 1.8 times as long behind
+calls as alone. So where they are slow, the thread moves to another core before the sample is taken,
+for as long as that may take in all. Python collects no garbage meanwhile.
 """
 
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -14,93 +16,77 @@ from typing import Final, TypeVar
 
 from vsim.hwbackend.cuda.held import Held
 
-SLOW: Final = 1.3  # of the fastest loop seen; alone, a core is within 1.2 of it, shared at 1.6
-FAST: Final = 1.2
-MOST_TRIES: Final = 6  # of one sample; the one between the fastest loops stands then
-_TURNS: Final = 5_000  # of the loop: some 150 us
-_LOOKS: Final = 3
+SLOW: Final = 1.1
+"""Of the driver's fastest calls; on a shared core they take 1.4 to 1.6 times as long."""
+MOST_TRIES: Final = 40
+"""Of one sample; then it is taken on a slow core."""
+FASTEST_OF: Final = 3
+"""Samples of which callers keep the one on the fastest host."""
 
-Clock = Callable[[], float]
 T = TypeVar("T")
-
-
-def loop_us() -> float:
-    """How long a plain loop takes on this core, now."""
-    began = time.perf_counter_ns()
-    total = 0
-    for turn in range(_TURNS):
-        total += turn
-    return (time.perf_counter_ns() - began) / 1e3
 
 
 class FullSpeed(Held):
     """Takes samples at the host's full speed. The thread may run anywhere again after `close`.
 
     Args:
-        most_s: that samples which are taken again may take in all.
-        loop: measures the core that the thread runs on.
+        warm: makes small calls; returns how slow the driver is, over the fastest it ever was.
+        most_s: that the search for a fast core may take in all.
     """
 
-    def __init__(self, most_s: float, loop: Clock = loop_us) -> None:
+    def __init__(self, warm: Callable[[], float], most_s: float) -> None:
         self.taken = 0
-        """Samples that stand."""
-        self.again = 0
-        """Samples that were taken again."""
+        """Samples."""
+        self.moved = 0
+        """Moves to another core, as one had turned slow."""
         self.slow = 0
-        """Samples that stand though the host was slow in all tries."""
-        self._left_s, self._loop = most_s, loop
-        self._cores, self._next = sorted(_cores()), 0
-        self._fastest = min(self._look(core) for core in self._cores)
-        self._settle()
+        """Samples on a slow core, as none was fast in all tries."""
+        self._warm, self._left_s = warm, most_s
+        self._collects = gc.isenabled()
+        gc.disable()
+        self._cores, self._at = sorted(_cores()), 0
+        try:
+            for _ in self._cores:
+                self._move()
+                warm()  # which knows the fastest then
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Let the thread run on any core."""
         _pin(set(self._cores))
+        if self._collects:
+            gc.enable()
 
     def sample(self, take: Callable[[], T]) -> T:
-        """Take a sample; what it gives is that of the try whose loops were fastest."""
-        best: tuple[float, T] | None = None
+        """Take a sample right behind small calls, on a core where these are fast."""
+        slow = self._warm()
         for _ in range(MOST_TRIES):
-            began = time.monotonic()
-            before = self._loop()
-            found = take()
-            slowest = max(before, self._loop())
-            self._fastest = min(self._fastest, before)
-            if best is None or slowest < best[0]:
-                best = slowest, found
-            if slowest <= SLOW * self._fastest or self._left_s <= 0:
+            if slow <= SLOW or self._left_s <= 0:
                 break
-            self.again += 1
-            self._settle()
+            began = time.monotonic()
+            self.moved += 1
+            self._move()
+            slow = self._warm()
             self._left_s -= time.monotonic() - began
-        assert best is not None
         self.taken += 1
-        self.slow += best[0] > SLOW * self._fastest
-        return best[1]
+        self.slow += slow > SLOW
+        return take()
 
     @property
     def told(self) -> str:
         """What became of all samples, in words."""
         return (
-            f"{self.taken:,} samples beside a loop of {self._fastest:.0f} us; {self.again:,} more"
-            f" were taken again, {self.slow:,} stand though a loop was {SLOW - 1:.0%} slower"
+            f"{self.taken:,} samples, {self.moved:,} moves to another core;"
+            f" {self.slow:,} on one that was {SLOW - 1:.0%} slower than the fastest"
         )
 
-    def _look(self, core: int) -> float:
-        _pin({core})
-        return min(self._loop() for _ in range(_LOOKS))
-
-    def _settle(self) -> None:
-        """Move to the next core that is fast now; to the fastest where none is."""
-        found = {}
-        for _ in range(len(self._cores)):
-            core = self._cores[self._next]
-            self._next = (self._next + 1) % len(self._cores)
-            found[core] = self._look(core)
-            self._fastest = min(self._fastest, found[core])
-            if found[core] <= FAST * self._fastest:
-                return
-        _pin({min(found, key=lambda core: found[core])})
+    def _move(self) -> None:
+        """Go on to the next core; its first calls find its caches cold, and do not count."""
+        self._at = (self._at + 1) % len(self._cores)
+        _pin({self._cores[self._at]})
+        self._warm()
 
 
 def _cores() -> set[int]:

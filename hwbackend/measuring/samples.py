@@ -25,9 +25,11 @@ class Samples:
 
     Args:
         all_us: as they came, one or more.
+        round_us: what a round of small driver calls took right before each; of driver calls alone.
     """
 
     all_us: tuple[float, ...]
+    round_us: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.all_us:

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from vsim.sim.inputs.model_faults import FieldsError, Place
 from vsim.sim.inputs.words import Text, Word
 from vsim.sim.machine.attend import Attend
+from vsim.sim.machine.clearing import Clearing
 from vsim.sim.machine.copies import CopyRow
 from vsim.sim.machine.gpu import Gpu, GpuLink, Launch, Power
 from vsim.sim.machine.kernel_file import KernelFile
@@ -52,6 +53,8 @@ class Machine(Part):
     """Between the GPUs; a machine with one GPU has none."""
     vmm: tuple[VmmRow, ...] = Field(default=(), max_length=1000)
     """What VMM calls cost; without it, pages of this machine can't be mapped."""
+    clearing: Clearing | None = None
+    """How released memory is cleared; without it, nothing waits for that."""
     copies: tuple[CopyRow, ...] = Field(default=(), max_length=100)
     """What copies of pages cost, by route."""
     attend: Attend

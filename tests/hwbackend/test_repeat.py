@@ -53,6 +53,16 @@ def test_what_was_done_before_is_not_done_again(two: Machine) -> None:
     assert two.repeat() == (0, [])
 
 
+def test_calls_of_the_driver_have_a_calibration_and_cases_of_their_own(two: Machine) -> None:
+    code, said = two.repeat("mapping")
+    assert code == 0
+    measured, made, cases, checked = said
+    assert "calibration --only vmm --only clearing" in measured
+    assert "mine-mapping.yaml" in made
+    assert "--only mapping --machine mine-mapping.yaml" in cases
+    assert "mine-mapping.arrow" in checked
+
+
 def test_a_calibration_comes_before_its_cases_and_a_check_that_fails_ends_nothing(
     two: Machine,
 ) -> None:

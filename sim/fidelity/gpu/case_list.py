@@ -15,6 +15,7 @@ from vsim.sim.fidelity.gpu.cases import (
     AttentionCase,
     CopyCase,
     GpuCase,
+    Mapped,
     MappingCase,
     MixedCase,
     Policy,
@@ -195,6 +196,17 @@ def _mapping() -> Iterator[MappingCase]:
     yield MappingCase("remap of 100 x 2 MiB, HBM", "remap", "hbm", 2 * _MIB, 100, 100)
     yield MappingCase("remap of 24 x 64 MiB, HBM", "remap", "hbm", 64 * _MIB, 24, 24)
     yield MappingCase("remap of 24 x 4 MiB, peer", "remap", "peer", 4 * _MIB, 24, 24)
+    behind: tuple[tuple[str, Mapped, int, int, int, int, int], ...] = (
+        # what, how, chunks, MiB of each, at once, chunks released, MiB of each
+        ("burst of 12 x 256 MiB", "burst", 12, 256, 12, 12, 256),
+        ("burst of 24 x 4 MiB", "burst", 24, 4, 24, 20, 96),
+        ("growth by 2 of 20 x 96 MiB", "growth", 20, 96, 2, 20, 96),
+        ("remap of 24 x 64 MiB", "remap", 24, 64, 24, 10, 176),
+    )
+    for what, mapped, count, mib, at_once, released, each in behind:
+        name = f"{what}, HBM, behind a release of {released} x {each} MiB"
+        sizes = (mib * _MIB, count, at_once, released, each * _MIB)
+        yield MappingCase(name, mapped, "hbm", *sizes)
 
 
 def _sparse() -> Iterator[SparseCase]:

@@ -148,6 +148,7 @@ class MappingCase:
     `burst`: reserve a range, create all chunks, map them, and set access over all of them at once.
     `growth`: the same in a range that was reserved, `at_once` chunks at a time. `remap`: unmap
     chunks that are mapped, map others under the same addresses, and set access over all at once.
+    Memory that was released before has been cleared, but for what the case releases right before.
 
     Args:
         name: what it is called.
@@ -156,6 +157,10 @@ class MappingCase:
         chunk_bytes: of each chunk, a multiple of 2 MiB.
         count: chunks in all.
         at_once: chunks of one growth; else equal to `count`.
+        released: chunks of HBM that are released right before, uncounted.
+        released_chunk_bytes: of each of these; 0 where there are none.
+        round_ns: what a round of small calls took right before, on the host that measured it; 0
+            where nobody knows.
     """
 
     kind: ClassVar[str] = "mapping"
@@ -167,6 +172,9 @@ class MappingCase:
     chunk_bytes: int
     count: int
     at_once: int
+    released: int = 0
+    released_chunk_bytes: int = 0
+    round_ns: int = 0
 
     def __post_init__(self) -> None:
         check_name(self.name)
@@ -181,11 +189,23 @@ class MappingCase:
             raise ValueError(f"at_once is {self.at_once}; write a divisor of count {self.count}")
         if self.mapped != "growth" and self.at_once != self.count:
             raise ValueError(f"at_once is {self.at_once}; in a {self.mapped} write {self.count}")
+        within(self, "released", 0, MOST_COUNT)
+        least = 1 << 21 if self.released else 0
+        within(self, "released_chunk_bytes", least, MOST_BYTES if self.released else 0)
+        if self.released_chunk_bytes % (1 << 21):
+            found = self.released_chunk_bytes
+            raise ValueError(f"released_chunk_bytes is {found}; write a multiple of 2 MiB")
+        within(self, "round_ns", 0, 10**9)
 
     @property
     def gpus(self) -> int:
         """GPUs that it takes."""
         return 2 if self.tier == "peer" else 1
+
+    @property
+    def released_bytes(self) -> int:
+        """Bytes of HBM that are released right before."""
+        return self.released * self.released_chunk_bytes
 
 
 @dataclass(frozen=True, slots=True)

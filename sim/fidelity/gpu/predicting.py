@@ -20,6 +20,7 @@ from vsim.sim.fidelity.gpu.cases import (
 )
 from vsim.sim.fidelity.gpu.heads import Heads
 from vsim.sim.fidelity.gpu.loop_cases import LoopCase, LoopCopy
+from vsim.sim.fidelity.gpu.mapping import mapping_ns
 from vsim.sim.fidelity.gpu.replay_cases import ReplayCase
 from vsim.sim.fidelity.gpu.replay_predicting import replay_ns
 from vsim.sim.fidelity.gpu.sparse_plan import (
@@ -34,7 +35,6 @@ from vsim.sim.fidelity.gpu.sparse_plan import (
 from vsim.sim.machine.kernel_file import Stack
 from vsim.sim.machine.machine import Machine
 from vsim.sim.machine.tier import Tier
-from vsim.sim.machine.vmm import VmmCall, vmm_cost_ns
 from vsim.sim.schedules.cost import channel_pages
 from vsim.sim.schedules.two_tiers import TwoTiers
 from vsim.sim.timing.attend import attend_ns
@@ -152,20 +152,7 @@ def _copy(case: CopyCase, by: Predictor) -> float:
 
 @_ns.register
 def _mapping(case: MappingCase, by: Predictor) -> float:
-    kind = by.tier(case.tier).kind
-
-    def cost(call: VmmCall, chunks: int) -> float:
-        try:
-            return vmm_cost_ns(by.machine.vmm, kind, call, case.chunk_bytes, chunks)
-        except KeyError:
-            raise LookupError(f"costs of VMM calls on {kind}") from None
-
-    if case.mapped == "remap":
-        again: tuple[VmmCall, ...] = ("unmap", "map", "set_access_again")
-        return sum(cost(call, case.count) for call in again)
-    fresh: tuple[VmmCall, ...] = ("create", "map", "set_access")
-    grown = case.count // case.at_once * sum(cost(call, case.at_once) for call in fresh)
-    return grown + (cost("reserve", case.count) if case.mapped == "burst" else 0.0)
+    return mapping_ns(case, by.machine, by.tier(case.tier).kind)
 
 
 @_ns.register

@@ -24,7 +24,8 @@ FORMS = {
 }
 VMM_US = {"reserve": 0.7, "create": 8.2, "map": 0.6, "set_access": 23.0, "set_access_again": 12.0,
           "unmap": 15.0,
-          "release": 11.0}  # fmt: skip
+          "release": 11.0, "grow": 29.0, "round": 85.0}  # fmt: skip
+CLEARED, CLEARING_FIRST_US, TURN_US = 450 * GB, 300.0, 1060.0
 FLOPS = 700e12
 SUM_US, SUMMED = 9.0, 150 * GB
 WEIGHT = 0.7
@@ -91,6 +92,10 @@ def _truth(point: Point) -> tuple[int, float, str]:
     if point.probe == "vmm":
         call = name.split()[1]
         return point["chunk"] * point["chunks"], vmm_us(call, point["chunk"]), "us"
+    if point.probe == "clearing":
+        size = point["chunk"] * point["chunks"]
+        end_us = CLEARING_FIRST_US + size / CLEARED * 1e6
+        return (size, end_us, "us") if name == "hbm end" else (0, TURN_US, "us")
     if point.probe == "latency":
         return 128, {"hbm": 0.6, "peer": 1.3, "host": 1.5}[name], "us"
     if point.probe in ("read", "write"):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from tests.hwbackend.calibration import synthetic as truth
 
-from vsim.hwbackend.calibration.fit import Fitted, fit, fit_copies, fit_vmm
-from vsim.hwbackend.calibration.plan import MIB
-from vsim.traces.gpu_samples import Sampled, point
+from vsim.hwbackend.calibration.fit import Fitted, fit, fit_clearing, fit_copies, fit_vmm
+from vsim.hwbackend.calibration.plan import GROWN_AT_ONCE, MIB
+from vsim.traces.gpu_samples import GpuSamples, Sampled, point
 
 
 @pytest.fixture(scope="module")
@@ -60,8 +60,11 @@ def test_copies_without_noise_are_met_exactly() -> None:
 
 def test_every_kind_of_chunks_is_found_again(fitted: Fitted) -> None:
     assert {place for place, _, _ in fitted.vmm} == {"hbm", "peer", "host"}
-    for (_, chunk, _), found in fitted.vmm.items():
-        for call in truth.VMM_US:
+    for (place, chunk, chunks), found in fitted.vmm.items():
+        few = place != "host" and chunks <= GROWN_AT_ONCE and 2 * chunk * chunks <= 4 << 30
+        lacks = {"grow"} if place != "host" else {"grow", "round"}
+        assert set(found.us) == truth.VMM_US.keys() - (set() if few else lacks)
+        for call in found.us:
             assert found.us[call] == pytest.approx(truth.vmm_us(call, chunk), rel=0.03)
 
 
@@ -78,6 +81,30 @@ def test_what_a_map_takes_beyond_the_smallest_chunk_s_is_the_access_s() -> None:
     assert fits["hbm", 2 << 20, 8].us["map"] == fits["hbm", 32 << 20, 8].us["map"] == 2.0
     assert fits["hbm", 32 << 20, 8].us["set_access"] == 62.0
     assert fits["hbm", 2 << 20, 8].us["set_access"] == 25.0
+
+
+def test_how_memory_is_cleared_is_found_again() -> None:
+    found = truth.fitted(noise=0.0).clearing
+    assert found is not None
+    assert found.bytes_per_s == pytest.approx(truth.CLEARED, rel=1e-6)
+    assert found.first_us == pytest.approx(truth.CLEARING_FIRST_US, rel=1e-6)
+    assert found.turn_us == truth.TURN_US
+    assert found.worst < 1e-6
+
+
+def test_where_page_tables_do_not_wait_nothing_is_said_of_clearing() -> None:
+    def row(what: str, chunks: int, us: float) -> Sampled:
+        at = point("clearing", f"hbm {what}", chunk=128 << 20, chunks=chunks)
+        return Sampled(at, chunks << 27, (us,))
+
+    def fitted(turns: tuple[float, float]) -> object:
+        rows = [row("end", 8, 2_700.0), row("end", 32, 9_800.0)]
+        rows += [row("turn", chunks, us) for chunks, us in zip((8, 32), turns, strict=True)]
+        return fit_clearing(GpuSamples(truth.FACTS, tuple(rows)))
+
+    assert fitted((1_060.0, 1_060.0)) is not None
+    assert fitted((0.0, 1_060.0)) is None
+    assert fit_clearing(GpuSamples(truth.FACTS, (row("end", 8, 2_700.0),))) is None
 
 
 def test_the_form_of_mixes_and_its_numbers_are_found_again(fitted: Fitted) -> None:

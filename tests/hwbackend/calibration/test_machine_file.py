@@ -97,6 +97,13 @@ def test_every_vmm_call_is_tabulated_by_place_size_and_number(machine: Machine) 
     assert (row.source, "7 samples" in row.note) == ("measurement", True)
 
 
+def test_how_memory_is_cleared_stands_where_page_tables_wait_for_it(machine: Machine) -> None:
+    assert machine.clearing is not None
+    assert machine.clearing.bandwidth == pytest.approx(truth.CLEARED, rel=0.02)
+    assert machine.clearing.turn == pytest.approx(1e3 * truth.TURN_US, rel=0.02)
+    assert "7 sizes" in machine.clearing.note
+
+
 @pytest.mark.parametrize("place", ["peer", "host"])
 def test_mixes_of_the_machine_take_what_was_measured(machine: Machine, place: str) -> None:
     form = truth.FORMS[place]

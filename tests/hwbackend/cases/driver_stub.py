@@ -6,6 +6,7 @@ event. Work that is captured is checked when its graph is made, like any other.
 
 import re
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,7 @@ class StubDriver:
         self.copies: list[tuple[int, int, int]] = []
         self.launches = 0
         self._fails = fails
+        self._calls: Counter[str] = Counter()
         self._next = _FIRST_ADDRESS
         self._serial = 0
         self._now_us = 0.0
@@ -56,7 +58,8 @@ class StubDriver:
         """Carry out a call."""
         from cuda.bindings import driver
 
-        before = self.log.count(name) if self._fails is not None else 0
+        before = self._calls[name]
+        self._calls[name] += 1
         self.log.append(name)
         failure = self._fails(name, before) if self._fails else None
         if failure is not None:

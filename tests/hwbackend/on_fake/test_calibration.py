@@ -25,6 +25,7 @@ POINTS = (
         point("vmm", f"{place} {call}", chunk=2 * MIB, chunks=chunks)
         for place in ("hbm", "peer", "host") for chunks in (1, 3) for call in VMM_CALLS
     ),
+    *(point("clearing", f"hbm {what}", chunk=2 * MIB, chunks=3) for what in ("end", "turn")),
     *(
         each
         for place in ("hbm", "peer", "host")

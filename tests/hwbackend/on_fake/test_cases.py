@@ -1,5 +1,6 @@
 """Validation cases run to their end on the fake driver: the smallest of each kind."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ SMALL: tuple[GpuCase, ...] = (
     MappingCase("burst", "burst", "hbm", 2 * MIB, 3, 3),
     MappingCase("growth", "growth", "peer", 2 * MIB, 4, 2),
     MappingCase("remap", "remap", "host", 2 * MIB, 2, 2),
+    MappingCase("behind", "remap", "hbm", 2 * MIB, 2, 2, released=2, released_chunk_bytes=2 * MIB),
     LoopCase("loop", HEADS, 2, (Stay(0, 3, 15), Stay(1, 2, 40)),
              (LoopCopy(0, "hbm", "host", 3), LoopCopy(1, "host", "hbm", 2))),
 )  # fmt: skip
@@ -39,7 +41,15 @@ def test_every_kind_is_measured_and_gives_back_what_it_took(fake: Fake, tmp_path
     said: list[str] = []
     outcome = measure(SMALL, tmp_path, said.append)
     assert outcome.failed == ()
-    assert [each.case for each in outcome.measured] == list(SMALL)
+    plain = []
+    for each in outcome.measured:
+        case: GpuCase = each.case
+        if isinstance(case, MappingCase):
+            # how fast the host was is known but for host memory, which the kernel clears
+            assert (case.round_ns > 0) == (case.tier != "host")
+            case = replace(case, round_ns=0)
+        plain.append(case)
+    assert plain == list(SMALL)
 
 
 def test_copies_that_never_ran_beside_attention_give_no_figure(fake: Fake, tmp_path: Path) -> None:

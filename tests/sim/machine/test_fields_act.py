@@ -14,6 +14,7 @@ from tests.fields import field_paths
 import vsim.sim.machine
 from vsim.sim.inputs.field_descriptions import descriptions
 from vsim.sim.inputs.yaml_input import parse_yaml
+from vsim.sim.machine.clearing import Clearing
 from vsim.sim.machine.copies import CopyRow
 from vsim.sim.machine.gpu import Launch, Power
 from vsim.sim.machine.machine import Machine
@@ -136,6 +137,11 @@ LATER = {
     "vmm[].reserve": "replay on a GPU: a run maps into ranges that it has",
     "vmm[].create": "replay on a GPU: a run maps chunks that it has",
     "vmm[].release": "replay on a GPU: a run keeps its chunks",
+    "vmm[].grow": "replay on a GPU: a run maps chunks that it has",
+    "vmm[].round": "the cases that predictions are held against",
+    "clearing.bandwidth": "replay on a GPU: a run keeps its chunks",
+    "clearing.first": "replay on a GPU: a run keeps its chunks",
+    "clearing.turn": "replay on a GPU: a run keeps its chunks",
 }
 """Fields that no run reads yet, and what will; their descriptions say so too."""
 LATER_VALUES = {
@@ -144,6 +150,7 @@ LATER_VALUES = {
     "power.attention_w.value": 9000.0,
     "power.products_w.value": 9000.0,
     "copies[].bandwidth": "1GB/s",
+    "clearing.bandwidth": "1GB/s",
 }
 """What each is changed to, where it is no time."""
 ELSEWHERE = {
@@ -185,6 +192,10 @@ def base_machine() -> dict[str, Any]:
         {"origin": "host", "target": "hbm", "way": "engine", "bandwidth": "55GB/s", "first": "5us",
          "each": "2us", "hbm_cost": 80.0, "source": "assumption", "note": "for this test"}
     ]  # fmt: skip
+    machine["clearing"] = {
+        "bandwidth": "400GB/s", "first": "80us", "turn": "1ms", "source": "assumption",
+        "note": "for this test",
+    }  # fmt: skip
     machine["launch"] |= {
         name: {**group, "value": "3us"} for name in ("kernel", "graph", "graph_kernel", "event")
     }
@@ -257,7 +268,7 @@ def test_a_field_of_a_machine_changes_some_metric(name: str, folder: Path) -> No
     assert metrics(changed(place, value), overrides, folder) != before
 
 
-PARTS = {part.__name__: part for part in (VmmRow, Power, Launch, CopyRow)}
+PARTS = {part.__name__: part for part in (VmmRow, Clearing, Power, Launch, CopyRow)}
 
 
 @pytest.mark.parametrize("name", LATER)

@@ -30,9 +30,10 @@ from vsim.sim.fidelity.gpu.sparse_plan import (
     plans_folder,
     read_plan,
 )
+from vsim.sim.machine.clearing import Clearing
 from vsim.sim.machine.copies import CopyRow
 from vsim.sim.machine.loading import load_machine
-from vsim.sim.machine.vmm import vmm_cost_ns
+from vsim.sim.machine.vmm import VmmRow, vmm_cost_ns
 from vsim.sim.timing.attend import attend_ns
 from vsim.sim.timing.copies import copy_ns
 from vsim.sim.timing.head_shapes import HeadShape
@@ -103,10 +104,68 @@ def test_mapping_adds_up_the_calls_it_makes() -> None:
     calls = ("reserve", "create", "map", "set_access")
     assert BY.ns(burst) == pytest.approx(sum(cost(call, 24) for call in calls))
     growth = MappingCase("m", "growth", "hbm", 4 * MIB, 24, 6)
-    assert BY.ns(growth) == pytest.approx(4 * sum(cost(call, 6) for call in calls[1:]))
+    # behind the range's first access, one costs what it does among eight
+    first = sum(cost(call, 6) for call in calls[1:])
+    behind = cost("create", 6) + cost("map", 6) + cost("set_access", 8) * 6 / 8
+    assert BY.ns(growth) == pytest.approx(first + 3 * behind)
     remap = MappingCase("m", "remap", "hbm", 4 * MIB, 24, 24)
     again = ("unmap", "map", "set_access_again")
     assert BY.ns(remap) == pytest.approx(sum(cost(call, 24) for call in again))
+
+
+def test_growth_behind_others_takes_what_it_is_tabulated_at() -> None:
+    rows = [
+        VmmRow.model_validate(
+            {"kind": "hbm", "chunk": "4MiB", "chunks": chunks, "source": "assumption",
+             "note": "a test", "reserve": 0, "create": "10us", "map": "2us", "set_access": "30us",
+             "unmap": 0, "release": 0, "grow": grow}
+        )
+        for chunks, grow in ((1, "35us"), (4, "33us"))
+    ]  # fmt: skip
+    by = Predictor.of(MACHINE.model_copy(update={"vmm": tuple(rows)}))
+    ones = MappingCase("m", "growth", "hbm", 4 * MIB, 60, 1)
+    assert by.ns(ones) == pytest.approx(42_000 + 59 * 35_000)
+    fours = replace(ones, at_once=4)
+    assert by.ns(fours) == pytest.approx(4 * 42_000 + 56 * 33_000)
+
+
+def test_a_case_of_a_slower_host_is_predicted_as_much_slower() -> None:
+    rows = tuple(
+        row.model_copy(update={"round": 80_000 if row.chunks == 1 else 100_000})
+        for row in MACHINE.vmm
+    )
+    by = Predictor.of(MACHINE.model_copy(update={"vmm": rows}))
+    case = MappingCase("m", "remap", "hbm", 4 * MIB, 1, 1)
+    assert by.ns(case) == BY.ns(case)  # nobody knows of what speed the host was
+    assert by.ns(replace(case, round_ns=96_000)) == pytest.approx(1.2 * BY.ns(case), rel=1e-4)
+    # between one chunk at 80 us a round and 512 at 100
+    many = replace(case, count=512, at_once=512)
+    assert by.ns(replace(many, round_ns=96_000)) == pytest.approx(0.96 * BY.ns(many), rel=1e-3)
+
+
+def test_what_is_released_before_is_waited_for_where_the_machine_clears() -> None:
+    def cost(call: str, chunks: int, size: int = 256 * MIB) -> float:
+        return vmm_cost_ns(MACHINE.vmm, "hbm", call, size, chunks)  # type: ignore[arg-type]
+
+    alone = MappingCase("m", "burst", "hbm", 256 * MIB, 12, 12)
+    behind = replace(alone, released=10, released_chunk_bytes=192 * MIB)
+    assert BY.ns(behind) == BY.ns(alone)
+    clearing = Clearing.model_validate(
+        {"bandwidth": "400GB/s", "first": "200us", "turn": "1ms", "source": "assumption",
+         "note": "a test"}
+    )  # fmt: skip
+    by = Predictor.of(MACHINE.model_copy(update={"clearing": clearing}))
+    assert by.ns(alone) == BY.ns(alone)
+    # 2 GB are cleared 5.2 ms after the first release, that much less than the releases later
+    cleared = 2e5 + 1920 * MIB / 400e9 * 1e9 - cost("release", 10, 192 * MIB)
+    begun = sum(cost(call, 12) for call in ("reserve", "create", "map"))
+    waits = (cleared - begun) / 1e6
+    assert 1 < waits < 12
+    left = cost("set_access", 12) * (1 - waits / 12)
+    assert by.ns(behind) == pytest.approx(cleared + left, rel=1e-12)
+    # growth waits as long in all, step after step
+    steps = replace(behind, mapped="growth", at_once=2)
+    assert cleared < by.ns(steps) < cleared + BY.ns(replace(alone, mapped="growth", at_once=2))
 
 
 def test_a_loop_without_copies_is_the_sum_of_its_steps() -> None:
