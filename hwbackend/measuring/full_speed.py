@@ -32,16 +32,17 @@ class FullSpeed(Held):
     Args:
         warm: makes small calls; returns how slow the driver is, over the fastest it ever was.
         most_s: that the search for a fast core may take in all.
+        limit: from which on what `warm` returns is slow.
     """
 
-    def __init__(self, warm: Callable[[], float], most_s: float) -> None:
+    def __init__(self, warm: Callable[[], float], most_s: float, limit: float = SLOW) -> None:
         self.taken = 0
         """Samples."""
         self.moved = 0
         """Moves to another core, as one had turned slow."""
         self.slow = 0
         """Samples on a slow core, as none was fast in all tries."""
-        self._warm, self._left_s = warm, most_s
+        self._warm, self._left_s, self._limit = warm, most_s, limit
         self._collects = gc.isenabled()
         gc.disable()
         self._cores, self._at = sorted(_cores()), 0
@@ -63,7 +64,7 @@ class FullSpeed(Held):
         """Take a sample right behind small calls, on a core where these are fast."""
         slow = self._warm()
         for _ in range(MOST_TRIES):
-            if slow <= SLOW or self._left_s <= 0:
+            if slow <= self._limit or self._left_s <= 0:
                 break
             began = time.monotonic()
             self.moved += 1
@@ -71,7 +72,7 @@ class FullSpeed(Held):
             slow = self._warm()
             self._left_s -= time.monotonic() - began
         self.taken += 1
-        self.slow += slow > SLOW
+        self.slow += slow > self._limit
         return take()
 
     @property
@@ -79,7 +80,7 @@ class FullSpeed(Held):
         """What became of all samples, in words."""
         return (
             f"{self.taken:,} samples, {self.moved:,} moves to another core;"
-            f" {self.slow:,} on one that was {SLOW - 1:.0%} slower than the fastest"
+            f" {self.slow:,} on one that was {self._limit - 1:.0%} slower than the fastest"
         )
 
     def _move(self) -> None:

@@ -25,7 +25,8 @@ from typing import Final
 import numpy as np
 from numpy.random import PCG64, Generator
 
-from vsim.hwbackend.measuring.full_speed import SLOW, FullSpeed, loop_us
+from vsim.hwbackend.measuring.full_speed import FullSpeed
+from vsim.hwbackend.measuring.plain_loop import SLOW, PlainLoop, loop_us
 from vsim.hwbackend.preload.environment import Mode
 from vsim.hwbackend.preload.events import read_events
 from vsim.hwbackend.preload.trial.bench import Bench, Ran, last_json, ran_of
@@ -194,7 +195,7 @@ def play(
         for player in players.values():
             player.wait_ready()
         table = _Table(players, Switch(bench.library, players["switched"].pid), seed)
-        speed = stack.enter_context(FullSpeed(most_s))
+        speed = stack.enter_context(FullSpeed(PlainLoop().slowness, most_s, SLOW))
         end = time.monotonic() + most_s
         while len(table.cycles) < cycles and (not table.cycles or time.monotonic() < end):
             speed.sample(table.cycle)

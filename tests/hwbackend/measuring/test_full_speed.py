@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from vsim.hwbackend.measuring import full_speed
+from vsim.hwbackend.measuring import full_speed, plain_loop
 from vsim.hwbackend.measuring.full_speed import MOST_TRIES, FullSpeed
+from vsim.hwbackend.measuring.plain_loop import PlainLoop
 
 
 @pytest.fixture
@@ -60,6 +61,20 @@ def test_when_the_time_for_it_is_over_no_other_core_is_looked_for(cores: set[int
     with FullSpeed(lambda: 1.5, 0.0) as host:
         host.sample(lambda: None)
         assert (host.taken, host.moved, host.slow) == (1, 0, 1)
+
+
+def test_what_counts_as_slow_is_the_caller_s(cores: set[int]) -> None:
+    with FullSpeed(lambda: 1.25, 9.0, 1.3) as host:
+        host.sample(lambda: None)
+        assert (host.moved, host.slow) == (0, 0)
+        assert "0 on one that was 30% slower" in host.told
+
+
+def test_a_plain_loop_is_slow_by_the_fastest_one_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+    took = iter([120.0, 100.0, 150.0, 80.0, 80.0])
+    monkeypatch.setattr(plain_loop, "loop_us", lambda: next(took))
+    loop = PlainLoop()
+    assert [loop.slowness() for _ in range(5)] == [1.0, 1.0, 1.5, 1.0, 1.0]
 
 
 def test_no_garbage_is_collected_meanwhile(cores: set[int]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,8 @@ def program(tmp_path: Path) -> list[str]:
 @pytest.fixture
 def here(bench: building.Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setenv("LD_LIBRARY_PATH", str(bench.driver))
-    monkeypatch.setattr(turns, "FullSpeed", lambda most_s: full_speed.FullSpeed(0.0, lambda: 1.0))
+    still = partial(full_speed.FullSpeed, lambda: 1.0, 0.0)
+    monkeypatch.setattr(turns, "FullSpeed", lambda warm, most_s, limit: still(limit))
     return Bench(tmp_path, bench.library, 1)
 
 
