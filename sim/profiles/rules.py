@@ -50,6 +50,8 @@ class ServerRules:
     eager_launch: Curve = _NOTHING
     prepare_ns: int = 0
     drain_ns: int = 0
+    join_ns: int = 0
+    schedule_ns: int = 0
     arrival_ns: int = 0
     prompt_token_ns: float = 0.0
     delivery_ns: int = 0

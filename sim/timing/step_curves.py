@@ -46,6 +46,8 @@ class StepCurves:
     sustained: Curve | None = None
     sustained_attention: float = 0.0
     sustained_after_ns: float = 0.0
+    heating: Curve | None = None
+    cooling: float = 1.0
     prompts: "StepCurves | None" = None
 
     def padded(self, sizes: Sequence[int]) -> "StepCurves":
@@ -57,4 +59,5 @@ class StepCurves:
             small=padded(self.small, sizes),
             communication=padded(self.communication, sizes),
             sustained=None if self.sustained is None else padded(self.sustained, sizes),
+            heating=None if self.heating is None else padded(self.heating, sizes),
         )

@@ -109,15 +109,15 @@ def sustained_ns(cost: StepCost, curves: StepCurves, batch: Batch, worked_ns: fl
         batch: what is computed.
         worked_ns: arithmetic in the bucket when the step begins.
     """
-    if curves.sustained is None:
+    if curves.sustained is None or curves.heating is None:
         return 0.0
     prefill = prefill_arithmetic_ns(cost, curves, batch)
-    arithmetic = curves.arithmetic.at(batch.tokens) + prefill
-    late = arithmetic - (curves.sustained_after_ns - worked_ns)
-    if late <= 0 or arithmetic <= 0:
+    heating = curves.heating.at(batch.tokens) + prefill
+    late = heating - (curves.sustained_after_ns - worked_ns)
+    if late <= 0 or heating <= 0:
         return 0.0
     all_of_it = curves.sustained.at(batch.tokens) + prefill * curves.sustained_attention
-    return min(late / arithmetic, 1.0) * all_of_it
+    return min(late / heating, 1.0) * all_of_it
 
 
 def prefill_arithmetic_ns(cost: StepCost, curves: StepCurves, batch: Batch) -> float:
