@@ -68,6 +68,7 @@ def finish(w: World, request: int, at: int) -> None:
     if not w.c[0].think:
         return
     child = w.turn[request].child
+    at = max(at, w.r[request].first + int(w.x[0].first_ns))
     at += int(w.x[0].client_ns + w.x[0].prompt_token_ns * w.r[request].prompt)
     while child >= 0:
         n = w.c[0].released

@@ -177,6 +177,7 @@ def fill_cost(
         "join_ns": rules.join_ns,
         "schedule_ns": rules.schedule_ns,
         "client_ns": rules.arrival_ns + rules.delivery_ns,
+        "first_ns": rules.first_ns,
         "prompt_token_ns": rules.prompt_token_ns,
         "compute_token_ns": _compute_token_ns(scenario, cost),
     }

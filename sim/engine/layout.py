@@ -104,7 +104,7 @@ CONTROL = _record(
 COST = _record(
     "f8",
     "launch_ns flops_token flops_sampled flops_pair flops_per_s "
-    "prefill_context_ns beside_prefill prepare_ns drain_ns join_ns schedule_ns client_ns prompt_token_ns "
+    "prefill_context_ns beside_prefill prepare_ns drain_ns join_ns schedule_ns client_ns first_ns prompt_token_ns "
     "compute_token_ns sustained_attention sustained_after_ns cooling ratio_first ratio_least ratio_step "
     "weight_bytes expert_bytes experts experts_per_token micro_batches kv_read kv_write "
     "kv_written window_share window_pair_share state_bytes state_written "

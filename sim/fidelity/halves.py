@@ -12,7 +12,7 @@ requests, then over runs.
 import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -22,18 +22,15 @@ from typing import Final
 import numpy as np
 
 from vsim.sim.engine.entry import compile_kernels
-from vsim.sim.engine.run import run_engine
-from vsim.sim.engine.run_log import RunLog
-from vsim.sim.engine.setup import build_state
 from vsim.sim.fidelity.classes import Classes, class_of, load_classes
 from vsim.sim.fidelity.errors import LATENCIES
 from vsim.sim.fidelity.finding import find, find_all
 from vsim.sim.fidelity.measured import Int64s, MeasuredRun
+from vsim.sim.fidelity.plays import expected_ns, moved, played
 from vsim.sim.fidelity.scenario_for import NotScoredError, scenario_for
 from vsim.sim.fidelity.scoring import Floats, latency_ns, latency_spread
-from vsim.sim.profiles.rules import ServerRules, server_rules
+from vsim.sim.profiles.rules import server_rules, slower
 from vsim.sim.simulation import serving
-from vsim.sim.timing.curve import Curve
 from vsim.traces.faults import InputError, refuse
 
 FACTORS: Final = (0.85, 1.0, 1.15, 1.3, 1.5, 1.75)
@@ -95,20 +92,6 @@ def halves_of(runs: Iterable[MeasuredRun], classes: Classes) -> dict[str, int]:
     return {name: at % 2 for names in found.values() for at, name in enumerate(sorted(names))}
 
 
-def slower(rules: ServerRules, factor: float) -> ServerRules:
-    """The rules of a server whose host takes so many times as long to launch a step."""
-    return replace(
-        rules,
-        graph_launch=_times(rules.graph_launch, factor),
-        eager_launch=_times(rules.eager_launch, factor),
-        prepare_ns=round(rules.prepare_ns * factor),
-    )
-
-
-def _times(curve: Curve, factor: float) -> Curve:
-    return replace(curve, ns=curve.ns * factor)
-
-
 def tried(run: MeasuredRun, half: int) -> Tried:
     """Predict a run with every factor. Raises NotScoredError where it can't be predicted."""
     ours: dict[float, dict[str, list[Floats]]] = {}
@@ -121,13 +104,15 @@ def tried(run: MeasuredRun, half: int) -> Tried:
         for factor in FACTORS:
             by_latency = ours.setdefault(factor, {each: [] for each in LATENCIES})
             for repeat in run.repeats:
-                state = build_state(
-                    scenario, server.machine, server.cost, repeat.requests, server.base,
-                    slower(rules, factor),
-                )  # fmt: skip
-                seen = run_engine(state, None, "fast", RunLog(keep=False))
-                times = seen.arrival_ns, seen.first_token_ns, seen.last_token_ns
-                _add(by_latency, *times, repeat.requests.output_tokens)
+                seen = [
+                    played(server, slower(rules, factor), requests)
+                    for requests in (repeat.requests, *moved(repeat.requests))
+                ]
+                first, last = (
+                    expected_ns([getattr(play, name) - play.arrival_ns for play in seen])
+                    for name in ("first_token_ns", "last_token_ns")
+                )
+                _add(by_latency, np.zeros_like(first), first, last, repeat.requests.output_tokens)
     real: dict[str, list[Floats]] = {each: [] for each in LATENCIES}
     for repeat in run.repeats:
         times = (
