@@ -201,10 +201,10 @@ def fill_cost(
 
 TIMES = (
     "products", "arithmetic", "head", "small", "communication", "decode", "prefill", "near_decode",
-    "near_prefill", "sustained", "heating",
+    "near_prefill", "sustained", "heats",
 )  # fmt: skip
 """The curves and grids of `StepCurves` that the engine looks up."""
-PROMPT_TIMES = ("products", "arithmetic", "small", "communication", "sustained", "heating")
+PROMPT_TIMES = ("products", "arithmetic", "small", "communication", "sustained", "heats")
 """The same of steps of prompts alone."""
 
 

@@ -36,9 +36,7 @@ def moved(requests: Requests) -> Iterator[Requests]:
 
 def played(server: Server, rules: ServerRules, requests: Requests) -> EngineResult:
     """Let a server play requests once, and keep no steps."""
-    state = build_state(
-        server.scenario, server.machine, server.cost, requests, server.base, rules
-    )
+    state = build_state(server.scenario, server.machine, server.cost, requests, server.base, rules)
     return run_engine(state, None, "fast", RunLog(keep=False))
 
 

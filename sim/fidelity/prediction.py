@@ -111,9 +111,7 @@ def _queued(measured: MeasuredThroughput) -> Requests:
     return queued_requests(prompt, output, measured.name)
 
 
-def _predict(
-    server: Server, scenario: Scenario, rules: ServerRules, repeat: Repeat
-) -> Prediction:
+def _predict(server: Server, scenario: Scenario, rules: ServerRules, repeat: Repeat) -> Prediction:
     result = simulate(scenario, requests=repeat.requests, base=server.base, steps=False)
     first = prediction_of(result.requests, result.summary)
     plays = [first, *(played(server, rules, requests) for requests in moved(repeat.requests))]

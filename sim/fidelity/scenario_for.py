@@ -136,8 +136,8 @@ def _openings(run: MeasuredRun) -> int:
 
 RECORDED_HOSTS: Final[Mapping[str, float]] = MappingProxyType({"H100": 1.22})
 """How many times as long prompts alone take on the host of a recorded machine as on the H200's,
-whose times the profile has; by a part of its GPU's name. `python -m vsim.hwbackend.servers.host_times
-traces/recorded/servers` prints it."""
+whose times the profile has; by a part of its GPU's name. It is printed by `python -m
+vsim.hwbackend.servers.host_times traces/recorded/servers`."""
 
 
 def _slowdown(run: Measured) -> float:

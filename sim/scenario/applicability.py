@@ -43,6 +43,7 @@ def refuse_what_cannot_act(case: Case) -> None:
             _scheduling,
             _admission,
             _pipelining,
+            _host,
             *PROFILE_RULES,
             *PARALLEL_RULES,
             _told_blocks,

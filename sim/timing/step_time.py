@@ -101,7 +101,9 @@ def sustained_ns(cost: StepCost, curves: StepCurves, batch: Batch, worked_ns: fl
     """How much longer a step's arithmetic takes on a GPU whose power limit lowers its clock, ns.
 
     The GPU takes so much arithmetic at full speed; then all that goes on without a pause is slower.
-    Time in which it does something else makes room for as much arithmetic again: a leaky bucket.
+    A pause makes room for as much arithmetic again: a leaky bucket. What memory binds counts as
+    `cooling` of a pause. Only what computes faster than the GPU keeps up fills it: experts with few
+    tokens each do not.
 
     Args:
         cost: the server's costs.
@@ -109,10 +111,10 @@ def sustained_ns(cost: StepCost, curves: StepCurves, batch: Batch, worked_ns: fl
         batch: what is computed.
         worked_ns: arithmetic in the bucket when the step begins.
     """
-    if curves.sustained is None or curves.heating is None:
+    if curves.sustained is None:
         return 0.0
     prefill = prefill_arithmetic_ns(cost, curves, batch)
-    heating = curves.heating.at(batch.tokens) + prefill
+    heating = curves.heats.at(batch.tokens) + prefill
     late = heating - (curves.sustained_after_ns - worked_ns)
     if late <= 0 or heating <= 0:
         return 0.0
