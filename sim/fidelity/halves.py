@@ -28,7 +28,7 @@ from vsim.sim.fidelity.finding import find, find_all
 from vsim.sim.fidelity.measured import Int64s, MeasuredRun
 from vsim.sim.fidelity.plays import expected_ns, moved, played
 from vsim.sim.fidelity.scenario_for import NotScoredError, scenario_for
-from vsim.sim.fidelity.scoring import Floats, latency_ns, latency_spread
+from vsim.sim.fidelity.scoring import Floats, foretold_error, latency_ns
 from vsim.sim.profiles.rules import server_rules, slower
 from vsim.sim.simulation import serving
 from vsim.traces.faults import InputError, refuse
@@ -64,7 +64,8 @@ class Tried:
         measured_ns: by latency, of all repeats' requests.
         predicted_ns: the same by factor; TTFT and E2E as long as the client sees what the profile
             says.
-        spreads: by latency, what a median request differs by between repeats; None of a single one.
+        foretold: by latency, the error if each repeat were foretold by another; None of a single
+            one.
     """
 
     name: str
@@ -72,7 +73,7 @@ class Tried:
     half: int
     measured_ns: Mapping[str, Floats]
     predicted_ns: Mapping[float, Mapping[str, Floats]]
-    spreads: Mapping[str, float | None]
+    foretold: Mapping[str, float | None]
 
     def error(self, latency: str, constants: Constants) -> float:
         """Median absolute relative error of a request."""
@@ -127,7 +128,7 @@ def tried(run: MeasuredRun, half: int) -> Tried:
         half,
         _joined(real),
         {factor: _joined(found) for factor, found in ours.items()},
-        {each: latency_spread(each, run.repeats) for each in LATENCIES},
+        {each: foretold_error(each, run.repeats) for each in LATENCIES},
     )
 
 
@@ -205,12 +206,24 @@ def table(runs: Sequence[Tried]) -> str:
                 f"| half {half + 1}, {len(own)} runs | {told} | {' | '.join(cells)} "
                 f"| {100 * worst:.0f} |"
             )
-    floors = []
-    for each in LATENCIES:
-        known = [spread for run in runs if (spread := run.spreads[each]) is not None]
-        floors.append(f"{100 * median(known):.1f}" if known else "–")
-    lines.append(f"| what repeats differ by | | {' | '.join(floors)} | |")
+    lines += _twice([run for run in runs if run.foretold["e2e"] is not None])
     return "\n".join(lines)
+
+
+def _twice(runs: Sequence[Tried]) -> list[str]:
+    """Rows of runs that were played several times: foretold by one another, and predicted."""
+    if not runs:
+        return []
+    foretold = [[run.foretold[each] or 0.0 for run in runs] for each in LATENCIES]
+    predicted = [[run.error(each, AS_IT_IS) for run in runs] for each in LATENCIES]
+    lines = []
+    for told, errors in (("each play foretold by another", foretold), ("as it is", predicted)):
+        cells = [f"{100 * median(each):.1f}" for each in errors]
+        worst = 100 * max(errors[LATENCIES.index("e2e")])
+        lines.append(
+            f"| {len(runs)} runs played twice | {told} | {' | '.join(cells)} | {worst:.0f} |"
+        )
+    return lines
 
 
 def _told(constants: Constants) -> str:
