@@ -20,7 +20,7 @@ from vsim.sim.timing.curve import line
 from vsim.sim.timing.step_cost import constant_curves
 from vsim.sim.timing.step_time import chunk, decodes, step_time_ns
 
-from .conftest import make_requests, make_state
+from .conftest import assert_same, make_requests, make_state
 from .round_machine import COST, PAGES_OF_10, round_machine
 
 GRAPH, PIECES, PREPARE = 30_000, 90_000, 15_000
@@ -74,8 +74,24 @@ def test_a_first_token_is_seen_later_than_the_others_and_no_last_one_before_it()
     plain, seen = played(RULES), played(client)
     np.testing.assert_array_equal(seen.first_token_ns, plain.first_token_ns + 1_400)
     np.testing.assert_array_equal(seen.last_token_ns, plain.last_token_ns + 800)
+    assert gaps_ns(seen) == int((seen.last_token_ns - seen.first_token_ns).sum())
     alone = played(client, output=1)
     np.testing.assert_array_equal(alone.last_token_ns, alone.first_token_ns)
+
+
+def gaps_ns(result: EngineResult) -> int:
+    """All gaps between tokens together."""
+    return int(result.gaps.total_ns)
+
+
+@pytest.mark.parametrize("pipelined", [True, False])
+def test_runs_of_decodes_leave_out_the_second_token_s_gap(pipelined: bool) -> None:
+    client = replace(RULES, pipelined=pipelined, first_ns=600, delivery_ns=800)
+    asked = make_requests([0, 0, 3_000_000], [50, 60, 70], [40, 3, 20])
+    fast, slow = (run_engine(state_of(asked, client), mode=mode) for mode in ("fast", "backend"))
+    assert_same(fast, slow)
+    assert fast.counters["fast_steps"] > 0
+    assert gaps_ns(fast) == int((fast.last_token_ns - fast.first_token_ns).sum())
 
 
 def test_a_turn_thinks_from_the_token_that_its_client_saw_last() -> None:

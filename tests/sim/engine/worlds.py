@@ -216,7 +216,7 @@ def draw_rules(draw: np.random.Generator) -> ServerRules:
         arrival_ns=int(draw.choice([0, 1_500_000])),
         prompt_token_ns=float(draw.choice([0, 250.5])),
         delivery_ns=int(draw.choice([0, 1_300_000])),
-        first_ns=600_000,
+        first_ns=50 if small else 0,
     )
 
 
