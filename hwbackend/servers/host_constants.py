@@ -37,7 +37,7 @@ def client_ms(runs: Mapping[str, Run]) -> tuple[float, float, float]:
     the prompt; from the engine to the client of a first token, and of a last one."""
     names = ("prompt_tokens", "sent_ns", "queued_ns", "engine_first_ns", "first_token_ns",
              "engine_last_ns", "last_token_ns")  # fmt: skip
-    found = [[], [], []]
+    found: list[list[Any]] = [[], [], []]
     for run in runs.values():
         prompt, sent, queued, first, seen_first, last, seen_last = _columns(run, *names)
         short = prompt <= SHORT

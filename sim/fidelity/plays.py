@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vsim.sim.engine.result import EngineResult
 from vsim.sim.engine.run import run_engine
@@ -40,6 +41,6 @@ def played(server: Server, rules: ServerRules, requests: Requests) -> EngineResu
     return run_engine(state, None, "fast", RunLog(keep=False))
 
 
-def expected_ns(latencies_ns: Sequence[Int64s]) -> Int64s:
-    """Return the median of each request over an odd number of plays, ns."""
+def expected_ns(latencies_ns: Sequence[NDArray[np.integer]]) -> Int64s:
+    """Return the median of each request over an odd number of plays, ns; also of counts."""
     return np.asarray(np.median(latencies_ns, axis=0), dtype=np.int64)

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from vsim.sim.engine.result import EngineResult
 from vsim.sim.fidelity.measured import Int64s, MeasuredRun, MeasuredThroughput, Repeat
 from vsim.sim.fidelity.plays import expected_ns, moved, played
 from vsim.sim.fidelity.scenario_for import Pacing, scenario_for
@@ -114,7 +115,8 @@ def _queued(measured: MeasuredThroughput) -> Requests:
 def _predict(server: Server, scenario: Scenario, rules: ServerRules, repeat: Repeat) -> Prediction:
     result = simulate(scenario, requests=repeat.requests, base=server.base, steps=False)
     first = prediction_of(result.requests, result.summary)
-    plays = [first, *(played(server, rules, requests) for requests in moved(repeat.requests))]
+    plays: list[Prediction | EngineResult] = [first]
+    plays += [played(server, rules, requests) for requests in moved(repeat.requests)]
     served = first.first_token_ns >= 0
 
     def expected(tokens_ns: Sequence[Int64s]) -> Int64s:
