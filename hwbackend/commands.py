@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from vsim.sim.commands.options import Overrides
+
 _FOLLOWING = {"allow_interspersed_args": False}  # what follows COMMAND is COMMAND's
 
 
@@ -125,10 +127,7 @@ def _register_replay(app: typer.Typer) -> None:
         verify: Annotated[
             bool, typer.Option("--verify", help="Check pages' content after all copies.")
         ] = False,
-        set_: Annotated[
-            list[str] | None,
-            typer.Option("--set", metavar="KEY=VALUE", help="Override a field; may be repeated."),
-        ] = None,
+        set_: Overrides = None,
         out: Annotated[
             str | None,
             typer.Option(help="Write summary.json and the measured operations to this folder."),

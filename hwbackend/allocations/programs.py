@@ -123,6 +123,62 @@ def capped(torch: Any) -> None:
     torch.cuda.synchronize()
 
 
+def graphs(torch: Any) -> None:
+    """Capture four graphs, two of them of one pool, among other work; two are dropped."""
+    torch.manual_seed(0)
+    draw = random.Random(6)
+    weight = torch.randn(1024, 1024, device="cuda")
+    inputs = torch.randn(3000, 1024, device="cuda")
+
+    def work(count: int) -> Any:
+        found = []
+        for _ in range(count):
+            made = (inputs[: draw.randrange(64, 3000)] @ weight).relu()
+            found.append(made.sum(dim=1))
+        return torch.cat(found)
+
+    side = torch.cuda.Stream()
+    with torch.cuda.stream(side):  # libraries take what they keep before a capture
+        work(2)
+    torch.cuda.synchronize()
+    held: list[Any] = []
+    for pool in (None, 0, None, None):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=None if pool is None else held[pool][0].pool()):
+            result = work(5)
+        held.append((graph, result))
+        del graph, result
+        for _ in range(2):
+            for at in range(len(held)):
+                held[at][0].replay()
+            work(4)
+    torch.cuda.synchronize()
+    held.pop(2)  # the graph and its result: nothing of its pool is left
+    work(4)
+    torch.cuda.empty_cache()
+    work(4)
+    held[2] = (None, held[2][1])  # the graph alone: its result stays in the pool
+    torch.cuda.empty_cache()
+    work(4)
+    torch.cuda.synchronize()
+
+
+def callables(torch: Any) -> None:
+    """Train an MLP whose forward and backward are graphs (`make_graphed_callables`), 6 steps."""
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(1536, 1536) for _ in range(6)]
+    model = torch.nn.Sequential(*(m for layer in layers for m in (layer, torch.nn.GELU()))).cuda()
+    sample = torch.randn(777, 1536, device="cuda")
+    graphed = torch.cuda.make_graphed_callables(model, (sample,))
+    optimiser = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+    for _ in range(6):
+        batch = torch.randn(777, 1536, device="cuda")
+        optimiser.zero_grad(set_to_none=True)
+        (graphed(batch) - batch).square().mean().backward()
+        optimiser.step()
+    torch.cuda.synchronize()
+
+
 PROGRAMS: Final[dict[str, Callable[[Any], None]]] = {
     "train": train,
     "mlp": mlp,
@@ -130,6 +186,8 @@ PROGRAMS: Final[dict[str, Callable[[Any], None]]] = {
     "growing_kv": growing_kv,
     "streams": streams,
     "capped": capped,
+    "graphs": graphs,
+    "callables": callables,
 }
 
 SETTINGS: Final[dict[str, str]] = {

@@ -63,15 +63,21 @@ def _record(program: str, setting: str, path: Path) -> None:
     import torch
 
     from vsim.traces.allocations import write_allocations
+    from vsim.traces.importers.torch_pools import name_pools
     from vsim.traces.importers.torch_snapshot import allocations_in
 
     torch.cuda.init()
     torch.cuda.memory._record_memory_history(  # PyTorch has no public call for it
         "all", context=None, stacks="python", max_entries=MOST_EVENTS
     )
+    looks = _looks_at_captures(torch)
     PROGRAMS[program](torch)
     statistics = torch.cuda.memory_stats()
     snapshot = torch.cuda.memory._snapshot()
+    if looks:
+        snapshot["device_traces"][0] = name_pools(
+            snapshot["device_traces"][0], [*looks, _look(snapshot)]
+        )
     trace = allocations_in(snapshot, path.name, f"PyTorch {torch.__version__}, {program}")
     trace = replace(
         trace,
@@ -83,6 +89,23 @@ def _record(program: str, setting: str, path: Path) -> None:
     peak = statistics["reserved_bytes.all.peak"]
     print(f"{path.name}: {len(trace):,} rows, peak reserved {peak:,} bytes; "
           f"{'; '.join(trace.notes)}", flush=True)  # fmt: skip
+
+
+def _look(snapshot: dict[str, Any]) -> tuple[int, list[Any]]:
+    return len(snapshot["device_traces"][0]), snapshot["segments"]
+
+
+def _looks_at_captures(torch: Any) -> list[tuple[int, list[Any]]]:
+    """What segments there are at the end of each capture from now on: they name private pools."""
+    looks: list[tuple[int, list[Any]]] = []
+    ends = torch.cuda.CUDAGraph.capture_end
+
+    def capture_end(graph: Any) -> None:
+        ends(graph)
+        looks.append(_look(torch.cuda.memory._snapshot()))
+
+    torch.cuda.CUDAGraph.capture_end = capture_end
+    return looks
 
 
 def facts(torch: Any, program: str, setting: str, statistics: dict[str, int]) -> dict[str, str]:

@@ -143,6 +143,9 @@ def record(how: Preload, command: Sequence[str], out: Path) -> int:
             "command": " ".join(command),
             "mode": how.mode,
             "complete": "yes" if main.ended and not main.torn and not main.lost else "no",
+            "taken_bytes": str(found.taken_bytes),
+            "freed_bytes": str(found.freed_bytes),
+            "released_bytes": str(found.released_bytes),
             "live_at_end_bytes": str(found.live_bytes),
         }
         provenance = Provenance("recorded by libvsim_preload", extra=extra)

@@ -25,7 +25,12 @@ _HEAD: Final = np.dtype(
 
 
 class Op(IntEnum):
-    """What an event is of (log.h, enum event_op); from CREATE on, what the library did itself."""
+    """What an event is of (log.h, enum event_op); from CREATE to RETRY what the library did itself.
+
+    CONTEXT_END: what was allocated in a context is gone with it, chunks of virtual memory excepted;
+    `other` is its handle, as it is in the events of what was allocated in it. MAP, UNMAP, RETAIN:
+    what the program did with chunks of its own.
+    """
 
     MALLOC = 1
     FREE = 2
@@ -38,6 +43,10 @@ class Op(IntEnum):
     TRIM = 9
     SPILL = 10
     RETRY = 11
+    CONTEXT_END = 12
+    MAP = 13
+    UNMAP = 14
+    RETAIN = 15
 
 
 class Kind(IntEnum):

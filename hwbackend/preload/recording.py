@@ -1,12 +1,13 @@
 """allocations_of: a process's events as a trace of the schema `allocations`."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
 from vsim.hwbackend.preload.events import Kind, Op, ProcessLog
+from vsim.hwbackend.preload.lifetimes import Live, Step, lifetimes
 from vsim.traces.schema import MOST_ALLOCATION_BYTES
 
 _CALLS: Final = {
@@ -16,29 +17,20 @@ _CALLS: Final = {
     Kind.VMM: "vmm",
 }
 _OUT_OF_MEMORY: Final = 2
-_OPS: Final = {Op.MALLOC: "malloc", Op.FREE: "free", Op.REALLOC: "realloc"}
-
-
-@dataclass(frozen=True, slots=True)
-class _Live:
-    handle: int
-    bytes: int
-    call: str
-    device: int
 
 
 def allocations_of(log: ProcessLog) -> pa.Table:
     """Number allocations, which have only addresses in the log, and make one row an event.
 
     A free of what was not seen names a handle of its own, of unknown size; so does a call that
-    failed. What is live at the end has no free: the process's end gave it back. Chunks of virtual
-    memory are known by their driver's handle, which stands as their address.
+    failed. What goes with its context is freed by a row each then, and a chunk of virtual memory
+    when it has no handle and is mapped nowhere any more. What is live at the end has no free: the
+    process's end gave it back. Chunks are known by their driver's handle, which stands as their
+    address.
 
     Args:
         log: of one process; what the library did by itself is left out.
     """
-    chosen = np.isin(log.events["op"], [int(op) for op in _OPS])
-    live: dict[tuple[bool, int], _Live] = {}
     columns: dict[str, list[object]] = {
         name: []
         for name in (
@@ -46,33 +38,12 @@ def allocations_of(log: ProcessLog) -> pa.Table:
             "call", "result", "address",
         )
     }  # fmt: skip
-    for handle, event in enumerate(log.events[chosen]):
-        op, kind, code = Op(event["op"]), Kind(event["kind"]), int(event["result"])
-        virtual = kind == Kind.VMM
-        address, other = int(event["address"]), None
-        call, device = _CALLS[kind], int(event["device"])
-        size = min(int(event["bytes"]), MOST_ALLOCATION_BYTES)
-        named = handle
-        if code == 0 and op == Op.FREE:
-            gone = live.pop((virtual, address), None)
-            size = 0
-            if gone is not None:
-                named, size, call, device = gone.handle, gone.bytes, gone.call, gone.device
-        if op == Op.REALLOC and (virtual, int(event["other"])) in live:
-            other = live[(virtual, int(event["other"]))].handle
-        if code == 0 and op != Op.FREE:
-            if op == Op.REALLOC:
-                live.pop((virtual, int(event["other"])), None)
-            live[(virtual, address)] = _Live(handle, size, call, device)
-        row = (
-            int(event["time_ns"]) - log.started_ns, int(event["thread"]), int(event["stream"]),
-            _OPS[op] if op != Op.REALLOC or other is not None else "malloc", named, size,
-            other, device, call,
-            "ok" if code == 0 else "out_of_memory" if code == _OUT_OF_MEMORY else "failed",
-            address & (2**63 - 1),
-        )  # fmt: skip
-        for name, value in zip(columns, row, strict=True):
-            columns[name].append(value)
+    for step in lifetimes(log):
+        event, code = step.event, int(step.event["result"])
+        who = int(event["time_ns"]) - log.started_ns, int(event["thread"]), int(event["stream"])
+        for row in _rows(step, code):
+            for name, value in zip(columns, (*who, *row), strict=True):
+                columns[name].append(value)
     times = np.array(columns["time_ns"], np.int64)
     return pa.table(
         {
@@ -90,6 +61,31 @@ def allocations_of(log: ProcessLog) -> pa.Table:
             "address": pa.array(columns["address"], pa.int64()),
         }
     )
+
+
+def _rows(step: Step, code: int) -> Iterator[tuple[object, ...]]:
+    """What follows the time, the thread and the stream, of each row that an event makes."""
+    this = step.this
+    said = "ok" if code == 0 else "out_of_memory" if code == _OUT_OF_MEMORY else "failed"
+    if step.op in (Op.MALLOC, Op.REALLOC):
+        old = step.old.number if step.old else None
+        name = "malloc" if old is None else "realloc"
+        yield name, *_what(this, this.bytes, old), said, _shown(this.address)
+    elif step.unseen or code != 0:
+        yield "free", *_what(this, 0 if code == 0 else this.bytes), said, _shown(this.address)
+    else:
+        for gone in step.ended:
+            yield "free", *_what(gone, gone.bytes), said, _shown(gone.address)
+
+
+def _what(live: Live, size: int, other: int | None = None) -> tuple[object, ...]:
+    return (
+        live.number, min(size, MOST_ALLOCATION_BYTES), other, live.device, _CALLS[live.kind],
+    )  # fmt: skip
+
+
+def _shown(address: int) -> int:
+    return address & (2**63 - 1)
 
 
 def _small_ids(streams: list[object]) -> list[int]:

@@ -23,10 +23,14 @@ def shown_logs(main: ProcessLog, logs: Sequence[ProcessLog]) -> Iterator[str]:
         f"peak {_mib(found.peak_bytes)}, freed {_mib(found.freed_bytes)}, live at its end "
         f"{_mib(found.live_bytes)} ({found.live:,})"
     )
+    if found.released_bytes:
+        yield f"{_mib(found.released_bytes)} went with their contexts, without a free"
     if found.failures:
         yield f"{found.failures:,} allocations failed"
     if found.unseen_frees:
         yield f"{found.unseen_frees:,} frees of memory that was allocated unseen"
+    if found.other_releases:
+        yield f"{found.other_releases:,} releases of chunks that other processes made"
     did = [
         f"{count:,} {words}"
         for op, words in _DID.items()

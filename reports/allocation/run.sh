@@ -15,7 +15,7 @@ parts=${*:-models growth kv throughput}
 
 models() {
     local name
-    for name in train mlp lengths growing_kv streams; do
+    for name in train mlp lengths growing_kv streams graphs callables; do
         vsim alloc --trace "traces/recorded/allocations/$name-default.arrow" \
             --machine h200-measured --json "$results/$name.json" --out "$scratch/$name"
     done

@@ -17,7 +17,8 @@
         one is used nothing cached goes when memory is out, and its segments stay with it
 
 Source: PyTorch, `c10/cuda/CUDACachingAllocator.cpp` (`DeviceCachingAllocator`), 2.1 to 2.11; its
-note at the top. When a graph was destroyed no recording tells, so a private pool stays to the end.
+note at the top. That a graph is gone is known by the first of its segments that goes back; without
+events of segments a private pool stays to the end.
 """
 
 from collections.abc import Iterator
@@ -122,6 +123,7 @@ class CachingAllocator(CopiesOnGrowth):
         self.allocated_bytes = 0
         self.retries = 0
         self._private = private
+        self._released: set[int] = set()
         self._pools: dict[tuple[bool, int], Pool] = {}
         self._free: dict[int, Block] = {}  # by address
         self._handed_out: dict[int, Block] = {}  # by handle
@@ -161,6 +163,10 @@ class CachingAllocator(CopiesOnGrowth):
         for block in self._cached():
             if block.before is None and block.behind is None:
                 self._give_back(block)
+
+    def release(self, stream: int) -> None:
+        """The graphs of a private pool are gone; `stream` is one of those within it."""
+        self._released.add(stream)
 
     def segments(self) -> Iterator[tuple[int, int, list[Block]]]:
         """Every segment's address, size and blocks: for checks, not for speed."""
@@ -268,9 +274,15 @@ class CachingAllocator(CopiesOnGrowth):
             whole = [block for block, goes in zip(whole, old, strict=True) if not goes]
 
     def _cached(self) -> list[Block]:
-        """All free blocks of common pools: large ones first, then by stream, size, address."""
-        common = (pool for pool in self._pools.values() if not pool.is_private)
-        order = sorted(common, key=lambda pool: (pool.is_small, pool.stream))
+        """All free blocks that may go back: large ones first, then by stream, size, address.
+
+        Those of private pools are not among them while their graphs are there.
+        """
+        found = (
+            pool for pool in self._pools.values()
+            if not pool.is_private or pool.stream in self._released
+        )  # fmt: skip
+        order = sorted(found, key=lambda pool: (pool.is_small, pool.stream))
         return [self._free[at] for pool in order for at in pool.blocks.addresses()]
 
     def _keep(self, block: Block) -> None:

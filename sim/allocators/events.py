@@ -28,6 +28,8 @@ TRIM: Final = 101
 """The recorded program had its caching allocator give back what was free."""
 TRIM_OR_RETRY: Final = 102
 """The same, or the recorded allocator did so by itself since memory was out."""
+RELEASE: Final = 103
+"""A private pool's graphs are gone: what is free of it goes back with the rest from here on."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +37,7 @@ class Events:
     """What one GPU was asked for, in order; arrays of one length.
 
     Attributes:
-        op: MALLOC, FREE, REALLOC, TRY, TRIM or TRIM_OR_RETRY.
+        op: MALLOC, FREE, REALLOC, TRY, TRIM, TRIM_OR_RETRY or RELEASE (of the stream's pool).
         handle, other: of a REALLOC the new and the old allocation, which is -1 where it was there
             before the recording.
         bytes: as asked for; of a FREE the allocation's.
@@ -140,7 +142,7 @@ def events_of(trace: AllocationTrace, file: str, device: int | None = None) -> E
     if driver.any():
         change = np.where(trace.op == MALLOC, trace.bytes, -trace.bytes) * driver
         reserved = np.cumsum(change)[rows][keep]
-    return Events(
+    events = Events(
         op=op[keep],
         handle=handle[keep],
         other=other[keep],
@@ -155,6 +157,7 @@ def events_of(trace: AllocationTrace, file: str, device: int | None = None) -> E
         recorded_reserved=reserved,
         private=private,
     )
+    return _with_releases(events, _releases(trace, driver, asked, whole))
 
 
 def gone_on(events: Events, times: int, file: str) -> Events:
@@ -236,6 +239,51 @@ def _segments(trace: AllocationTrace, driver: Mask) -> tuple[tuple[int, int], ..
     if (trace.address[made] < 0).any():
         return ()
     return tuple(zip(trace.bytes[made].tolist(), trace.address[made].tolist(), strict=True))
+
+
+def _releases(
+    trace: AllocationTrace, driver: Mask, asked: Mask, stream: Ints
+) -> list[tuple[int, int]]:
+    """Rows before which a private pool was released, each with a stream of the pool.
+
+    Its segments go back to the driver with others then. In a capture that is out of memory some do,
+    too, and the pool's next row is right behind them: so such are left out.
+    """
+    if trace.pool is None:
+        return []
+    found: dict[int, int] = {}  # row by pool
+    first, gone = -1, set[int]()
+    for at in np.flatnonzero(driver | asked).tolist():
+        pool = int(trace.pool[at])
+        if driver[at] and trace.op[at] == FREE:
+            first = at if first < 0 else first
+            gone.add(pool)
+            continue
+        for each in gone - {0, pool}:
+            found.setdefault(each, first)
+        first, gone = -1, set()
+    for each in gone - {0}:
+        found.setdefault(each, first)
+    pairs = {(found[pool], int(of)) for pool, of in zip(trace.pool.tolist(), stream, strict=True)
+             if pool in found}  # fmt: skip
+    return sorted(pairs)
+
+
+def _with_releases(events: Events, releases: list[tuple[int, int]]) -> Events:
+    """The events with a RELEASE before the row of each."""
+    if not releases:
+        return events
+    row, stream = (np.array(part, np.int64) for part in zip(*releases, strict=True))
+    place = np.searchsorted(events.row, row)
+    filled: dict[str, Any] = {"op": RELEASE, "handle": -1, "other": -1, "bytes": 0, "old_bytes": 0,
+              "stream": stream, "row": row, "time_ns": events.time_ns[place]}  # fmt: skip
+    columns: dict[str, Any] = {
+        name: np.insert(getattr(events, name), place, value) for name, value in filled.items()
+    }
+    reserved = events.recorded_reserved
+    if reserved is not None:
+        reserved = np.insert(reserved, place, np.where(place > 0, reserved[place - 1], 0))
+    return replace(events, **columns, recorded_reserved=reserved)
 
 
 def _trims(trace: AllocationTrace, driver: Mask, asked: Mask) -> Ints:

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsim.sim.allocators.allocator import Allocator
+from vsim.sim.allocators.caching import CachingAllocator
 from vsim.sim.allocators.device import Call, Outside
-from vsim.sim.allocators.events import TRIM, TRIM_OR_RETRY, TRY, Events
+from vsim.sim.allocators.events import RELEASE, TRIM, TRIM_OR_RETRY, TRY, Events
 from vsim.traces.allocations import FREE, MALLOC, REALLOC
 
 Ints = NDArray[np.int64]
@@ -135,6 +136,8 @@ def replay(events: Events, allocator: Allocator, *, limited: bool) -> AllocatorR
                 allocator.free(handle)
         elif op == TRIM or (op == TRIM_OR_RETRY and not limited):
             allocator.trim()
+        elif op == RELEASE and isinstance(allocator, CachingAllocator):
+            allocator.release(stream)
         if good:
             change[at] += delta
         else:

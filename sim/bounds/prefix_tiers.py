@@ -199,7 +199,7 @@ def _bound(case: TierCase, prices: TierPrices) -> int:
         price, weights[:, 0].copy(), worth.units, reuse.request, reuse.depth, reuse.count,
         case.needs.parts, case.needs.first, bool((case.needs.first == 0).all(axis=1).any()), most,
     )  # fmt: skip
-    units = sum(int(inner[at]) for at in range(len(inner)))
+    units: int = sum(inner.tolist())
     for parts, spent in zip(case.tiers.parts, room.T, strict=True):
         units += parts * sum(spent.tolist())
     if case.full_units is not None:

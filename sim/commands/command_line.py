@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vsim.sim.commands.options import JsonFile, Overrides
+
 if TYPE_CHECKING:
     from vsim.sim.commands.calibrate import GpuCalibration
 
@@ -30,10 +32,7 @@ def register(
             str | None,
             typer.Option(help="Take the requests, or the attention, from this trace instead."),
         ] = None,
-        set_: Annotated[
-            list[str] | None,
-            typer.Option("--set", metavar="KEY=VALUE", help="Override a field; may be repeated."),
-        ] = None,
+        set_: Overrides = None,
         out: Annotated[
             str | None, typer.Option(help="Write summary.json and the tables to this folder.")
         ] = None,
@@ -69,9 +68,7 @@ def register(
         junit: Annotated[
             str | None, typer.Option(metavar="FILE", help="Write the outcome as JUnit XML.")
         ] = None,
-        json: Annotated[
-            str | None, typer.Option(metavar="FILE", help="Write the outcome as JSON.")
-        ] = None,
+        json_: JsonFile = None,
         pacing: Annotated[
             str,
             typer.Option(
@@ -83,7 +80,7 @@ def register(
         """Predict what servers and GPUs took, and fail where errors leave their tolerance."""
         from vsim.sim.commands.check import run_check
 
-        if not run_check(path, junit=junit, json=json, pacing=pacing):
+        if not run_check(path, junit=junit, json=json_, pacing=pacing):
             raise typer.Exit(1)
 
     measured = typer.Typer(help="Import runs of real servers.", no_args_is_help=True)
@@ -175,13 +172,8 @@ def register(
         real: Annotated[
             str, typer.Argument(help="A recording, an imported server, or a table of requests.")
         ],
-        set_: Annotated[
-            list[str] | None,
-            typer.Option("--set", metavar="KEY=VALUE", help="Override a scenario's field."),
-        ] = None,
-        json_: Annotated[
-            str | None, typer.Option("--json", metavar="FILE", help="Write the errors as JSON.")
-        ] = None,
+        set_: Overrides = None,
+        json_: JsonFile = None,
     ) -> None:
         """Hold a prediction against what a real server measured."""
         from vsim.sim.commands.compare import run_compare
@@ -226,13 +218,8 @@ def register(
             str | None,
             typer.Option(help="Let the LP rounding search for whole pages this long [0]."),
         ] = None,
-        set_: Annotated[
-            list[str] | None,
-            typer.Option("--set", metavar="KEY=VALUE", help="Override a field; may be repeated."),
-        ] = None,
-        json_: Annotated[
-            str | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON.")
-        ] = None,
+        set_: Overrides = None,
+        json_: JsonFile = None,
         out: Annotated[
             str | None, typer.Option(help="Write each policy's schedule to this folder (Arrow).")
         ] = None,
@@ -342,13 +329,8 @@ def register(
                 "would have gone on.",
             ),
         ] = None,
-        set_: Annotated[
-            list[str] | None,
-            typer.Option("--set", metavar="KEY=VALUE", help="Override a field; may be repeated."),
-        ] = None,
-        json_: Annotated[
-            str | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON.")
-        ] = None,
+        set_: Overrides = None,
+        json_: JsonFile = None,
         out: Annotated[
             str | None, typer.Option(help="Write what each allocator held to this folder (Arrow).")
         ] = None,

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vsim.sim.commands.options import Overrides
+
 if TYPE_CHECKING:
     from vsim.sim.commands.size import Draw
 
@@ -39,10 +41,7 @@ def register(app: typer.Typer, draw: "Draw | None" = None) -> None:
         trace: Annotated[
             str | None, typer.Option(help="Take the requests from this trace instead.")
         ] = None,
-        set_: Annotated[
-            list[str] | None,
-            typer.Option("--set", metavar="KEY=VALUE", help="Override a field; may be repeated."),
-        ] = None,
+        set_: Overrides = None,
         prices: Annotated[
             str | None,
             typer.Option(metavar="FILE", help="Price file (YAML) [the one that comes along]."),

@@ -139,7 +139,7 @@ def found_by(name: str, requests: Requests, reuse: PrefixReuse, blocks: int) -> 
     if name == BELADY:
         return belady(reuse, blocks).found()
     if name == EXPECTED_RETURNS:
-        return expected_returns(offsets, ids, blocks)
+        return expected_returns(offsets, ids, requests.arrival_ns, blocks)
     if name == "lru":
         return reuse.lru_hits_of_requests(blocks)
     codes, count = dense_codes(ids)

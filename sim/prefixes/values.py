@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final
 
+import numpy as np
+
 from vsim.sim.model.model import Model
 from vsim.sim.timing.near_terms import near_terms
 from vsim.sim.timing.step_cost import StepCost
@@ -22,6 +24,7 @@ class Value:
         of_block: of the block at a depth, counted from 0.
         whole: whether it is a whole number of any sum of blocks.
         loads: whether what loads take counts against it.
+        of_first: of the first so many blocks at once, the same numbers; where that is quicker.
     """
 
     name: str
@@ -29,9 +32,12 @@ class Value:
     of_block: Callable[[int], int | float | Fraction]
     whole: bool = False
     loads: bool = False
+    of_first: Callable[[int], list[float]] | None = None
 
     def known_to(self, depth: int) -> "Value":
         """The same for blocks above a depth, each worked out once."""
+        if self.of_first is not None:
+            return replace(self, of_block=self.of_first(depth).__getitem__)
         return replace(self, of_block=[self.of_block(at) for at in range(depth)].__getitem__)
 
 
@@ -76,4 +82,14 @@ def prefill_seconds(cost: StepCost, block_tokens: int) -> Value:
             attention_ns += curves.near_prefill.at(step, min(before, cost.window_tokens))
         return block_tokens * (token_ns + attention_ns / step) / 1e9
 
-    return Value("prefill_seconds", "prefill seconds saved, % of all", of_block, loads=True)
+    def of_first(blocks: int) -> list[float]:
+        before = np.arange(blocks, dtype=np.float64) * block_tokens + block_tokens / 2
+        attention_ns = curves.prefill.at_each(step, before)
+        if curves.near_prefill is not None:
+            near = np.minimum(before, cost.window_tokens)
+            attention_ns = attention_ns + curves.near_prefill.at_each(step, near)
+        seconds: list[float] = (block_tokens * (token_ns + attention_ns / step) / 1e9).tolist()
+        return seconds
+
+    heading = "prefill seconds saved, % of all"
+    return Value("prefill_seconds", heading, of_block, loads=True, of_first=of_first)

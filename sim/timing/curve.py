@@ -73,6 +73,16 @@ class Grid:
         below = _between(column, ends, self.ns[i + 1, j], self.ns[i + 1, j + 1])
         return _between(row, self.rows[i : i + 2], above, below)
 
+    def at_each(self, row: float, columns: Floats) -> Floats:
+        """float64[n]: the time at a row and each column, as `at` has it."""
+        row, columns = max(row, float(self.rows[0])), np.maximum(columns, self.columns[0])
+        i = _interval(self.rows, row)
+        above = Curve(self.columns, self.ns[i]).at_each(columns)
+        below = Curve(self.columns, self.ns[i + 1]).at_each(columns)
+        first, last = self.rows[i], self.rows[i + 1]
+        found: Floats = above + (row - first) / (last - first) * (below - above)
+        return found
+
     def flat(self) -> Floats:
         """float64[2 + r + c + rc]: r, c, the rows, the columns, the times row by row."""
         sizes = [self.rows.size, self.columns.size]

@@ -3,11 +3,12 @@
 A snapshot is a pickle of plain values: `segments` (what the caching allocator holds now, with its
 blocks) and `device_traces` (its events, GPU by GPU). A pickle may name any function of any module
 and have it called; here every name is refused, so that nothing but plain values comes out. Read by
-PyTorch 2.1 to 2.11; of each event `action`, `addr`, `size`, `stream` and `time_us` are used.
+PyTorch 2.1 to 2.11; of each event `action`, `addr`, `size`, `stream` and `time_us` are used, and
+`pool_id` where it is there: else pools are known by the segments that hold them (`torch_pools.py`).
 """
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NoReturn
 
 from vsim.traces.allocations import CUDA_MALLOC, TORCH, VMM, AllocationTrace
@@ -22,6 +23,7 @@ from vsim.traces.importers.torch_events import (
     Kept,
     allocations_of,
 )
+from vsim.traces.importers.torch_pools import name_pools
 from vsim.traces.schema import MOST_ALLOCATION_BYTES
 from vsim.traces.trace_file import TraceFile
 
@@ -73,6 +75,9 @@ def import_snapshot(file: TraceFile, part: str | None) -> AllocationTrace:
 def allocations_in(found: Any, name: str, source: str) -> AllocationTrace:
     """Make a trace of a snapshot in memory: what `torch.cuda.memory._snapshot()` returns.
 
+    Segments that are there at the end name the private pools where events do not; of a pool that
+    was given back before, nothing says that it was one.
+
     Args:
         found: the snapshot.
         name: what faults are to call it.
@@ -87,11 +92,13 @@ def allocations_in(found: Any, name: str, source: str) -> AllocationTrace:
     faults = Faults(name)
     idle = 0
     devices = []
-    kept = dict(_kept(found.get("segments", []), faults))
+    segments = found.get("segments", [])
+    kept = dict(_kept(segments, faults))
     for device, rows in enumerate(found["device_traces"]):
         if not isinstance(rows, list):
             faults.add("is no list of events", place=f"device_traces[{device}]")
             continue
+        rows = _with_pools(rows, device, segments)
         events = [
             event
             for number, row in enumerate(rows)
@@ -107,6 +114,18 @@ def allocations_in(found: Any, name: str, source: str) -> AllocationTrace:
                           "the work")  # fmt: skip
     notes = [f"{idle} events that allocate and free nothing were left out"] if idle else []
     return allocations_of(devices, source, "not stated", notes)
+
+
+def _with_pools(rows: list[Any], device: int, segments: Any) -> Sequence[Any]:
+    """A GPU's events with their pools, where segments name private ones and no event does."""
+    ours = [
+        segment for segment in segments if isinstance(segment, dict)
+        and segment.get("device", 0) == device
+    ] if isinstance(segments, list) else []  # fmt: skip
+    told = any(isinstance(row, dict) and "pool_id" in row for row in rows)
+    if told or all(segment.get("segment_pool_id", COMMON) in (COMMON, None) for segment in ours):
+        return rows
+    return name_pools(rows, [(len(rows), ours)])
 
 
 def _unpickled(file: TraceFile) -> Any:

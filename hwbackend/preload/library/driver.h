@@ -82,6 +82,8 @@ typedef struct {
     X(cuMemFreeAsync_ptsz, "cuMemFreeAsync", 11020, NO_END, 1)                                     \
     X(cuMemCreate, "cuMemCreate", 10020, NO_END, EITHER)                                           \
     X(cuMemRelease, "cuMemRelease", 10020, NO_END, EITHER)                                         \
+    X(cuMemMap, "cuMemMap", 10020, NO_END, EITHER)                                                 \
+    X(cuMemUnmap, "cuMemUnmap", 10020, NO_END, EITHER)                                             \
     X(cuMemRetainAllocationHandle, "cuMemRetainAllocationHandle", 11000, NO_END, EITHER)           \
     X(cuMemGetInfo_v2, "cuMemGetInfo", 3020, NO_END, EITHER)                                       \
     X(cuMemGetAddressRange_v2, "cuMemGetAddressRange", 3020, NO_END, EITHER)                       \
@@ -127,8 +129,6 @@ typedef struct {
     X(cuEventSynchronize)                                                                          \
     X(cuMemAddressReserve)                                                                         \
     X(cuMemAddressFree)                                                                            \
-    X(cuMemMap)                                                                                    \
-    X(cuMemUnmap)                                                                                  \
     X(cuMemSetAccess)                                                                              \
     X(cuMemGetAllocationGranularity)                                                               \
     X(cuMemPoolTrimTo)                                                                             \
@@ -167,6 +167,9 @@ EXPORT CUresult cuMemFreeAsync_ptsz(CUdeviceptr at, CUstream stream);
 EXPORT CUresult cuMemCreate(CUmemHandle *handle, size_t bytes, const MemProp *prop,
                             unsigned long long flags);
 EXPORT CUresult cuMemRelease(CUmemHandle handle);
+EXPORT CUresult cuMemMap(CUdeviceptr at, size_t bytes, size_t offset, CUmemHandle handle,
+                         unsigned long long flags);
+EXPORT CUresult cuMemUnmap(CUdeviceptr at, size_t bytes);
 EXPORT CUresult cuMemRetainAllocationHandle(CUmemHandle *handle, void *at);
 EXPORT CUresult cuMemGetInfo_v2(size_t *available, size_t *total);
 EXPORT CUresult cuMemGetAddressRange_v2(CUdeviceptr *base, size_t *bytes, CUdeviceptr at);
@@ -214,9 +217,6 @@ CUresult cuEventSynchronize(CUevent event);
 CUresult cuMemAddressReserve(CUdeviceptr *at, size_t bytes, size_t alignment, CUdeviceptr wanted,
                              unsigned long long flags);
 CUresult cuMemAddressFree(CUdeviceptr at, size_t bytes);
-CUresult cuMemMap(CUdeviceptr at, size_t bytes, size_t offset, CUmemHandle handle,
-                  unsigned long long flags);
-CUresult cuMemUnmap(CUdeviceptr at, size_t bytes);
 CUresult cuMemSetAccess(CUdeviceptr at, size_t bytes, const MemAccess *access, size_t count);
 CUresult cuMemGetAllocationGranularity(size_t *bytes, const MemProp *prop, int option);
 CUresult cuMemPoolTrimTo(CUmemoryPool pool, size_t keep);

@@ -83,9 +83,12 @@ static void log_malloc(enum event_kind kind, CUresult code, const CUdeviceptr *a
     if (!log_wanted())
         return;
     uint64_t end_ns = log_now_ns();
+    CUcontext context = NULL;
+    NEXT(cuCtxGetCurrent)(&context);
     log_event((struct event){.time_ns = end_ns, .duration_ns = (uint32_t)(end_ns - begin),
                              .op = OP_MALLOC, .kind = (uint16_t)kind, .result = (uint32_t)code,
                              .address = code == CUDA_SUCCESS ? *at : 0, .bytes = bytes,
+                             .other = (uint64_t)(uintptr_t)context,
                              .stream = (uint64_t)(uintptr_t)stream, .device = (uint16_t)device,
                              .place = (uint16_t)placing});
 }
@@ -304,6 +307,39 @@ CUresult cuMemRelease(CUmemHandle handle)
     return code;
 }
 
+/* A chunk lives while it has a handle or is mapped. */
+static void log_chunk(enum event_op op, CUdeviceptr at, size_t bytes, CUmemHandle handle,
+                      uint64_t time_ns)
+{
+    if (log_wanted())
+        log_event((struct event){.time_ns = time_ns, .op = (uint16_t)op, .kind = KIND_VMM,
+                                 .address = at, .bytes = bytes, .other = handle});
+}
+
+CUresult cuMemMap(CUdeviceptr at, size_t bytes, size_t offset, CUmemHandle handle,
+                  unsigned long long flags)
+{
+    if (PASSES())
+        return NEXT(cuMemMap)(at, bytes, offset, handle, flags);
+    ENTER();
+    CUresult code = NEXT(cuMemMap)(at, bytes, offset, handle, flags);
+    if (code == CUDA_SUCCESS)
+        log_chunk(OP_MAP, at, bytes, handle, log_now_ns());
+    return code;
+}
+
+CUresult cuMemUnmap(CUdeviceptr at, size_t bytes)
+{
+    if (PASSES())
+        return NEXT(cuMemUnmap)(at, bytes);
+    ENTER();
+    uint64_t begin = log_now_ns(); /* another thread may map a chunk there as soon as it is done */
+    CUresult code = NEXT(cuMemUnmap)(at, bytes);
+    if (code == CUDA_SUCCESS)
+        log_chunk(OP_UNMAP, at, bytes, 0, begin);
+    return code;
+}
+
 /* Questions about memory */
 
 CUresult cuMemGetInfo_v2(size_t *available, size_t *total)
@@ -405,7 +441,8 @@ CUresult cuIpcGetMemHandle(CUipcMemHandle *handle, CUdeviceptr at)
     if (PASSES() || !MANAGES() || !find_block(at).within)
         return NEXT(cuIpcGetMemHandle)(handle, at);
     say_once(&said, "cudaIpcGetMemHandle is refused: memory that the library manages can't be "
-                    "shared this way. Run without it, or with --mode record");
+                    "shared this way. Run without it, or with --mode record; PyTorch shares "
+                    "tensors with PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True");
     return CUDA_ERROR_NOT_SUPPORTED;
 }
 
@@ -413,24 +450,34 @@ CUresult cuMemRetainAllocationHandle(CUmemHandle *handle, void *at)
 {
     if (!PASSES() && MANAGES() && find_block((CUdeviceptr)(uintptr_t)at).within)
         return CUDA_ERROR_INVALID_VALUE; /* as the driver says of plain memory */
-    return NEXT(cuMemRetainAllocationHandle)(handle, at);
+    CUresult code = NEXT(cuMemRetainAllocationHandle)(handle, at);
+    if (!PASSES() && code == CUDA_SUCCESS)
+        log_chunk(OP_RETAIN, *handle, 0, 0, log_now_ns());
+    return code;
 }
 
 /* Contexts and peers */
 
+static void this_went(CUcontext context)
+{
+    log_context_end(context);
+    if (MANAGES())
+        context_went(context);
+}
+
 CUresult cuCtxDestroy_v2(CUcontext context)
 {
     CUresult code = NEXT(cuCtxDestroy_v2)(context);
-    if (!PASSES() && MANAGES() && code == CUDA_SUCCESS) {
+    if (!PASSES() && code == CUDA_SUCCESS) {
         ENTER();
-        context_went(context);
+        this_went(context);
     }
     return code;
 }
 
 static CUresult primary_goes(CUdevice device, CUresult (*next)(CUdevice))
 {
-    if (PASSES() || !MANAGES())
+    if (PASSES())
         return next(device);
     ENTER();
     CUcontext context = primary_context(device);
@@ -440,7 +487,7 @@ static CUresult primary_goes(CUdevice device, CUresult (*next)(CUdevice))
     if (code == CUDA_SUCCESS && context != NULL &&
         (next != NEXT(cuDevicePrimaryCtxRelease_v2) ||
          (NEXT(cuDevicePrimaryCtxGetState)(device, &flags, &active) == CUDA_SUCCESS && !active)))
-        context_went(context);
+        this_went(context);
     return code;
 }
 

@@ -143,6 +143,13 @@ void log_end(void)
         log_event((struct event){.time_ns = log_now_ns(), .op = OP_END});
 }
 
+void log_context_end(const void *context)
+{
+    if (__atomic_load_n(&head, __ATOMIC_ACQUIRE) != NULL)
+        log_event((struct event){.time_ns = log_now_ns(), .op = OP_CONTEXT_END,
+                                 .other = (uint64_t)(uintptr_t)context});
+}
+
 void log_forget(void)
 {
     pthread_mutex_init(&growing, NULL);

@@ -21,6 +21,10 @@ enum event_op {
     OP_TRIM = 9,         /* pooled memory went back to the driver */
     OP_SPILL = 10,       /* a block was placed outside its device */
     OP_RETRY = 11,       /* a call of the program ran out of memory and was made again */
+    OP_CONTEXT_END = 12, /* a context went, and what was allocated in it; `other` is its handle */
+    OP_MAP = 13,         /* the program mapped a chunk of its own; `other` is its handle */
+    OP_UNMAP = 14,       /* and unmapped what is there */
+    OP_RETAIN = 15,      /* it took one more handle of a chunk; the address is the handle */
 };
 enum event_kind {
     KIND_PLAIN = 1,   /* cuMemAlloc, cuMemAllocPitch: cudaMalloc, cudaMallocPitch */
@@ -31,7 +35,7 @@ enum event_kind {
 
 struct event {
     uint64_t time_ns; /* CLOCK_MONOTONIC: after a malloc, before a free */
-    uint64_t address, bytes, stream, other;
+    uint64_t address, bytes, stream, other; /* other: of a malloc its context */
     uint32_t thread, duration_ns;
     uint16_t op, kind, device, place; /* place: 0 own device, 1 a peer, 2 host memory */
     uint32_t result, complete;        /* complete: 1 once all of the record is written */
@@ -42,6 +46,7 @@ uint64_t log_now_ns(void);
 bool log_wanted(void);
 void log_event(struct event event); /* thread and complete are filled in */
 void log_end(void);
+void log_context_end(const void *context);
 void log_forget(void); /* in a child after fork: its events go to a file of its own */
 
 #endif

@@ -22,6 +22,7 @@ EXPORT int vsim_reserve(unsigned long long *address, size_t bytes, size_t reserv
     log_event((struct event){.time_ns = end, .duration_ns = (uint32_t)(end - begin),
                              .op = OP_MALLOC, .kind = KIND_PLAIN, .result = (uint32_t)code,
                              .address = code == CUDA_SUCCESS ? *address : 0, .bytes = bytes,
+                             .other = (uint64_t)(uintptr_t)home->context,
                              .device = (uint16_t)home->device->id, .place = (uint16_t)placing});
     return code;
 }

@@ -23,6 +23,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Try the preload library on a GPU.")
     parser.add_argument("--out", type=Path, required=True, help="folder for the results")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each program and mode")
+    parser.add_argument("--only", action="append", default=[], metavar="WORD",
+                        help="of unmodified programs those whose name has this word; may be "
+                        "given more than once")  # fmt: skip
     parser.add_argument("parts", nargs="*", default=list(PARTS), help=", ".join(PARTS))
     given = parser.parse_args()
     unknown = [part for part in given.parts if part not in PARTS]
@@ -30,7 +33,7 @@ def main() -> int:
         parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
     given.out.mkdir(parents=True, exist_ok=True)
     library = build_library(given.out / "libvsim_preload.so")
-    bench = Bench(given.out, library, given.repeats)
+    bench = Bench(given.out, library, given.repeats, tuple(given.only))
     results: dict[str, object] = {"machine": bench.machine()}
     print(results["machine"], flush=True)
     wrong: list[str] = []

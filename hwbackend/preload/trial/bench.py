@@ -55,15 +55,17 @@ class Bench:
 
     Args:
         out: the folder for what is built.
-        library: the built library.
+        library: the built library, which programs are run with.
         repeats: how often a program is run in each mode.
+        only: of unmodified programs, those whose name has one of these words; all without any.
     """
 
-    def __init__(self, out: Path, library: Path, repeats: int) -> None:
+    def __init__(self, out: Path, library: Path, repeats: int, only: tuple[str, ...] = ()) -> None:
         self.repeats = repeats
+        self.only = only
         self._out = out
         self._kept: dict[str, np.ndarray[tuple[int], np.dtype[np.void]]] = {}
-        self._library = library.resolve()
+        self.library = library.resolve()
         self._built = out.resolve() / "built"
         self._built.mkdir(exist_ok=True)
 
@@ -76,6 +78,10 @@ class Bench:
             [*query, "--format=csv,noheader"], capture_output=True, text=True, check=False
         )
         return done.stdout.strip()
+
+    def gpus(self) -> int:
+        """How many GPUs there are."""
+        return len(self.machine().splitlines()) if shutil.which("nvidia-smi") else 0
 
     def built(self, source: str) -> list[str]:
         """Compile a program of this folder, once; the command that runs it."""
@@ -90,44 +96,64 @@ class Bench:
         """The command that runs a Python program of this folder."""
         return [sys.executable, str(FOLDER / source), *words]
 
+    def environment(
+        self, mode: Mode | None, *, spill: tuple[str, ...] = (), log: Path | None = None,
+        pool_bytes: int | None = None, variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> dict[str, str]:  # fmt: skip
+        """A program's environment; without the library where `mode` is None."""
+        base = {**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8", **variables}
+        base.pop("LD_PRELOAD", None)
+        if mode is None:
+            return base
+        return preloaded(Preload(self.library, mode, spill, pool_bytes, log), base)
+
     def run(
         self, command: list[str], mode: Mode | None, *, spill: tuple[str, ...] = (),
         record: bool = True, pool_bytes: int | None = None, keep: str | None = None,
-        variables: Mapping[str, str] = MappingProxyType({}),
+        variables: Mapping[str, str] = MappingProxyType({}), longest_s: int = _LONGEST_S,
     ) -> Ran:  # fmt: skip
         """Run a command once, without the library where `mode` is None; keep events by a name."""
-        base = {**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8", **variables}
-        base.pop("LD_PRELOAD", None)
         with tempfile.TemporaryDirectory() as folder:
-            if mode is not None:
-                log = Path(folder) if record else None
-                base = preloaded(Preload(self._library, mode, spill, pool_bytes, log), base)
+            log = Path(folder) if record else None
+            environment = self.environment(
+                mode, spill=spill, log=log, pool_bytes=pool_bytes, variables=variables
+            )
             begin = time.perf_counter()
             try:
                 done = subprocess.run(
-                    command, env=base, capture_output=True, text=True, check=False,
-                    timeout=_LONGEST_S,
+                    command, env=environment, capture_output=True, text=True, check=False,
+                    timeout=longest_s,
                 )  # fmt: skip
                 code, out, error = done.returncode, done.stdout, done.stderr
             except subprocess.TimeoutExpired:
-                code, out, error = 124, "", f"took more than {_LONGEST_S} s"
+                code, out, error = 124, "", f"took more than {longest_s} s"
             wall_s = time.perf_counter() - begin
             logs = read_events(Path(folder))
-        said = _last_json(out)
-        if not logs:
-            return Ran(mode or "plain", code, said, wall_s, error=error[-600:])
-        main = max(logs, key=lambda log: len(log.events))
-        did, took_s = _did(main)
-        if keep is not None:
-            self._kept[keep] = main.events
+        if keep is not None and logs:
+            self._kept[keep] = _main(logs).events
             np.savez_compressed(self._out / "preload-events.npz", allow_pickle=False, **self._kept)
-        return Ran(
-            mode or "plain", code, said, wall_s, balance(main), did, took_s, error[-600:],
-            peak_reserved(main),
-        )  # fmt: skip
+        return ran_of(mode or "plain", code, last_json(out), wall_s, error, logs)
 
 
-def _last_json(text: str) -> dict[str, Any]:
+def ran_of(
+    mode: str, code: int, said: dict[str, Any], wall_s: float, error: str, logs: list[ProcessLog]
+) -> Ran:
+    """What came of a run, with the recording of its process that did most."""
+    if not logs:
+        return Ran(mode, code, said, wall_s, error=error[-600:])
+    main = _main(logs)
+    did, took_s = _did(main)
+    return Ran(
+        mode, code, said, wall_s, balance(main), did, took_s, error[-600:], peak_reserved(main)
+    )
+
+
+def _main(logs: list[ProcessLog]) -> ProcessLog:
+    return max(logs, key=lambda log: len(log.events))
+
+
+def last_json(text: str) -> dict[str, Any]:
+    """The last line that is an object, {} if there is none."""
     for line in reversed(text.splitlines()):
         if line.startswith("{"):
             try:

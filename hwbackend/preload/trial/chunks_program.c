@@ -1,5 +1,6 @@
 /* What virtual memory of one size costs in chunks of other sizes, microseconds a call of each kind:
-   chunks_program TOTAL CHUNK REPEATS. Needs neither a toolkit nor the library. */
+   chunks_program TOTAL CHUNK REPEATS [host]: the device's, or the host's next to it. Needs neither a
+   toolkit nor the library. */
 #include "../library/driver.h"
 
 #include <dlfcn.h>
@@ -30,12 +31,13 @@ static double now_us(void)
 int main(int count, char **words)
 {
     void *driver = dlopen("libcuda.so.1", RTLD_NOW);
-    if (count != 4 || driver == NULL)
+    if (count < 4 || driver == NULL)
         return 2;
     size_t total = strtoull(words[1], NULL, 10), chunk = strtoull(words[2], NULL, 10);
     GET(cuInit);
     GET(cuDevicePrimaryCtxRetain);
     GET(cuCtxSetCurrent);
+    GET(cuDeviceGetAttribute);
     GET(cuMemAddressReserve);
     GET(cuMemAddressFree);
     GET(cuMemCreate);
@@ -50,6 +52,10 @@ int main(int count, char **words)
     size_t chunks = total / chunk;
     CUmemHandle *handles = malloc(chunks * sizeof *handles);
     MemProp prop = {.type = 1, .location = {LOCATION_DEVICE, 0}};
+    if (count > 4) {
+        prop.location.type = LOCATION_HOST_NUMA;
+        DO(do_cuDeviceGetAttribute(&prop.location.id, ATTRIBUTE_HOST_NUMA_ID, 0));
+    }
     MemAccess access = {{LOCATION_DEVICE, 0}, ACCESS_READ_WRITE};
     printf("{\"us\": [");
     for (int repeat = 0; repeat < atoi(words[3]); repeat++) {

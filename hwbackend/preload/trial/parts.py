@@ -1,34 +1,14 @@
 """PARTS: what the trial looks at, each a function of the bench that prints a table."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
 from statistics import median
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
-from vsim.hwbackend.preload.environment import Mode
-from vsim.hwbackend.preload.trial.bench import Bench, Ran
-
-GIB: Final = 1 << 30
-MIB: Final = 1 << 20
-_MODES: Final[tuple[Mode | None, ...]] = (None, "record", "manage")
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What a part found; gathers rows and faults while it goes on.
-
-    Args:
-        rows: what was measured, ready for JSON.
-        faults: what is wrong, a sentence each.
-    """
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    faults: list[str] = field(default_factory=list)
-
-    def add(self, name: str, ran: Ran) -> None:
-        """Keep a run."""
-        self.rows.append({"name": name, **asdict(ran)})
+from vsim.hwbackend.preload.trial.bench import Bench
+from vsim.hwbackend.preload.trial.outcome import GIB, MIB, MODES, Outcome, show
+from vsim.hwbackend.preload.trial.several import several
+from vsim.hwbackend.preload.trial.unmodified import in_turns, unmodified
 
 
 def _doors(bench: Bench) -> Outcome:
@@ -49,78 +29,13 @@ def _doors(bench: Bench) -> Outcome:
     return outcome
 
 
-def _programs(bench: Bench) -> Mapping[str, tuple[list[str], dict[str, str]]]:
-    torch = bench.python
-    return {
-        "nvcc, static cudart": (bench.built("static_program.cu"), {}),
-        "PyTorch training": (torch("torch_program.py", "train"), {}),
-        "the same, uncached": (
-            torch("torch_program.py", "train"), {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"},
-        ),
-        "transformers": (torch("torch_program.py", "generate"), {}),
-        "CuPy": (torch("cupy_program.py"), {}),
-    }  # fmt: skip
-
-
-def _unmodified(bench: Bench) -> Outcome:
-    outcome = Outcome()
-    print(f"{'program':20} {'mode':7} {'work':>9} {'ratio':>7} {'range of ratios':>16} "
-          f"{'run':>6} {'equal':>6} {'taken':>10} {'live':>9} {'peak':>10}")  # fmt: skip
-    for name, (command, variables) in _programs(bench).items():
-        runs: dict[Mode | None, list[Ran]] = {mode: [] for mode in _MODES}
-        for repeat in range(bench.repeats):
-            # There and back, so that what drifts drifts for all.
-            for mode in _MODES if repeat % 2 == 0 else reversed(_MODES):
-                runs[mode].append(bench.run(command, mode, variables=variables))
-        failed = [ran for each in runs.values() for ran in each if ran.code]
-        for each in runs.values():
-            for ran in each:
-                outcome.add(name, ran)
-        if failed:
-            outcome.faults.append(f"{name} in {failed[0].mode}: exit code {failed[0].code}: "
-                                  f"{failed[0].error}")  # fmt: skip
-            print(f"{name:20} FAILED in {failed[0].mode}: {failed[0].error[-300:]}")
-            continue
-        digests = {ran.said["digest"] for each in runs.values() for ran in each}
-        if len(digests) > 1:
-            outcome.faults.append(f"{name}: results differ: {sorted(digests)}")
-        for mode in _MODES:
-            ratios = [
-                ran.said["work_s"] / plain.said["work_s"]
-                for ran, plain in zip(runs[mode], runs[None], strict=True)
-            ]
-            found = runs[mode][-1].balance
-            work = median(ran.said["work_s"] for ran in runs[mode])
-            wall = median(ran.wall_s for ran in runs[mode])
-            print(
-                f"{name:20} {mode or 'plain':7} {1000 * work:6.1f} ms {median(ratios):7.4f} "
-                f"{min(ratios):7.3f} .. {max(ratios):.3f} {wall:5.1f}s "
-                f"{'yes' if len(digests) == 1 else 'NO':>6} "
-                + ("" if found is None else
-                   f"{found.taken_bytes / MIB:7.0f}MiB {found.live_bytes / MIB:6.1f}MiB "
-                   f"{found.peak_bytes / MIB:7.0f}MiB"), flush=True,
-            )  # fmt: skip
-            for ran in runs[mode]:
-                if ran.balance and ran.balance.unseen_frees:
-                    outcome.faults.append(f"{name}: {ran.balance.unseen_frees} frees of memory "
-                                          "that was not seen")  # fmt: skip
-                if ran.balance and ran.balance.peak_bytes < ran.said.get("peak_reserved", 0):
-                    outcome.faults.append(f"{name}: recorded less than the program reserved")
-    return outcome
-
-
-def _show(name: str, ran: Ran) -> None:
-    print(f"{name:34} {ran.mode:7} exit {ran.code:3} {ran.wall_s:5.1f} s  {ran.said}"
-          + (f"  {ran.did}" if ran.did else ""), flush=True)  # fmt: skip
-
-
 def _memory(bench: Bench) -> Outcome:
     outcome = Outcome()
     program = bench.built("short_program.cu")
     for mode in (None, "manage"):
         ran = bench.run([*program, "granules"], mode)
         outcome.add("granules", ran)
-        _show("granules", ran)
+        show("granules", ran)
     first = str(138 * GIB)  # few blocks fill the rest: a small recording of the same
     cases: tuple[tuple[str, str, list[str], tuple[str, ...]], ...] = (
         ("blocks", "blocks of 1.1 MiB, 75 %", ["blocks", "1153434", "0.75"], ()),
@@ -134,7 +49,7 @@ def _memory(bench: Bench) -> Outcome:
         managed = bench.run([*program, *words], "manage", spill=spill, keep=f"{key}-manage")
         for ran in (plain, recorded, managed):
             outcome.add(name, ran)
-            _show(name, ran)
+            show(name, ran)
         if managed.code:
             outcome.faults.append(f"{name}: fails under the library, too: {managed.error}")
     return outcome
@@ -147,7 +62,7 @@ def _holes(bench: Bench) -> Outcome:
         for mode in (None, "manage"):
             ran = bench.run([*program, "holes", str(block)], mode, record=False)
             outcome.add(f"holes of {block // MIB} MiB", ran)
-            _show(f"cudaMalloc, holes of {block // MIB} MiB", ran)
+            show(f"cudaMalloc, holes of {block // MIB} MiB", ran)
     torch = bench.python("torch_holes.py")
     for name, mode, setting in (
         ("PyTorch", None, ""),
@@ -159,7 +74,7 @@ def _holes(bench: Bench) -> Outcome:
             torch, "manage" if mode else None, variables={"PYTORCH_CUDA_ALLOC_CONF": setting}
         )
         outcome.add(f"{name}, holes", ran)
-        _show(f"{name}, holes", ran)
+        show(f"{name}, holes", ran)
     return outcome
 
 
@@ -170,7 +85,7 @@ def _calls(bench: Bench) -> Outcome:
     for size, pairs in ((1000, 4000), (MIB, 4000), (20 * MIB, 2000), (GIB, 100)):
         least: dict[str, float] = {}
         for repeat in range(3):
-            for mode in _MODES if repeat % 2 == 0 else reversed(_MODES):
+            for mode in MODES if repeat % 2 == 0 else reversed(MODES):
                 ran = bench.run([*program, str(size), str(pairs), "5"], mode)
                 outcome.add(f"calls {size}", ran)
                 if ran.code:
@@ -218,14 +133,37 @@ def _chunks(bench: Bench) -> Outcome:
     return outcome
 
 
+def _host(bench: Bench) -> Outcome:
+    """Chunks of host memory: the first that this machine makes, and the same made again."""
+    outcome = Outcome()
+    program = bench.built("chunks_program.c")
+    print(f"{'chunks in host memory':>24} {'made first':>11} {'again':>11} {'access':>9} s")
+    for total, chunk in (
+        (9 * GIB, GIB), (9 * GIB, GIB), (2 * GIB, 2 * GIB), (2 * GIB, 64 * MIB), (2 * GIB, 2 * MIB),
+    ):  # fmt: skip
+        ran = bench.run([*program, str(total), str(chunk), "4", "host"], None)
+        outcome.add(f"{total // GIB} GiB of host memory in chunks of {chunk // MIB} MiB", ran)
+        rows = ran.said.get("us", [])
+        if not rows:
+            outcome.faults.append(f"chunks of {chunk // MIB} MiB: {ran.said} {ran.error}")
+            continue
+        again, access = (median(row[call] for row in rows[1:]) / 1e6 for call in (0, 2))
+        print(f"{total // GIB:6} GiB in {chunk // MIB:6} MiB {rows[0][0] / 1e6:11.3f} "
+              f"{again:11.3f} {access:9.3f}", flush=True)  # fmt: skip
+    return outcome
+
+
 PARTS: Final[Mapping[str, Callable[[Bench], Outcome]]] = MappingProxyType(
     {
         "doors": _doors,
+        "host": _host,
         "memory": _memory,
         "holes": _holes,
         "calls": _calls,
         "growth": _growth,
         "chunks": _chunks,
-        "unmodified": _unmodified,
+        "unmodified": unmodified,
+        "turns": in_turns,
+        "several": several,
     }
 )

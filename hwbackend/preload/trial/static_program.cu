@@ -1,8 +1,11 @@
 // An unmodified program of nvcc's, which links cudart statically: streams, events, pitched memory, a
 // captured graph, memory freed while kernels use it. Prints a checksum and the time of its rounds.
+// With the word `turns` a round waits for a line of standard input, as those of rounds.py do.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <ctime>
 #include <chrono>
 #include <vector>
 #include <algorithm>
@@ -41,9 +44,23 @@ static double now_s()
     return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-int main()
+static double busy_s()
 {
-    const int rounds = 24, blocks = 64;
+    timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return now.tv_sec + now.tv_nsec / 1e9;
+}
+
+static bool told()
+{
+    char line[64];
+    return fgets(line, sizeof line, stdin) != nullptr;
+}
+
+int main(int argc, char **argv)
+{
+    const int rounds = 24, first = 2, blocks = 64;
+    const bool turns = argc > 1 && strcmp(argv[1], "turns") == 0;
     DO(cudaFree(0));
     size_t free_before, free_after, total;
     DO(cudaMemGetInfo(&free_before, &total));
@@ -53,10 +70,16 @@ int main()
     unsigned long long *sums, checksum = 0;
     DO(cudaMalloc(&sums, 8));
     std::vector<double> times;
-    for (int round = 0; round < rounds; round++) {
-        double begin = now_s();
+    for (int round = 0; turns || round < rounds; round++) {
+        if (turns && round == first) {
+            puts("ready");
+            fflush(stdout);
+        }
+        if (turns && round >= first && !told())
+            break;
         DO(cudaMemset(sums, 0, 8));
         DO(cudaDeviceSynchronize());
+        double begin = now_s(), busy = busy_s();
         for (int i = 0; i < blocks; i++) {
             size_t count = ((size_t)(i * 37 % 41) + 1) * 400009; // 1.6 MB to 66 MB
             uint32_t *data, *copy;
@@ -74,6 +97,10 @@ int main()
         DO(cudaMemcpy(&found, sums, 8, cudaMemcpyDeviceToHost));
         times.push_back(now_s() - begin);
         checksum = checksum * 31 + found;
+        if (turns && round >= first) {
+            printf("{\"wall_s\": %.9f, \"cpu_s\": %.9f}\n", times.back(), busy_s() - busy);
+            fflush(stdout);
+        }
     }
     // A graph whose capture sees frees and allocations, replayed.
     cudaGraph_t graph;

@@ -25,6 +25,7 @@ class _Stand(SimpleNamespace):
         )
         cuda = SimpleNamespace(
             memory=memory,
+            CUDAGraph=type("CUDAGraph", (), {"capture_end": lambda graph: None}),
             init=lambda: self.called.append(("init",)),
             memory_stats=lambda: {"reserved_bytes.all.peak": 2097152, "num_ooms": 0},
             get_device_name=lambda device: "NVIDIA H100",
@@ -48,6 +49,35 @@ def test_a_recording_holds_events_peaks_and_versions(
     assert trace.facts["peak_reserved_bytes"] == "2097152"
     assert trace.facts["torch"] == "2.11.0"
     assert trace.facts["allowed_bytes"] == "0"
+
+
+def test_pools_of_graphs_are_those_of_the_segments_at_the_end_of_each_capture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The graph's segment is gone at the end, when the snapshot that is kept is taken."""
+    stand = _Stand()
+    common = {"action": "segment_alloc", "addr": 4096, "size": 100, "stream": 0, "time_us": 1}
+    captured = {"action": "segment_alloc", "addr": 8192, "size": 100, "stream": 0, "time_us": 2}
+    seen = {"address": 8192, "total_size": 100, "segment_pool_id": (0, 1), "blocks": []}
+    events: list[Any] = []
+    segments: list[Any] = []
+    stand.cuda.memory._snapshot = lambda: {
+        "device_traces": [list(events)], "segments": list(segments),
+    }  # fmt: skip
+
+    def program(torch: Any) -> None:
+        events.extend([common, captured])
+        segments.append(seen)
+        torch.cuda.CUDAGraph().capture_end()
+        events.append({**captured, "action": "segment_free", "time_us": 3})
+        segments.clear()
+
+    monkeypatch.setitem(__import__("sys").modules, "torch", stand)
+    monkeypatch.setitem(programs.PROGRAMS, "mlp", program)
+    assert record_torch.main(["--one", "mlp", "default", str(tmp_path / "t.arrow")]) == 0
+    trace = read_allocations(tmp_path / "t.arrow")
+    assert trace.pool is not None
+    assert trace.pool.tolist() == [0, 1, 1]
 
 
 def test_every_run_names_a_program_and_a_setting() -> None:

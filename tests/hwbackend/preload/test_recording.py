@@ -1,5 +1,6 @@
 """From events to the schema `allocations`, and the commands that write it."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ from tests.seeds import examples
 
 from vsim.hwbackend.preload import command
 from vsim.hwbackend.preload.balance import balance
+from vsim.hwbackend.preload.environment import Mode
 from vsim.hwbackend.preload.events import (
     RECORD,
     LogError,
+    Op,
     ProcessLog,
     read_events,
     read_process,
@@ -24,7 +27,7 @@ from vsim.hwbackend.preload.recording import allocations_of
 from vsim.traces.arrow_io import conform, metadata_of, read_table
 from vsim.traces.validation.tables import faults_in
 
-MALLOC, FREE, REALLOC = 1, 2, 3
+MALLOC, FREE, REALLOC, CONTEXT_END, MAP, UNMAP, RETAIN = 1, 2, 3, 12, 13, 14, 15
 LIST = list[tuple[int, int, int, int, int]]
 
 
@@ -97,6 +100,149 @@ def test_live_bytes_are_those_of_a_dictionary_by_address(drawn: LIST) -> None:
             left.pop(row["other_handle"], None)
             left[row["handle"]] = row["bytes"]
     assert sorted(left.values()) == sorted(live.values())
+
+
+RESET = """
+import ctypes, sys
+
+cuda = ctypes.CDLL("libcuda.so.1")
+context, block = ctypes.c_void_p(), ctypes.c_uint64()
+
+def take(size):
+    assert cuda.cuMemAlloc_v2(ctypes.byref(block), ctypes.c_size_t(size)) == 0
+
+assert cuda.cuInit(0) == cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == 0
+assert cuda.cuCtxSetCurrent(context) == 0
+take(1000)
+assert cuda.cuMemFree_v2(block) == 0
+take(3000)
+take(5000)
+if sys.argv[1] == "reset":
+    assert cuda.cuDevicePrimaryCtxReset_v2(0) == 0
+else:
+    assert cuda.cuDevicePrimaryCtxRelease_v2(0) == 0
+    assert cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == 0
+assert cuda.cuCtxSetCurrent(context) == 0
+take(7000)
+"""
+
+
+MAPPED = """
+import ctypes
+
+cuda = ctypes.CDLL("libcuda.so.1")
+context, at, handle = ctypes.c_void_p(), ctypes.c_uint64(), ctypes.c_uint64()
+size, none = ctypes.c_size_t(4 << 20), ctypes.c_uint64(0)
+prop = (ctypes.c_int * 8)(1, 0, 1, 0)  # pinned memory of device 0
+
+def used():
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    assert cuda.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) == 0
+    return total.value - free.value
+
+assert cuda.cuInit(0) == cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0) == 0
+assert cuda.cuCtxSetCurrent(context) == 0
+before = used()
+assert cuda.cuMemAddressReserve(ctypes.byref(at), size, none, none, none) == 0
+assert cuda.cuMemCreate(ctypes.byref(handle), size, prop, none) == 0
+assert cuda.cuMemMap(at, size, none, handle, none) == 0
+assert cuda.cuMemRelease(handle) == 0
+assert used() == before + (4 << 20)
+assert cuda.cuMemUnmap(at, size) == 0
+assert used() == before
+"""
+
+
+@pytest.mark.parametrize("mode", ["record", "manage"])
+@pytest.mark.parametrize("way", ["reset", "release"])
+def test_what_goes_with_its_context_is_free_in_the_recording(
+    bench: Bench, mode: Mode, way: str, tmp_path: Path
+) -> None:
+    """And bytes balance: 1,000 freed, 8,000 gone with the context, 7,000 live at the end."""
+    done = bench.run([sys.executable, "-c", RESET, way], mode, log=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (log,) = read_events(tmp_path)
+    found = balance(log)
+    assert (found.taken_bytes, found.freed_bytes, found.released_bytes) == (16_000, 1000, 8000)
+    assert (found.live_bytes, found.live_sizes, found.peak_bytes) == (7000, (7000,), 8000)
+    rows = allocations_of(log).to_pylist()
+    assert [(row["op"], row["handle"], row["bytes"]) for row in rows] == [
+        ("malloc", 0, 1000), ("free", 0, 1000), ("malloc", 2, 3000), ("malloc", 3, 5000),
+        ("free", 2, 3000), ("free", 3, 5000), ("malloc", 5, 7000),
+    ]  # fmt: skip
+    assert len({row["time_ns"] for row in rows[4:6]}) == 1
+    assert (rows[4]["address"], rows[5]["address"]) == (rows[2]["address"], rows[3]["address"])
+    assert faults_in(conform(allocations_of(log), "allocations"), "allocations", "made", {}) == []
+
+
+def test_a_context_s_end_leaves_chunks_and_what_is_of_other_contexts() -> None:
+    log = log_of([(MALLOC, 64, 10, 1, 0), (MALLOC, 96, 30, 2, 0), (MALLOC, 128, 50, 1, 0),
+                  (REALLOC, 160, 70, 128, 0), (CONTEXT_END, 0, 0, 1, 0)])  # fmt: skip
+    log.events["kind"][0] = 4  # a chunk, which is of no context
+    found = balance(log)
+    assert (found.taken_bytes, found.freed_bytes, found.released_bytes) == (160, 50, 70)
+    assert found.live_sizes == (10, 30)
+    assert allocations_of(log).column("op").to_pylist()[-2:] == ["realloc", "free"]
+
+
+VIRTUAL = 4
+
+
+def chunk_log(*rows: tuple[int, int, int, int]) -> ProcessLog:
+    """Events of virtual memory: (op, address or handle, bytes, other)."""
+    log = log_of([(op, at, size, other, 0) for op, at, size, other in rows])
+    log.events["kind"] = VIRTUAL
+    return log
+
+
+@pytest.mark.parametrize(
+    ("rows", "freed_at"),
+    [
+        ([(FREE, 7, 0, 0)], 1),  # never mapped
+        ([(MAP, 100, 10, 7), (FREE, 7, 0, 0), (UNMAP, 100, 10, 0)], 3),  # the release comes first
+        ([(MAP, 100, 10, 7), (UNMAP, 100, 10, 0), (FREE, 7, 0, 0)], 3),
+        ([(MAP, 100, 10, 7), (RETAIN, 7, 0, 0), (FREE, 7, 0, 0), (UNMAP, 100, 10, 0),
+          (FREE, 7, 0, 0)], 5),  # as NCCL does
+        ([(MAP, 100, 10, 7), (MAP, 200, 10, 7), (FREE, 7, 0, 0), (UNMAP, 100, 10, 0),
+          (UNMAP, 200, 10, 0)], 5),  # at two addresses
+        ([(MAP, 100, 10, 7), (MAP, 110, 10, 9), (FREE, 7, 0, 0), (UNMAP, 100, 20, 0)], 4),
+        ([(MAP, 100, 10, 7), (FREE, 7, 0, 0), (UNMAP, 300, 10, 0)], None),  # it stays
+    ],
+)  # fmt: skip
+def test_a_chunk_is_free_when_it_has_no_handle_and_is_mapped_nowhere(
+    rows: list[tuple[int, int, int, int]], freed_at: int | None
+) -> None:
+    log = chunk_log((MALLOC, 7, 10, 0), *rows)
+    found = balance(log)
+    freed = 10 if freed_at else 0
+    assert (found.taken_bytes, found.freed_bytes, found.live_bytes) == (10, freed, 10 - freed)
+    assert (found.unseen_frees, found.other_releases) == (0, 0)
+    table = allocations_of(log).to_pylist()
+    frees = [(row["time_ns"], row["handle"], row["bytes"]) for row in table if row["op"] == "free"]
+    assert frees == ([(freed_at, 0, 10)] if freed_at else [])
+
+
+def test_handles_of_other_processes_chunks_are_counted_apart() -> None:
+    log = chunk_log((MAP, 100, 10, 9), (RETAIN, 9, 0, 0), (FREE, 9, 0, 0), (UNMAP, 100, 10, 0))
+    found = balance(log)
+    assert (found.live_bytes, found.other_releases, found.unseen_frees) == (0, 1, 0)
+
+
+def test_a_chunk_released_while_it_is_mapped_stays_in_the_recording(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """The driver says the same of what is used: 4 MiB until the unmap."""
+    done = bench.run([sys.executable, "-c", MAPPED], "record", log=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (log,) = read_events(tmp_path)
+    assert [Op(op).name for op in log.events["op"]] == ["MALLOC", "MAP", "FREE", "UNMAP"]
+    rows = allocations_of(log).to_pylist()
+    assert [(row["op"], row["bytes"], row["call"]) for row in rows] == [
+        ("malloc", 4 << 20, "vmm"), ("free", 4 << 20, "vmm"),
+    ]  # fmt: skip
+    assert balance(log).live_bytes == 0
+    times = log.events["time_ns"].astype(int)
+    assert rows[1]["time_ns"] - rows[0]["time_ns"] == times[3] - times[0]  # of the unmap
 
 
 @pytest.mark.parametrize("data", [b"", b"x" * 64, bytes(1 << 12)])

@@ -7,6 +7,7 @@ without the library, which run out of memory, and `h200.json` says what they did
 
 import json
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
@@ -16,6 +17,8 @@ from vsim.sim.allocators.device import MIB, DeviceMemory
 from vsim.sim.allocators.events import Events, events_of, gone_on
 from vsim.sim.allocators.preload import PreloadAllocator, is_slabbed
 from vsim.sim.allocators.replay import AllocatorRun, replay
+from vsim.sim.machine.loading import load_machine
+from vsim.sim.machine.vmm import vmm_cost_ns
 from vsim.traces.allocations import read_allocations
 from vsim.traces.faults import InputError
 
@@ -204,3 +207,14 @@ def test_a_recording_goes_on_only_where_its_last_call_failed() -> None:
     assert len(set(events.handle[-3:].tolist())) == 3
     with pytest.raises(InputError, match="does not end with a call that ran out of memory"):
         gone_on(events, 2, "made.arrow")
+
+
+def test_chunks_of_host_memory_are_made_in_the_time_of_the_machine_file() -> None:
+    """Nine of 1 GiB, made again on another H200; the first ones take 1.5 times as long."""
+    parts = json.loads((REPORT / "h200.json").read_text())["host"]
+    runs = [part["said"]["us"] for part in parts if part["name"].endswith("of 1024 MiB")]
+    again = [rounds[0] / 1e6 for run in runs for rounds in run[1:]]
+    rows = load_machine("h200-measured").vmm
+    predicted = 9 * vmm_cost_ns(rows, "host", "create", GIB) / 1e9
+    assert predicted == pytest.approx(median(again), rel=0.05)
+    assert 1.4 < runs[0][0][0] / 1e6 / median(again) < 1.6

@@ -310,3 +310,19 @@ def test_expandable_segments_of_a_private_pool_stay_mapped() -> None:
     assert allocator.reserved_bytes == 80 * MIB
     allocator.trim()
     assert allocator.reserved_bytes == 40 * MIB
+
+
+def test_a_private_pool_goes_with_the_common_ones_once_its_graphs_are_gone() -> None:
+    allocator = beside_a_private_pool()
+    allocator.malloc(0, 30 * MIB, PRIVATE)
+    allocator.malloc(1, 12 * MIB, PRIVATE)
+    allocator.free(0)
+    allocator.trim()
+    assert allocator.reserved_bytes == 42 * MIB
+    allocator.release(PRIVATE)
+    assert allocator.reserved_bytes == 42 * MIB  # nothing goes by itself
+    allocator.trim()
+    assert allocator.reserved_bytes == 12 * MIB  # what lives in it stays
+    allocator.free(1)
+    allocator.trim()
+    assert allocator.reserved_bytes == 0

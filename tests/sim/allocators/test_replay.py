@@ -7,7 +7,7 @@ import pytest
 
 from vsim.sim.allocators.caching import CachingAllocator, CachingOptions
 from vsim.sim.allocators.device import MIB, DeviceMemory
-from vsim.sim.allocators.events import TRIM, TRIM_OR_RETRY, Events, events_of
+from vsim.sim.allocators.events import RELEASE, TRIM, TRIM_OR_RETRY, Events, events_of
 from vsim.sim.allocators.replay import replay
 from vsim.traces.allocations import (
     CUDA_MALLOC,
@@ -127,6 +127,36 @@ def test_a_cache_that_the_program_emptied_is_emptied_and_a_retry_only_where_memo
     options = CachingOptions(limit_bytes=50 * MIB)
     kept = replay(events, CachingAllocator(DeviceMemory(), options), limited=True)
     assert (kept.reserved_bytes // MIB).tolist() == [20, 20, 20, 50]
+
+
+def test_a_private_pool_is_released_when_the_first_of_its_segments_goes() -> None:
+    """Two graphs' pools, of which one goes back; the other stays though nothing lives in it."""
+    rows = []
+    for pool, handle in ((1, 10), (2, 20)):
+        rows += [
+            segment(MALLOC, handle, 30 * MIB, pool=pool),
+            (MALLOC, handle + 1, 30 * MIB, {"call": TORCH, "pool": pool}),
+            (FREE, handle + 1, 30 * MIB, {"call": TORCH, "pool": pool}),
+        ]
+    gone = segment(FREE, 20, 30 * MIB, pool=2)
+    events = of(*rows, gone, (MALLOC, 3, 512), call=TORCH)
+    assert events.op.tolist() == [MALLOC, FREE, MALLOC, FREE, RELEASE, TRIM, MALLOC]
+    assert events.stream[4] == events.stream[2] != events.stream[0]
+    assert events.recorded_reserved is not None
+    assert (events.recorded_reserved // MIB).tolist() == [30, 30, 60, 60, 60, 30, 30]
+    run = replay(events, CachingAllocator(DeviceMemory(), None, events.private), limited=False)
+    assert (run.reserved_bytes // MIB).tolist() == [30, 30, 60, 60, 60, 30, 32]
+
+
+def test_a_capture_that_gives_its_own_memory_back_releases_nothing() -> None:
+    """It is out of memory, gives back an oversize block of its own and takes another segment."""
+    of_pool = {"call": TORCH, "pool": 1}
+    rows: list[Row] = [
+        segment(MALLOC, 1, 50 * MIB, pool=1), (MALLOC, 2, 50 * MIB, of_pool),
+        (FREE, 2, 50 * MIB, of_pool), segment(FREE, 1, 50 * MIB, pool=1),
+        segment(MALLOC, 3, 60 * MIB, pool=1), (MALLOC, 4, 60 * MIB, of_pool),
+    ]  # fmt: skip
+    assert RELEASE not in of(*rows, call=TORCH).op.tolist()
 
 
 def test_segments_get_the_addresses_that_were_recorded() -> None:

@@ -9,12 +9,11 @@ import pytest
 ROOT = Path(__file__).parents[3]
 RUN = """
 import sys
-from resource import RUSAGE_SELF, getrusage
+from tests.peak_memory import peak_bytes
 from tests.sim.engine.conftest import make_requests
 from vsim.sim import simulate
 from vsim.sim.scenario.scenario import Scenario
 
-unit = 1 if sys.platform == "darwin" else 1024
 scenario = Scenario.model_validate({
     "name": "memory", "machine": "h100", "model": "llama-3.1-8b", "tiers": [{"tier": "hbm"}],
     "workload": {"trace": "none"},
@@ -25,7 +24,7 @@ for requests, output in ([2_000, 5], [2_000, 5], *eval(sys.argv[1])):
                           [100] * requests, [output] * requests)
     out = sys.argv[2] if len(sys.argv) > 2 else None
     result = simulate(scenario, requests=trace, out=out, steps=False)
-    print(result.summary["step"]["count"], getrusage(RUSAGE_SELF).ru_maxrss * unit)
+    print(result.summary["step"]["count"], peak_bytes())
 """
 
 

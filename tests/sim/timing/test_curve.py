@@ -106,3 +106,12 @@ def test_a_drawn_grid_s_row_is_a_curve_between_the_rows_at_its_knots(seed: int) 
 def test_flat_forms_hold_sizes_then_knots_then_times() -> None:
     assert BENT.flat().tolist() == [3, 2, 4, 10, 100, 300, 360]
     assert PLANES.flat().tolist() == [2, 3, 1, 3, 10, 20, 40, 5, 15, 75, 9, 39, 139]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_many_columns_at_once_are_each_to_the_bit(seed: int) -> None:
+    draw = np.random.Generator(np.random.PCG64(seed))
+    grid = drawn_grid(draw, 3_000.0, 50_000.0, 1e7)
+    row, columns = draw.uniform(-10, 4e3), draw.uniform(-10, 1e5, 50)
+    columns[:5] = grid.columns[0]
+    assert grid.at_each(row, columns).tolist() == [grid.at(row, column) for column in columns]
