@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vsim.traces.arrow_io import Provenance, metadata_of, read_table
 from vsim.traces.faults import refuse
@@ -68,9 +69,15 @@ def own_blocks(request: int, prompt: int, block_tokens: int) -> list[int]:
 def requests_of(run: Run, repeat: int) -> pa.Table:
     """Return the requests of one repeat in order of arrival; ties as the engine queued them.
 
-    Where a file says nothing of blocks, since no prompts share any, each prompt has its own.
+    A request arrives when the client sent it, or, where that is not known, when it was due: what
+    a client's own delay adds is not the server's. Where a file says nothing of blocks, since no
+    prompts share any, each prompt has its own.
     """
-    table = run.repeats[repeat].sort_by([("arrival_ns", "ascending"), ("queued_ns", "ascending")])
+    table = run.repeats[repeat]
+    sent = pc.max_element_wise(pc.coalesce(table.column("sent_ns"), table.column("arrival_ns")), 0)
+    place = table.schema.get_field_index("arrival_ns")
+    table = table.set_column(place, table.schema.field(place), sent)
+    table = table.sort_by([("arrival_ns", "ascending"), ("queued_ns", "ascending")])
     count = len(table)
     columns: dict[str, Any] = {name: table.column(name) for name in KEPT}
     if run.metadata.get("block_tokens") and not any(columns["prefix_blocks"].to_pylist()):

@@ -45,12 +45,19 @@ def largest_graph(run: Run) -> int:
     return int(max(run.json("settings")["graphs"]["cudagraph_capture_sizes"]))
 
 
-def _steps(path: Path) -> tuple[Any, ...]:
+def read_steps(path: Path, *names: str) -> tuple[Any, ...]:
+    """Return columns of the steps that gave tokens, those of a run's file beside it."""
     with pa.OSFile(str(path.with_suffix(".steps.arrow")), "rb") as source:
         table = pa.ipc.open_file(source).read_all()
-    names = ("end_ns", "finished_prompt_tokens", "generated_tokens", "has_tokens")
-    end, prompts, generated, has = (table.column(name).to_numpy(False) for name in names)
-    return end[has] / 1e6, prompts[has], generated[has]
+    has = table.column("has_tokens").to_numpy(False)
+    return tuple(table.column(name).to_numpy(False)[has] for name in names)
+
+
+def _steps(path: Path) -> tuple[Any, ...]:
+    end, prompts, generated = read_steps(
+        path, "end_ns", "finished_prompt_tokens", "generated_tokens"
+    )
+    return end / 1e6, prompts, generated
 
 
 def gaps_before_prompts(path: Path, run: Run) -> tuple[Any, Any]:

@@ -29,6 +29,7 @@ ENGINE_SETTINGS = {
     "ignore_eos": _LOCKSTEP,
     "cuda_graph_max_bs": "its batch is one size from the first step to the last",
     "async_scheduling": _LOCKSTEP,
+    "host_slowdown": "a step waits for no launch of its host",
     "num_gpu_blocks": "pages are the trace's, and no engine's blocks",
     "scheduler": _LOCKSTEP,
     "preemption": "no request gives way, since the tier under HBM has room for all",

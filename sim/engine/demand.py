@@ -160,7 +160,7 @@ def step_demand(w: World, now: int) -> float:
     body = max(body, 1e-3)  # so that shares of it have a meaning
     arithmetic += w.x[0].prefill_ns
     if w.c[0].times_sustained >= 0:
-        later = sustained_ns(w, now, arithmetic, body)
+        later = sustained_ns(w, now, body)
         arithmetic += later
         body += later
     w.c[0].step_slowest = slowest
@@ -180,19 +180,21 @@ def step_demand(w: World, now: int) -> float:
 
 
 @borrowing_kernel
-def sustained_ns(w: World, now: int, arithmetic: float, body: float) -> float:
+def sustained_ns(w: World, now: int, body: float) -> float:
     """How much longer a step's arithmetic takes since the GPU has computed for long, ns.
 
     See `step_time.sustained_ns`. What the GPU has worked off by this step's end is noted.
     """
     most = w.x[0].sustained_after_ns
+    heating = w.x[0].heating_ns + w.x[0].prefill_ns
     worked = max(w.x[0].worked_ns - max(now - w.x[0].worked_at, 0.0), 0.0)
-    late = arithmetic - (most - worked)
+    late = heating - (most - worked)
     later = 0.0
-    if late > 0.0 and arithmetic > 0.0:
+    if late > 0.0 and heating > 0.0:
         all_of_it = w.x[0].sustained_ns + w.x[0].prefill_ns * w.x[0].sustained_attention
-        later = min(late / arithmetic, 1.0) * all_of_it
-    w.x[0].worked_ns = max(min(worked + arithmetic + later, most) - (body - arithmetic), 0.0)
+        later = min(late / heating, 1.0) * all_of_it
+    cooled = w.x[0].cooling * (body - heating)
+    w.x[0].worked_ns = max(min(worked + heating + later, most) - cooled, 0.0)
     return float(later)
 
 
@@ -232,11 +234,12 @@ def step_bytes(w: World) -> None:
 def begin_step(w: World, now: int) -> int:
     """Start the step whose sums are in the control record; returns when it ends if undisturbed.
 
-    A pipelined engine planned it at `plan_at`, when it saw the tokens of the step before the last.
-    It launches the kernels until `launched`. If its own process does that, it sees the last step's
-    tokens only then; else as soon as the GPU has them. A decoding batch is one graph, which starts
-    when it is launched; other kernels start as they are launched, and the last one can't end before
-    that.
+    A pipelined engine planned it at `plan_at`, when it saw the tokens of the step before the last;
+    each request that came in beside the first took some more time. It launches the kernels until
+    `launched`. If its own process does that, it sees the last step's tokens only then. Else it sees
+    them as soon as the GPU has them, and what the others launch follows what they launched before.
+    A decoding batch is one graph, which starts when it is launched; other kernels start as they are
+    launched, and the last one can't end before that.
     """
     body = min(step_demand(w, now), 2.0 * LAST_NS)  # a run ends before such a step does
     vmm = 0.0
@@ -252,16 +255,21 @@ def begin_step(w: World, now: int) -> int:
     launched = wide(now)
     fixed = now + int(w.x[0].launch_ns) + int(communication) + int(vmm)
     if w.c[0].pipelined:
-        tokens = float(w.c[0].step_tokens)
-        if w.c[0].chunk_tokens == 0 and not w.c[0].prefilling:
-            launched = w.c[0].plan_at + int(w.x[0].graph_launch_ns)
-            begins = launched
-        else:
-            launched = w.c[0].plan_at + int(curve_at(w, w.c[0].times_eager_launch, tokens))
-            begins = min(w.c[0].plan_at + int(w.x[0].prepare_ns), launched)
+        takes = wide(int(w.x[0].graph_launch_ns))
+        prepared = takes
+        if w.c[0].chunk_tokens > 0 or w.c[0].prefilling:
+            tokens = float(w.c[0].step_tokens)
+            takes = wide(int(curve_at(w, w.c[0].times_eager_launch, tokens)))
+            prepared = min(int(w.x[0].prepare_ns), takes)
+        launched = w.c[0].plan_at + int(max(w.c[0].joined - 1, 0) * w.x[0].join_ns) + takes
+        if not w.c[0].delays:
+            launched = max(launched, w.c[0].launched + takes - int(w.x[0].schedule_ns))
+        w.c[0].launched = launched
+        begins = launched - takes + prepared
         fixed = max(now, begins) + int(communication) + int(vmm)
         drained = launched + max(int(w.x[0].drain_ns), 1)  # so that no two steps are seen at once
         fixed = max(fixed, drained - math.ceil(body))
+    w.c[0].joined = 0
     w.c[0].time_launch += fixed - now - int(communication) - int(vmm)
     w.c[0].in_flight = 1
     w.c[0].step_start = now

@@ -24,9 +24,20 @@ def close_step(w: World, at: int, common: int) -> None:
     w.c[0].emitted = 0
 
 
+@borrowing_inline
+def log_gap(w: World, gap: int) -> None:
+    """Note a gap between two tokens of a request that is not a step's own length."""
+    x = w.c[0].exceptions
+    w.gap[x] = gap
+    w.c[0].exceptions = x + 1
+
+
 @borrowing_kernel
 def emit(w: World, at: int) -> None:
-    """The tokens that the last step computed come out now."""
+    """The tokens that the last step computed come out now.
+
+    A client sees a request's first token later than the others, and so the second sooner after it.
+    """
     previous = w.c[0].previous_end
     common = 0
     ended = 0
@@ -34,12 +45,12 @@ def emit(w: World, at: int) -> None:
         request = w.emit[i]
         if w.r[request].first < 0:
             w.r[request].first = at
+        elif w.x[0].first_ns > 0 and w.r[request].last == w.r[request].first:
+            log_gap(w, max(at - w.r[request].last - int(w.x[0].first_ns), 0))
         elif w.r[request].last == previous:
             common += 1
         else:
-            x = w.c[0].exceptions
-            w.gap[x] = at - w.r[request].last
-            w.c[0].exceptions = x + 1
+            log_gap(w, at - w.r[request].last)
         w.r[request].last = at
         publish_late(w, wide(request))
         if w.r[request].generated == w.r[request].output:
@@ -68,6 +79,7 @@ def finish(w: World, request: int, at: int) -> None:
     if not w.c[0].think:
         return
     child = w.turn[request].child
+    at = max(at, w.r[request].first + int(w.x[0].first_ns))
     at += int(w.x[0].client_ns + w.x[0].prompt_token_ns * w.r[request].prompt)
     while child >= 0:
         n = w.c[0].released

@@ -149,6 +149,7 @@ def fill_cost(
         "beside_prefill": cost.curves.beside_prefill,
         "sustained_attention": cost.curves.sustained_attention,
         "sustained_after_ns": cost.curves.sustained_after_ns,
+        "cooling": cost.curves.cooling,
         "flops_token": cost.flops_per_token,
         "flops_sampled": cost.flops_per_sampled_token,
         "flops_pair": cost.flops_per_pair,
@@ -173,7 +174,10 @@ def fill_cost(
         "at_sampled": -1.0,
         "prepare_ns": rules.prepare_ns,
         "drain_ns": rules.drain_ns,
+        "join_ns": rules.join_ns,
+        "schedule_ns": rules.schedule_ns,
         "client_ns": rules.arrival_ns + rules.delivery_ns,
+        "first_ns": rules.first_ns,
         "prompt_token_ns": rules.prompt_token_ns,
         "compute_token_ns": _compute_token_ns(scenario, cost),
     }
@@ -197,10 +201,10 @@ def fill_cost(
 
 TIMES = (
     "products", "arithmetic", "head", "small", "communication", "decode", "prefill", "near_decode",
-    "near_prefill", "sustained",
+    "near_prefill", "sustained", "heats",
 )  # fmt: skip
 """The curves and grids of `StepCurves` that the engine looks up."""
-PROMPT_TIMES = ("products", "arithmetic", "small", "communication", "sustained")
+PROMPT_TIMES = ("products", "arithmetic", "small", "communication", "sustained", "heats")
 """The same of steps of prompts alone."""
 
 

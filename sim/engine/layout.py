@@ -64,10 +64,10 @@ CONTROL = _record(
     "groups grouped group_keys longest page_units low_page_units "
     "max_loading prefetch_requests "
     "times_products times_arithmetic times_head times_small times_communication times_decode "
-    "times_prefill times_near_decode times_near_prefill times_sustained times_graph_launch "
-    "times_eager_launch "
+    "times_prefill times_near_decode times_near_prefill times_sustained times_heats "
+    "times_graph_launch times_eager_launch "
     "times_chunk_products times_chunk_arithmetic times_chunk_small times_chunk_communication "
-    "times_chunk_sustained "
+    "times_chunk_sustained times_chunk_heats "
     "prefill_first late clip_tokens most_new_tokens retract_steps ignore_eos "
     "pipelined delays holds_back prompt_only weighs_loads admission watermark_pages "
     "token_budget chunked caching static scheduler classes swap spill balanced mapped key_ratio "
@@ -76,8 +76,8 @@ CONTROL = _record(
     "address call_insert call_hit call_release call_remove call_victim call_make_room call_reclaim "
     "call_come_in call_plan_batches "
     # where the run stands
-    "decode_row decode_column plan_at owed planned emitted uniform step_open finishing "
-    "hidden hidden_head hidden_tail full chunked_request prefilling seals "
+    "decode_row decode_column plan_at joined launched owed planned emitted uniform step_open "
+    "finishing hidden hidden_head hidden_tail full chunked_request prefilling seals "
     "now previous_end in_flight step_start step_fixed_end step_end running ready_head ready "
     "loading waiting free_rows blocked prefetch_idle out pending released "
     "refused refused_key refused_need refused_hbm next_row next_arrival waiting_heap active_heap "
@@ -104,8 +104,9 @@ CONTROL = _record(
 COST = _record(
     "f8",
     "launch_ns flops_token flops_sampled flops_pair flops_per_s "
-    "prefill_context_ns beside_prefill prepare_ns drain_ns client_ns prompt_token_ns "
-    "compute_token_ns sustained_attention sustained_after_ns ratio_first ratio_least ratio_step "
+    "prefill_context_ns beside_prefill prepare_ns drain_ns join_ns schedule_ns client_ns first_ns "
+    "prompt_token_ns compute_token_ns sustained_attention sustained_after_ns cooling "
+    "ratio_first ratio_least ratio_step "
     "weight_bytes expert_bytes experts experts_per_token micro_batches kv_read kv_write "
     "kv_written window_share window_pair_share state_bytes state_written "
     "exponent attend_weight hbm_weight map_ns unmap_ns "
@@ -115,7 +116,7 @@ COST = _record(
     "prefill_ns worked_ns worked_at "
     # what was looked up for as many tokens, and for as many samples, as the last step had
     "at_tokens at_sampled products_ns arithmetic_ns small_ns communication_ns graph_launch_ns "
-    "sustained_ns head_ns",
+    "sustained_ns heating_ns head_ns",
 )
 
 TIER = _record(

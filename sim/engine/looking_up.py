@@ -48,7 +48,7 @@ def look_up(w: World) -> None:
         w.x[0].at_tokens = tokens
         look_up_parts(
             w, tokens, w.c[0].times_products, w.c[0].times_arithmetic, w.c[0].times_small,
-            w.c[0].times_communication, w.c[0].times_sustained,
+            w.c[0].times_communication, w.c[0].times_sustained, w.c[0].times_heats,
         )  # fmt: skip
         w.x[0].graph_launch_ns = curve_at(w, w.c[0].times_graph_launch, tokens)
     sampled = float(w.c[0].step_sampled)
@@ -64,13 +64,14 @@ def look_up_prompts(w: World, tokens: float) -> None:
     look_up_parts(
         w, tokens, w.c[0].times_chunk_products, w.c[0].times_chunk_arithmetic,
         w.c[0].times_chunk_small, w.c[0].times_chunk_communication, w.c[0].times_chunk_sustained,
+        w.c[0].times_chunk_heats,
     )  # fmt: skip
 
 
 @borrowing_inline
 def look_up_parts(
     w: World, tokens: float, products: int, arithmetic: int, small: int, communication: int,
-    sustained: int,
+    sustained: int, heats: int,
 ) -> None:  # fmt: skip
     """The parts of a step that follow from its tokens, from the curves at these places."""
     w.x[0].products_ns = curve_at(w, products, tokens)
@@ -79,6 +80,7 @@ def look_up_parts(
     w.x[0].communication_ns = curve_at(w, communication, tokens)
     if w.c[0].times_sustained >= 0:
         w.x[0].sustained_ns = curve_at(w, sustained, tokens)
+        w.x[0].heating_ns = curve_at(w, heats, tokens)
 
 
 @borrowing_inline

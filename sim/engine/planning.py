@@ -155,6 +155,7 @@ def join_running(w: World, request: int, tokens: int, now: int) -> None:
     w.run[i] = request
     w.share[i] = tokens
     w.c[0].running = i + 1
+    w.c[0].joined += 1
     count_running(w, w.r[request].group)
     w.r[request].state = RUNNING
     if w.r[request].admitted < 0:

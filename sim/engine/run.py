@@ -94,11 +94,12 @@ def collect(state: State, end: int, events: int) -> EngineResult:
         counters |= {name: int(control[name]) for name in ("states_kept", "states_skipped")}
     counters["simpy_events"] = events
     counters["arithmetic_ns"] = int(control["time_arithmetic"])
+    first_ns = np.where(r["first"] < 0, -1, r["first"] + int(state.arrays["x"]["first_ns"][0]))
     return EngineResult(
         arrival_ns=r["arrival"],
         admitted_ns=r["admitted"],
-        first_token_ns=_seen(state, r["first"]),
-        last_token_ns=_seen(state, r["last"]),
+        first_token_ns=_seen(state, first_ns),
+        last_token_ns=_seen(state, np.maximum(r["last"], first_ns)),
         hit_tokens=r["hit_tokens"],
         faults=r["faults"],
         fault_wait_ns=r["fault_wait"],

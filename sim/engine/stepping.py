@@ -1,6 +1,6 @@
 """Steps between events: starting what was planned, and batches that only decode."""
 
-from vsim.sim.compiled import borrowing_kernel
+from vsim.sim.compiled import borrowing_inline, borrowing_kernel
 from vsim.sim.engine.batch_sums import sum_decodes
 from vsim.sim.engine.committing import submit_copies
 from vsim.sim.engine.demand import account_pages, account_step, begin_step, open_step
@@ -38,6 +38,14 @@ def start_planned(w: World, computes: bool, now: int) -> int:
     if started or w.c[0].flows > 0:
         settle(w, now)
     return IDLE
+
+
+@borrowing_inline
+def second_comes(w: World, request: int) -> bool:
+    """Whether a step to come gives its second token, whose gap is not a step's own length."""
+    if w.c[0].pipelined:
+        return bool(w.r[request].first < 0)  # one that nobody has seen yet is its first
+    return bool(w.r[request].first == w.r[request].last)
 
 
 @borrowing_kernel
@@ -81,6 +89,8 @@ def run_length(w: World, now: int) -> int:
         if not w.c[0].pipelined and w.r[request].last != now:
             return 0
         if w.r[request].wait_from >= 0:
+            return 0
+        if w.x[0].first_ns > 0 and second_comes(w, request):
             return 0
         length = min(length, w.r[request].output - w.r[request].generated - 1)
         if w.c[0].caching and not w.c[0].late:

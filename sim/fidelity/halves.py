@@ -12,7 +12,7 @@ requests, then over runs.
 import argparse
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -22,18 +22,15 @@ from typing import Final
 import numpy as np
 
 from vsim.sim.engine.entry import compile_kernels
-from vsim.sim.engine.run import run_engine
-from vsim.sim.engine.run_log import RunLog
-from vsim.sim.engine.setup import build_state
 from vsim.sim.fidelity.classes import Classes, class_of, load_classes
 from vsim.sim.fidelity.errors import LATENCIES
 from vsim.sim.fidelity.finding import find, find_all
 from vsim.sim.fidelity.measured import Int64s, MeasuredRun
+from vsim.sim.fidelity.plays import expected_ns, moved, played
 from vsim.sim.fidelity.scenario_for import NotScoredError, scenario_for
-from vsim.sim.fidelity.scoring import Floats, latency_ns, latency_spread
-from vsim.sim.profiles.rules import ServerRules, server_rules
+from vsim.sim.fidelity.scoring import Floats, foretold_error, latency_ns
+from vsim.sim.profiles.rules import server_rules, slower
 from vsim.sim.simulation import serving
-from vsim.sim.timing.curve import Curve
 from vsim.traces.faults import InputError, refuse
 
 FACTORS: Final = (0.85, 1.0, 1.15, 1.3, 1.5, 1.75)
@@ -67,7 +64,8 @@ class Tried:
         measured_ns: by latency, of all repeats' requests.
         predicted_ns: the same by factor; TTFT and E2E as long as the client sees what the profile
             says.
-        spreads: by latency, what a median request differs by between repeats; None of a single one.
+        foretold: by latency, the error if each repeat were foretold by another; None of a single
+            one.
     """
 
     name: str
@@ -75,7 +73,7 @@ class Tried:
     half: int
     measured_ns: Mapping[str, Floats]
     predicted_ns: Mapping[float, Mapping[str, Floats]]
-    spreads: Mapping[str, float | None]
+    foretold: Mapping[str, float | None]
 
     def error(self, latency: str, constants: Constants) -> float:
         """Median absolute relative error of a request."""
@@ -95,20 +93,6 @@ def halves_of(runs: Iterable[MeasuredRun], classes: Classes) -> dict[str, int]:
     return {name: at % 2 for names in found.values() for at, name in enumerate(sorted(names))}
 
 
-def slower(rules: ServerRules, factor: float) -> ServerRules:
-    """The rules of a server whose host takes so many times as long to launch a step."""
-    return replace(
-        rules,
-        graph_launch=_times(rules.graph_launch, factor),
-        eager_launch=_times(rules.eager_launch, factor),
-        prepare_ns=round(rules.prepare_ns * factor),
-    )
-
-
-def _times(curve: Curve, factor: float) -> Curve:
-    return replace(curve, ns=curve.ns * factor)
-
-
 def tried(run: MeasuredRun, half: int) -> Tried:
     """Predict a run with every factor. Raises NotScoredError where it can't be predicted."""
     ours: dict[float, dict[str, list[Floats]]] = {}
@@ -121,13 +105,15 @@ def tried(run: MeasuredRun, half: int) -> Tried:
         for factor in FACTORS:
             by_latency = ours.setdefault(factor, {each: [] for each in LATENCIES})
             for repeat in run.repeats:
-                state = build_state(
-                    scenario, server.machine, server.cost, repeat.requests, server.base,
-                    slower(rules, factor),
-                )  # fmt: skip
-                seen = run_engine(state, None, "fast", RunLog(keep=False))
-                times = seen.arrival_ns, seen.first_token_ns, seen.last_token_ns
-                _add(by_latency, *times, repeat.requests.output_tokens)
+                seen = [
+                    played(server, slower(rules, factor), requests)
+                    for requests in (repeat.requests, *moved(repeat.requests))
+                ]
+                first, last = (
+                    expected_ns([getattr(play, name) - play.arrival_ns for play in seen])
+                    for name in ("first_token_ns", "last_token_ns")
+                )
+                _add(by_latency, np.zeros_like(first), first, last, repeat.requests.output_tokens)
     real: dict[str, list[Floats]] = {each: [] for each in LATENCIES}
     for repeat in run.repeats:
         times = (
@@ -142,7 +128,7 @@ def tried(run: MeasuredRun, half: int) -> Tried:
         half,
         _joined(real),
         {factor: _joined(found) for factor, found in ours.items()},
-        {each: latency_spread(each, run.repeats) for each in LATENCIES},
+        {each: foretold_error(each, run.repeats) for each in LATENCIES},
     )
 
 
@@ -220,12 +206,24 @@ def table(runs: Sequence[Tried]) -> str:
                 f"| half {half + 1}, {len(own)} runs | {told} | {' | '.join(cells)} "
                 f"| {100 * worst:.0f} |"
             )
-    floors = []
-    for each in LATENCIES:
-        known = [spread for run in runs if (spread := run.spreads[each]) is not None]
-        floors.append(f"{100 * median(known):.1f}" if known else "–")
-    lines.append(f"| what repeats differ by | | {' | '.join(floors)} | |")
+    lines += _twice([run for run in runs if run.foretold["e2e"] is not None])
     return "\n".join(lines)
+
+
+def _twice(runs: Sequence[Tried]) -> list[str]:
+    """Rows of runs that were played several times: foretold by one another, and predicted."""
+    if not runs:
+        return []
+    foretold = [[run.foretold[each] or 0.0 for run in runs] for each in LATENCIES]
+    predicted = [[run.error(each, AS_IT_IS) for run in runs] for each in LATENCIES]
+    lines = []
+    for told, errors in (("each play foretold by another", foretold), ("as it is", predicted)):
+        cells = [f"{100 * median(each):.1f}" for each in errors]
+        worst = 100 * max(errors[LATENCIES.index("e2e")])
+        lines.append(
+            f"| {len(runs)} runs played twice | {told} | {' | '.join(cells)} | {worst:.0f} |"
+        )
+    return lines
 
 
 def _told(constants: Constants) -> str:

@@ -1,7 +1,7 @@
 """Prediction: what the simulator says that every request of a measured run would have seen."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -10,11 +10,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from vsim.sim.engine.result import EngineResult
 from vsim.sim.fidelity.measured import Int64s, MeasuredRun, MeasuredThroughput, Repeat
+from vsim.sim.fidelity.plays import expected_ns, moved, played
 from vsim.sim.fidelity.scenario_for import Pacing, scenario_for
+from vsim.sim.profiles.rules import ServerRules, server_rules
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.scenario.workload import queued_requests
-from vsim.sim.simulation import simulate
+from vsim.sim.simulation import Server, serving, simulate
 from vsim.traces.arrow_arrays import integers
 from vsim.traces.requests import Requests
 
@@ -53,6 +56,9 @@ class Prediction:
 def predict(run: MeasuredRun, pacing: Pacing = "arrivals") -> tuple[Prediction, ...]:
     """Predict every repeat of a run.
 
+    When a request's first and last token come, and how often it is preempted, is the median of
+    `PLAYS` plays, see `plays`; all else is of the first, whose arrivals are the measured ones.
+
     Args:
         run: what was measured.
         pacing: `arrivals`: each request arrives when it did in that repeat, also a turn that waited
@@ -67,7 +73,11 @@ def predict(run: MeasuredRun, pacing: Pacing = "arrivals") -> tuple[Prediction, 
     with TemporaryDirectory(prefix="vsim-") as name:
         folder = Path(name)
         scenario = scenario_for(run, folder, pacing)
-        return tuple(_predict(scenario, repeat, folder) for repeat in run.repeats)
+        server = serving(scenario, folder)
+        rules = server_rules(
+            server.scenario.engine, server.model, server.cost.gpus, scenario.parallel.pipeline
+        )
+        return tuple(_predict(server, scenario, rules, repeat) for repeat in run.repeats)
 
 
 def predict_throughput(measured: MeasuredThroughput) -> float:
@@ -102,9 +112,25 @@ def _queued(measured: MeasuredThroughput) -> Requests:
     return queued_requests(prompt, output, measured.name)
 
 
-def _predict(scenario: Scenario, repeat: Repeat, folder: Path) -> Prediction:
-    result = simulate(scenario, requests=repeat.requests, base=folder, steps=False)
-    return prediction_of(result.requests, result.summary)
+def _predict(server: Server, scenario: Scenario, rules: ServerRules, repeat: Repeat) -> Prediction:
+    result = simulate(scenario, requests=repeat.requests, base=server.base, steps=False)
+    first = prediction_of(result.requests, result.summary)
+    plays: list[Prediction | EngineResult] = [first]
+    plays += [played(server, rules, requests) for requests in moved(repeat.requests)]
+    served = first.first_token_ns >= 0
+
+    def expected(tokens_ns: Sequence[Int64s]) -> Int64s:
+        later = expected_ns([at - p.arrival_ns for at, p in zip(tokens_ns, plays, strict=True)])
+        return np.where(served, first.arrival_ns + later, -1)
+
+    preempted = expected_ns([each.preemptions for each in plays])
+    return replace(
+        first,
+        first_token_ns=expected([each.first_token_ns for each in plays]),
+        last_token_ns=expected([each.last_token_ns for each in plays]),
+        # once at least where the first play's hits are of several admissions, and not to be counted
+        preemptions=np.maximum(preempted, first.preemptions > 0),
+    )
 
 
 HITS: Final = "hit_tokens_"

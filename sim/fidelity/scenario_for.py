@@ -77,7 +77,7 @@ def scenario_for(run: Measured, folder: Path, pacing: Pacing = "arrivals") -> Sc
     model = load_model(folder / model_name if model_name.endswith(".json") else model_name)
     machine = load_machine(machine_name)
     caches = settings.prefix_caching and _has_prefixes(run)
-    engine = _engine(settings, caches, profile_for(run))
+    engine = _engine(settings, caches, profile_for(run), _slowdown(run))
     try:
         step_cost(
             machine, model, tensor=settings.tensor, pipeline=settings.pipeline,
@@ -134,7 +134,22 @@ def _openings(run: MeasuredRun) -> int:
     return int(found.size) if found.size < first.size else 0
 
 
-def _engine(settings: ServerSettings, caches: bool, profile: str) -> EngineSettings:
+RECORDED_HOSTS: Final[Mapping[str, float]] = MappingProxyType({"H100": 1.22})
+"""How many times as long prompts alone take on the host of a recorded machine as on the H200's,
+whose times the profile has; by a part of its GPU's name. It is printed by `python -m
+vsim.hwbackend.servers.host_times traces/recorded/servers`."""
+
+
+def _slowdown(run: Measured) -> float:
+    """How slow the host of a recorded run is; nothing is known of others."""
+    if not isinstance(run, MeasuredRun) or run.origin != "recorded":
+        return 1.0
+    return next((times for name, times in RECORDED_HOSTS.items() if name in run.gpu), 1.0)
+
+
+def _engine(
+    settings: ServerSettings, caches: bool, profile: str, slowdown: float
+) -> EngineSettings:
     """The engine's settings; knobs of a profile are taken here, from `settings.resolved`."""
     fields: dict[str, Any] = {
         "profile": profile,
@@ -151,6 +166,8 @@ def _engine(settings: ServerSettings, caches: bool, profile: str) -> EngineSetti
         given["prefix_caching"] = False
     if caches:
         given["reclaim_low"] = 0.0  # blocks are taken when they are needed, not before
+    if slowdown != 1.0:
+        given["host_slowdown"] = slowdown
     return EngineSettings(**given)
 
 

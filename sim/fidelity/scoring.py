@@ -1,7 +1,7 @@
 """Scoring: take the errors of a prediction from the times of each request."""
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import Final
 
 import numpy as np
@@ -103,14 +103,30 @@ def _distribution_ms(values_ns: Floats) -> dict[str, float]:
     return {name: ns / _NS_PER_MS for name, ns in zip(GAPS, values, strict=True)}
 
 
-def latency_spread(name: str, repeats: Sequence[Repeat]) -> float | None:
-    """How far a median request differs between two repeats: the largest of all pairs."""
+def _by_id(name: str, repeats: Sequence[Repeat]) -> list[Floats]:
+    """A latency of each repeat's requests, in order of their ids."""
     ordered = []
     for repeat in repeats:
         order = np.argsort(repeat.requests.id, kind="stable")
         ordered.append(_measured_ns(name, repeat)[order])
+    return ordered
+
+
+def foretold_error(name: str, repeats: Sequence[Repeat]) -> float | None:
+    """The error of a median request if each repeat were foretold by what another measured.
+
+    Nothing but chance makes it: the server, its settings and what was sent are the same.
+    """
+    pairs = [(a, b) for a, b in permutations(_by_id(name, repeats), 2) if a.shape == b.shape]
+    errors = [np.abs(a / b - 1)[np.isfinite(a) & np.isfinite(b) & (b > 0)] for a, b in pairs]
+    found = np.concatenate(errors) if errors else np.zeros(0)
+    return float(np.median(found)) if found.size else None
+
+
+def latency_spread(name: str, repeats: Sequence[Repeat]) -> float | None:
+    """How far a median request differs between two repeats: the largest of all pairs."""
     medians = []
-    for a, b in combinations(ordered, 2):
+    for a, b in combinations(_by_id(name, repeats), 2):
         if a.shape != b.shape:
             continue
         each = 2 * np.abs(a - b) / (a + b)

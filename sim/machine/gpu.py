@@ -50,6 +50,8 @@ class Sustained(Part):
     """How many times as long a prefill's attention then takes."""
     after: Quantity[DurationNs]
     """Arithmetic without a pause before the clock falls. A pause of that length undoes it."""
+    cooling: Quantity[Share] | None = None
+    """As how much of a pause other work counts, what memory binds; left out: as all of it."""
 
 
 class Gpu(Part):

@@ -131,9 +131,16 @@ class Host(_Part):
     """And for each layer of a model whose FFNs are ordinary ones."""
     eager_expert_layer: Quantity[DurationNs]
     """And for each layer that has experts."""
+    join: Quantity[DurationNs] | None = None
+    """For each request beside the first that comes in, also again, with a step; left out: none."""
     workers_launch: Quantity[bool]
     """Whether other processes launch a step where it runs on several GPUs. The engine then sees the
     last step's tokens while they do."""
+    workers_piece_launch: Quantity[DurationNs] | None = None
+    """`piece_launch` where they do; left out: the same."""
+    workers_schedule: Quantity[DurationNs] | None = None
+    """What of a launch is then the engine's own. The rest follows what they launched before; left
+    out: they are never behind."""
     prepare: Quantity[DurationNs]
     """Before the first kernel of such a batch is launched."""
     drain: Quantity[DurationNs]
@@ -144,6 +151,8 @@ class Host(_Part):
     """And for each token of its prompt."""
     delivery: Quantity[DurationNs]
     """Between a step's end and the client's sight of its token."""
+    first_delivery: Quantity[DurationNs] | None = None
+    """The same of a request's first token; left out: as of the others."""
 
 
 class EngineProfile(_Part):

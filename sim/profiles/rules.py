@@ -1,6 +1,7 @@
 """ServerRules: what an engine's profile means for one server, in numbers."""
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from vsim.sim.machine.machine import Machine
 from vsim.sim.model.model import Model
@@ -34,7 +35,10 @@ class ServerRules:
         graph_launch: host time over tokens of a batch that only decodes.
         eager_launch: host time over tokens of a batch with parts of prompts.
         prepare_ns, drain_ns: before the first kernel of such a batch, and after the last.
+        join_ns: for each request beside the first that comes in with a step.
+        schedule_ns: what of a launch is the engine's own, where other processes launch.
         arrival_ns, prompt_token_ns, delivery_ns: what a client sees beside the engine.
+        first_ns: how much later a client sees a request's first token.
     """
 
     admission: Admission = "first_chunk"
@@ -50,9 +54,12 @@ class ServerRules:
     eager_launch: Curve = _NOTHING
     prepare_ns: int = 0
     drain_ns: int = 0
+    join_ns: int = 0
+    schedule_ns: int = 0
     arrival_ns: int = 0
     prompt_token_ns: float = 0.0
     delivery_ns: int = 0
+    first_ns: int = 0
 
 
 def with_profile(scenario: Scenario, machine: Machine) -> Scenario:
@@ -114,6 +121,8 @@ def server_rules(engine: EngineSettings, model: Model, gpus: int, pipeline: int 
         host.eager_layer.value if layer >= model.moe_layers else host.eager_expert_layer.value
         for layer in range(model.layers)
     )
+    workers = gpus > 1 and host.workers_launch.value
+    pieces = (workers and host.workers_piece_launch) or host.piece_launch
     own = profile.graphs is not None and profile.graphs.prompt_sizes is not None
     largest = sizes[-1] if sizes else 0
 
@@ -123,18 +132,45 @@ def server_rules(engine: EngineSettings, model: Model, gpus: int, pipeline: int 
         ends = (0.0, float(largest), float(largest + 1), float(largest + 2))
         return curve(lambda tokens: captured if tokens <= largest else eager, ends)
 
-    return replace(
+    timed = replace(
         rules,
         pipelined=bool(engine.async_scheduling),
-        delays_tokens=gpus == 1 or not host.workers_launch.value,
+        delays_tokens=not workers,
         graph_launch=launch(host.graph_launch.value, largest),
-        eager_launch=launch(host.piece_launch.value, max(prompts, default=0) if own else largest),
+        eager_launch=launch(pieces.value, max(prompts, default=0) if own else largest),
         prepare_ns=host.prepare.value,
         drain_ns=host.drain.value,
+        join_ns=0 if host.join is None else host.join.value,
+        schedule_ns=_NEVER_BEHIND_NS
+        if host.workers_schedule is None
+        else host.workers_schedule.value,
         arrival_ns=host.arrival.value,
         prompt_token_ns=float(host.prompt_token.value),
         delivery_ns=host.delivery.value,
+        first_ns=0
+        if host.first_delivery is None
+        else host.first_delivery.value - host.delivery.value,
     )
+    return slower(timed, engine.host_slowdown)
+
+
+_NEVER_BEHIND_NS: Final = 1 << 60
+"""More than any launch takes."""
+
+
+def slower(rules: ServerRules, times: float) -> ServerRules:
+    """The rules of a server whose host takes so many times as long to launch a step."""
+    return replace(
+        rules,
+        graph_launch=_times(rules.graph_launch, times),
+        eager_launch=_times(rules.eager_launch, times),
+        prepare_ns=round(rules.prepare_ns * times),
+        join_ns=round(rules.join_ns * times),
+    )
+
+
+def _times(curve: Curve, factor: float) -> Curve:
+    return replace(curve, ns=curve.ns * factor)
 
 
 def has_host_times(engine: EngineSettings) -> bool:

@@ -43,6 +43,7 @@ def refuse_what_cannot_act(case: Case) -> None:
             _scheduling,
             _admission,
             _pipelining,
+            _host,
             *PROFILE_RULES,
             *PARALLEL_RULES,
             _told_blocks,
@@ -218,6 +219,7 @@ def _static_batching(case: Case) -> Found:
         "ignore_eos": "a batch comes in when there is room for its longest outputs",
         "watermark": "a batch comes in alone",
         "async_scheduling": "a batch's next step waits for nothing but the last",
+        "host_slowdown": "a batch's steps wait for no launch",
         "preemption": "a batch has room for its longest outputs from the start",
         "max_loading_requests": "no request waits for pages",
         "prefetch_requests": "no request waits for pages",
@@ -350,6 +352,19 @@ def _pipelining(case: Case) -> Found:
             f"does nothing with profile: {engine.profile}, which has no times of the host; "
             "remove it, or name the profile of an engine",
         )
+
+
+def _host(case: Case) -> Found:
+    """A slow host, where launches take no time of their own."""
+    engine, place = case.engine, ("engine", "host_slowdown")
+    if engine.batching == "static" or "host_slowdown" not in engine.model_fields_set:
+        return
+    if not case.host_times:
+        message = f"does nothing with profile: {engine.profile}, which has no times of the host"
+        yield place, f"{message}; remove it, or name the profile of an engine"
+    elif not engine.async_scheduling:
+        message = "does nothing with async_scheduling: false, by which no launch is counted"
+        yield place, f"{message}; remove it"
 
 
 def _told_blocks(case: Case) -> Found:

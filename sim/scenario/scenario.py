@@ -187,6 +187,9 @@ class EngineSettings(_Section):
     async_scheduling: bool = False
     """Schedule and launch a step before the last one's tokens are looked at. Left out: as the
     engine does."""
+    host_slowdown: float = Field(default=1.0, ge=0.1, le=100)
+    """How many times as long this server's host takes to launch a step as the one on which the
+    profile's times were measured."""
     loading: Literal["cheaper", "always"] = "cheaper"
     """Whether what a tier below holds of a prompt is loaded. `cheaper`: only if all of it comes
     sooner, behind what is on its way already, than it would be computed; and a tier that no page

@@ -26,7 +26,7 @@ from vsim.sim.timing.attention_terms import (
     attention_terms,
 )
 from vsim.sim.timing.curve import Curve, Grid
-from vsim.sim.timing.experts import ExpertShape
+from vsim.sim.timing.experts import ExpertShape, experts_bound
 from vsim.sim.timing.kernels import Kernels
 from vsim.sim.timing.layer_products import Product, expert_shape, products_of
 from vsim.sim.timing.near_terms import near_terms
@@ -90,12 +90,15 @@ def kernel_curves(
         near_decode=server.decode(near) if near else None,
         near_prefill=server.prefill(near) if near else None,
         prefill_context_ns=server.context_ns([*near, *far]),
-        **_limits(machine, server, products),
+        **_limits(machine, server, products, experts_ns),
     )
 
 
 def _limits(
-    machine: Machine, server: "_Server", products: "Sequence[_TimedProduct]"
+    machine: Machine,
+    server: "_Server",
+    products: "Sequence[_TimedProduct]",
+    experts_ns: Floats,
 ) -> dict[str, Any]:
     """What a step's kernels lose beside one another, and after one another."""
     beside, sustained = machine.attend.beside_prefill, machine.gpu.sustained
@@ -109,9 +112,12 @@ def _limits(
     ):
         found |= {
             "sustained": server.sustained(products, kept),
+            "heating": server.heating(products, experts_ns, kept),
             "sustained_attention": sustained.attention_slowdown.value - 1,
             "sustained_after_ns": float(sustained.after.value),
         }
+        if sustained.cooling is not None:
+            found["cooling"] = sustained.cooling.value
     return found
 
 
@@ -203,6 +209,26 @@ class _Server:
         dense = (each.count * np.where(each.computes, each.ns, 0.0) for each in timed)
         return self._staged(sum(dense, np.where(self._experts_compute(), experts_ns, 0.0)))
 
+    def heating(
+        self, timed: Sequence[_TimedProduct], experts_ns: Floats, kept: Mapping[str, float]
+    ) -> Curve:
+        """The part of that arithmetic that heats the GPU: not experts slower than it keeps up.
+
+        Args:
+            timed: all layers' products.
+            experts_ns: all layers' experts over `MICRO_BATCH`.
+            kept: share of the peak rate that is kept up, by the precision of the products.
+        """
+        if not self._experts:
+            return self.arithmetic(timed, experts_ns)
+        precision = stored(self.weights, "experts").precision
+        flops_ns = np.zeros(MICRO_BATCH.shape)
+        for shape, count in self._experts:
+            bound = experts_bound(self.kernels.peaks, precision, MICRO_BATCH, shape)
+            flops_ns = flops_ns + count * bound.flops_ns
+        quick = flops_ns > kept.get(_multiplied_in(precision), 0.0) * experts_ns
+        return self.arithmetic(timed, np.where(quick, experts_ns, 0.0))
+
     def sustained(self, timed: Sequence[_TimedProduct], kept: Mapping[str, float]) -> Curve:
         """How much longer products take at a share of the peak rate than they reach.
 
@@ -262,8 +288,11 @@ class _Server:
         model, tensor = self.model, self.layout.tensor
         widths: Counter[LayerWidths] = Counter()
         quantised = 0
+        near, far = self.attention_terms()
         for layer, count in self._kinds.items():
-            widths[layer_widths(layer, model.hidden, tensor)] += count
+            found = layer_widths(layer, model.hidden, tensor)
+            paired = model.norms_per_layer >= 2 * found.norms
+            widths[replace(found, paired=paired, plans=bool(near and far))] += count
             products = products_of(layer, model.hidden, tensor, self.weights)
             quantised += count * any(each.precision == "fp8" for each in products)
         saved = quantised * FUSED_QUANTISATION_NS

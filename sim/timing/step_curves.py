@@ -27,7 +27,10 @@ class StepCurves:
         sustained: over tokens computed: how much longer `products` take once the GPU's power limit
             has lowered its clock; None where it does not.
         sustained_attention: how much longer a prefill's attention then takes, relative.
-        sustained_after_ns: arithmetic without a pause before that; a pause as long undoes it.
+        sustained_after_ns: arithmetic that heats without a pause before that; a pause as long
+            undoes it.
+        heating: over tokens computed: the part of `arithmetic` that does; None: all of it.
+        cooling: as how much of a pause everything else counts.
         prompts: the same for steps of prompts alone, of an engine that forms such and pads them to
             sizes of their own; None where they are padded like all others.
     """
@@ -46,7 +49,14 @@ class StepCurves:
     sustained: Curve | None = None
     sustained_attention: float = 0.0
     sustained_after_ns: float = 0.0
+    heating: Curve | None = None
+    cooling: float = 1.0
     prompts: "StepCurves | None" = None
+
+    @property
+    def heats(self) -> Curve:
+        """Over tokens computed: what heats the GPU."""
+        return self.arithmetic if self.heating is None else self.heating
 
     def padded(self, sizes: Sequence[int]) -> "StepCurves":
         """The same for an engine that pads a step's tokens to the next of some sizes."""
@@ -57,4 +67,5 @@ class StepCurves:
             small=padded(self.small, sizes),
             communication=padded(self.communication, sizes),
             sustained=None if self.sustained is None else padded(self.sustained, sizes),
+            heating=None if self.heating is None else padded(self.heating, sizes),
         )

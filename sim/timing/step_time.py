@@ -101,7 +101,9 @@ def sustained_ns(cost: StepCost, curves: StepCurves, batch: Batch, worked_ns: fl
     """How much longer a step's arithmetic takes on a GPU whose power limit lowers its clock, ns.
 
     The GPU takes so much arithmetic at full speed; then all that goes on without a pause is slower.
-    Time in which it does something else makes room for as much arithmetic again: a leaky bucket.
+    A pause makes room for as much arithmetic again: a leaky bucket. What memory binds counts as
+    `cooling` of a pause. Only what computes faster than the GPU keeps up fills it: experts with few
+    tokens each do not.
 
     Args:
         cost: the server's costs.
@@ -112,12 +114,12 @@ def sustained_ns(cost: StepCost, curves: StepCurves, batch: Batch, worked_ns: fl
     if curves.sustained is None:
         return 0.0
     prefill = prefill_arithmetic_ns(cost, curves, batch)
-    arithmetic = curves.arithmetic.at(batch.tokens) + prefill
-    late = arithmetic - (curves.sustained_after_ns - worked_ns)
-    if late <= 0 or arithmetic <= 0:
+    heating = curves.heats.at(batch.tokens) + prefill
+    late = heating - (curves.sustained_after_ns - worked_ns)
+    if late <= 0 or heating <= 0:
         return 0.0
     all_of_it = curves.sustained.at(batch.tokens) + prefill * curves.sustained_attention
-    return min(late / arithmetic, 1.0) * all_of_it
+    return min(late / heating, 1.0) * all_of_it
 
 
 def prefill_arithmetic_ns(cost: StepCost, curves: StepCurves, batch: Batch) -> float:

@@ -130,6 +130,7 @@ SETTINGS: dict[str, tuple[tuple[str, ...], str]] = {
     "admission of whole sequences": ((TIGHT,), "engine.admission=whole_sequence"),
     "watermark": ((TIGHT,), "engine.watermark=0.2"),
     "async_scheduling": ((), "engine.async_scheduling=false"),
+    "host_slowdown": ((), "engine.host_slowdown=2"),
     "num_gpu_blocks": (
         ("tiers=[{tier: hbm}, {tier: host, capacity: 2GiB}]",), "engine.num_gpu_blocks=1500"),
     "loading": (("model=llama-2-7b", SLOW_DISK), "engine.loading=always"),

@@ -70,4 +70,5 @@ def test_the_engine_looks_up_every_curve_that_there_is() -> None:
     """Those of steps of prompts alone are curves of the same names, found behind the others."""
     kinds = {field.name: str(field.type) for field in fields(StepCurves)}
     assert kinds.pop("prompts") == "StepCurves | None"
+    kinds["heats"] = kinds.pop("heating")  # all arithmetic where no part of it is told apart
     assert set(TIMES) == {name for name, kind in kinds.items() if "float" not in kind}

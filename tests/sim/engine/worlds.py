@@ -211,9 +211,12 @@ def draw_rules(draw: np.random.Generator) -> ServerRules:
         eager_launch=line(large / 1000, large),
         prepare_ns=int(small / 2),
         drain_ns=int(draw.choice([0, 200_000])),
+        join_ns=int(small / 8),
+        schedule_ns=int(small / 4),
         arrival_ns=int(draw.choice([0, 1_500_000])),
         prompt_token_ns=float(draw.choice([0, 250.5])),
         delivery_ns=int(draw.choice([0, 1_300_000])),
+        first_ns=50 if small else 0,
     )
 
 

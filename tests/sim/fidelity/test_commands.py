@@ -18,6 +18,7 @@ name: tiny
 workload: {trace: other.arrow}
 machine: h100
 model: llama-3.1-8b
+engine: {host_slowdown: 1.22}
 tiers: [{tier: hbm, capacity: 4GiB}]
 """
 

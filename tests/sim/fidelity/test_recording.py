@@ -41,6 +41,18 @@ def test_what_arrives_at_once_stands_in_the_engine_s_order_with_its_own_times(
     assert run.repeats[0].first_token_ns.tolist() == [102, 101, 100]
 
 
+def test_a_request_arrives_when_it_is_sent_and_not_when_it_is_due(tmp_path: Path) -> None:
+    sent = [7 * MS, 2 * MS, -MS, None]  # one was sent before the start, of one it is not known
+    rows = [
+        row(repeat=0, id=i, arrival_ns=MS, sent_ns=at, queued_ns=9 * MS, first_token_ns=20 * MS,
+            last_token_ns=30 * MS, prompt_tokens=8, output_tokens=2)
+        for i, at in enumerate(sent)
+    ]  # fmt: skip
+    run = read_recording(write_recording(tmp_path / "r.arrow", rows), "recorded")
+    assert run.repeats[0].requests.id.tolist() == [2, 3, 1, 0]
+    assert run.repeats[0].requests.arrival_ns.tolist() == [0, MS, 2 * MS, 7 * MS]
+
+
 def test_each_repeat_has_its_own_arrivals(tmp_path: Path) -> None:
     later = [{**each, "repeat": 1, "arrival_ns": each["arrival_ns"] - 5} for each in ROWS[1:]]
     run = read_recording(write_recording(tmp_path / "r.arrow", [*ROWS, *later]), "recorded")

@@ -12,6 +12,7 @@ from tests.sim.fidelity.tiny import repeat_of, requests, run_of
 from vsim.sim.fidelity.measured import MeasuredRun
 from vsim.sim.fidelity.scenario_for import (
     ALIKE_OF_DRAWN_WEIGHTS,
+    RECORDED_HOSTS,
     NotScoredError,
     machine_for,
     scenario_for,
@@ -187,6 +188,14 @@ def test_what_can_t_be_predicted_says_why(
     with pytest.raises(NotScoredError) as raised:
         scenario_for(replace(with_prefixes(), **changed), tmp_path)
     assert reason in str(raised.value)
+
+
+def test_only_the_host_of_a_recorded_machine_is_known_to_be_slow(tmp_path: Path) -> None:
+    run = with_prefixes()
+    slow = scenario_for(run, tmp_path).engine
+    assert slow.host_slowdown == RECORDED_HOSTS["H100"] > 1.0
+    for other in (replace(run, origin="public"), replace(run, gpu="NVIDIA H200")):
+        assert "host_slowdown" not in scenario_for(other, tmp_path).engine.model_fields_set
 
 
 def test_turns_follow_the_predicted_answer_only_where_that_is_asked_for(tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ FIELDS: dict[str, tuple[tuple[str, ...], str, Any]] = {
     "gpu.sustained.attention_slowdown.value": (
         PROMPTS, "gpu.sustained.attention_slowdown.value", 2.0),
     "gpu.sustained.after.value": (PROMPTS, "gpu.sustained.after.value", "10ms"),
+    "gpu.sustained.cooling.value": (PROMPTS, "gpu.sustained.cooling.value", 1.0),
     "gpu.memory_utilisation.value": (
         (ALL_HBM, "workload.synth.output_tokens=4000", SYNCHRONOUS),
         "gpu.memory_utilisation.value", 0.13),

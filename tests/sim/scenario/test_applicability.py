@@ -139,6 +139,7 @@ SGLANG = {"profile": "sglang"}
         ({"watermark": 0.01}, [HBM], {}),  # vLLM's admission: whole_prompt
         ({"watermark": 0.0, **SYNCHRONOUS}, [HBM], {}),
         ({"async_scheduling": True}, [HBM], {}),
+        ({"host_slowdown": 2.0}, [HBM], {}),
         ({"async_scheduling": False}, [HBM], {}),
         ({"async_scheduling": False, **SYNCHRONOUS}, [HBM], {}),
         ({"num_gpu_blocks": 20_000}, [{"tier": "hbm"}], {}),
@@ -207,13 +208,17 @@ def test_settings_that_can_act_are_taken(
         (STATIC, [HBM, IN_PLACE], {}, ["tiers.1"]),
         ({**STATIC, "token_budget": 512, "chunked_prefill": False}, [HBM], {},
          ["engine.chunked_prefill", "engine.token_budget"]),
-        ({**STATIC, "admission": "first_chunk", "watermark": 0.1, "async_scheduling": True}, [HBM],
-         {}, ["engine.admission", "engine.watermark", "engine.async_scheduling"]),
+        ({**STATIC, "admission": "first_chunk", "watermark": 0.1, "async_scheduling": True,
+          "host_slowdown": 2.0}, [HBM], {},
+         ["engine.admission", "engine.watermark", "engine.async_scheduling",
+          "engine.host_slowdown"]),
         ({"watermark": 0.1, **SYNCHRONOUS}, [HBM], {}, ["engine.watermark"]),
         ({"watermark": 0.1, "admission": "first_chunk"}, [HBM], {}, ["engine.watermark"]),
         # of 2,048 pages, less than one
         ({"watermark": 0.0004}, [HBM], {}, ["engine.watermark"]),
         ({"async_scheduling": True, **SYNCHRONOUS}, [HBM], {}, ["engine.async_scheduling"]),
+        ({"host_slowdown": 2.0, **SYNCHRONOUS}, [HBM], {}, ["engine.host_slowdown"]),
+        ({"host_slowdown": 2.0, "async_scheduling": False}, [HBM], {}, ["engine.host_slowdown"]),
         ({"num_gpu_blocks": 2048}, [HBM], {}, ["engine.num_gpu_blocks"]),
         # 16.06 GB of weights leave 69.84 GB of 80 GiB: 33,301 blocks of 2 MiB
         ({"num_gpu_blocks": 33_302}, [{"tier": "hbm"}], {}, ["engine.num_gpu_blocks"]),
