@@ -13,7 +13,7 @@ SMALL = [case for case in cases() if sum(case.lengths) * case.layout.kv_heads < 
 
 
 @pytest.mark.parametrize("blocks", [1, 13, 264])
-@pytest.mark.parametrize("case", some(SMALL, 2), ids=str)
+@pytest.mark.parametrize("case", some(SMALL, 4), ids=str)
 def test_the_partition_gives_the_dense_result(case: DecodeCase, blocks: int) -> None:
     layout, (batch, slots) = case.layout, case.batch()
     pages = random_pages(case, batch, slots)

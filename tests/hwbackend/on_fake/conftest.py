@@ -6,8 +6,11 @@ from collections.abc import Iterator
 import pytest
 from tests.hwbackend.fake.control import Fake
 
+from vsim.hwbackend.calibration import clearing, driver_calls
+from vsim.hwbackend.cases import mapping
 from vsim.hwbackend.cuda.context import Context
 from vsim.hwbackend.cuda.streams import Stream
+from vsim.hwbackend.measuring import warm_calls
 
 LIBRARY = os.environ.get("VSIM_FAKE_DRIVER")
 # Everywhere else there is no driver, or a real one; tests/hwbackend/test_on_fake.py runs them.
@@ -26,6 +29,19 @@ def fake() -> Iterator[Fake]:
     control.reset()
     assert left == {}, "not given back"
     assert hazards == 0, "memory was taken away from work that still wanted it"
+
+
+@pytest.fixture(autouse=True)
+def _no_core_is_sought(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake driver is as slow as it is; how fast cores are found is seen in `measuring/`.
+
+    And its times need no means over many calls.
+    """
+    for module in (clearing, driver_calls, mapping):
+        monkeypatch.setattr(module, "_AGAIN_S", 0.0)
+    for module in (driver_calls, mapping):
+        monkeypatch.setattr(module, "_CHUNKS_A_TIME", 3)
+    monkeypatch.setattr(warm_calls, "CALM", 2)
 
 
 @pytest.fixture
