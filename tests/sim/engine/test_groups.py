@@ -40,7 +40,7 @@ def test_the_group_worlds_reach_what_they_are_there_for() -> None:
     assert {name for name, value in reached.items() if value == 0} == set()
 
 
-@pytest.mark.parametrize("seed", some(range(500, 560), 4))
+@pytest.mark.parametrize("seed", some(range(500, 560), 6))
 def test_with_groups_requests_that_arrive_later_change_nothing_before(seed: int) -> None:
     world = replace(draw_group_world(seed), pacing="arrivals", operations="transfers")
     if len(world.requests) < 3:
