@@ -9,9 +9,8 @@ small calls took right before stands beside them. What clearing costs is `calibr
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from statistics import fmean
 from typing import Final
 
 from vsim.hwbackend.calibration.bench import HOST, PEER, Bench, MappedMemory
@@ -19,7 +18,8 @@ from vsim.hwbackend.calibration.plan import GIB, MIB, Plan
 from vsim.hwbackend.cuda.calls import call
 from vsim.hwbackend.cuda.device import Device, granularity
 from vsim.hwbackend.cuda.places import Place
-from vsim.hwbackend.measuring.full_speed import FASTEST_OF, FullSpeed
+from vsim.hwbackend.measuring.call_times import CHUNKS_A_TIME, fastest, in_a_row
+from vsim.hwbackend.measuring.full_speed import FullSpeed
 from vsim.hwbackend.measuring.warm_calls import WarmCalls
 from vsim.hwbackend.memory.chunks import Chunk, ChunkPool
 from vsim.hwbackend.memory.ranges import AddressRange
@@ -30,7 +30,6 @@ _HOST_BYTES_A_POINT: Final = GIB // 2  # host memory is made at some 5 GB/s: few
 _LARGE_BYTES: Final = 256 * MIB
 _STEPS: Final = 16  # of a growth, behind the first, by one chunk each
 _GROWN_BYTES: Final = 4 * GIB
-_CHUNKS_A_TIME: Final = 16  # at least, that a time is the mean over, in a row or side by side
 
 
 def measure_calls(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterator[Sampled]:
@@ -67,38 +66,19 @@ def _measured(
         with MappedMemory(where, least, least, bench.device):
             once = partial(_once, where, bench.device, chunk, chunks)
             once()  # warm-up
-            in_a_row = partial(_in_a_row, once, warm, size, _times(size, chunks))
+            row = partial(in_a_row, once, warm, size, _times(size, chunks))
             grow = partial(_grow, where, bench.device, warm, chunk, chunks)
-            for _ in range(_repeats(where == bench.device.host, size, plan.repeats)):
-                taken = [_sample(host, warm, size, in_a_row) for _ in range(FASTEST_OF)]
-                best = _fastest(taken, where == bench.device.host)
+            on_host = where == bench.device.host
+            for _ in range(_repeats(on_host, size, plan.repeats)):
+                best = fastest(row, host, warm, size, on_host=on_host)
                 if "grow" in wanted:
-                    grown = [_sample(host, warm, size, grow) for _ in range(FASTEST_OF)]
+                    speed = fastest(grow, host, warm, size, on_host=False)
                     warm.await_clearing(_steps(chunk, chunks) * size)
-                    speed = _fastest(grown, on_host=False)
                     best["grow"] = speed["grow"] * best["round"] / speed["round"]
                 for name, all_us in samples.items():
                     all_us.append(best[name])
         for name, point in wanted.items():
             yield Sampled(point, size, tuple(samples[name]))
-
-
-def _sample(
-    host: FullSpeed, warm: WarmCalls, size_bytes: int, take: Callable[[], dict[str, float]]
-) -> dict[str, float]:
-    """Take a sample once all memory is cleared."""
-    warm.await_clearing(size_bytes)
-    return host.sample(take)
-
-
-def _fastest(taken: Sequence[dict[str, float]], on_host: bool) -> dict[str, float]:
-    """The sample on the fastest host; of host memory, each call's least.
-
-    What host memory takes is the kernel's clearing of it, which small calls say nothing of.
-    """
-    if on_host:
-        return {name: min(each[name] for each in taken) for name in taken[0]}
-    return dict(min(taken, key=lambda each: each["round"]))
 
 
 def _repeats(on_host: bool, size_bytes: int, repeats: int) -> int:
@@ -111,20 +91,8 @@ def _repeats(on_host: bool, size_bytes: int, repeats: int) -> int:
 
 def _times(size_bytes: int, chunks: int) -> int:
     """How often a few chunks are made and ended for one time of each call."""
-    times = max(1, _CHUNKS_A_TIME // chunks)
+    times = max(1, CHUNKS_A_TIME // chunks)
     return times if size_bytes <= _LARGE_BYTES // 2 else min(times, 2)
-
-
-def _in_a_row(
-    once: Callable[[], dict[str, float]], warm: WarmCalls, size_bytes: int, times: int
-) -> dict[str, float]:
-    """The mean of each call over times that follow one another; growth is many calls in a row."""
-    taken = [once() | {"round": warm.round_us}]
-    for _ in range(times - 1):
-        warm.await_clearing(size_bytes)
-        warm()
-        taken.append(once() | {"round": warm.round_us})
-    return {name: fmean(each[name] for each in taken) for name in taken[0]}
 
 
 def _place(bench: Bench, place: str) -> Place:

@@ -2,16 +2,14 @@
 
 import sys
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
-from statistics import fmean
 from typing import Final
 
 from vsim.hwbackend.cases.bench import CaseBench
-from vsim.hwbackend.measuring.full_speed import FASTEST_OF, FullSpeed
+from vsim.hwbackend.measuring.call_times import CHUNKS_A_TIME, fastest, in_a_row
+from vsim.hwbackend.measuring.full_speed import FullSpeed
 from vsim.hwbackend.measuring.samples import Samples
-from vsim.hwbackend.measuring.warm_calls import WarmCalls
 from vsim.hwbackend.memory.chunks import ChunkPool
 from vsim.hwbackend.memory.ranges import AddressRange
 from vsim.sim.fidelity.gpu.cases import MappingCase
@@ -20,7 +18,6 @@ REPEATS: Final = 15
 _FEW: Final = 7
 _OF_HOST: Final = 3  # tenths of a second each
 _LARGE_BYTES: Final = 2**30
-_CHUNKS_A_TIME: Final = 16  # at least, that a repeat is the mean over, in a row or side by side
 _WARM_UPS: Final = 2
 _AGAIN_S: Final = 1.5  # of a case and pass, to look for a core that nobody shares
 
@@ -35,35 +32,21 @@ def measure_mapping(bench: CaseBench, case: MappingCase) -> Samples:
     size = case.count * case.chunk_bytes + case.released_bytes
     size *= 2 if case.mapped == "remap" else 1  # which has as much again
     warm = bench.warm_calls(case.tier)
-    in_a_row = partial(_in_a_row, once, warm, size, max(1, _CHUNKS_A_TIME // case.count))
+    row = partial(
+        in_a_row, lambda: {"all": once()}, warm, size, max(1, CHUNKS_A_TIME // case.count)
+    )
     for _ in range(_WARM_UPS):
         once()
     repeats = _FEW if size > _LARGE_BYTES else REPEATS
     on_host = case.tier == "host"  # whose small calls say nothing of what large ones take
-    found: list[tuple[float, float]] = []
     with FullSpeed(warm, _AGAIN_S) as host:
-        for _ in range(_OF_HOST if on_host else repeats):
-            taken = []
-            for _ in range(FASTEST_OF):
-                warm.await_clearing(size)
-                taken.append(host.sample(in_a_row))
-            found.append(min(taken) if on_host else min(taken, key=lambda each: each[1]))
+        found = [
+            fastest(row, host, warm, size, on_host=on_host)
+            for _ in range(_OF_HOST if on_host else repeats)
+        ]
         print(f"{case.name}: {host.told}", file=sys.stderr, flush=True)
-    all_us, round_us = zip(*found, strict=True)
-    return Samples(all_us, () if on_host else round_us)
-
-
-def _in_a_row(
-    once: Callable[[], float], warm: WarmCalls, size_bytes: int, times: int
-) -> tuple[float, float]:
-    """The mean of times that follow one another, and of the rounds before; microseconds."""
-    taken, rounds = [once()], [warm.round_us]
-    for _ in range(times - 1):
-        warm.await_clearing(size_bytes)
-        warm()
-        taken.append(once())
-        rounds.append(warm.round_us)
-    return fmean(taken), fmean(rounds)
+    round_us = () if on_host else tuple(each["round"] for each in found)
+    return Samples(tuple(each["all"] for each in found), round_us)
 
 
 def _burst(bench: CaseBench, case: MappingCase) -> float:

@@ -20,8 +20,6 @@ SLOW: Final = 1.1
 """Of the driver's fastest calls; on a shared core they take 1.4 to 1.6 times as long."""
 MOST_TRIES: Final = 40
 """Of one sample; then it is taken on a slow core."""
-FASTEST_OF: Final = 3
-"""Samples of which callers keep the one on the fastest host."""
 
 T = TypeVar("T")
 

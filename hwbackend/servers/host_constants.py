@@ -104,10 +104,11 @@ def told(folder: Path) -> Iterator[str]:
     run = read_run(folder / f"{WORKERS}.arrow")
     (end_ns,) = read_steps(folder / f"{WORKERS}.arrow", "end_ns")
     later = behind_prompts_ms(run, end_ns, (128, 1024))
-    yield f"two GPUs: {np.median(_two(run)):.1f} ms, then {later:.2f} ms later than another step"
+    two = np.median(_two_gpus_ms(run))
+    yield f"two GPUs: {two:.1f} ms, then {later:.2f} ms later than another step"
 
 
-def _two(run: Run) -> Any:
+def _two_gpus_ms(run: Run) -> Any:
     prompt, queued, first = _columns(run, "prompt_tokens", "queued_ns", "engine_first_ns")
     return ((first - queued) / 1e6)[prompt == min(LENGTHS)]
 

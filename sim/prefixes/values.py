@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vsim.sim.model.model import Model
 from vsim.sim.timing.near_terms import near_terms
@@ -75,21 +76,20 @@ def prefill_seconds(cost: StepCost, block_tokens: int) -> Value:
     curves, step = cost.curves, _FULL_STEP_TOKENS
     token_ns = (curves.products.at(step) + curves.small.at(step)) / step
 
-    def of_block(depth: int) -> float:
-        before = depth * block_tokens + block_tokens / 2
-        attention_ns = curves.prefill.at(step, before)
-        if curves.near_prefill is not None:
-            attention_ns += curves.near_prefill.at(step, min(before, cost.window_tokens))
-        return block_tokens * (token_ns + attention_ns / step) / 1e9
-
-    def of_first(blocks: int) -> list[float]:
-        before = np.arange(blocks, dtype=np.float64) * block_tokens + block_tokens / 2
+    def of_each(depths: NDArray[np.float64]) -> list[float]:
+        before = depths * block_tokens + block_tokens / 2
         attention_ns = curves.prefill.at_each(step, before)
         if curves.near_prefill is not None:
             near = np.minimum(before, cost.window_tokens)
             attention_ns = attention_ns + curves.near_prefill.at_each(step, near)
         seconds: list[float] = (block_tokens * (token_ns + attention_ns / step) / 1e9).tolist()
         return seconds
+
+    def of_block(depth: int) -> float:
+        return of_each(np.array([depth], np.float64))[0]
+
+    def of_first(blocks: int) -> list[float]:
+        return of_each(np.arange(blocks, dtype=np.float64))
 
     heading = "prefill seconds saved, % of all"
     return Value("prefill_seconds", heading, of_block, loads=True, of_first=of_first)

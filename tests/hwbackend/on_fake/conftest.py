@@ -40,7 +40,7 @@ def _no_core_is_sought(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (clearing, driver_calls, mapping):
         monkeypatch.setattr(module, "_AGAIN_S", 0.0)
     for module in (driver_calls, mapping):
-        monkeypatch.setattr(module, "_CHUNKS_A_TIME", 3)
+        monkeypatch.setattr(module, "CHUNKS_A_TIME", 3)
     monkeypatch.setattr(warm_calls, "CALM", 2)
 
 
