@@ -11,7 +11,14 @@ from tests.hwbackend.preload import building
 from vsim.hwbackend.measuring import full_speed
 from vsim.hwbackend.preload.trial import turns
 from vsim.hwbackend.preload.trial.bench import Bench
-from vsim.hwbackend.preload.trial.turns import Played, Round, StoppedError, play, ratio_of
+from vsim.hwbackend.preload.trial.turns import (
+    Played,
+    Round,
+    StoppedError,
+    play,
+    ratio_of,
+    ratio_of_plays,
+)
 
 REPORT = Path(__file__).parents[3] / "reports/preload"
 _HELD = (("recording", "passing"), ("record", "plain"), ("manage", "plain"))
@@ -113,6 +120,30 @@ def test_ratios_are_medians_over_the_other_way_s_rounds_of_the_same_cycle() -> N
     assert found.high == pytest.approx(1.05)
     assert found.count == 3
     assert ratio_of(cycles, "manage", "plain") is None
+
+
+def test_processes_are_drawn_again_by_play_and_one_process_s_rounds_by_round() -> None:
+    """Seven plays whose processes differ by up to 5 %, and rounds within each by nothing: more
+    rounds would tell nothing. By hand: the median play is 1.01, and half of the plays drawn again
+    have their median between 0.97 and 1.05.
+    """
+    shares = (0.96, 0.97, 1.0, 1.01, 1.02, 1.05, 1.06)
+    plays = [
+        [{"plain": Round(1.0, 1.0, 1.0), "manage": Round(share, share, 1.0),
+          "passing": Round(2.0, 2.0, 1.0), "recording": Round(2.0 * share, 2.0, 1.0)}] * 50
+        for share in shares
+    ]  # fmt: skip
+    found = ratio_of_plays(plays, "manage", "plain")
+    assert found is not None
+    assert (found.middle, found.count) == (pytest.approx(1.01), 350)
+    assert (found.low, found.high) == (pytest.approx(0.97), pytest.approx(1.05))
+    rounds = ratio_of_plays(plays, "recording", "passing")
+    assert rounds is not None
+    assert rounds.middle == pytest.approx(1.01)
+    assert rounds.high - rounds.low < found.high - found.low
+    few = ratio_of_plays(plays[:4], "manage", "plain")
+    assert few == ratio_of([cycle for cycles in plays[:4] for cycle in cycles], "manage", "plain")
+    assert ratio_of_plays([], "manage", "plain") is None
 
 
 @pytest.mark.parametrize("program", ["nvcc, static cudart", "PyTorch training",
