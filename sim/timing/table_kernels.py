@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from numpy.typing import ArrayLike
 
@@ -20,9 +21,12 @@ from vsim.sim.timing.efficiency import Surface
 from vsim.sim.timing.experts import ExpertShape, even_surface, experts_surface, independent_ns
 from vsim.sim.timing.head_shapes import HeadShape
 from vsim.sim.timing.prefill_attention import prefill_attention_ns, prefill_attention_surface
+from vsim.sim.timing.prefix_attention import prefix_attention_surface
 from vsim.sim.timing.products import product_ns, product_surface
 from vsim.sim.timing.roofline import Floats, Peaks
 from vsim.traces.schema import KERNELS
+
+Made = TypeVar("Made", Surface, Surface | None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ class TableKernels:
     tables: KernelTables
     constants: ConstantKernels
     _lacking: frozenset[str] = field(init=False)
-    _known: dict[tuple[object, ...], Surface] = field(init=False, default_factory=dict)
+    _known: dict[tuple[object, ...], Any] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         lacking = frozenset(name for name in KERNELS if not self.tables.has(name))
@@ -91,7 +95,8 @@ class TableKernels:
         if "prefill_attention" in self._lacking:
             return self.constants.prefill_attention_ns(*asked)
         known = self._surface(prefill_attention_surface, kv_precision, shape)
-        return prefill_attention_ns(self.tables, self.peaks, *asked, known)
+        behind = self._surface(prefix_attention_surface, kv_precision, shape)
+        return prefill_attention_ns(self.tables, self.peaks, *asked, known, behind)
 
     def experts_ns(
         self,
@@ -130,11 +135,12 @@ class TableKernels:
             return self.constants.expert_exchange_ns(*asked)
         return expert_exchange_ns(self.tables, *asked)
 
-    def _surface(self, make: Callable[..., Surface], *asked: object) -> Surface:
+    def _surface(self, make: Callable[..., Made], *asked: object) -> Made:
         key = (make, *asked)
         if key not in self._known:
             self._known[key] = make(self.tables, self.peaks, *asked)
-        return self._known[key]
+        found: Made = self._known[key]
+        return found
 
 
 def ragged_factor(
