@@ -45,6 +45,7 @@ class CopyFit:
         bytes_per_s: of each piece.
         first_us: once.
         each_us: for each piece.
+        pieces_us: the same by a piece's bytes and by how many, of more than one.
         worst: largest error of a point, as a share.
         points: how many were fitted.
         samples: of all points.
@@ -53,6 +54,7 @@ class CopyFit:
     bytes_per_s: float
     first_us: float
     each_us: float
+    pieces_us: Mapping[tuple[int, int], float]
     worst: float
     points: int
     samples: int
@@ -141,7 +143,8 @@ def fit_copies(rows: Sequence[Sampled]) -> CopyFit | None:
     """Fit a route's copies. None where fewer than three points were measured.
 
     The bandwidth is that of the piece that is largest, less what the smallest takes alone; what
-    comes once and what each piece takes then follow by least squares of relative errors.
+    comes once and what each piece takes then follow by least squares of relative errors. What each
+    of many pieces of a size takes is what is left of their time.
     """
     if len(rows) < 3:
         return None
@@ -156,9 +159,17 @@ def fit_copies(rows: Sequence[Sampled]) -> CopyFit | None:
     columns = np.stack([np.ones(len(rows)), count], axis=1) / taken[:, None]
     left = np.maximum(taken - moved * byte, 0.0) / taken
     (first, each), _ = nnls(columns, left)
-    errors = np.abs((first + count * each + moved * byte) / taken - 1)
+    beside = np.maximum((taken - first - moved * byte) / count, 0.0)
+    pieces_us = {
+        (int(one), int(many)): float(us)
+        for one, many, us in zip(size, count, beside, strict=True) if many > 1
+    }  # fmt: skip
+    per_piece = np.where(count > 1, beside, each)
+    errors = np.abs((first + count * per_piece + moved * byte) / taken - 1)
     samples = sum(len(row.samples) for row in rows)
-    return CopyFit(1e6 / byte, float(first), float(each), float(errors.max()), len(rows), samples)
+    return CopyFit(
+        1e6 / byte, float(first), float(each), pieces_us, float(errors.max()), len(rows), samples
+    )
 
 
 def fit_vmm(rows: Sequence[Sampled]) -> dict[tuple[str, int, int], VmmFit]:

@@ -282,6 +282,11 @@ def _copies(machine: _Part, fitted: Fitted) -> None:
             "origin": origin, "target": target, "way": way, "bandwidth": _rate(made.bytes_per_s),
             "first": _time(made.first_us), "each": _time(made.each_us),
         }  # fmt: skip
+        if way == "engine":  # a kernel takes a few ns a piece
+            row["pieces"] = [
+                {"size": f"{size >> 10}KiB", "count": count, "each": _time(us)}
+                for (size, count), us in sorted(made.pieces_us.items())
+            ]
         if cost is not None:
             row["hbm_cost"] = round(cost, 2)
             row["weight"] = round(fitted.weights.get(route, 1.0), 2)

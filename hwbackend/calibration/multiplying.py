@@ -28,10 +28,17 @@ from vsim.traces.gpu_samples import Point, Sampled
 _GUESSED_BYTES_PER_US: Final = 3e6
 _GUESSED_FLOPS_PER_US: Final = 6e8
 _SEED: Final = 20261127
+_HOT_TOKENS: Final = 256  # from as many on products take the power that a GPU has
+_REST_S: Final = 0.03
 
 
 def measure_products(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterator[Sampled]:
-    """Time products in a graph, microseconds; their weights come from memory, as a layer's do."""
+    """Time products in a graph, microseconds; their weights come from memory, as a layer's do.
+
+    Large ones on a GPU that has rested: some milliseconds of them on end and the power limit lowers
+    the clock, so that without a rest a time is of one state or the other, a sixth apart. What a GPU
+    keeps up is `gpu.sustained` in its machine file.
+    """
     most = max(point["m"] * point["n"] for point in points) * BF16_BYTES
     with (
         Memory(bench.home) as memory,
@@ -45,7 +52,8 @@ def measure_products(bench: Bench, points: Sequence[Point], plan: Plan) -> Itera
             moved = BF16_BYTES * (n * k + m * (n + k))
             guess = moved / _GUESSED_BYTES_PER_US + 2 * m * n * k / _GUESSED_FLOPS_PER_US
             calls = max(sets, calls_for(guess))
-            taken = samples_us(rotating(works), bench.main, plan.repeats, calls)
+            rest_s = _REST_S if m >= _HOT_TOKENS else 0.0
+            taken = samples_us(rotating(works), bench.main, plan.repeats, calls, rest_s=rest_s)
             yield Sampled(point, moved, taken.all_us)
 
 

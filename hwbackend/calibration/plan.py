@@ -78,7 +78,7 @@ def full_plan() -> Plan:
         *_vmm(),
         *_clearing((4, 8, 16, 32), (2, 4, 8)),
         *_reads((16 * MIB, 256 * MIB, 2 * GIB), (1, 2, 4)),
-        *_copies(sizes, (16, 64, 256), sizes[:4]),
+        *_copies(sizes, (16, 64, 256), (sizes[0], 128 * KIB, *sizes[1:4])),
         *_decodes(
             (LLAMA_3_1_8B, LLAMA_2_70B, LLAMA_2_7B, SMOLLM2_135M),
             (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256),

@@ -1,7 +1,7 @@
 """Kernel tables of samples: the same curves that published measurements are read into."""
 
 from collections.abc import Callable, Sequence
-from statistics import median
+from dataclasses import replace
 
 import numpy as np
 
@@ -36,28 +36,20 @@ def curves_of(samples: GpuSamples) -> list[Curves]:
 
 
 def _prefixes(rows: Sequence[Sampled]) -> Curves | None:
-    """What a prefix adds to a chunk, for 1,024 of its tokens; the median over prefixes measured."""
+    """What a prefix adds to one chunk, for 1,024 of its tokens; None where none was measured."""
     alone = {
         (_heads(row.point), row.point["tokens"]): row.median
         for row in rows if not row.point["prefix"] and row.point["prompts"] == 1
     }  # fmt: skip
-    added: dict[tuple[Shape, int], list[float]] = {}
+    added = []
     for row in rows:
-        at = _heads(row.point), row.point["tokens"]
-        if row.point["prefix"] and row.point["prompts"] == 1 and at in alone:
-            us = (row.median - alone[at]) * PREFIX_TOKENS / row.point["prefix"]
-            added.setdefault(at, []).append(us)
-    slopes = {at: median(found) for at, found in added.items() if median(found) > 0}
-    if not slopes:
-        return None
-    shapes = sorted({shape for shape, _ in slopes})
-    tokens = sorted({new for _, new in slopes})
-    log_ns = np.full((len(shapes), len(tokens), 1), np.nan)
-    for (shape, new), us in slopes.items():
-        log_ns[shapes.index(shape), tokens.index(new), 0] = np.log(us * 1e3)
-    first, second = np.array(tokens, np.float64), np.array([PREFIX_TOKENS], np.float64)
-    known = np.array(shapes, dtype=np.int64)
-    return curves("prefill_attention", "bf16", PREFIX_VARIANT, known, first, second, log_ns)
+        at = row.point
+        least = alone.get((_heads(at), at["tokens"]))
+        if at["prefix"] and at["prompts"] == 1 and least is not None and row.median > least:
+            share = PREFIX_TOKENS / at["prefix"]
+            added.append(replace(row, samples=((row.median - least) * share,)))
+    return _curves("prefill_attention", PREFIX_VARIANT, added,
+                   _heads, lambda at: at["tokens"], lambda at: at["prefix"])  # fmt: skip
 
 
 def _curves(

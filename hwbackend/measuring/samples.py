@@ -57,7 +57,9 @@ class Samples:
         return (self.most_us - self.least_us) / median if median > 0 else 0.0
 
 
-def samples_us(work: Work, stream: Stream, repeats: int = 7, calls_in_graph: int = 1) -> Samples:
+def samples_us(
+    work: Work, stream: Stream, repeats: int = 7, calls_in_graph: int = 1, *, rest_s: float = 0.0
+) -> Samples:
     """Time work in a graph, where no launch from the host comes between its calls.
 
     Args:
@@ -67,6 +69,7 @@ def samples_us(work: Work, stream: Stream, repeats: int = 7, calls_in_graph: int
         stream: that it goes to.
         repeats: replays of the graph, of which each is a sample.
         calls_in_graph: how many calls a replay holds; a sample is its time over these.
+        rest_s: seconds without work before each replay, in which a hot GPU's clock comes back.
     """
     work(stream)
     stream.synchronize()
@@ -74,7 +77,7 @@ def samples_us(work: Work, stream: Stream, repeats: int = 7, calls_in_graph: int
         for _ in range(calls_in_graph):
             work(stream)
     try:
-        taken = stream_us(graph.launch, stream, repeats)
+        taken = stream_us(graph.launch, stream, repeats, rest_s=rest_s)
     finally:
         graph.close()
     return Samples(tuple(us / calls_in_graph for us in taken.all_us))
@@ -86,6 +89,8 @@ def stream_us(
     repeats: int = 7,
     warm_ups: int = WARM_UPS,
     cover: Work | None = None,
+    *,
+    rest_s: float = 0.0,
 ) -> Samples:
     """Time work as it comes from the host, by events around each call.
 
@@ -96,6 +101,7 @@ def stream_us(
         warm_ups: calls before, which do not count.
         cover: work that runs first, uncounted, and takes longer than the host needs to put `work`
             on the stream: then what is timed never waits for the host.
+        rest_s: seconds without work before each.
     """
     for _ in range(warm_ups):
         work(stream)
@@ -103,6 +109,8 @@ def stream_us(
     taken = []
     with Event(timing=True) as start, Event(timing=True) as end:
         for _ in range(repeats):
+            if rest_s:
+                time.sleep(rest_s)
             if cover is not None:
                 cover(stream)
             start.record(stream)

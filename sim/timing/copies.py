@@ -1,6 +1,6 @@
 """Copies between two tiers: n pieces of b bytes, one after another, alone on their way.
 
-    T = first + n · (each + b / bandwidth)
+    T = first + n · (each(b, n) + b / bandwidth)
 
 by the machine's measured rows for the tiers' kinds and who copies. Where it has none, by its links:
 their latencies once, and the bandwidth of the slowest link or memory on the way.
@@ -34,7 +34,9 @@ def copy_ns(
     kinds = machine.tier(source).kind, machine.tier(target).kind
     row = find_copy_row(machine.copies, *kinds, way)
     if row is not None:
-        return float(row.first + count * (row.each + size_bytes / row.bandwidth * 1e9))
+        return float(
+            row.first + count * (row.each_ns(size_bytes, count) + size_bytes / row.bandwidth * 1e9)
+        )
     hops = machine.find_path(source, target)
     if hops is None:
         raise LookupError(f"no links lead from {source} to {target}")

@@ -117,14 +117,13 @@ def prefill_attention_ns(
     whole = length <= n
     wanted = prefill_attention_bound(peaks, kv_precision, n, p, shape)
     time = known.time_ns(wanted.ns, np.where(whole, n / length, 1.0), length)
-    if behind is not None and not whole.all():
-        own = causal_pairs(n)
-        first_ns = known.time_ns(
-            prefill_attention_bound(peaks, kv_precision, n, own, shape).ns, np.ones(len(n)), n
-        )
-        prefix = np.maximum(p - own, 0.0) / n
-        later_ns = first_ns + prefix_attention_ns(behind, peaks, kv_precision, n, prefix, shape)
-        time = np.where(whole, time, later_ns)
+    if behind is not None:
+        alone = causal_pairs(n)
+        first = prefill_attention_bound(peaks, kv_precision, n, alone, shape)
+        prefix = np.maximum(p - alone, 0.0) / n
+        added = prefix_attention_ns(behind, peaks, kv_precision, n, prefix, shape)
+        later_ns = known.time_ns(first.ns, np.ones(len(n)), n) + added
+        time = np.where(prefix > 0, later_ns, time)
     elif not whole.all():
         prompt = prefill_attention_bound(
             peaks, kv_precision, length, causal_pairs(length, back), shape

@@ -1,17 +1,20 @@
 """Attention of a chunk behind a prefix, where that was measured: what the tokens before it add.
 
-    t(N, prefix) = t(N, 0) + prefix / 1024 · a(N)
+    t(N, prefix) = t(N, 0) + prefix / 1024 · a(N, prefix)
 
 A kernel whose blocks walk a whole context takes longer by so much a token, however few queries a
 block has, and N queries make as many blocks as they fill: on two H200 a chunk of 128 tokens takes
 9.5 us and 27.6, 27.7 and 27.6 ns for each of 2,048, 8,192 and 32,768 tokens before it, one of 512
 the same, one of 2,048 110, one of 8,192 433 to 441 (`vsim calibrate --gpu`, 2026-11-27).
 
-Tables hold a(N) as `prefill_attention` in the variant `prefix`: by head shape, over new tokens
-(first axis), for 1,024 tokens before them (second axis). Bound: 4 · heads · head_dim · N FLOPs and
-a key and a value for each of these. Tables without it have chunks as slices of prompts
+So a hardly depends on the prefix, but where few blocks make a wave (9 heads of 64: up to 22 %).
+Tables hold it as `prefill_attention` in the variant `prefix`: by head shape, over new tokens (first
+axis) and tokens before them (second axis), for 1,024 of the latter. Bound: 4 · heads · head_dim · N
+FLOPs and a key and a value for each of these. Tables without it have chunks as slices of prompts
 (`prefill_attention`).
 """
+
+import numpy as np
 
 from vsim.sim.machine.kernel_tables import KernelTables
 from vsim.sim.timing.efficiency import Surface, surface
@@ -20,7 +23,7 @@ from vsim.sim.timing.roofline import Floats, Peaks, weight_bytes
 
 PREFIX_VARIANT = "prefix"
 PREFIX_TOKENS = 1024
-"""Tokens before a chunk that a table's times are for."""
+"""Tokens before a chunk, of all, that a table's times are for."""
 
 
 def prefix_attention_surface(
@@ -69,7 +72,8 @@ def prefix_attention_ns(
         prefix_tokens: float64[n], before each.
         shape: its heads on this GPU.
     """
-    each = known.time_ns(_bound_ns(peaks, kv_precision, new_tokens, shape), new_tokens)
+    bound = _bound_ns(peaks, kv_precision, new_tokens, shape)
+    each = known.time_ns(bound, new_tokens, np.maximum(prefix_tokens, 1.0))
     added: Floats = each * prefix_tokens / PREFIX_TOKENS
     return added
 

@@ -56,7 +56,27 @@ def test_copies_without_noise_are_met_exactly() -> None:
     assert (found.first_us, found.each_us) == (pytest.approx(3.0), pytest.approx(2.0))
     assert found.bytes_per_s == pytest.approx(50e9)
     assert found.worst < 1e-9
+    assert found.pieces_us == {
+        (65536, 16): pytest.approx(2.0), (MIB, 64): pytest.approx(2.0),
+    }  # fmt: skip
     assert fit_copies(rows[:2]) is None
+
+
+def test_what_pieces_take_is_kept_by_size_and_number() -> None:
+    """By hand: 3 us once, 50 GB/s, 2 us a piece, but 2.8 for 256 of 128 KiB."""
+    each = {(128 * 1024, 256): 2.8}
+    rows = [
+        Sampled(point("copy", "x", bytes=size, count=count), size * count,
+                (3.0 + count * (each.get((size, count), 2.0) + size / 5e4),))
+        for size, count in [(65536, 1), (64 * MIB, 1), (65536, 16), (65536, 64), (65536, 256),
+                            (128 * 1024, 16), (128 * 1024, 64), (128 * 1024, 256)]
+    ]  # fmt: skip
+    found = fit_copies(rows)
+    assert found is not None
+    assert found.pieces_us[128 * 1024, 256] - found.pieces_us[128 * 1024, 64] == pytest.approx(
+        0.8, abs=0.05
+    )
+    assert found.worst < 0.02
 
 
 def test_every_kind_of_chunks_is_found_again(fitted: Fitted) -> None:

@@ -11,10 +11,14 @@ import pytest
 from tests.hwbackend.cases.driver_stub import StubDriver, stand_in
 
 import vsim.sim.machine
+from vsim.hwbackend.cases import measure
 from vsim.hwbackend.cases.__main__ import main
+from vsim.hwbackend.cases.bench import CaseBench
 from vsim.hwbackend.cases.looping import pages_of_steps
+from vsim.hwbackend.cases.mapping import measure_mapping
 from vsim.hwbackend.cases.sparse import frames_of, pages_read, sparse_batch
 from vsim.hwbackend.measuring import warm_calls
+from vsim.hwbackend.measuring.samples import Samples
 from vsim.sim.fidelity.gpu.case_list import case_list
 from vsim.sim.fidelity.gpu.cases import CLASS_NAMES, MappingCase, SparseCase
 from vsim.sim.fidelity.gpu.loop_cases import LoopCase
@@ -84,10 +88,17 @@ def test_a_failing_case_ends_with_exit_code_1_and_its_name_in_the_recording(
 def test_a_lost_device_ends_the_run_and_fails_all_that_was_left(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    begun: list[MappingCase] = []
+
+    def measured(bench: CaseBench, case: MappingCase) -> Samples:
+        begun.append(case)
+        return measure_mapping(bench, case)
+
     def fails(name: str, before: int) -> str | None:
-        lost = name == "cuMemUnmap" and before >= 150  # behind the first case
+        lost = name == "cuMemUnmap" and len(begun) > 1
         return "CUDA_ERROR_ILLEGAL_ADDRESS" if lost else None
 
+    monkeypatch.setattr(measure, "measure_mapping", measured)
     stand_in(monkeypatch, StubDriver(gpus=1, fails=fails))
     out = tmp_path / "cases.arrow"
     assert main(["--out", str(out), "--only", "mapping", "--match", ", HBM"]) == 1

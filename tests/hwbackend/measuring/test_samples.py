@@ -1,5 +1,6 @@
 import pytest
 
+from vsim.hwbackend.measuring import samples
 from vsim.hwbackend.measuring.samples import (
     LONG_US,
     MOST_CALLS,
@@ -50,3 +51,30 @@ def test_rotated_work_takes_turns() -> None:
     for _ in range(3):
         work(None)  # type: ignore[arg-type]  # the works here look at no stream
     assert done == ["a", "b", "a"]
+
+
+def test_a_hot_gpu_rests_before_each_sample_and_not_before_what_warms_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done: list[object] = []
+
+    class Clock:
+        def __init__(self, *, timing: bool) -> None: ...
+        def __enter__(self) -> "Clock":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+        def record(self, stream: object) -> None: ...
+        def synchronize(self) -> None: ...
+        def us_since(self, other: object) -> float:
+            return 7.0
+
+    class Idle:
+        def synchronize(self) -> None: ...
+
+    monkeypatch.setattr(samples, "Event", Clock)
+    monkeypatch.setattr(samples.time, "sleep", done.append)
+    work = lambda stream: done.append("work")  # noqa: E731  # its name says nothing more
+    taken = samples.stream_us(work, Idle(), 2, warm_ups=1, rest_s=0.03)  # type: ignore[arg-type]  # no GPU
+    assert done == ["work", 0.03, "work", 0.03, "work"]
+    assert taken.all_us == (7.0, 7.0)

@@ -15,7 +15,7 @@ import vsim.sim.machine
 from vsim.sim.inputs.field_descriptions import descriptions
 from vsim.sim.inputs.yaml_input import parse_yaml
 from vsim.sim.machine.clearing import Clearing
-from vsim.sim.machine.copies import CopyRow
+from vsim.sim.machine.copies import CopyRow, Pieces
 from vsim.sim.machine.gpu import Launch, Power
 from vsim.sim.machine.machine import Machine
 from vsim.sim.machine.vmm import VmmRow
@@ -135,6 +135,9 @@ LATER = {
     "copies[].bandwidth": "replay on a GPU",
     "copies[].first": "replay on a GPU",
     "copies[].each": "replay on a GPU",
+    "copies[].pieces[].size": "replay on a GPU",
+    "copies[].pieces[].count": "replay on a GPU",
+    "copies[].pieces[].each": "replay on a GPU",
     "vmm[].reserve": "replay on a GPU: a run maps into ranges that it has",
     "vmm[].create": "replay on a GPU: a run maps chunks that it has",
     "vmm[].release": "replay on a GPU: a run keeps its chunks",
@@ -151,6 +154,8 @@ LATER_VALUES = {
     "power.attention_w.value": 9000.0,
     "power.products_w.value": 9000.0,
     "copies[].bandwidth": "1GB/s",
+    "copies[].pieces[].size": "1MiB",
+    "copies[].pieces[].count": 64,
     "clearing.bandwidth": "1GB/s",
 }
 """What each is changed to, where it is no time."""
@@ -191,7 +196,8 @@ def base_machine() -> dict[str, Any]:
     machine["attend"]["hbm_weight"] = {**group, "value": 1.0}
     machine["copies"] = [
         {"origin": "host", "target": "hbm", "way": "engine", "bandwidth": "55GB/s", "first": "5us",
-         "each": "2us", "hbm_cost": 80.0, "source": "assumption", "note": "for this test"}
+         "each": "2us", "pieces": [{"size": "64KiB", "count": 16, "each": "2us"}], "hbm_cost": 80.0,
+         "source": "assumption", "note": "for this test"}
     ]  # fmt: skip
     machine["clearing"] = {
         "bandwidth": "400GB/s", "first": "80us", "turn": "1ms", "source": "assumption",
@@ -269,7 +275,7 @@ def test_a_field_of_a_machine_changes_some_metric(name: str, folder: Path) -> No
     assert metrics(changed(place, value), overrides, folder) != before
 
 
-PARTS = {part.__name__: part for part in (VmmRow, Clearing, Power, Launch, CopyRow)}
+PARTS = {part.__name__: part for part in (VmmRow, Clearing, Power, Launch, CopyRow, Pieces)}
 
 
 @pytest.mark.parametrize("name", LATER)
