@@ -346,12 +346,28 @@ class _Server:
         rows, columns = np.meshgrid(REQUESTS, CONTEXT, indexing="ij")
         time = np.zeros(rows.shape)
         for term, count in terms:
-            time = time + self._layers(count) * self._decode_ns(term, rows, columns)
+            each = self._decode_ns(term, rows, columns) + self._absorbing_ns(term, rows)
+            time = time + self._layers(count) * each
         return Grid(REQUESTS, CONTEXT, time)
 
     def _decode_ns(self, term: AttentionTerm, requests: ArrayLike, context: ArrayLike) -> Floats:
         asked = term.decode_kv, requests, term.entries(context), term.decode
         return self.kernels.decode_attention_ns(*asked)
+
+    def _absorbing_ns(self, term: AttentionTerm, requests: Floats) -> Floats:
+        """What absorbing W_UK and W_UV takes beyond their part of all tokens' products.
+
+        Engines keep these two in bf16, whatever the checkpoint has.
+        """
+        each = term.absorbed
+        if each is None:
+            return np.zeros(requests.shape)
+        precision = stored(self.weights, "attention").precision
+        asked = "bf16", requests, each.heads
+        absorbing = self.kernels.latent_product_ns(*asked, each.nope, each.rank)
+        absorbing = absorbing + self.kernels.latent_product_ns(*asked, each.rank, each.value)
+        wide = each.heads * (each.nope + each.value)
+        return absorbing - self.kernels.product_ns(precision, requests, wide, each.rank)
 
     def prefill(self, terms: _Terms) -> Grid:
         """Attention of chunks, of some kernels."""
