@@ -14,10 +14,15 @@ from vsim.traces.faults import InputError
 
 
 def _stage_weight_bytes(model: Model, layout: Layout, weights: Weights) -> list[float]:
-    """Weight bytes of each stage, over its GPUs: what each of them holds counts for each."""
+    """Weight bytes of each stage, over its GPUs: what each of them holds counts for each.
+
+    Of experts that servers share, each holds its part.
+    """
     firsts = accumulate(layout.stage_layers, initial=0)
+    elsewhere = 1 - 1 / layout.experts_over
     return [
         model.stage_bytes(first, count, weights, layout.tensor)
+        - elsewhere * sum(model.experts_bytes(i, weights) for i in range(first, first + count))
         for first, count in zip(firsts, layout.stage_layers, strict=False)
     ]
 
