@@ -137,8 +137,9 @@ def does_not_fit(
     engine = f" less {left.overhead_bytes / 1e9:.2f} GB" if left.overhead_bytes else ""
     share = "" if left.of_rest else f" x {left.utilisation:g}"
     needed = held_weight_bytes(model, layout, weights)
+    kind = weights if isinstance(weights, str) else "its checkpoint's precisions"
     message = (
-        f"{model.name} in {weights} needs {needed / 1e9:.2f} GB of weights and room for KV;"
+        f"{model.name} in {kind} needs {needed / 1e9:.2f} GB of weights and room for KV;"
         f" {machine.name} with tensor {layout.tensor} x pipeline {layout.pipeline} has"
         f" {layout.gpus} x ({each / 1e9:.2f} GB{share}{engine}) usable = {usable / 1e9:.2f} GB"
     )

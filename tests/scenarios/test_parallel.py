@@ -230,6 +230,8 @@ def test_how_replicas_in_lockstep_deal_experts_is_all_or_nothing() -> None:
     assert cut["tpot_ms"] != dealt["tpot_ms"]
     odd = refused("parallel={data: 3, expert: 3}", *MOE)["parallel.expert"]
     assert "does not divide" in odd
+    large = refused("parallel={data: 4}", "model=kimi-k2", "tiers=[{tier: hbm}]")["parallel"]
+    assert large.startswith("kimi-k2 in its checkpoint's precisions needs ")
 
 
 def test_a_run_in_lockstep_gives_the_same_bytes_again(tmp_path: Path) -> None:
