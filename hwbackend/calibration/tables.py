@@ -1,10 +1,12 @@
 """Kernel tables of samples: the same curves that published measurements are read into."""
 
 from collections.abc import Callable, Sequence
+from statistics import median
 
 import numpy as np
 
 from vsim.sim.machine.kernel_tables import Curves, curves
+from vsim.sim.timing.prefix_attention import PREFIX_TOKENS, PREFIX_VARIANT
 from vsim.traces.gpu_samples import GpuSamples, Point, Sampled
 
 Shape = tuple[int, ...]
@@ -13,8 +15,8 @@ Shape = tuple[int, ...]
 def curves_of(samples: GpuSamples) -> list[Curves]:
     """Make curves of all kernels that were measured.
 
-    Decode attention with all pages in HBM; prompts from nothing; products; experts; sums
-    over GPUs. Times are of one layer's launch in a graph of several.
+    Decode attention with all pages in HBM; prompts from nothing, and what tokens before them add;
+    products; experts; sums over GPUs. Times are of one layer's launch in a graph of several.
     """
     prompts = [row for row in samples.of("prefill_attention") if row.point["prefix"] == 0]
     made = [
@@ -22,6 +24,7 @@ def curves_of(samples: GpuSamples) -> list[Curves]:
                 _heads, lambda at: at["batch"], lambda at: at["context"]),
         _curves("prefill_attention", "full", prompts,
                 _heads, lambda at: at["prompts"], lambda at: at["tokens"]),
+        _prefixes(samples.of("prefill_attention")),
         _curves("products", "", samples.of("products"),
                 lambda at: (at["n"], at["k"]), lambda at: at["m"], lambda _: 0),
         _curves("experts", "balanced", samples.of("experts"), _experts,
@@ -30,6 +33,31 @@ def curves_of(samples: GpuSamples) -> list[Curves]:
                 lambda at: at["bytes"], lambda _: 0),
     ]  # fmt: skip
     return [each for each in made if each is not None]
+
+
+def _prefixes(rows: Sequence[Sampled]) -> Curves | None:
+    """What a prefix adds to a chunk, for 1,024 of its tokens; the median over prefixes measured."""
+    alone = {
+        (_heads(row.point), row.point["tokens"]): row.median
+        for row in rows if not row.point["prefix"] and row.point["prompts"] == 1
+    }  # fmt: skip
+    added: dict[tuple[Shape, int], list[float]] = {}
+    for row in rows:
+        at = _heads(row.point), row.point["tokens"]
+        if row.point["prefix"] and row.point["prompts"] == 1 and at in alone:
+            us = (row.median - alone[at]) * PREFIX_TOKENS / row.point["prefix"]
+            added.setdefault(at, []).append(us)
+    slopes = {at: median(found) for at, found in added.items() if median(found) > 0}
+    if not slopes:
+        return None
+    shapes = sorted({shape for shape, _ in slopes})
+    tokens = sorted({new for _, new in slopes})
+    log_ns = np.full((len(shapes), len(tokens), 1), np.nan)
+    for (shape, new), us in slopes.items():
+        log_ns[shapes.index(shape), tokens.index(new), 0] = np.log(us * 1e3)
+    first, second = np.array(tokens, np.float64), np.array([PREFIX_TOKENS], np.float64)
+    known = np.array(shapes, dtype=np.int64)
+    return curves("prefill_attention", "bf16", PREFIX_VARIANT, known, first, second, log_ns)
 
 
 def _curves(

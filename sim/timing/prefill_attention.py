@@ -16,7 +16,8 @@ and no less than as many tokens from nothing; it counts as a tile of 128 query r
 that share a KV head fill one together). Held against FlashAttention 2 on an H200 (PyTorch 2.11,
 2026-11-26, 32 and 8 heads, 1 and 4 chunks of 256 to 4,096 tokens behind 128 to 65,536): 3 and 8 %
 median error, 20 and 34 % at p95; chunks of 16 to 128 tokens, 20 and 13 %. Taking the efficiency of
-N tokens from nothing instead errs by 16 and 25 %. Tables of chunks behind prefixes there are none.
+N tokens from nothing instead errs by 16 and 25 %. Published tables have no chunks behind prefixes;
+where a calibration has measured some, they are looked up instead (`prefix_attention`).
 """
 
 import numpy as np
@@ -25,6 +26,7 @@ from numpy.typing import ArrayLike, NDArray
 from vsim.sim.machine.kernel_tables import KernelTables
 from vsim.sim.timing.efficiency import Surface, surface
 from vsim.sim.timing.head_shapes import NEAREST_HEADS, HeadShape, attention_curves, head_places
+from vsim.sim.timing.prefix_attention import prefix_attention_ns
 from vsim.sim.timing.roofline import ACTIVATION_BYTES, Bound, Floats, Peaks, weight_bytes
 
 _TILE_ROWS = 128  # queries that FlashAttention computes together
@@ -92,6 +94,7 @@ def prefill_attention_ns(
     pairs: ArrayLike,
     shape: HeadShape,
     known: Surface | None = None,
+    behind: Surface | None = None,
 ) -> Floats:
     """Time of one layer's attention, nanoseconds; 0 for no tokens.
 
@@ -103,6 +106,7 @@ def prefill_attention_ns(
         pairs: query-key pairs, of all prompts, those outside a window left out.
         shape: its heads on this GPU.
         known: its `prefill_attention_surface`, where that was made before.
+        behind: its `prefix_attention_surface`, where prefixes were measured.
     """
     if known is None:
         known = prefill_attention_surface(tables, peaks, kv_precision, shape)
@@ -113,7 +117,15 @@ def prefill_attention_ns(
     whole = length <= n
     wanted = prefill_attention_bound(peaks, kv_precision, n, p, shape)
     time = known.time_ns(wanted.ns, np.where(whole, n / length, 1.0), length)
-    if not whole.all():
+    if behind is not None and not whole.all():
+        own = causal_pairs(n)
+        first_ns = known.time_ns(
+            prefill_attention_bound(peaks, kv_precision, n, own, shape).ns, np.ones(len(n)), n
+        )
+        prefix = np.maximum(p - own, 0.0) / n
+        later_ns = first_ns + prefix_attention_ns(behind, peaks, kv_precision, n, prefix, shape)
+        time = np.where(whole, time, later_ns)
+    elif not whole.all():
         prompt = prefill_attention_bound(
             peaks, kv_precision, length, causal_pairs(length, back), shape
         )

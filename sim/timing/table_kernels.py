@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from numpy.typing import ArrayLike
 
@@ -25,9 +26,12 @@ from vsim.sim.timing.latent_attention import (
     latent_product_ns,
 )
 from vsim.sim.timing.prefill_attention import prefill_attention_ns, prefill_attention_surface
+from vsim.sim.timing.prefix_attention import prefix_attention_surface
 from vsim.sim.timing.products import product_ns, product_surface
 from vsim.sim.timing.roofline import Floats, Peaks
 from vsim.traces.schema import KERNELS
+
+Made = TypeVar("Made", Surface, Surface | None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ class TableKernels:
     tables: KernelTables
     constants: ConstantKernels
     _lacking: frozenset[str] = field(init=False)
-    _known: dict[tuple[object, ...], Surface] = field(init=False, default_factory=dict)
+    _known: dict[tuple[object, ...], Any] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         lacking = frozenset(name for name in KERNELS if not self.tables.has(name))
@@ -103,7 +107,8 @@ class TableKernels:
         latent = self._has_latents("prefill", shape)
         make = latent_prefill_surface if latent else prefill_attention_surface
         known = self._surface(make, kv_precision, shape)
-        return prefill_attention_ns(self.tables, self.peaks, *asked, known)
+        behind = None if latent else self._surface(prefix_attention_surface, kv_precision, shape)
+        return prefill_attention_ns(self.tables, self.peaks, *asked, known, behind)
 
     def latent_product_ns(
         self, precision: str, tokens: ArrayLike, heads: int, inputs: int, outputs: int
@@ -155,11 +160,12 @@ class TableKernels:
         """Whether a shape is of latents, and such were measured."""
         return shape.latent and f"{phase}_latents" not in self._lacking
 
-    def _surface(self, make: Callable[..., Surface], *asked: object) -> Surface:
+    def _surface(self, make: Callable[..., Made], *asked: object) -> Made:
         key = (make, *asked)
         if key not in self._known:
             self._known[key] = make(self.tables, self.peaks, *asked)
-        return self._known[key]
+        found: Made = self._known[key]
+        return found
 
 
 def ragged_factor(

@@ -26,6 +26,8 @@ def main() -> int:
     parser.add_argument("--only", action="append", default=[], metavar="WORD",
                         help="of unmodified programs those whose name has this word; may be "
                         "given more than once")  # fmt: skip
+    parser.add_argument("--seconds", type=float, default=45.0, metavar="S",
+                        help="of rounds in each of the repeats of part `turns`")  # fmt: skip
     parser.add_argument("parts", nargs="*", default=list(PARTS), help=", ".join(PARTS))
     given = parser.parse_args()
     unknown = [part for part in given.parts if part not in PARTS]
@@ -33,7 +35,7 @@ def main() -> int:
         parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
     given.out.mkdir(parents=True, exist_ok=True)
     library = build_library(given.out / "libvsim_preload.so")
-    bench = Bench(given.out, library, given.repeats, tuple(given.only))
+    bench = Bench(given.out, library, given.repeats, tuple(given.only), given.seconds)
     results: dict[str, object] = {"machine": bench.machine()}
     print(results["machine"], flush=True)
     wrong: list[str] = []

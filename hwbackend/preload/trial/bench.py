@@ -58,10 +58,14 @@ class Bench:
         library: the built library, which programs are run with.
         repeats: how often a program is run in each mode.
         only: of unmodified programs, those whose name has one of these words; all without any.
+        play_s: seconds that programs do rounds in turn, once they are up.
     """
 
-    def __init__(self, out: Path, library: Path, repeats: int, only: tuple[str, ...] = ()) -> None:
-        self.repeats = repeats
+    def __init__(
+        self, out: Path, library: Path, repeats: int, only: tuple[str, ...] = (),
+        play_s: float = 45.0,
+    ) -> None:  # fmt: skip
+        self.repeats, self.play_s = repeats, play_s
         self.only = only
         self._out = out
         self._kept: dict[str, np.ndarray[tuple[int], np.dtype[np.void]]] = {}

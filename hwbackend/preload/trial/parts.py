@@ -133,6 +133,24 @@ def _chunks(bench: Bench) -> Outcome:
     return outcome
 
 
+def _ends(bench: Bench) -> Outcome:
+    """What ends with a context, or by its last mapping: bytes balance, and nothing stays."""
+    outcome = Outcome()
+    program = bench.python("ends_program.py")
+    rans = [bench.run(program, mode) for mode in MODES]
+    for ran in rans:
+        outcome.add("ends", ran)
+        show("ends", ran)
+        if ran.code or ran.said.get("digest") != rans[0].said.get("digest"):
+            outcome.faults.append(f"{ran.mode}: exit code {ran.code}, {ran.said}: {ran.error}")
+        if ran.balance is None:
+            continue
+        print(f"{'':34} {ran.balance}")
+        if ran.balance.live or ran.balance.unseen_frees or ran.balance.other_releases:
+            outcome.faults.append(f"{ran.mode}: bytes do not balance: {ran.balance}")
+    return outcome
+
+
 def _host(bench: Bench) -> Outcome:
     """Chunks of host memory: the first that this machine makes, and the same made again."""
     outcome = Outcome()
@@ -156,6 +174,7 @@ def _host(bench: Bench) -> Outcome:
 PARTS: Final[Mapping[str, Callable[[Bench], Outcome]]] = MappingProxyType(
     {
         "doors": _doors,
+        "ends": _ends,
         "host": _host,
         "memory": _memory,
         "holes": _holes,

@@ -24,6 +24,7 @@ from typing import Final
 
 import numpy as np
 from numpy.random import PCG64, Generator
+from numpy.typing import NDArray
 
 from vsim.hwbackend.measuring.full_speed import FullSpeed
 from vsim.hwbackend.measuring.plain_loop import SLOW, PlainLoop, loop_us
@@ -39,6 +40,9 @@ MODES: Final[Mapping[str, Mode | None]] = {
 """The processes: `switched` records in one of its two rounds."""
 WAYS: Final = ("plain", "record", "manage", "passing", "recording")
 """The rounds of a cycle; the last two are those of `switched`, one behind the other."""
+SWITCHED: Final = frozenset(("passing", "recording"))
+FEWEST_PLAYS: Final = 5
+"""From so many plays on their processes are told apart from what the library does to them."""
 _LONGEST_S: Final = 240
 _RESAMPLES: Final = 4_000
 
@@ -250,6 +254,29 @@ def ratio_of(
     ])  # fmt: skip
     if not len(values):
         return None
+    return _middle(values, len(values))
+
+
+def ratio_of_plays(
+    plays: Sequence[Sequence[Mapping[str, Round]]], way: str, base: str, kind: str = "wall_s"
+) -> Ratio | None:
+    """The same of several plays' cycles, each of processes of its own.
+
+    Two processes differ by themselves, and no number of their rounds tells by how much. So where
+    there are `FEWEST_PLAYS` or more and the two ways are different processes, what is drawn again
+    are plays: the median of their medians, and its interval by the bootstrap over plays. Else
+    rounds are, all plays together.
+    """
+    if {way, base} == SWITCHED or len(plays) < FEWEST_PLAYS:
+        return ratio_of([cycle for cycles in plays for cycle in cycles], way, base, kind)
+    found = [each for cycles in plays if (each := ratio_of(cycles, way, base, kind)) is not None]
+    if not found:
+        return None
+    values = np.array([each.middle for each in found])
+    return _middle(values, sum(each.count for each in found))
+
+
+def _middle(values: NDArray[np.float64], count: int) -> Ratio:
     chosen = Generator(PCG64(0)).integers(len(values), size=(_RESAMPLES, len(values)))
     low, high = np.quantile(np.median(values[chosen], axis=1), (0.025, 0.975))
-    return Ratio(float(np.median(values)), float(low), float(high), len(values))
+    return Ratio(float(np.median(values)), float(low), float(high), count)

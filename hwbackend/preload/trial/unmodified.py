@@ -8,10 +8,16 @@ from typing import Final
 from vsim.hwbackend.preload.environment import Mode
 from vsim.hwbackend.preload.trial.bench import Bench, Ran
 from vsim.hwbackend.preload.trial.outcome import MIB, MODES, Outcome
-from vsim.hwbackend.preload.trial.turns import WAYS, Played, StoppedError, play, ratio_of
+from vsim.hwbackend.preload.trial.turns import (
+    WAYS,
+    Played,
+    StoppedError,
+    play,
+    ratio_of,
+    ratio_of_plays,
+)
 
 _CYCLES: Final = 300
-_MOST_S: Final = 45.0
 _COMPARED: Final[tuple[tuple[str, str, float | None], ...]] = (
     ("passing", "plain", None),
     ("record", "plain", None),
@@ -96,7 +102,7 @@ def in_turns(bench: Bench) -> Outcome:
         plays: list[Played] = []
         for seed in range(bench.repeats):
             try:
-                plays.append(play(bench, command, variables, _CYCLES, seed, most_s=_MOST_S))
+                plays.append(play(bench, command, variables, _CYCLES, seed, most_s=bench.play_s))
             except (StoppedError, ValueError) as error:
                 outcome.faults.append(f"{name}: {error}")
         for each in plays:
@@ -129,7 +135,10 @@ def _compare(outcome: Outcome, name: str, plays: list[Played]) -> None:
     print(f"{name}: {1000 * median(plain) if plain else 0:.1f} ms a round, {len(cycles)} cycles, "
           f"{sum(each.left_out for each in plays)} rounds left out for a slow loop")  # fmt: skip
     for way, base, most in _COMPARED:
-        wall, busy = ratio_of(cycles, way, base), ratio_of(cycles, way, base, "cpu_s")
+        wall, busy = (
+            ratio_of_plays([each.cycles for each in plays], way, base, kind)
+            for kind in ("wall_s", "cpu_s")
+        )
         if wall is None or busy is None:
             outcome.faults.append(f"{name}: no round of {way} beside one of {base} stands")
             continue

@@ -67,13 +67,15 @@ CUresult lost(void);
             return found;                                                                          \
     } while (0)
 
-/* objects.c: handles. One that was given back is never given out again, so that its use is seen. */
+/* objects.c: handles. One that was given back is never given out again, so that its use is seen; a
+   chunk that is mapped has its own again. */
 
 enum kind { STREAM, EVENT, MODULE, KERNEL, GRAPH, GRAPH_EXEC, CHUNK, KINDS };
 
 Handle keep(enum kind kind, void *data);
 void *find(enum kind kind, Handle handle);
 void drop(Handle handle);
+void put_back(Handle handle, void *data); /* under the handle that it had before it was dropped */
 size_t kept(enum kind kind);
 void *each(enum kind kind, size_t *position); /* NULL after the last */
 void reset_objects(void);

@@ -43,6 +43,7 @@ struct chunk {
     size_t bytes, mappings, handles;
     off_t offset;
     bool rdma;
+    Handle handle; /* the same for whoever holds it, and again where nobody did meanwhile */
 };
 struct mapping {
     struct chunk *chunk;
@@ -258,7 +259,7 @@ EXPORT CUresult cuMemCreate(Handle *made, size_t bytes, const struct allocation_
     place->end += (off_t)bytes;
     if (ftruncate(place->file - 1, place->end) != 0)
         return OUT_OF_MEMORY;
-    *made = keep(CHUNK, chunk);
+    *made = chunk->handle = keep(CHUNK, chunk);
     return OK;
 }
 
@@ -277,8 +278,8 @@ EXPORT CUresult cuMemRelease(Handle handle)
     struct chunk *chunk = find(CHUNK, handle);
     if (chunk == NULL)
         return INVALID_VALUE;
-    drop(handle);
-    chunk->handles--;
+    if (--chunk->handles == 0)
+        drop(handle);
     forget_unless_held(chunk); /* while it is mapped, its memory stays */
     return OK;
 }
@@ -646,8 +647,10 @@ EXPORT CUresult cuMemRetainAllocationHandle(Handle *made, void *address)
         range == NULL || range->given_back ? NULL : range->steps[(at - range->at) / GRANULARITY];
     if (mapping == NULL)
         return INVALID_VALUE;
-    mapping->chunk->handles++;
-    *made = keep(CHUNK, mapping->chunk);
+    struct chunk *chunk = mapping->chunk;
+    if (chunk->handles++ == 0)
+        put_back(chunk->handle, chunk);
+    *made = chunk->handle;
     return OK;
 }
 

@@ -49,6 +49,12 @@ void drop(Handle handle)
     }
 }
 
+void put_back(Handle handle, void *data)
+{
+    object_of(handle)->data = data;
+    alive[object_of(handle)->kind]++;
+}
+
 size_t kept(enum kind kind) { return alive[kind]; }
 
 void *each(enum kind kind, size_t *position)

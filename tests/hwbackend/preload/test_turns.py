@@ -11,7 +11,15 @@ from tests.hwbackend.preload import building
 from vsim.hwbackend.measuring import full_speed
 from vsim.hwbackend.preload.trial import turns
 from vsim.hwbackend.preload.trial.bench import Bench
-from vsim.hwbackend.preload.trial.turns import Played, Round, StoppedError, play, ratio_of
+from vsim.hwbackend.preload.trial.turns import (
+    Played,
+    Ratio,
+    Round,
+    StoppedError,
+    play,
+    ratio_of,
+    ratio_of_plays,
+)
 
 REPORT = Path(__file__).parents[3] / "reports/preload"
 _HELD = (("recording", "passing"), ("record", "plain"), ("manage", "plain"))
@@ -115,28 +123,80 @@ def test_ratios_are_medians_over_the_other_way_s_rounds_of_the_same_cycle() -> N
     assert ratio_of(cycles, "manage", "plain") is None
 
 
-@pytest.mark.parametrize("program", ["nvcc, static cudart", "PyTorch training",
-                                     "the same, uncached", "transformers", "CuPy"])  # fmt: skip
-def test_what_the_report_says_of_time_is_what_its_rounds_say(program: str) -> None:
-    """And so within 2 % recorded, and 3 % managed but for transformers: its processes differ by
-    more than that by themselves, and make no call of memory in their rounds.
+def test_processes_are_drawn_again_by_play_and_one_process_s_rounds_by_round() -> None:
+    """Seven plays whose processes differ by up to 5 %, and rounds within each by nothing: more
+    rounds would tell nothing. By hand: the median play is 1.01, and half of the plays drawn again
+    have their median between 0.97 and 1.05.
     """
-    report = json.loads((REPORT / "h200.json").read_text())["turns"]
-    ours = [row for row in report if row["name"] == program]
-    cycles = [
-        {way: Round(took, 0.0, 1.0) for way, took in cycle.items() if took is not None}
-        for row in ours if "us" in row
-        for cycle in (dict(zip(row["us"], each, strict=True))
-                      for each in zip(*row["us"].values(), strict=True))
+    shares = (0.96, 0.97, 1.0, 1.01, 1.02, 1.05, 1.06)
+    plays = [
+        [{"plain": Round(1.0, 1.0, 1.0), "manage": Round(share, share, 1.0),
+          "passing": Round(2.0, 2.0, 1.0), "recording": Round(2.0 * share, 2.0, 1.0)}] * 50
+        for share in shares
     ]  # fmt: skip
-    high = {}
+    found = ratio_of_plays(plays, "manage", "plain")
+    assert found is not None
+    assert (found.middle, found.count) == (pytest.approx(1.01), 350)
+    assert (found.low, found.high) == (pytest.approx(0.97), pytest.approx(1.05))
+    rounds = ratio_of_plays(plays, "recording", "passing")
+    assert rounds is not None
+    assert rounds.middle == pytest.approx(1.01)
+    assert rounds.high - rounds.low < found.high - found.low
+    few = ratio_of_plays(plays[:4], "manage", "plain")
+    assert few == ratio_of([cycle for cycles in plays[:4] for cycle in cycles], "manage", "plain")
+    assert ratio_of_plays([], "manage", "plain") is None
+
+
+PROGRAMS = ("nvcc, static cudart", "PyTorch training", "the same, uncached", "transformers", "CuPy")
+
+
+def reported(file: str, program: str) -> dict[str, Ratio]:
+    """The ratios of a report's rounds, by the way, after a look that it says the same."""
+    report = json.loads((REPORT / file).read_text())["turns"]
+    ours = [row for row in report if row["name"] == program]
+    plays = [
+        [
+            {way: Round(took, 0.0, 1.0) for way, took in cycle.items() if took is not None}
+            for cycle in (dict(zip(row["us"], each, strict=True))
+                          for each in zip(*row["us"].values(), strict=True))
+        ]
+        for row in ours if "us" in row
+    ]  # fmt: skip
+    ratios = {}
     for way, base in _HELD:
-        found = ratio_of(cycles, way, base)
+        found = ratio_of_plays(plays, way, base)
         (said,) = (row["wall"] for row in ours if (row.get("way"), row.get("over")) == (way, base))
         assert found is not None
         assert found.middle == pytest.approx(said["middle"], rel=1e-4)
-        assert found.count == said["count"] >= 40
-        high[way] = found.high
-    assert high["recording"] < 1.02
-    assert (high["record"] < 1.02) == (program != "transformers")
-    assert (high["manage"] < 1.03) == (program != "transformers")
+        assert (found.low, found.high) == pytest.approx((said["low"], said["high"]), rel=1e-3)
+        assert found.count == said["count"]
+        ratios[way] = found
+    return ratios
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_what_the_report_says_of_time_is_what_its_rounds_say(program: str) -> None:
+    """And so within 2 % recorded, and 3 % managed. By one play transformers' processes can't tell:
+    they differ by more by themselves, and make no call of memory in their rounds.
+    """
+    found = reported("h200.json", program)
+    assert min(each.count for each in found.values()) >= 40
+    assert found["recording"].high < 1.02
+    assert (found["record"].high < 1.02) == (program != "transformers")
+    assert (found["manage"].high < 1.03) == (program != "transformers")
+
+
+def test_seven_plays_tell_what_managing_transformers_costs() -> None:
+    """On an H100, each of processes of its own."""
+    found = reported("h100.json", "transformers")
+    assert found["recording"].high < 1.02
+    assert found["record"].high < 1.02
+    assert found["manage"].high < 1.03
+
+
+@pytest.mark.parametrize("program", [*PROGRAMS[:1], *PROGRAMS[2:]])
+def test_the_other_card_says_the_same(program: str) -> None:
+    """Four trainings side by side don't fit into its memory."""
+    found = reported("h100.json", program)
+    assert found["recording"].high < 1.02
+    assert found["manage"].high < 1.03

@@ -151,6 +151,27 @@ def test_without_tables_of_latents_those_of_grouped_attention_stand_in() -> None
     assert both.latent_product_ns("bf16", *product) == CONSTANTS.latent_product_ns("bf16", *product)
 
 
+def test_a_prompt_s_own_tables_leave_grouped_ones_and_their_prefixes_alone() -> None:
+    tokens = [128, 2048]
+    whole = made("prefill_attention", [[16, 16, 128, 0]], [1], tokens, [[[20_000.0, 90_000.0]]],
+                 variant="full")  # fmt: skip
+    behind = made("prefill_attention", [[16, 16, 128, 0]], tokens, [1024], [[[30e3], [300e3]]],
+                  variant="prefix")  # fmt: skip
+    own = made("prefill_latents", [[16, 192, 128]], [1], tokens, [[[11_000.0, 50_000.0]]],
+               variant="full")  # fmt: skip
+    shape = unabsorbed_heads(16, 192, 128)
+    chunk = "bf16", 128, causal_pairs(128) + 128 * 4096, shape
+    prompt = "bf16", 2048, causal_pairs(2048), shape
+    with_own = TableKernels(tables(whole, behind, own), CONSTANTS)
+    only = TableKernels(tables(own), CONSTANTS)
+    without = TableKernels(tables(whole, behind), CONSTANTS)
+    assert with_own.prefill_attention_ns(*prompt) == pytest.approx(50_000)
+    assert with_own.prefill_attention_ns(*chunk) == only.prefill_attention_ns(*chunk)
+    plain = "bf16", 128, causal_pairs(128) + 128 * 4096, shape._replace(value=0)
+    assert without.prefill_attention_ns(*chunk) == without.prefill_attention_ns(*plain)
+    assert with_own.prefill_attention_ns(*plain) == without.prefill_attention_ns(*plain)
+
+
 def test_sparse_latents_are_read_as_far_as_the_index_chooses() -> None:
     kernels = of("h200", "vllm")
     chosen = absorbed_heads(128, 576, 512, 2048)
