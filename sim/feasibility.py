@@ -89,7 +89,8 @@ def memory_needs(case: Case) -> list[Need]:
     n, count = len(requests), len(tiers)
     swaps = engine.preemption == "swap"
     rows = engine.max_running_requests * (2 if swaps else 1) + engine.max_loading_requests + 8
-    used = min(rows, n)
+    beside = case.scenario.parallel.data if case.lockstep else 1  # servers at one time
+    used = min(rows * beside, n)
     longest, live = _pages(case, used)
     room = sum(_capacity(case, i) for i in range(count)) + 2  # a longer request is rejected
     groups = len(case.pages.groups)
@@ -103,7 +104,7 @@ def memory_needs(case: Case) -> list[Need]:
         if number >= MOST_NUMBERED:
             message = f"{number:,} {words} are more than 32 bits can number; write larger pages"
             refuse("scenario", f"{message} or smaller tiers", place="engine.page_tokens")
-    slots = sum(min(roomy(_capacity(case, i)), keys + 2 * live) for i in range(count))
+    slots = sum(min(beside * roomy(_capacity(case, i)), keys + 2 * live) for i in range(count))
     kinds = [POLICIES.get(tier.eviction, -1) for tier in tiers]
     # its key, flags, source, chain, users, mark and policy's key; a free one's place
     slot = 6 * 4 + 1 + 4 + LINK.itemsize
@@ -113,7 +114,7 @@ def memory_needs(case: Case) -> list[Need]:
         slot += WORTH.itemsize + HEAP.itemsize
     key = 4 * count + GHOST.itemsize * sum(kind in WITH_GHOSTS for kind in kinds)
     at_once = 4 * count + 4 + layout.OUT.itemsize * count
-    waiting = rows + engine.prefetch_requests
+    waiting = beside * (rows + engine.prefetch_requests)
     each = layout.REQUEST.itemsize + 8 * count + _COLUMNS_BYTES
     running = "engine.max_running_requests"
     return [

@@ -7,11 +7,13 @@ from time import perf_counter
 from typing import get_args
 
 from vsim.sim.engine.entry import compile_kernels
+from vsim.sim.engine.lockstep import JointPart, run_lockstep
 from vsim.sim.engine.replicas import shares, together
 from vsim.sim.engine.result import EngineResult
 from vsim.sim.engine.run import Mode, run_engine
 from vsim.sim.engine.run_log import RunLog
 from vsim.sim.engine.setup import build_state
+from vsim.sim.engine.state import State
 from vsim.sim.feasibility import refuse_for_memory, refuse_what_is_infeasible
 from vsim.sim.machine.loading import load_machine
 from vsim.sim.machine.machine import Machine
@@ -20,7 +22,7 @@ from vsim.sim.model.model import Model
 from vsim.sim.model.parallel import check_peer
 from vsim.sim.prefixes.run_bound import compile_bound
 from vsim.sim.prefixes.run_net_bound import compile_net_bound
-from vsim.sim.profiles.rules import has_host_times, server_rules, with_profile
+from vsim.sim.profiles.rules import ServerRules, has_host_times, server_rules, with_profile
 from vsim.sim.profiles.server_cost import server_cost
 from vsim.sim.results.known_prefixes import compile_counting
 from vsim.sim.results.output import Result, RunTables, begun_folder, make_result
@@ -170,18 +172,28 @@ def _played(
     mode: Mode,
     tables: RunTables | None,
 ) -> _Played:
-    """Run the engine, or one replica after another, each over its share of the requests."""
+    """Run the engine, or replicas over their shares of the requests.
+
+    One replica runs after another, or all of them side by side where their steps go in lockstep.
+    """
     replicas = server.scenario.parallel.data
     if replicas == 1:
         return _Played(_engine_run(server, case, case.requests, progress, mode, tables))
     own = shares(case.requests, replicas)
+    rows = [share.rows for share in own]
+    joint = _joint(server)
+    if joint is not None:
+        states = [_begun(server, case, share.requests) for share in own]
+        for number, state in enumerate(states):
+            state.log = RunLog(keep=False) if tables is None else tables.log(number)
+        beside = run_lockstep(states, joint, progress)
+        return _Played(together(beside, rows), (own[0].requests, beside[0]))
     found: list[EngineResult] = []
     for number, share in enumerate(own):
         before = sum(len(each.status) for each in found)
         told = None if progress is None else _further(progress, before, len(case.requests))
         found.append(_engine_run(server, case, share.requests, told, mode, tables, number))
-    joined = together(found, [share.rows for share in own])
-    return _Played(joined, (own[0].requests, found[0]))
+    return _Played(together(found, rows), (own[0].requests, found[0]))
 
 
 def _further(progress: Progress, before: int, total: int) -> Progress:
@@ -199,14 +211,30 @@ def _engine_run(
     replica: int = 0,
 ) -> EngineResult:
     """Run the engine over requests from an empty server to its end."""
-    scenario, cost = server.scenario, server.cost
-    rules = server_rules(scenario.engine, server.model, cost.gpus, scenario.parallel.pipeline)
-    try:
-        state = build_state(scenario, server.machine, cost, requests, server.base, rules)
-    except MemoryError:
-        refuse_for_memory(case)
+    state = _begun(server, case, requests)
     log = RunLog(keep=False) if tables is None else tables.log(replica)
     return run_engine(state, progress, mode, log)
+
+
+def _begun(server: "Server", case: Case, requests: Requests) -> State:
+    """An empty server and the requests that it will get."""
+    try:
+        return build_state(
+            server.scenario, server.machine, server.cost, requests, server.base, _rules(server)
+        )
+    except MemoryError:
+        refuse_for_memory(case)
+
+
+def _joint(server: "Server") -> JointPart | None:
+    """What replicas take together; None where each runs by itself."""
+    sizes = _rules(server).graph_sizes
+    return JointPart.of(server.cost, sizes, server.scenario.parallel.data)
+
+
+def _rules(server: "Server") -> ServerRules:
+    scenario, gpus = server.scenario, server.cost.gpus
+    return server_rules(scenario.engine, server.model, gpus, scenario.parallel.pipeline)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,9 @@ KERNELS: Final = (
     "all_to_all",
     "expert_dispatch",
     "expert_combine",
+    "decode_latents",
+    "prefill_latents",
+    "latent_products",
 )
 GPU_CASE_CLASSES: Final = (
     "attention",

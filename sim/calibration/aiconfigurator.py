@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 
 from vsim.sim.calibration.measured_files import STACKS, Measured, MeasuredFiles
+from vsim.sim.calibration.measured_latents import latents
 from vsim.sim.machine.kernel_file import Stack
 from vsim.sim.timing.roofline import Peaks
 from vsim.traces.faults import refuse, suggestion
@@ -102,7 +103,7 @@ class Package:
         """
         reader = MeasuredFiles(self.systems / "data" / system, stack)
         found = [*reader.products(), *reader.attention(), *reader.experts()]
-        found += [*reader.collectives(), *reader.exchanges()]
+        found += [*reader.collectives(), *reader.exchanges(), *latents(reader)]
         if not any(each.kernel == "products" for each in found):
             has = [s for s in STACKS if (self.systems / "data" / system / "gemm" / s).is_dir()]
             refuse("--stack", f"{system} was not measured with {stack}; write {' or '.join(has)}")

@@ -31,6 +31,8 @@ def compact(measured: Curves) -> Curves:
         if measured.kernel == "decode_attention":
             return _at(thin, second=~np.isin(thin.second, _CONTEXTS_LEFT_OUT))
         return thin
+    if measured.kernel == "decode_latents":
+        return _at(measured, second=~np.isin(measured.second, _CONTEXTS_LEFT_OUT))
     if measured.kernel == "experts":
         tensor, parallel = measured.shapes[:, 4], measured.shapes[:, 5]
         kept = tensor * parallel <= _MOST_GPUS

@@ -23,10 +23,10 @@ def raised(measured: Curves, peaks: Peaks) -> tuple[Curves, int]:
     """Raise times that no memory allows; and say how many were.
 
     Args:
-        measured: products or decode attention; all others are returned as they are.
+        measured: products or attention of decodes; all others are returned as they are.
         peaks: the GPU's.
     """
-    if measured.kernel not in ("products", "decode_attention"):
+    if measured.kernel not in ("products", "decode_attention", "decode_latents"):
         return measured, 0
     read = _read_bytes(measured)
     log_peak = np.log(read / peaks.bytes_per_s * 1e9)
@@ -48,6 +48,9 @@ def _read_bytes(measured: Curves) -> Floats:
     if measured.kernel == "products":
         weights: Floats = one * other * size * np.ones(measured.log_ns.shape)
         return weights
+    if measured.kernel == "decode_latents":
+        latents: Floats = first * second * (other * size)
+        return latents
     head_dim, window = (side[:, None, None].astype(np.float64) for side in measured.shapes.T[2:4])
     context = np.where(window > 0, np.minimum(second, window), second)
     kv: Floats = first * context * (2 * other * head_dim * size)

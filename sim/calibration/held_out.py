@@ -18,13 +18,28 @@ from vsim.sim.machine.kernel_tables import Curves, KernelTables, kernel_tables
 from vsim.sim.timing.decode_attention import decode_attention_ns
 from vsim.sim.timing.experts import ExpertShape, experts_ns
 from vsim.sim.timing.head_shapes import HeadShape
+from vsim.sim.timing.latent_attention import (
+    absorbed_heads,
+    latent_decode_surface,
+    latent_prefill_surface,
+    latent_product_ns,
+    unabsorbed_heads,
+)
 from vsim.sim.timing.prefill_attention import causal_pairs, prefill_attention_ns
 from vsim.sim.timing.products import product_ns
 from vsim.sim.timing.roofline import Floats, Peaks
 
 FOLDS = 10
 _SEED = 20261126
-_IDENTITY = {"products": 2, "decode_attention": 3, "prefill_attention": 3, "experts": 4}
+_IDENTITY = {
+    "products": 2,
+    "decode_attention": 3,
+    "prefill_attention": 3,
+    "experts": 4,
+    "decode_latents": 3,
+    "prefill_latents": 3,
+    "latent_products": 3,
+}
 """How many of a shape's numbers, from the first, make it another shape."""
 
 
@@ -114,6 +129,19 @@ def _predicted(
     if each.kernel == "experts":
         experts = ExpertShape(*shape)
         return experts_ns(tables, peaks, each.precision, first, experts, each.variant)
+    if each.kernel == "latent_products":
+        return latent_product_ns(tables, peaks, each.precision, first, *shape)
+    if each.kernel == "decode_latents":
+        absorbed = absorbed_heads(*shape)
+        decodes = latent_decode_surface(tables, peaks, each.precision, absorbed)
+        asked = tables, peaks, each.precision, first, second, absorbed
+        return decode_attention_ns(*asked, decodes)
+    if each.kernel == "prefill_latents":
+        own = unabsorbed_heads(*shape)
+        prompts = latent_prefill_surface(tables, peaks, each.precision, own)
+        pairs = first * causal_pairs(second)
+        asked = tables, peaks, each.precision, first * second, pairs, own
+        return prefill_attention_ns(*asked, prompts)
     heads = HeadShape(*shape)
     if each.kernel == "decode_attention":
         return decode_attention_ns(tables, peaks, each.precision, first, second, heads)

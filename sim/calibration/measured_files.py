@@ -36,15 +36,15 @@ from vsim.traces.faults import refuse
 
 STACKS: tuple[Stack, ...] = ("vllm", "sglang", "trtllm")
 
-_Columns = Mapping[str, NDArray[Any]]
+Columns = Mapping[str, NDArray[Any]]
 _PRODUCTS = {"bfloat16": "bf16", "fp8": "fp8", "fp8_block": "fp8_block", "sq": "int8",
              "int4_wo": "int4"}  # fmt: skip
 _EXPERTS = {"bfloat16": "bf16", "fp8": "fp8", "fp8_block": "fp8_block", "int4_wo": "int4",
             "w4a16_mxfp4": "mxfp4"}  # fmt: skip
-_KV = {"bfloat16": "bf16", "fp8": "fp8", "int8": "int8"}
+KV_WORDS = {"bfloat16": "bf16", "fp8": "fp8", "int8": "int8"}
 _DISTRIBUTIONS = {"balanced": "balanced", "power_law_1.2": "power_law_1.2"}
 _HOST_LAUNCH_RATIO = 10
-_UNTUNED_RATIO = 1.5
+UNTUNED_RATIO = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,8 @@ class MeasuredFiles:
     """Reads one GPU's files under one stack; stateful: it notes what it read and left out."""
 
     def __init__(self, data: Path, stack: Stack) -> None:
+        self.stack = stack
         self._data = data
-        self._stack = stack
         self._versions: dict[str, set[str]] = {}
         self._left_out: list[str] = []
         self._files: list[Path] = []
@@ -89,7 +89,7 @@ class MeasuredFiles:
         )
         files = sorted({path.relative_to(self._data.parents[1]).as_posix() for path in self._files})
         return Measured(
-            self._stack, self._device, tuple(found), versions,
+            self.stack, self._device, tuple(found), versions,
             max(self._collected, default=None), tuple(self._left_out), tuple(files),
         )  # fmt: skip
 
@@ -107,8 +107,8 @@ class MeasuredFiles:
         """Products, by precision."""
         least = np.inf
         taken: set[str] = set()
-        for path in self._versions_of("gemm", self._stack, "gemm_perf"):
-            columns = _read(path)
+        for path in self.versions_of("gemm", self.stack, "gemm_perf"):
+            columns = read_columns(path)
             for name, precision in _PRODUCTS.items():
                 rows = columns["gemm_dtype"] == name
                 if precision in taken or not rows.any():
@@ -118,8 +118,8 @@ class MeasuredFiles:
                 if precision == "bf16":
                     least = found.floor_ns
                 if found.floor_ns > _HOST_LAUNCH_RATIO * least:
-                    self._leave_out(
-                        f"products in {precision} of {self._stack} {path.parent.name} that the host"
+                    self.leave_out(
+                        f"products in {precision} of {self.stack} {path.parent.name} that the host"
                         f" launched, in {found.floor_ns / 1e3:.0f} us at least",
                         rows,
                     )
@@ -131,17 +131,17 @@ class MeasuredFiles:
 
     def _of_other_stacks(self, name: str, precision: str) -> Iterator[Curves]:
         for stack in STACKS:
-            for path in self._versions_of("gemm", stack, "gemm_perf")[:1]:
-                columns = _read(path)
+            for path in self.versions_of("gemm", stack, "gemm_perf")[:1]:
+                columns = read_columns(path)
                 rows = columns["gemm_dtype"] == name
-                if stack != self._stack and rows.any():
+                if stack != self.stack and rows.any():
                     yield self._products(path, columns, rows, precision)
 
     def _products(
-        self, path: Path, columns: _Columns, rows: NDArray[np.bool_], precision: str
+        self, path: Path, columns: Columns, rows: NDArray[np.bool_], precision: str
     ) -> Curves:
-        part = _taken(columns, rows)
-        return self._curves("products", precision, "", part, ("n", "k"), "m", None, path)
+        part = taken_rows(columns, rows)
+        return self.gathered("products", precision, "", part, ("n", "k"), "m", None, path)
 
     def attention(self) -> Iterator[Curves]:
         """Attention of decoding requests and of prompts, by precision and window."""
@@ -150,13 +150,13 @@ class MeasuredFiles:
             ("prefill_attention", "context_attention_perf", "isl"),
         ):
             taken: set[tuple[str, str]] = set()
-            for path in self._versions_of("attention", self._stack, file):
-                columns = dict(_read(path))
+            for path in self.versions_of("attention", self.stack, file):
+                columns = dict(read_columns(path))
                 columns["context"] = columns["step"] + columns["isl"]
                 heads, kv_heads = columns["num_heads"], columns["num_key_value_heads"]
                 columns["kv_heads"] = np.where(kv_heads == 0, heads, kv_heads)
                 columns.setdefault("window_size", np.zeros(len(heads), dtype=np.int64))
-                for name, precision in _KV.items():
+                for name, precision in KV_WORDS.items():
                     of_kv = columns["kv_cache_dtype"] == name
                     if of_kv.any():  # queries in the precision that most rows have
                         words, counts = np.unique(columns["attn_dtype"][of_kv], return_counts=True)
@@ -166,8 +166,8 @@ class MeasuredFiles:
                         if (precision, variant) in taken or not rows.any():
                             continue
                         taken.add((precision, variant))
-                        yield self._curves(
-                            kernel, precision, variant, _taken(columns, rows),
+                        yield self.gathered(
+                            kernel, precision, variant, taken_rows(columns, rows),
                             ("num_heads", "kv_heads", "head_dim", "window_size"),
                             "batch_size", second, path,
                         )  # fmt: skip
@@ -180,11 +180,11 @@ class MeasuredFiles:
         taken: set[str] = set()
         plain: dict[str, Curves] = {}
         ungated = self._ungated()
-        for path in self._versions_of("moe", self._stack, "moe_perf"):
-            columns = _read(path)
+        for path in self.versions_of("moe", self.stack, "moe_perf"):
+            columns = read_columns(path)
             gated = np.array([pair not in ungated for pair in _widths(columns)])
             if not gated.all():
-                self._leave_out(f"experts without a gate of {path.parent.name}", ~gated)
+                self.leave_out(f"experts without a gate of {path.parent.name}", ~gated)
             for name, precision in _EXPERTS.items():
                 rows = (columns["moe_dtype"] == name) & gated
                 if precision in taken or not rows.any():
@@ -193,19 +193,19 @@ class MeasuredFiles:
                 for word, variant in _DISTRIBUTIONS.items():
                     some = rows & (columns["distribution"] == word)
                     if some.any():
-                        part = _taken(columns, some)
+                        part = taken_rows(columns, some)
                         found.append(
-                            self._curves(
+                            self.gathered(
                                 "experts", precision, variant, part, shape, "num_tokens", None, path
                             )
                         )
                 if precision == "bf16":
                     plain = {each.variant: each for each in found}
-                ratio = max((_slower(e, plain[e.variant]) for e in found if e.variant in plain),
+                ratio = max((slower(e, plain[e.variant]) for e in found if e.variant in plain),
                             default=1.0)  # fmt: skip
-                if ratio > _UNTUNED_RATIO:
-                    self._leave_out(
-                        f"experts in {precision} of {self._stack} {path.parent.name}: not tuned,"
+                if ratio > UNTUNED_RATIO:
+                    self.leave_out(
+                        f"experts in {precision} of {self.stack} {path.parent.name}: not tuned,"
                         f" {ratio:.1f} times as slow as bf16's",
                         rows,
                     )
@@ -219,39 +219,41 @@ class MeasuredFiles:
         Only TensorRT-LLM's rows say which those are.
         """
         found: set[tuple[int, int]] = set()
-        for path in self._versions_of("moe", "trtllm", "moe_perf"):
-            columns = _read(path)
+        for path in self.versions_of("moe", "trtllm", "moe_perf"):
+            columns = read_columns(path)
             plain = np.array(["nongated" in word for word in columns["kernel_source"]])
-            found |= set(_widths(_taken(columns, plain)))
+            found |= set(_widths(taken_rows(columns, plain)))
         return found
 
     def collectives(self) -> Iterator[Curves]:
         """Collectives: the stack's own all-reduce, and NCCL's others."""
-        for path in self._versions_of("comm", self._stack, "custom_allreduce_perf"):
-            columns = _read(path)
+        for path in self.versions_of("comm", self.stack, "custom_allreduce_perf"):
+            columns = read_columns(path)
             rows = np.array(["eager" not in word for word in columns["kernel_source"]])
-            columns = _in_bytes(_taken(columns, rows))
-            yield self._curves(
+            columns = _in_bytes(taken_rows(columns, rows))
+            yield self.gathered(
                 "all_reduce", "bf16", "graph", columns, ("num_gpus",), "bytes", None, path
             )
             break
-        for path in self._versions_of("comm", "nccl", "nccl_perf"):
-            columns = _read(path)
+        for path in self.versions_of("comm", "nccl", "nccl_perf"):
+            columns = read_columns(path)
             for word, kernel in (
                 ("all_gather", "all_gather"),
                 ("reduce_scatter", "reduce_scatter"),
                 ("alltoall", "all_to_all"),
             ):
                 rows = (columns["op_name"] == word) & (columns["nccl_dtype"] == "half")
-                part = _in_bytes(_taken(columns, rows))
-                yield self._curves(kernel, "bf16", "nccl", part, ("num_gpus",), "bytes", None, path)
+                part = _in_bytes(taken_rows(columns, rows))
+                yield self.gathered(
+                    kernel, "bf16", "nccl", part, ("num_gpus",), "bytes", None, path
+                )
             break
 
     def exchanges(self) -> Iterator[Curves]:
         """DeepEP's dispatch and combine."""
         shape = ("ep_size", "hidden_size", "topk", "num_experts")
-        for path in self._versions_of("comm", self._stack, "moe_a2a_perf"):
-            columns = dict(_read(path))
+        for path in self.versions_of("comm", self.stack, "moe_a2a_perf"):
+            columns = dict(read_columns(path))
             columns["latency"] = columns["latency"] / 1e3  # microseconds here
             plain = np.isin(columns["comm_dtype"], ("default", "bfloat16"))
             for phase in ("dispatch", "combine"):
@@ -259,26 +261,27 @@ class MeasuredFiles:
                     ends = np.array([word.endswith(ending) for word in columns["comm_backend"]])
                     rows = plain & ends & (columns["phase"] == phase)
                     if rows.any():
-                        yield self._curves(
-                            f"expert_{phase}", "bf16", mode, _taken(columns, rows), shape,
+                        yield self.gathered(
+                            f"expert_{phase}", "bf16", mode, taken_rows(columns, rows), shape,
                             "num_tokens", None, path,
                         )  # fmt: skip
             break
 
-    def _versions_of(self, family: str, stack: str, file: str) -> list[Path]:
+    def versions_of(self, family: str, stack: str, file: str) -> list[Path]:
         """Files of one kernel, those of the newest version first."""
         found = (self._data / family / stack).glob(f"*/{file}.parquet")
         return sorted(found, key=lambda path: _version(path.parent.name), reverse=True)
 
-    def _leave_out(self, why: str, rows: NDArray[np.bool_]) -> None:
+    def leave_out(self, why: str, rows: NDArray[np.bool_]) -> None:
+        """Note what was not taken of a file, and why."""
         self._left_out.append(f"{why} ({int(rows.sum())} rows)")
 
-    def _curves(
+    def gathered(
         self,
         kernel: str,
         precision: str,
         variant: str,
-        columns: _Columns,
+        columns: Columns,
         shape: Sequence[str],
         first: str,
         second: str | None,
@@ -311,12 +314,13 @@ class MeasuredFiles:
         log_ns[row_of.ravel()[order], np.searchsorted(a, columns[first])[order], at_b[order]] = (
             np.log(columns["latency"][order] * 1e6)
         )
-        self._note(kernel, path, columns)
+        self.note(kernel, path, columns)
         return curves(kernel, precision, variant, keys, a.astype(float), b.astype(float), log_ns)
 
-    def _note(self, kernel: str, path: Path, columns: _Columns) -> None:
+    def note(self, kernel: str, path: Path, columns: Columns) -> None:
+        """Note that a file was read for a kernel."""
         stack = path.parents[1].name
-        version = path.parent.name if stack == self._stack else f"{stack} {path.parent.name}"
+        version = path.parent.name if stack == self.stack else f"{stack} {path.parent.name}"
         self._versions.setdefault(kernel, set()).add(version)
         if kernel == "products":
             self._device = str(columns["device"][0])
@@ -327,7 +331,7 @@ class MeasuredFiles:
             self._collected |= set(re.findall(r"\b20\d\d-\d\d-\d\d\b", text))
 
 
-def _read(path: Path) -> _Columns:
+def read_columns(path: Path) -> Columns:
     """Read a Parquet file's columns. Raises InputError where it is damaged."""
     try:
         table = pq.read_table(path)
@@ -340,16 +344,17 @@ def _read(path: Path) -> _Columns:
     return columns
 
 
-def _taken(columns: _Columns, rows: NDArray[np.bool_]) -> _Columns:
+def taken_rows(columns: Columns, rows: NDArray[np.bool_]) -> Columns:
+    """Some rows of all columns."""
     return {name: values[rows] for name, values in columns.items()}
 
 
-def _in_bytes(columns: _Columns) -> _Columns:
+def _in_bytes(columns: Columns) -> Columns:
     """Sizes are written as numbers of two bytes each."""
     return {**columns, "bytes": columns["message_size"] * 2}
 
 
-def _widths(columns: _Columns) -> list[tuple[int, int]]:
+def _widths(columns: Columns) -> list[tuple[int, int]]:
     """Of each row of experts, the model's and an expert's width."""
     return list(zip(columns["hidden_size"].tolist(), columns["inter_size"].tolist(), strict=True))
 
@@ -387,7 +392,7 @@ def _cells(
     return rows[:, None], np.searchsorted(axis, each.first)[None, :], 0
 
 
-def _slower(one: Curves, other: Curves) -> float:
+def slower(one: Curves, other: Curves) -> float:
     """How many times as long one takes as the other, in the median over what both measured."""
     theirs = {tuple(shape): row for row, shape in enumerate(other.shapes.tolist())}
     ratios = []

@@ -129,10 +129,10 @@ def step_demand(w: World, now: int) -> float:
     )
     w.x[0].compute_ns = flops / w.x[0].flops_per_s * 1e9
     look_up(w)
-    products = w.x[0].products_ns
+    products = w.x[0].products_ns + w.x[0].joint_experts_ns
     small = w.x[0].small_ns
     head = w.x[0].head_ns
-    arithmetic = w.x[0].arithmetic_ns
+    arithmetic = w.x[0].arithmetic_ns + w.x[0].joint_arithmetic_ns
     weights_ns = products - arithmetic + head
     w.x[0].prefill_ns = 0.0
     copied = w.c[0].copied_tokens * (w.x[0].kv_read + w.x[0].kv_write)
@@ -248,7 +248,7 @@ def begin_step(w: World, now: int) -> int:
         w.c[0].time_vmm += int(vmm)
     w.c[0].vmm_maps = 0
     w.c[0].vmm_unmaps = 0
-    communication = w.x[0].communication_ns
+    communication = w.x[0].communication_ns + w.x[0].joint_exchange_ns
     w.c[0].time_communication += int(communication)
     if w.c[0].idle_from >= 0:
         account_idle(w, now)

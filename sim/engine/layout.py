@@ -87,7 +87,7 @@ CONTROL = _record(
     "decodes decode_context decode_lower chunk_tokens chunk_pairs chunk_context chunk_lower "
     "near_decode_context near_chunk_pairs near_chunk_context batch_requests "
     "decode_lower_bytes chunk_lower_bytes "
-    "copied_tokens vmm_maps vmm_unmaps "
+    "copied_tokens vmm_maps vmm_unmaps joint_tokens "
     # logs
     "steps exceptions operations operation_pages "
     # counters
@@ -116,7 +116,9 @@ COST = _record(
     "prefill_ns worked_ns worked_at "
     # what was looked up for as many tokens, and for as many samples, as the last step had
     "at_tokens at_sampled products_ns arithmetic_ns small_ns communication_ns graph_launch_ns "
-    "sustained_ns heating_ns head_ns",
+    "sustained_ns heating_ns head_ns "
+    # of servers in lockstep, what the step under way takes for the tokens of all of them
+    "joint_experts_ns joint_arithmetic_ns joint_exchange_ns",
 )
 
 TIER = _record(

@@ -40,8 +40,11 @@ def curve_at(w: World, place: int, x: float) -> float:
 
 @borrowing_kernel
 def look_up(w: World) -> None:
-    """Look up what follows from the step's tokens and samples alone, if the last had others."""
-    tokens = float(w.c[0].step_tokens)
+    """Look up what follows from the step's tokens and samples alone, if the last had others.
+
+    In lockstep a batch is padded to the largest of all servers'.
+    """
+    tokens = float(max(w.c[0].step_tokens, w.c[0].joint_tokens))
     if w.c[0].prefilling and w.c[0].times_chunk_products >= 0:
         look_up_prompts(w, tokens)
     elif tokens != w.x[0].at_tokens:

@@ -41,6 +41,17 @@ def run_engine(
         run = FastRun(state, progress, fast_forward=mode == "fast")
         end = run.run()
         events = run.events
+    return finished(state, end, events)
+
+
+def finished(state: State, end: int, events: int) -> EngineResult:
+    """Check that a run is over, and collect what it recorded.
+
+    Args:
+        state: of the run.
+        end: when the last thing happened, ns.
+        events: SimPy's.
+    """
     for holder in state.holders:
         holder.check()
     control = state.control

@@ -8,6 +8,9 @@ axes mean is said by the kernel's file in `vsim.sim.timing`:
 | products | n, k | m | – |
 | decode_attention | heads, KV heads, head's size, window (0: all) | requests | context tokens |
 | prefill_attention | heads, KV heads, head's size, window (0: all) | prompts | tokens of each |
+| decode_latents | heads, numbers of a latent, of these a value's | requests | context tokens |
+| prefill_latents | heads, a key's size, a value's size | prompts | tokens of each |
+| latent_products | heads, inputs, outputs | tokens | – |
 | experts | hidden, intermediate, experts a token, experts, tensor, expert parallel | tokens | – |
 | all_reduce and the like | GPUs | bytes | – |
 | expert_dispatch, expert_combine | GPUs, hidden, experts a token, experts | tokens of one GPU | – |
@@ -37,6 +40,9 @@ _SHAPE_LENGTHS = {
     "experts": 6,
     "expert_dispatch": 4,
     "expert_combine": 4,
+    "decode_latents": 3,
+    "prefill_latents": 3,
+    "latent_products": 3,
 }  # the rest have the number of GPUs alone
 
 _WINDOWED = ("decode_attention", "prefill_attention")  # whose last number may be 0: no window

@@ -33,6 +33,8 @@ class Layout:
             stage holds a copy.
         expert: groups of a stage's GPUs to which whole experts are dealt. All of them see all
             tokens, and add up what their experts say, as tensor parallelism does.
+        experts_over: servers that share the routed experts and go in lockstep. Then these lie on
+            the GPUs of all: dealt to `expert` groups of them, each cut over the GPUs of its group.
     """
 
     tensor: int
@@ -40,6 +42,12 @@ class Layout:
     stage_layers: tuple[int, ...]
     kv_copies: int
     expert: int = 1
+    experts_over: int = 1
+
+    @property
+    def experts_gpus(self) -> int:
+        """GPUs that the routed experts of a layer lie on."""
+        return self.tensor * self.experts_over
 
     @property
     def gpus(self) -> int:
@@ -64,6 +72,7 @@ def lay_out(
     pipeline: int = 1,
     expert: int = 1,
     *,
+    experts_over: int = 1,
     file: str = "scenario",
 ) -> Layout:
     """Lay a model out over GPUs.
@@ -74,22 +83,23 @@ def lay_out(
         tensor: GPUs that share each layer.
         pipeline: stages.
         expert: groups to which whole experts are dealt.
+        experts_over: servers in lockstep that share the experts.
         file: the name that faults give.
 
     Raises:
         InputError: if the machine has too few GPUs, or heads or layers can't be split so.
     """
-    faults = _faults(machine, model, tensor, pipeline, expert)
+    faults = _faults(machine, model, tensor, pipeline, expert, experts_over)
     if faults:
         raise InputError(Fault(file, message, place=place) for place, message in faults)
     each, more = divmod(model.layers, pipeline)
     stages = tuple(each + (stage < more) for stage in range(pipeline))
     copies = max((group.copies for group in model.kv_groups("bf16", tensor)), default=1)
-    return Layout(tensor, pipeline, stages, copies, expert)
+    return Layout(tensor, pipeline, stages, copies, expert, experts_over)
 
 
 def _faults(
-    machine: Machine, model: Model, tensor: int, pipeline: int, expert: int
+    machine: Machine, model: Model, tensor: int, pipeline: int, expert: int, over: int
 ) -> list[tuple[str, str]]:
     faults: list[tuple[str, str]] = []
     degrees = {"tensor": tensor, "pipeline": pipeline, "expert": expert}
@@ -104,15 +114,18 @@ def _faults(
             f" {machine.name} has {machine.gpu.count}; write degrees whose product is at most that"
         )
         faults.append(("parallel", message))
-    faults += [("parallel.tensor", message) for message in _split_faults(model, tensor, expert)]
-    faults += [("parallel.expert", message) for message in _expert_faults(model, tensor, expert)]
+    cut = max(tensor * over // expert, 1)  # GPUs that an expert is cut over
+    faults += [("parallel.tensor", message) for message in _split_faults(model, tensor, cut)]
+    faults += [
+        ("parallel.expert", message) for message in _expert_faults(model, tensor, expert, over)
+    ]
     if pipeline > model.layers:
         message = f"{pipeline} is more than {model.name}'s {model.layers} layers; write fewer"
         faults.append(("parallel.pipeline", message))
     return faults
 
 
-def _expert_faults(model: Model, tensor: int, expert: int) -> list[str]:
+def _expert_faults(model: Model, tensor: int, expert: int, over: int) -> list[str]:
     """What does not let experts be dealt to so many groups."""
     if expert == 1:
         return []
@@ -121,7 +134,12 @@ def _expert_faults(model: Model, tensor: int, expert: int) -> list[str]:
     )
     if not counts:
         return [f"{expert} does nothing: {model.name} has no experts; remove it"]
-    if tensor % expert:
+    if over > 1 and expert != tensor * over:
+        return [
+            f"{expert} is neither 1 nor tensor x data, {tensor * over}; experts are dealt to the"
+            " GPUs of all replicas or cut over them"
+        ]
+    if tensor * over % expert:
         return [
             f"{expert} does not divide tensor, {tensor}, whose GPUs the experts are dealt to; "
             "write a divisor"
@@ -133,8 +151,14 @@ def _expert_faults(model: Model, tensor: int, expert: int) -> list[str]:
     ]
 
 
-def _split_faults(model: Model, tensor: int, expert: int) -> list[str]:
-    """What of a model so many GPUs can't share: heads, KV heads, FFN widths; each said once."""
+def _split_faults(model: Model, tensor: int, cut: int) -> list[str]:
+    """What of a model so many GPUs can't share: heads, KV heads, FFN widths; each said once.
+
+    Args:
+        model: what is split.
+        tensor: GPUs that share a layer.
+        cut: GPUs that share an expert.
+    """
     found: list[str] = []
     mixers = dict.fromkeys(mixer for layer in model.stack for mixer in layer.mixers)
     for heads, cached, kind in dict.fromkeys(_heads(mixer) for mixer in mixers):
@@ -146,7 +170,6 @@ def _split_faults(model: Model, tensor: int, expert: int) -> list[str]:
                 " KV heads; write one"
             )
     ffns = dict.fromkeys(ffn for layer in model.stack for ffn in layer.ffns)
-    cut = max(tensor // expert, 1)  # GPUs that an expert is cut over
     widths = {(ffn.width, tensor) for ffn in ffns if isinstance(ffn, DenseFfn)}
     widths |= {(ffn.expert_hidden, cut) for ffn in ffns if isinstance(ffn, Moe)}
     found += [

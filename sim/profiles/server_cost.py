@@ -17,6 +17,7 @@ from vsim.sim.profiles.loading import load_profile
 from vsim.sim.profiles.profile import StaticFraction
 from vsim.sim.profiles.rules import server_rules
 from vsim.sim.profiles.static_fraction import static_reserve
+from vsim.sim.scenario.lockstep import experts_over
 from vsim.sim.scenario.precision import kv_of, weights_of
 from vsim.sim.scenario.scenario import EngineSettings, Parallel, Scenario, Workload
 from vsim.sim.timing.alike import Alike
@@ -42,7 +43,10 @@ def server_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCost:
     """
     engine, precision, degrees = scenario.engine, scenario.precision, scenario.parallel
     cost = server_rates(scenario, machine, model)
-    layout = lay_out(machine, model, degrees.tensor, degrees.pipeline, degrees.expert)
+    over = experts_over(scenario, model)
+    layout = lay_out(
+        machine, model, degrees.tensor, degrees.pipeline, degrees.expert, experts_over=over
+    )
     stack = load_profile(engine.profile).kernels
     told = weights_of(precision, model), kv_of(precision, model), alike_of(scenario.workload)
     curves = _curves(machine, model, layout, stack, *told)
@@ -94,7 +98,10 @@ def _padded(curves: StepCurves, sizes: Sequence[int]) -> StepCurves:
 
 def _refuse_what_changes_nothing(dealt: StepCurves, cut: StepCurves) -> None:
     """Refuse to deal experts where no table tells it from cutting each of them."""
-    if np.allclose(dealt.products.ns, cut.products.ns, rtol=1e-9, atol=0):
+    one, other = dealt.products, cut.products
+    if dealt.joint is not None and cut.joint is not None:
+        one, other = dealt.joint.experts, cut.joint.experts
+    if np.allclose(one.ns, other.ns, rtol=1e-9, atol=0):
         message = "does nothing: without tables of experts, those dealt take as long as those cut"
         refuse("scenario", f"{message}; remove it", place="parallel.expert")
 
@@ -132,6 +139,7 @@ def server_rates(scenario: Scenario, machine: Machine, model: Model) -> StepCost
         tensor=degrees.tensor,
         pipeline=degrees.pipeline,
         expert=degrees.expert,
+        experts_over=experts_over(scenario, model),
         weights=weights_of(precision, model),
         kv=kv_of(precision, model),
         reserve=reserve_of(engine, machine, model, degrees),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from time import perf_counter
@@ -79,13 +80,11 @@ class RunTables:
         )
 
     def log(self, replica: int = 0) -> RunLog:
-        """Return a log that hands everything on to the tables, of one replica after another."""
-        if self.steps.replica is not None:
-            self.steps.replica = replica
+        """Return a log that hands everything of a replica on to the tables."""
         operations = None
         if self.operations is not None:
             operations = NumberedOperations(self.operations).add
-        return RunLog(self.steps.add, operations, keep=False)
+        return RunLog(partial(self.steps.add, replica=replica), operations, keep=False)
 
     def close(self) -> None:
         """Write what is left."""

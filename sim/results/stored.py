@@ -130,21 +130,21 @@ class StoredSteps:
     Args:
         metadata: of the file.
         path: the file to write, or None for a temporary one.
-        replicated: whether steps are of several replicas, one behind the other.
+        replicated: whether steps are of several replicas, in runs of one's each.
     """
 
     def __init__(
         self, metadata: Mapping[str, str], path: Path | None, *, replicated: bool = False
     ) -> None:
-        self.replica = 0 if replicated else None
-        empty = steps_table(joined_steps((), ()), replica=self.replica)
+        self._replicated = replicated
+        empty = steps_table(joined_steps((), ()), replica=0 if replicated else None)
         self.stored = StoredTable(empty.schema, metadata, path)
         self._steps = 0
 
-    def add(self, log: StepLog) -> None:
-        """Append steps, of the replica that is set."""
+    def add(self, log: StepLog, replica: int = 0) -> None:
+        """Append steps of one replica."""
         started = perf_counter()
-        table = steps_table(log, self._steps, self.replica)
+        table = steps_table(log, self._steps, replica if self._replicated else None)
         self.stored.seconds += perf_counter() - started
         self.stored.add(table)
         self._steps += len(log)

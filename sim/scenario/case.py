@@ -47,6 +47,11 @@ class Case:
         return self.scenario.engine
 
     @property
+    def lockstep(self) -> bool:
+        """Whether replicas share the model's experts, so that their steps go in lockstep."""
+        return self.cost.measured is not None and self.cost.measured.joint is not None
+
+    @property
     def has_prefixes(self) -> bool:
         """Whether the trace says which prompts share a prefix."""
         return self.requests.block_tokens > 0 and self.requests.prefix_ids.size > 0

@@ -4,12 +4,10 @@ from vsim.sim.scenario.case import Case, Found
 
 _DATA = ("parallel", "data")
 _ONE_SERVER = {"tensorrt-llm": "TensorRT-LLM has no replicas behind one server"}
-_IN_LOCKSTEP = ("vllm", "vllm-0.19")
-"""Profiles whose replicas of a model with experts deal these over all of them."""
 
 
 def _replicas(case: Case) -> Found:
-    """Replicas are simulated apart: whatever would make one wait for another is refused."""
+    """What replicas would wait for each other for is refused, but for steps in lockstep."""
     count = case.scenario.parallel.data
     if count == 1:
         return
@@ -22,14 +20,14 @@ def _replicas(case: Case) -> Found:
     profile = case.engine.profile
     if profile in _ONE_SERVER:
         yield _DATA, f"{_ONE_SERVER[profile]}; write 1"
-    if case.cost.experts and profile in _IN_LOCKSTEP:
-        message = "vLLM deals a model's experts over its replicas, whose steps go in lockstep"
-        yield _DATA, f"{message}, which is not modelled yet; write 1"
+    if case.lockstep and case.scenario.parallel.pipeline > 1:
+        message = "replicas whose steps go in lockstep are not known in stages yet"
+        yield ("parallel", "pipeline"), f"{message}; write 1"
     if case.scenario.workload.pacing == "think_times":
         message = "think_times is not known of replicas yet: a turn would wait for another's"
         yield ("workload", "pacing"), f"{message}; write arrivals"
     for index, tier in enumerate(case.lower, start=1):
-        message = f"replicas share {tier.tier}, and are simulated apart"
+        message = f"replicas share {tier.tier}, which is not modelled yet"
         yield ("tiers", index), f"{message}; remove it, or write parallel: {{data: 1}}"
     if case.scenario.output.operations != "none":
         wanted = case.scenario.output.operations
@@ -39,7 +37,7 @@ def _replicas(case: Case) -> Found:
 def _experts(case: Case) -> Found:
     """An engine's way of dealing experts to GPUs."""
     degrees = case.scenario.parallel
-    if degrees.expert in (1, degrees.tensor):
+    if case.lockstep or degrees.expert in (1, degrees.tensor):
         return
     if case.engine.profile != "sglang":
         message = f"{degrees.expert} is neither 1 nor tensor, {degrees.tensor}"

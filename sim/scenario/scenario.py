@@ -134,10 +134,12 @@ class Parallel(_Section):
     """Groups of layers, each on its own GPUs."""
     data: int = Field(default=1, ge=1, le=MOST_GPUS)
     """Replicas of the server, each on its own GPUs and with its own scheduler and KV. Requests are
-    dealt to them in turn."""
+    dealt to them in turn. With vLLM's profiles those of a model with experts share these, and their
+    steps go in lockstep."""
     expert: int = Field(default=1, ge=1, le=MOST_GPUS)
     """Groups of those that share each layer to which its experts are dealt as a whole; an expert is
-    cut over the GPUs of its group."""
+    cut over the GPUs of its group. Of replicas in lockstep the GPUs of all share them: write 1, or
+    tensor x data."""
 
 
 class Precisions(_Section):

@@ -2,9 +2,10 @@
 
 MLA. A decode attends to latents in their absorbed form: one KV head, whose kv_lora_rank + rotary
 numbers are read once for scores and values alike; 2 · (2 · kv_lora_rank + rotary) FLOPs a head and
-pair. A prefill makes keys and values of the latents first and attends to those, in bf16: 2 · (nope
-+ rotary + v) FLOPs. Making them again for a context that earlier chunks computed is left out: a few
-per cent of what attending to it takes.
+pair. Two products absorb what a prefill makes with one (`Absorbed`). A prefill makes keys and
+values of the latents first and attends to those, in bf16: 2 · (nope + rotary + v) FLOPs. Making
+them again for a context that earlier chunks computed is left out: a few per cent of what attending
+to it takes.
 
 Sparse attention reads its index keys of the whole context, on every GPU, and of keys and values or
 latents no more than the index chooses.
@@ -25,7 +26,25 @@ from vsim.sim.model.parts.compressed import CompressedAttention
 from vsim.sim.model.parts.indexer import Indexer
 from vsim.sim.model.parts.latent import LatentAttention
 from vsim.sim.timing.head_shapes import HeadShape
+from vsim.sim.timing.latent_attention import absorbed_heads, unabsorbed_heads
 from vsim.sim.timing.roofline import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Absorbed:
+    """W_UK and W_UV of one GPU's heads, as a decode multiplies by them: a matrix a head of each.
+
+    Args:
+        heads: query heads.
+        nope: width of a query's part that W_UK takes.
+        rank: of the latent.
+        value: width of a value.
+    """
+
+    heads: int
+    nope: int
+    rank: int
+    value: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +59,7 @@ class AttentionTerm:
         reach: tokens that it sees at most; 0 for all.
         chunk: whether it sees those since the last multiple of `reach`, not the last ones.
         ratio: tokens of the context that one entry stands for.
+        absorbed: of latents, what a decode multiplies by in place of making keys and values.
     """
 
     decode: HeadShape
@@ -49,6 +69,7 @@ class AttentionTerm:
     reach: int = 0
     chunk: bool = False
     ratio: int = 1
+    absorbed: "Absorbed | None" = None
 
     def entries(self, context: ArrayLike) -> Floats:
         """Entries that are kept of so many tokens."""
@@ -93,10 +114,10 @@ def _latent(mixer: LatentAttention, tensor: int, kv: Precision) -> Iterator[Atte
     reach = mixer.index.top if mixer.index else 0
     rank, rotary = mixer.kv_lora_rank, mixer.qk_rope_head_dim
     heads = max(mixer.query_heads // tensor, 1)
-    both = mixer.key_width + mixer.v_head_dim
-    absorbed = HeadShape(heads, 1, rank + rotary, reach, rank + rotary, 2 * rank + rotary)
-    unabsorbed = HeadShape(heads, heads, mixer.key_width, reach, both, both)
-    yield AttentionTerm(absorbed, unabsorbed, kv, "bf16", reach)
+    decode = absorbed_heads(heads, rank + rotary, rank, reach)
+    prefill = unabsorbed_heads(heads, mixer.key_width, mixer.v_head_dim, reach)
+    absorbed = Absorbed(heads, mixer.qk_nope_head_dim, rank, mixer.v_head_dim)
+    yield AttentionTerm(decode, prefill, kv, "bf16", reach, absorbed=absorbed)
     yield from _index(mixer.index)
 
 

@@ -12,6 +12,7 @@ from vsim.sim.timing.collectives import Collective, Exchange, Mode
 from vsim.sim.timing.decode_attention import decode_attention_bound
 from vsim.sim.timing.experts import ExpertShape, experts_bound
 from vsim.sim.timing.head_shapes import HeadShape
+from vsim.sim.timing.latent_attention import latent_product_bound
 from vsim.sim.timing.prefill_attention import prefill_attention_bound
 from vsim.sim.timing.products import product_bound
 from vsim.sim.timing.roofline import ACTIVATION_BYTES, Bound, Floats, Peaks
@@ -78,6 +79,13 @@ class ConstantKernels:
         """See `Kernels`."""
         bound = prefill_attention_bound(self.peaks, kv_precision, new_tokens, pairs, shape)
         return self._time(bound, self.attention_floor_ns, new_tokens)
+
+    def latent_product_ns(
+        self, precision: str, tokens: ArrayLike, heads: int, inputs: int, outputs: int
+    ) -> Floats:
+        """See `Kernels`."""
+        bound = latent_product_bound(self.peaks, precision, tokens, heads, inputs, outputs)
+        return self._time(bound, self.product_floor_ns, tokens)
 
     def experts_ns(
         self,

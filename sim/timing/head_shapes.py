@@ -43,6 +43,7 @@ class HeadShape(NamedTuple):
         window: how far back it sees, tokens; 0 for all.
         cached: numbers that one token keeps for a KV head; 0: a key and a value of head_dim.
         multiplied: multiply-adds of a head for a query and a key; 0: 2 · head_dim.
+        value: numbers of a value where heads attend to latents, or keys made of them; 0 elsewhere.
     """
 
     heads: int
@@ -51,6 +52,12 @@ class HeadShape(NamedTuple):
     window: int = 0
     cached: int = 0
     multiplied: int = 0
+    value: int = 0
+
+    @property
+    def latent(self) -> bool:
+        """Whether its kernels are those of attention over latents."""
+        return self.value > 0
 
     @property
     def cached_numbers(self) -> int:

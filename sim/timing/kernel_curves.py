@@ -27,6 +27,7 @@ from vsim.sim.timing.attention_terms import (
 )
 from vsim.sim.timing.curve import Curve, Grid
 from vsim.sim.timing.experts import ExpertShape, experts_bound
+from vsim.sim.timing.joint_curves import JointCurves
 from vsim.sim.timing.kernels import Kernels
 from vsim.sim.timing.layer_products import Product, expert_shape, products_of
 from vsim.sim.timing.near_terms import near_terms
@@ -78,6 +79,9 @@ def kernel_curves(
     flops_efficiency = machine.gpu.flops_efficiency.value
     server = _Server(model, layout, kernels, weights, kv, flops_efficiency, alike)
     products, experts_ns = server.timed_products(), server.experts_ns()
+    joint = None
+    if layout.experts_over > 1:
+        joint, experts_ns = server.joint(experts_ns), np.zeros(MICRO_BATCH.shape)
     near, far = server.attention_terms()
     return StepCurves(
         products=server.products(products, experts_ns),
@@ -90,6 +94,7 @@ def kernel_curves(
         near_decode=server.decode(near) if near else None,
         near_prefill=server.prefill(near) if near else None,
         prefill_context_ns=server.context_ns([*near, *far]),
+        joint=joint,
         **_limits(machine, server, products, experts_ns),
     )
 
@@ -214,12 +219,14 @@ class _Server:
     ) -> Curve:
         """The part of that arithmetic that heats the GPU: not experts slower than it keeps up.
 
+        Nor those of servers in lockstep, whose GPUs wait for each other.
+
         Args:
             timed: all layers' products.
             experts_ns: all layers' experts over `MICRO_BATCH`.
             kept: share of the peak rate that is kept up, by the precision of the products.
         """
-        if not self._experts:
+        if not self._experts or self.layout.experts_over > 1:
             return self.arithmetic(timed, experts_ns)
         precision = stored(self.weights, "experts").precision
         flops_ns = np.zeros(MICRO_BATCH.shape)
@@ -248,7 +255,8 @@ class _Server:
         """Shapes of routed experts, and how many layers have them."""
         shapes: Counter[ExpertShape] = Counter()
         for layer, count in self._kinds.items():
-            shape = expert_shape(layer, self.model.hidden, self.layout.tensor, self.layout.expert)
+            gpus = self.layout.experts_gpus
+            shape = expert_shape(layer, self.model.hidden, gpus, self.layout.expert)
             if shape is not None:
                 shapes[shape] += count
         return sorted(shapes.items())
@@ -318,7 +326,8 @@ class _Server:
 
         each_ns = self.kernels.collective_ns("all_reduce", tensor, MICRO_BATCH * width)
         sums = sum(
-            count * (bool(layer.mixers) + bool(layer.ffns)) for layer, count in self._kinds.items()
+            count * (bool(layer.mixers) + bool(layer.ffns and not self._exchanged(layer)))
+            for layer, count in self._kinds.items()
         )
         reduced = self._staged(sums * each_ns)
         if stages == 1:
@@ -326,6 +335,29 @@ class _Server:
         gathered = self.kernels.collective_ns("all_gather", 2, 2 * MICRO_BATCH * width)
         sent = stages * gathered  # half of it arrives
         return Curve(reduced.knots, reduced.ns + sent)
+
+    def _exchanged(self, layer: Layer) -> bool:
+        """Whether an exchange among servers adds up what a layer's FFNs say."""
+        return self.layout.experts_over > 1 and layer.moe is not None
+
+    def joint(self, experts_ns: Floats) -> JointCurves:
+        """What servers in lockstep take together, from all layers' experts over `MICRO_BATCH`.
+
+        Every GPU gathers the tokens of all, and gives each server's back, summed; then the GPUs of
+        a server, which have a part of its tokens each, gather these.
+        """
+        layout, width = self.layout, self.model.hidden * ACTIVATION_BYTES
+        size, gpus = MICRO_BATCH * width, layout.experts_gpus
+        sent = self.kernels.collective_ns("all_gather", gpus, size)
+        sent = sent + self.kernels.collective_ns("reduce_scatter", gpus, size)
+        if layout.tensor > 1:
+            own = size / layout.experts_over
+            sent = sent + self.kernels.collective_ns("all_gather", layout.tensor, own)
+        layers = sum(count for layer, count in self._kinds.items() if self._exchanged(layer))
+        computing = np.where(self._experts_compute(), experts_ns, 0.0)
+        return JointCurves(
+            self._staged(experts_ns), self._staged(computing), self._staged(layers * sent)
+        )
 
     def attention_terms(self) -> tuple[_Terms, _Terms]:
         """Kernels of attention with the model's near reach, and all others, with their numbers."""
@@ -346,12 +378,28 @@ class _Server:
         rows, columns = np.meshgrid(REQUESTS, CONTEXT, indexing="ij")
         time = np.zeros(rows.shape)
         for term, count in terms:
-            time = time + self._layers(count) * self._decode_ns(term, rows, columns)
+            each = self._decode_ns(term, rows, columns) + self._absorbing_ns(term, rows)
+            time = time + self._layers(count) * each
         return Grid(REQUESTS, CONTEXT, time)
 
     def _decode_ns(self, term: AttentionTerm, requests: ArrayLike, context: ArrayLike) -> Floats:
         asked = term.decode_kv, requests, term.entries(context), term.decode
         return self.kernels.decode_attention_ns(*asked)
+
+    def _absorbing_ns(self, term: AttentionTerm, requests: Floats) -> Floats:
+        """What absorbing W_UK and W_UV takes beyond their part of all tokens' products.
+
+        Engines keep these two in bf16, whatever the checkpoint has.
+        """
+        each = term.absorbed
+        if each is None:
+            return np.zeros(requests.shape)
+        precision = stored(self.weights, "attention").precision
+        asked = "bf16", requests, each.heads
+        absorbing = self.kernels.latent_product_ns(*asked, each.nope, each.rank)
+        absorbing = absorbing + self.kernels.latent_product_ns(*asked, each.rank, each.value)
+        wide = each.heads * (each.nope + each.value)
+        return absorbing - self.kernels.product_ns(precision, requests, wide, each.rank)
 
     def prefill(self, terms: _Terms) -> Grid:
         """Attention of chunks, of some kernels."""

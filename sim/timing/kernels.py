@@ -58,6 +58,11 @@ class Kernels(Protocol):
     ) -> Floats:
         """Attention of prompts and chunks: `prefill_attention.prefill_attention_ns`."""
 
+    def latent_product_ns(
+        self, precision: str, tokens: ArrayLike, heads: int, inputs: int, outputs: int
+    ) -> Floats:
+        """A product of a matrix a head: `latent_attention.latent_product_ns`."""
+
     def experts_ns(
         self,
         precision: str,

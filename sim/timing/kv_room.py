@@ -14,10 +14,15 @@ from vsim.traces.faults import InputError
 
 
 def _stage_weight_bytes(model: Model, layout: Layout, weights: Weights) -> list[float]:
-    """Weight bytes of each stage, over its GPUs: what each of them holds counts for each."""
+    """Weight bytes of each stage, over its GPUs: what each of them holds counts for each.
+
+    Of experts that servers share, each holds its part.
+    """
     firsts = accumulate(layout.stage_layers, initial=0)
+    elsewhere = 1 - 1 / layout.experts_over
     return [
         model.stage_bytes(first, count, weights, layout.tensor)
+        - elsewhere * sum(model.experts_bytes(i, weights) for i in range(first, first + count))
         for first, count in zip(firsts, layout.stage_layers, strict=False)
     ]
 
@@ -132,8 +137,9 @@ def does_not_fit(
     engine = f" less {left.overhead_bytes / 1e9:.2f} GB" if left.overhead_bytes else ""
     share = "" if left.of_rest else f" x {left.utilisation:g}"
     needed = held_weight_bytes(model, layout, weights)
+    kind = weights if isinstance(weights, str) else "its checkpoint's precisions"
     message = (
-        f"{model.name} in {weights} needs {needed / 1e9:.2f} GB of weights and room for KV;"
+        f"{model.name} in {kind} needs {needed / 1e9:.2f} GB of weights and room for KV;"
         f" {machine.name} with tensor {layout.tensor} x pipeline {layout.pipeline} has"
         f" {layout.gpus} x ({each / 1e9:.2f} GB{share}{engine}) usable = {usable / 1e9:.2f} GB"
     )

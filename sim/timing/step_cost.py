@@ -241,6 +241,7 @@ def step_cost(
     tensor: int = 1,
     pipeline: int = 1,
     expert: int = 1,
+    experts_over: int = 1,
     weights: Weights = "bf16",
     kv: Precision = "bf16",
     reserve: Reserve | None = None,
@@ -254,6 +255,7 @@ def step_cost(
         tensor: GPUs that share each layer.
         pipeline: stages.
         expert: groups of `tensor` to which whole experts are dealt.
+        experts_over: servers in lockstep that share the experts.
         weights: precision of the weights, or of each part of them.
         kv: precision of the KV cache.
         reserve: what the engine leaves of each GPU; left out, the share that the machine says.
@@ -262,7 +264,7 @@ def step_cost(
     Raises:
         InputError: if the model can't be split so, or does not fit.
     """
-    layout = lay_out(machine, model, tensor, pipeline, expert, file=file)
+    layout = lay_out(machine, model, tensor, pipeline, expert, experts_over=experts_over, file=file)
     groups = model.kv_groups(kv, tensor)
     near = near_terms(model, kv, tensor)
     kv_bytes = sum(token_bytes(group) for group in groups)

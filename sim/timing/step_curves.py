@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from vsim.sim.timing.curve import Curve, Grid, padded
+from vsim.sim.timing.joint_curves import JointCurves
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +32,8 @@ class StepCurves:
             undoes it.
         heating: over tokens computed: the part of `arithmetic` that does; None: all of it.
         cooling: as how much of a pause everything else counts.
+        joint: of servers in lockstep, what all of them take together; their experts are not in
+            `products` then. None for a server by itself.
         prompts: the same for steps of prompts alone, of an engine that forms such and pads them to
             sizes of their own; None where they are padded like all others.
     """
@@ -51,6 +54,7 @@ class StepCurves:
     sustained_after_ns: float = 0.0
     heating: Curve | None = None
     cooling: float = 1.0
+    joint: JointCurves | None = None
     prompts: "StepCurves | None" = None
 
     @property

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vsim.sim.timing.attend import LowerPart, attend_sum
+from vsim.sim.timing.joint_curves import dealt_tokens
 from vsim.sim.timing.step_cost import StepCost
 from vsim.sim.timing.step_curves import StepCurves
 
@@ -70,6 +71,7 @@ def step_time_ns(
     lower_tiers: Sequence[tuple[float, float]] = (),
     worked_ns: float = 0.0,
     waits: Sequence[tuple[float, float]] = (),
+    padded_to: int = 0,
 ) -> float:
     """Time of one step in nanoseconds, unrounded: the reference for the engine's compiled one.
 
@@ -79,12 +81,14 @@ def step_time_ns(
         lower_tiers: bytes attended in place and bandwidth in bytes per second, of each other tier.
         worked_ns: arithmetic that the GPU has done without a pause, see `sustained_ns`.
         waits: b and a of each other tier, see `attend`; left out, 0.
+        padded_to: tokens that the batch is padded to among servers in lockstep; 0 for as it is.
     """
     curves = cost.curves
     if curves.prompts is not None and batch.prefill_tokens and not batch.decodes:
         curves = curves.prompts
-    fixed = cost.launch_ns + curves.communication.at(batch.tokens)
-    dense = curves.products.at(batch.tokens) + curves.small.at(batch.tokens)
+    tokens = max(batch.tokens, padded_to)
+    fixed = cost.launch_ns + curves.communication.at(tokens)
+    dense = curves.products.at(tokens) + curves.small.at(tokens)
     dense += curves.head.at(batch.sampled)
     lower = [
         LowerPart(1e9 * count / bandwidth, *beside)
@@ -95,6 +99,24 @@ def step_time_ns(
     attention = attend_sum(attention_ns(cost, curves, batch), lower, cost.attend_exponent)
     later = sustained_ns(cost, curves, batch, worked_ns)
     return fixed + dense + attention + later
+
+
+def lockstep_time_ns(
+    cost: StepCost, batches: Sequence[Batch | None], sizes: Sequence[int]
+) -> float:
+    """Time of one step of servers in lockstep, nanoseconds; see `joint_curves`.
+
+    Args:
+        cost: of each of them.
+        batches: what each computes; None for a server that has nothing to do.
+        sizes: of captured batches, ascending.
+    """
+    joint = cost.curves.joint
+    assert joint is not None
+    tokens = [0 if batch is None else batch.tokens for batch in batches]
+    each, all_tokens = dealt_tokens(tokens, sizes)
+    own = max(step_time_ns(cost, batch, padded_to=each) for batch in batches if batch is not None)
+    return own + joint.experts.at(all_tokens) + joint.exchange.at(all_tokens)
 
 
 def sustained_ns(cost: StepCost, curves: StepCurves, batch: Batch, worked_ns: float) -> float:

@@ -20,6 +20,11 @@ from vsim.sim.timing.decode_shares import shares_of
 from vsim.sim.timing.efficiency import Surface
 from vsim.sim.timing.experts import ExpertShape, even_surface, experts_surface, independent_ns
 from vsim.sim.timing.head_shapes import HeadShape
+from vsim.sim.timing.latent_attention import (
+    latent_decode_surface,
+    latent_prefill_surface,
+    latent_product_ns,
+)
 from vsim.sim.timing.prefill_attention import prefill_attention_ns, prefill_attention_surface
 from vsim.sim.timing.prefix_attention import prefix_attention_surface
 from vsim.sim.timing.products import product_ns, product_surface
@@ -63,7 +68,10 @@ class TableKernels:
 
     @property
     def rough(self) -> Sequence[str]:
-        """Those that the tables lack."""
+        """Those that the tables lack.
+
+        Of attention over latents, tables of grouped attention stand in where there are some.
+        """
         return tuple(name for name in KERNELS if name in self._lacking)
 
     def product_ns(self, precision: str, m: ArrayLike, n: int, k: int) -> Floats:
@@ -82,9 +90,11 @@ class TableKernels:
     ) -> Floats:
         """See `Kernels`."""
         asked = kv_precision, batch, context_tokens_mean, shape
-        if "decode_attention" in self._lacking:
+        if "decode_attention" in self._lacking and not self._has_latents("decode", shape):
             return self.constants.decode_attention_ns(*asked)
-        known = self._surface(decode_attention_surface, kv_precision, shape)
+        latent = self._has_latents("decode", shape)
+        make = latent_decode_surface if latent else decode_attention_surface
+        known = self._surface(make, kv_precision, shape)
         return decode_attention_ns(self.tables, self.peaks, *asked, known)
 
     def prefill_attention_ns(
@@ -92,11 +102,22 @@ class TableKernels:
     ) -> Floats:
         """See `Kernels`."""
         asked = kv_precision, new_tokens, pairs, shape
-        if "prefill_attention" in self._lacking:
+        if "prefill_attention" in self._lacking and not self._has_latents("prefill", shape):
             return self.constants.prefill_attention_ns(*asked)
-        known = self._surface(prefill_attention_surface, kv_precision, shape)
-        behind = self._surface(prefix_attention_surface, kv_precision, shape)
+        latent = self._has_latents("prefill", shape)
+        make = latent_prefill_surface if latent else prefill_attention_surface
+        known = self._surface(make, kv_precision, shape)
+        behind = None if latent else self._surface(prefix_attention_surface, kv_precision, shape)
         return prefill_attention_ns(self.tables, self.peaks, *asked, known, behind)
+
+    def latent_product_ns(
+        self, precision: str, tokens: ArrayLike, heads: int, inputs: int, outputs: int
+    ) -> Floats:
+        """See `Kernels`."""
+        asked = precision, tokens, heads, inputs, outputs
+        if "latent_products" in self._lacking:
+            return self.constants.latent_product_ns(*asked)
+        return latent_product_ns(self.tables, self.peaks, *asked)
 
     def experts_ns(
         self,
@@ -134,6 +155,10 @@ class TableKernels:
         if direction in self._lacking:
             return self.constants.expert_exchange_ns(*asked)
         return expert_exchange_ns(self.tables, *asked)
+
+    def _has_latents(self, phase: str, shape: HeadShape) -> bool:
+        """Whether a shape is of latents, and such were measured."""
+        return shape.latent and f"{phase}_latents" not in self._lacking
 
     def _surface(self, make: Callable[..., Made], *asked: object) -> Made:
         key = (make, *asked)

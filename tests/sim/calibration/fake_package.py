@@ -66,6 +66,13 @@ def write_package(root: Path, gpu: str = "h100_sxm", *, tuned: bool = True) -> P
     _write(reduce, _all_reduce())
     _write(data / "comm" / "nccl" / "2.29.2" / "nccl_perf.parquet", _nccl())
     _write(data / "comm" / "vllm" / "0.24.0" / "moe_a2a_perf.parquet", _exchange())
+    for stack, version in (("sglang", "0.5.14"), ("trtllm", "1.3.0rc20")):
+        mla = data / "mla" / stack / version
+        _write(mla / "generation_mla_perf.parquet", _decode_latents(stack))
+        _write(mla / "context_mla_perf.parquet", _prefill_latents(stack))
+    mla = data / "mla" / "vllm" / "0.24.0"
+    _write(mla / "mla_generation_module_perf.parquet", _latent_modules())
+    _write(data / "mla_bmm" / "vllm" / "0.24.0" / "mla_bmm_perf.parquet", _latent_products())
     (attention / "collection_meta.yaml").write_text("# 2026-08-02: rows\nschema_version: 1\n")
     return package
 
@@ -169,3 +176,63 @@ def _exchange() -> Iterator[dict[str, Any]]:
                        "comm_dtype": "default", "ep_size": 8, "hidden_size": 4096, "topk": 8,
                        "num_experts": 256, "num_tokens": tokens,
                        "latency": 40.0 + tokens}  # microseconds  # fmt: skip
+
+
+CONTEXTS = (2, 8, 16, 128, 8192)
+
+
+def _latents() -> Iterator[dict[str, Any]]:
+    for kv_dtype in ("bfloat16", "fp8"):
+        for heads in (16, 128):
+            for batch in (1, 64):
+                yield {"mla_dtype": "bfloat16", "kv_cache_dtype": kv_dtype, "num_heads": heads,
+                       "batch_size": batch, "tp_size": 1}  # fmt: skip
+
+
+def latents_ms(batch: int, context: int, size: int) -> float:
+    """A decode that reads its latents."""
+    return time_ms(batch * context * 576 * size, 0)
+
+
+def _decode_latents(stack: str) -> Iterator[dict[str, Any]]:
+    """SGLang's fp8 converts the cache first; TensorRT-LLM's begin a microsecond later."""
+    for row in _latents():
+        size = 2 if row["kv_cache_dtype"] == "bfloat16" else 1
+        slow = 8 if size == 1 and stack == "sglang" else 1
+        for context in CONTEXTS:
+            more = latents_ms(row["batch_size"], context, size) + (stack == "trtllm") * 0.001
+            yield row | {"kernel_source": "flash_attention" if stack == "sglang" else "default",
+                         "isl": 1, "step": context - 1, "latency": slow * more}  # fmt: skip
+
+
+def _prefill_latents(stack: str) -> Iterator[dict[str, Any]]:
+    """SGLang's are absorbed, of 576 and 512 numbers; TensorRT-LLM's of 192 and 128."""
+    for row in _latents():
+        for length in (16, 1024):
+            pairs = row["batch_size"] * length * (length + 1) / 2
+            each = 1088 if stack == "sglang" else 320
+            yield row | {"kernel_source": "flash_attention" if stack == "sglang" else "default",
+                         "isl": length, "step": 0,
+                         "latency": time_ms(0, 2 * row["num_heads"] * each * pairs)}  # fmt: skip
+
+
+def _latent_modules() -> Iterator[dict[str, Any]]:
+    """What a whole module takes: 50 us, 9 more with fp8 weights, beside its attention."""
+    for row in _latents():
+        size = 2 if row["kv_cache_dtype"] == "bfloat16" else 1
+        for weights, beside in (("bfloat16", 0.05), ("fp8_block", 0.059)):
+            for context in CONTEXTS:
+                attention = latents_ms(row["batch_size"], context, size)
+                yield row | {"kernel_source": "FLASHMLA", "gemm_type": weights, "isl": 1,
+                             "step": context, "latency": beside + attention}  # fmt: skip
+
+
+def _latent_products() -> Iterator[dict[str, Any]]:
+    for name in ("mla_gen_pre", "mla_gen_post"):
+        for dtype, slow in (("bfloat16", 1), ("fp8", 3)):
+            for heads in (16, 128):
+                for tokens in (1, 512):
+                    flops = 2.0 * tokens * heads * 128 * 512
+                    yield {"op_name": name, "kernel_source": "bmm", "bmm_dtype": dtype,
+                           "num_tokens": tokens, "num_heads": heads,
+                           "latency": slow * time_ms(heads * 128 * 512 * 2, flops)}  # fmt: skip

@@ -35,3 +35,10 @@ def test_experts_over_more_gpus_than_64_are_left_out(
     shapes = [[4096, 1024, 2, 8, 1, 1], [4096, 1024, 2, 8, tensor, parallel]]
     thin = compact(made("experts", shapes, [1], [0], np.full((2, 1, 1), 9000.0)))
     assert len(thin.shapes) == 1 + kept
+
+
+def test_latents_keep_all_heads_and_no_context_of_a_few_tokens() -> None:
+    full = made("decode_latents", [[128, 576, 512]], [1], [2, 4, 8, 16], np.full((1, 1, 4), 9e3))
+    thin = compact(full)
+    assert thin.shapes.tolist() == [[128, 576, 512]]
+    assert thin.second.tolist() == [2, 16]

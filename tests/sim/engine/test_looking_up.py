@@ -67,8 +67,11 @@ def test_compiled_look_ups_equal_the_reference_to_the_last_bit(seed: int) -> Non
 
 
 def test_the_engine_looks_up_every_curve_that_there_is() -> None:
-    """Those of steps of prompts alone are curves of the same names, found behind the others."""
+    """Those of steps of prompts alone are curves of the same names, found behind the others; those
+    of servers in lockstep are looked up by what steps them together.
+    """
     kinds = {field.name: str(field.type) for field in fields(StepCurves)}
     assert kinds.pop("prompts") == "StepCurves | None"
+    assert "JointCurves" in kinds.pop("joint")
     kinds["heats"] = kinds.pop("heating")  # all arithmetic where no part of it is told apart
     assert set(TIMES) == {name for name, kind in kinds.items() if "float" not in kind}
