@@ -127,6 +127,10 @@ def _register_replay(app: typer.Typer) -> None:
         verify: Annotated[
             bool, typer.Option("--verify", help="Check pages' content after all copies.")
         ] = False,
+        disk: Annotated[
+            str | None,
+            typer.Option(metavar="FOLDER", help="Keep an NVMe tier's pages on this local disk."),
+        ] = None,
         set_: Overrides = None,
         out: Annotated[
             str | None,
@@ -145,6 +149,7 @@ def _register_replay(app: typer.Typer) -> None:
             gpu=gpu,
             verify=verify,
             hbm=hbm,
+            disk=disk,
         )
         try:
             run_replay(source, options, overrides=set_ or (), machine=machine, hbm=hbm, out=out)

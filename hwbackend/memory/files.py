@@ -52,6 +52,12 @@ class PageFile:
             self.close()
             refuse(str(path), f"has no room for {size_bytes:,} bytes: {error.strerror}")
 
+    @property
+    def about(self) -> str:
+        """Which disk, and how it is read: its folder, its file system."""
+        how = "past the page cache" if self.direct else "through the page cache"
+        return f"{self.path.parent} ({file_system(self.path.parent)}), {how}"
+
     def __enter__(self) -> Self:
         return self
 
@@ -112,6 +118,23 @@ class PageFile:
                 found = f"it moved {moved:,} bytes, and {there}"
                 raise DiskError(name, self.path, at + done, size - done, found)
             done += step
+
+
+def file_system(folder: Path) -> str:
+    """The kind of file system that a folder is on, as the system names it; `?` where it does not.
+
+    Source: proc(5), /proc/self/mounts: device, mount point, type; the longest mount point counts.
+    """
+    try:
+        mounts = Path("/proc/self/mounts").read_text().splitlines()
+    except OSError:
+        return "?"
+    where, found = folder.resolve(), ("", "?")
+    for line in mounts:
+        _, point, kind, *_ = line.split(" ")
+        if where.is_relative_to(point) and len(point) >= len(found[0]):
+            found = point, kind
+    return found[1]
 
 
 def _open_new(path: Path, direct: bool) -> int:

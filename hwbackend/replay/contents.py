@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from vsim.hwbackend.cuda.buffers import download
 from vsim.hwbackend.cuda.calls import call
 from vsim.hwbackend.cuda.streams import Stream
+from vsim.hwbackend.replay.disk import read_page
 from vsim.hwbackend.replay.page_names import PageNames, own_name
 from vsim.hwbackend.replay.rooms import PageRoom
 from vsim.sim.engine.backend import Operation
@@ -84,9 +84,7 @@ class Contents:
         call("cuMemsetD32Async", address + half * _WORD_BYTES, second, rest, handle)
 
     def _look(self, slot: int, room: PageRoom, stream: Stream) -> None:
-        address = int(room.addresses(np.array([slot]))[0])
-        found = np.empty(room.slot_bytes // _WORD_BYTES, np.uint32)
-        download(found, address, stream)
+        found = read_page(room, slot, stream)
         name = self._held[slot]
         wrong = found != page_of(name, len(found))
         self.checked += 1

@@ -14,6 +14,7 @@ from vsim.hwbackend.cuda.graphs import Graph, capture
 from vsim.hwbackend.cuda.streams import Event, Stream
 from vsim.hwbackend.replay.clocked_backend import Ticket
 from vsim.hwbackend.replay.contents import Contents
+from vsim.hwbackend.replay.disk import DiskCopies, DiskRoom, OnDisk
 from vsim.hwbackend.replay.rooms import PageRoom
 from vsim.hwbackend.replay.step_work import StepWork
 from vsim.sim.engine.backend import Operation
@@ -70,11 +71,12 @@ class _UnderWay:
 class CudaCarrier:
     """Carries operations out on one GPU, and on what it can reach. Holds memory until `close`.
 
-    Each way between two tiers has a stream of its own. A copy's time begins when it is submitted,
-    also where others of its way are before it. A step is captured and launched as one graph, so
-    that its time holds no pause of the host. Its first launch, which puts the graph on the GPU and
-    ends the GPU's pause while the host prepared it, is a part of the preparation: the second one,
-    which computes the same from the same to the same places, is the step.
+    Each way between two tiers has a stream of its own, each way of a disk a thread. A copy's time
+    begins when it is submitted, also where others of its way are before it. A step is captured and
+    launched as one graph, so that its time holds no pause of the host. Its first launch, which puts
+    the graph on the GPU and ends the GPU's pause while the host prepared it, is a part of the
+    preparation: the second one, which computes the same from the same to the same places, is the
+    step.
 
     Args:
         context: the GPU that computes.
@@ -99,9 +101,12 @@ class CudaCarrier:
         self._context, self._room, self._work, self._contents = context, room, work, contents
         self._ways: dict[tuple[int, int], Stream] = {}
         self._prepared: tuple[Graph, int] | None = None
-        self._under_way: list[_UnderWay] = []
+        self._under_way: list[_UnderWay | OnDisk] = []
+        self._disk: DiskCopies | None = None
         self._held = ExitStack()
         try:
+            if isinstance(room, DiskRoom):
+                self._disk = self._held.enter_context(DiskCopies(context, room))
             self._compute = self._held.enter_context(Stream())
             self._marks = self._held.enter_context(Stream())
         except BaseException:
@@ -126,7 +131,7 @@ class CudaCarrier:
     def start(self, operation: Operation) -> Ticket:
         """Start a copy, or the step prepared last."""
         self._under_way = [each for each in self._under_way if not each.closed]
-        made = self._copy(operation) if operation.kind == "copy" else self._step(operation)
+        made = self._moved(operation) if operation.kind == "copy" else self._step(operation)
         self._under_way.append(made)
         return made
 
@@ -162,6 +167,11 @@ class CudaCarrier:
         if (source, target) not in self._ways:
             self._ways[source, target] = self._held.enter_context(Stream())
         return self._ways[source, target]
+
+    def _moved(self, operation: Operation) -> _UnderWay | OnDisk:
+        if self._disk is not None and self._disk.takes(operation):
+            return self._disk.start(operation, lambda: self._copied(operation))
+        return self._copy(operation)
 
     def _copy(self, operation: Operation) -> _UnderWay:
         stream = self._way(operation.source_tier, operation.target_tier)

@@ -14,14 +14,21 @@ from vsim.hwbackend.cuda.places import Place
 from vsim.hwbackend.cuda.streams import Stream
 from vsim.hwbackend.measuring.board import Board
 from vsim.hwbackend.measuring.facts import bus_id, read_facts
+from vsim.hwbackend.memory.files import DiskError
 from vsim.hwbackend.memory.slots import TierSlots, bytes_needed
 from vsim.hwbackend.replay.clocked_backend import ClockedBackend
 from vsim.hwbackend.replay.contents import Contents
 from vsim.hwbackend.replay.cuda_carrier import CudaCarrier
+from vsim.hwbackend.replay.disk import DiskRoom
 from vsim.hwbackend.replay.needs import CHUNK_BYTES
 from vsim.hwbackend.replay.options import ReplayOptions
 from vsim.hwbackend.replay.page_names import PageNames
-from vsim.hwbackend.replay.places import host_free_bytes, placed_tiers, refuse_too_little
+from vsim.hwbackend.replay.places import (
+    disk_tier,
+    host_free_bytes,
+    placed_tiers,
+    refuse_too_little,
+)
 from vsim.hwbackend.replay.replaying import Carriers
 from vsim.hwbackend.replay.rooms import MappedRoom, PagedRoom, PageRoom
 from vsim.hwbackend.replay.source import Source
@@ -58,7 +65,8 @@ def gpu_carriers(
         slots = tuple(state.arrays["t"]["slots"].tolist())
     limits = limits_of(source, options)
     try:
-        tiers = placed_tiers(source, slots, found)
+        disk = disk_tier(source, slots, options.disk)
+        tiers = placed_tiers(source, slots, found, disk)
         with ExitStack() as held:
             context = held.enter_context(Context(found[0]))
             for other in _others(tiers, found):
@@ -69,6 +77,9 @@ def gpu_carriers(
             _refuse_too_little(source, tiers, chunk, context, work_bytes)
             room = _room(source, tiers, chunk, found[:1], limits)
             held.push(closing(room.close))
+            if disk is not None:
+                room = DiskRoom(room, sum(tier.slots for tier in tiers), disk)
+                held.push(closing(room.close))
             work = maker.make(context, room, limits)
             held.push(closing(work.close))
             board = held.enter_context(Board(bus_id(found[0])))
@@ -76,6 +87,8 @@ def gpu_carriers(
             yield replace(carriers, work_bytes=work_bytes)
     except CudaError as error:
         refuse("GPU", str(error))
+    except DiskError as error:
+        refuse("--disk", str(error))
 
 
 def _maker(source: Source) -> WorkMaker:
@@ -217,6 +230,7 @@ def _carriers(
             "skipped_s": sum(each.skipped_ns for each in backends) / 1e9,
             "host_prepared_s": sum(each.prepared_ns for each in backends) / 1e9,
             "host_finished_s": sum(each.finished_ns for each in backends) / 1e9,
+            "disk": room.file.about if isinstance(room, DiskRoom) else None,
             "pages_mapped": room.mapped,
             "mapping_s": room.mapped_ns / 1e9,
             "pages_verified": sum(each.checked for each in looked),

@@ -22,6 +22,7 @@ class ReplayOptions:
         repeats: how often a plan is carried out.
         gpu: on the GPUs of this computer.
         verify: whether pages are filled with what tells them apart, and looked at.
+        disk: a folder on a local disk, where pages of an NVMe tier lie; None where there is none.
     """
 
     mode: Mode = "plan"
@@ -30,6 +31,7 @@ class ReplayOptions:
     repeats: int = 1
     gpu: bool = False
     verify: bool = False
+    disk: str | None = None
 
 
 def read_options(
@@ -41,6 +43,7 @@ def read_options(
     gpu: bool,
     verify: bool,
     hbm: str | None,
+    disk: str | None = None,
 ) -> ReplayOptions:
     """Read the options of the command line. Raises InputError with every fault."""
     faults: list[Fault] = []
@@ -68,6 +71,8 @@ def read_options(
             pairs.append((tier.strip(), other.strip()))
     if verify and not gpu:
         faults.append(Fault("--verify", "looks at pages on a GPU; write --gpu, or remove it"))
+    if disk is not None and not gpu:
+        faults.append(Fault("--disk", "is for a replay on a GPU; write --gpu, or remove it"))
     if repeats > 1 and mode == "live":
         message = f"{repeats} repeats of a live run decide differently; write --mode plan"
         faults.append(Fault("--repeats", message))
@@ -80,6 +85,7 @@ def read_options(
         repeats=repeats,
         gpu=gpu,
         verify=verify,
+        disk=disk,
     )
 
 

@@ -1,15 +1,21 @@
 """Where the tiers of a replay are on this computer, and whether there is room for them."""
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 
 from vsim.hwbackend.cuda.device import Device, can_access
 from vsim.hwbackend.memory.slots import TierSlots
+from vsim.hwbackend.replay.disk import DiskSlots
 from vsim.hwbackend.replay.source import Source
 from vsim.sim.machine.loading import load_machine
 from vsim.sim.machine.machine import Machine
-from vsim.traces.faults import Fault, InputError
+from vsim.traces.faults import Fault, InputError, refuse
 from vsim.traces.machine_memory import machine_bytes
 from vsim.traces.units import format_bytes
+
+DISK_KIND: Final = "nvme"
+"""Of a tier that lies on a disk of this computer, where `--disk` names one."""
 
 
 def tier_kinds(source: Source) -> list[str]:
@@ -27,13 +33,35 @@ def tier_kinds(source: Source) -> list[str]:
     return [kinds.get(name, name) for name in source.plan.tiers]
 
 
-def placed_tiers(source: Source, slots: Sequence[int], found: Sequence[Device]) -> list[TierSlots]:
-    """Bind each tier to a place.
+def disk_tier(source: Source, slots: Sequence[int], folder: str | None) -> DiskSlots | None:
+    """The tier that a folder was named for; None where none was.
+
+    Raises:
+        InputError: the lowest tier is of no kind that lies on a disk, or pages are mapped.
+    """
+    if folder is None:
+        return None
+    name, kind = source.plan.tiers[-1], tier_kinds(source)[-1]
+    if kind != DISK_KIND:
+        message = f"the lowest tier, {name}, is of kind {kind} and lies on no disk; remove it"
+        refuse("--disk", message)
+    if source.movement == "mapped":
+        refuse("--disk", "nothing on a disk can be mapped; write engine.movement: paged")
+    if not Path(folder).is_dir():
+        refuse("--disk", f"{folder!r} is no folder; name one on a local disk")
+    return DiskSlots(name, slots[-1], Path(folder))
+
+
+def placed_tiers(
+    source: Source, slots: Sequence[int], found: Sequence[Device], disk: DiskSlots | None = None
+) -> list[TierSlots]:
+    """Bind each tier in memory to a place.
 
     Args:
         source: what is replayed.
         slots: of each tier.
         found: the GPUs of this computer; the first one computes.
+        disk: the last tier, where it lies on a disk: it is left out.
 
     Raises:
         InputError: a tier is of a kind that this computer has no place for.
@@ -41,6 +69,8 @@ def placed_tiers(source: Source, slots: Sequence[int], found: Sequence[Device]) 
     faults, tiers = [], []
     for name, kind, count in zip(source.plan.tiers, tier_kinds(source), slots, strict=True):
         gpu = found[0]
+        if disk is not None and name == disk.name:
+            continue
         if kind == "hbm":
             tiers.append(TierSlots(name, gpu.place, count))
         elif kind == "host":
@@ -54,6 +84,8 @@ def placed_tiers(source: Source, slots: Sequence[int], found: Sequence[Device]) 
         else:
             message = f"is of kind {kind}, which a GPU here does not replay"
             hint = f"write --stand-in {name}=host, or leave the tier out"
+            if kind == DISK_KIND:
+                hint = f"name a folder on a local disk with --disk, or write --stand-in {name}=host"
             faults.append(Fault("GPU", f"{message}; {hint}", place=f"tier {name}"))
     if faults:
         raise InputError(faults)

@@ -24,10 +24,16 @@ class PageRoom(Protocol):
 
     base: int
     slot_bytes: int
-    mapped: int
-    """Pages that were put under an address since the start."""
-    mapped_ns: int
-    """How long that took."""
+
+    @property
+    def mapped(self) -> int:
+        """Pages that were put under an address since the start."""
+        ...
+
+    @property
+    def mapped_ns(self) -> int:
+        """How long that took."""
+        ...
 
     def units(self, batch: StepBatch) -> Int32s:
         """Where each page of a batch is for its kernels: its distance from the base, in slots.

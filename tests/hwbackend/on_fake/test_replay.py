@@ -1,9 +1,11 @@
 """The whole engine on CUDA's own calls: the same decisions, and pages where the engine says."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.hwbackend.fake.control import Fake
 from tests.hwbackend.replay.test_clocked_backend import Clock, lasting
 from tests.seeds import some
 from tests.sim.engine.worlds import World, draw_world
@@ -17,6 +19,7 @@ from vsim.hwbackend.memory.slots import TierSlots
 from vsim.hwbackend.replay.clocked_backend import ClockedBackend, Ticket
 from vsim.hwbackend.replay.contents import Contents, page_of
 from vsim.hwbackend.replay.cuda_carrier import CudaCarrier
+from vsim.hwbackend.replay.disk import DiskRoom, DiskSlots
 from vsim.hwbackend.replay.page_names import PageNames
 from vsim.hwbackend.replay.rooms import MappedRoom, PagedRoom, PageRoom
 from vsim.sim.engine.backend import Operation, StepBatch
@@ -112,9 +115,15 @@ class Delayed:
 
 
 def on_driver(
-    world: World, context: Context, took: dict[int, int], body: dict[int, int], *, mapped: bool
+    world: World,
+    context: Context,
+    took: dict[int, int],
+    body: dict[int, int],
+    *,
+    mapped: bool,
+    disk: Path | None = None,
 ) -> tuple[EngineResult, ReadingWork, Contents]:
-    """Run a world on CUDA's calls, in given times."""
+    """Run a world on CUDA's calls, in given times; its lowest tier on a disk where one is named."""
     state = world.state()
     page_tokens = int(world.engine["page_tokens"])
     names = PageNames(state)
@@ -125,6 +134,10 @@ def on_driver(
         longest = int((world.requests.prompt_tokens + world.requests.output_tokens).max())
         rows = min(int(world.engine["max_running_requests"]), len(world.requests))
         room = MappedRoom(CHUNK, tiers, gpu, requests=rows, pages=longest // page_tokens + 2)
+    elif disk is not None:
+        memory = PagedRoom(4096, tiers[:-1], CHUNK, gpu)
+        last = DiskSlots(tiers[-1].name, tiers[-1].slots, disk, direct=False)
+        room = DiskRoom(memory, sum(tier.slots for tier in tiers[:-1]), last)
     else:
         room = PagedRoom(4096, tiers, CHUNK, gpu)
     try:
@@ -161,6 +174,24 @@ def test_simulated_times_on_cuda_s_calls_give_the_simulated_run_and_right_pages(
     assert simulated.tiers == found.tiers
     assert work.launched == simulated.counters["steps"]
     assert contents.checked > 0
+
+
+@pytest.mark.parametrize("seed", [4, 6])
+def test_pages_of_the_lowest_tier_on_a_disk_are_right_and_decisions_as_simulated(
+    seed: int, context: Context, fake: Fake, tmp_path: Path
+) -> None:
+    """Threads carry the copies out; when they end is given."""
+    world = small(seed)
+    recorder, took, body = lasting(world)
+    simulated = collect(recorder._state, recorder.completions[-1].at_ns, 0)
+    found, work, contents = on_driver(world, context, took, body, mapped=False, disk=tmp_path)
+    np.testing.assert_array_equal(simulated.last_token_ns, found.last_token_ns)
+    assert simulated.tiers == found.tiers
+    assert found.tiers[-1].written_bytes > 0
+    assert found.tiers[-1].read_bytes > 0
+    assert work.launched == simulated.counters["steps"]
+    assert contents.checked > 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_pages_that_keep_their_addresses_hold_what_they_should(context: Context) -> None:

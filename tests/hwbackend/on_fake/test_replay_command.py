@@ -1,5 +1,8 @@
 """A replay on GPUs ends in one clear line when something fails, and holds nothing afterwards."""
 
+import errno
+import os
+import re
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,12 +22,12 @@ from vsim.hwbackend.cuda.device import Device, devices
 from vsim.hwbackend.cuda.places import place_of
 from vsim.hwbackend.cuda.streams import Stream
 from vsim.hwbackend.memory.slots import TierSlots
-from vsim.hwbackend.replay import cuda_carrier
+from vsim.hwbackend.replay import cuda_carrier, gpu
 from vsim.hwbackend.replay.contents import Contents, WrongPageError
 from vsim.hwbackend.replay.gpu import gpu_carriers
-from vsim.hwbackend.replay.options import ReplayOptions
+from vsim.hwbackend.replay.options import Mode, ReplayOptions
 from vsim.hwbackend.replay.outcome import Outcome
-from vsim.hwbackend.replay.places import placed_tiers
+from vsim.hwbackend.replay.places import disk_tier, placed_tiers
 from vsim.hwbackend.replay.reading import read_source
 from vsim.hwbackend.replay.replaying import replay
 from vsim.hwbackend.replay.rooms import PagedRoom, PageRoom
@@ -234,8 +237,69 @@ def test_a_peer_needs_a_second_gpu_and_other_tiers_a_stand_in(source: Source, fa
     with pytest.raises(InputError, match="is a second GPU's memory, and there is one GPU"):
         placed_tiers(peer, (1, 2), [Device(0)])
     flash = replace(source, server=None, plan=replace(source.plan, tiers=("hbm", "nvme")))
-    with pytest.raises(InputError, match=r"tier nvme: is of kind nvme.*--stand-in nvme=host"):
+    with pytest.raises(InputError, match=r"kind nvme.* with --disk, or write --stand-in nvme=host"):
         placed_tiers(flash, (1, 2), devices())
+
+
+@pytest.fixture(scope="module")
+def flash(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    path = tmp_path_factory.mktemp("replayed") / "flash.yaml"
+    path.write_text(TINY.replace("tier: host", "tier: nvme"))
+    return read_source(str(path), PLAN)
+
+
+@pytest.fixture
+def cached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any file system will do: what is claimed is not how fast a disk is."""
+    monkeypatch.setattr(
+        gpu, "disk_tier", lambda *given: replace(disk_tier(*given), direct=False)
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["plan", "live"])
+@pytest.mark.usefixtures("cached")
+def test_pages_of_an_nvme_tier_lie_on_a_disk_and_are_looked_at_there(
+    mode: Mode, flash: Source, fake: Fake, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    outcome = replayed(flash, ReplayOptions(mode, gpu=True, verify=True, disk=str(tmp_path)))
+    written = [row for row in outcome.log.to_pylist() if row["target_tier"] == "nvme"]
+    read = [row for row in outcome.log.to_pylist() if row["source_tier"] == "nvme"]
+    assert written
+    assert read
+    assert min(row["end_ns"] - row["submit_ns"] for row in [*written, *read]) > 0
+    assert outcome.facts["pages_verified"] > 0
+    assert list(tmp_path.iterdir()) == []
+    show(outcome, None)
+    assert f"pages on {tmp_path} (" in capsys.readouterr().out.replace("\n", " ")
+
+
+@pytest.mark.usefixtures("cached")
+def test_a_disk_that_fails_ends_in_one_line_and_nothing_is_left(
+    flash: Source, fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "pwritev", full)
+    line = said(flash, replace(PLAN, disk=str(tmp_path)))
+    assert line.startswith("--disk: pwritev of ")
+    assert "Input/output error (5)" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "folder", "why"),
+    [
+        ({}, ".", "--disk: the lowest tier, host, is of kind host and lies on no disk; remove it"),
+        ({"tiers": ("hbm", "nvme")}, "nowhere/at/all", "'nowhere/at/all' is no folder"),
+    ],
+)
+def test_a_disk_is_for_the_lowest_tier_alone_and_a_folder(
+    change: dict[str, object], folder: str, why: str, source: Source
+) -> None:
+    plan = replace(source.plan, **change)  # type: ignore[arg-type]  # fields of any type
+    with pytest.raises(InputError, match=re.escape(why)):
+        disk_tier(replace(source, server=None, plan=plan), (1, 2), folder)
 
 
 @pytest.mark.parametrize(
