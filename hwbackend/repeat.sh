@@ -9,7 +9,8 @@
 # be called, PART one of right, sanitized, recorded, runs, mapping, or flash; all but the last two
 # where none is named. It takes about twelve minutes, and `mapping`, calls of the driver alone, two.
 # What was done before, by OUT, is not done again: a call that was cut off goes on with the step that
-# it was in. What needs a second GPU is left out where there is one. `flash` is the comparison with
+# it was in. What needs a second GPU is left out where there is one, and pages on a disk where DISK
+# names no folder of a local one. `flash` is the comparison with
 # FlashAttention 3 and wants FLASH3=_vllm_fa3_C.abi3.so.
 set -euo pipefail
 out=${1:?a folder for logs}
@@ -92,6 +93,10 @@ runs() { # from simulation to the GPU
         --verify --out "$out/mapped"
     run replay-attention "${replay[@]}" scenarios/recorded_attention.yaml "${here[@]}" \
         --set workload.steps=40 --verify --repeats 3 --out "$out/attention"
+    if [ -n "${DISK:-}" ]; then
+        run replay-nvme "${replay[@]}" scenarios/replay/nvme.yaml "${here[@]}" --window 2s \
+            --disk "$DISK" --verify --out "$out/nvme"
+    fi
     [ "$gpus" -gt 1 ] || return 0
     run replay-peer "${replay[@]}" scenarios/replay/peer.yaml "${here[@]}" --window 2s --verify \
         --repeats 3 --out "$out/peer"
