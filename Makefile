@@ -78,11 +78,14 @@ readme: run
 	    sub(/ +$$/, "", line); print line }; skip = 1; next } /^```$$/ { skip = 0 } !skip' \
 	    README.md > README.md.tmp && mv README.md.tmp README.md
 
-# What is imported is compiled when it is: a fifth of what pip would compile, which takes it half
-# of its time.
+# The pip that a Python brings may be years old, and hold every file of an index against this system
+# for half a minute. What is imported is compiled when it is: a fifth of what pip would compile,
+# which takes it half of its time. That the folders are named as they install is meant.
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PINNED) $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -e '.[dev]'
+	$(PINNED) $(PIP) pip
+	$(PINNED) PYTHONWARNINGS='ignore:Editable installation' $(PIP) -e '.[dev]'
 	touch $@
 
 # mypy and pyright resolve the renamed packages through links; nothing imports them at run time.
