@@ -50,9 +50,8 @@ def prefixes() -> None:
     """Policies and bounds of prefix caches."""
     keys = np.array([0, 1, 0], np.int32)
     for policy in ALGORITHMS:
-        for ranks in (None, np.ones(2, np.int64)):
-            replay(keys, 2, policy, n_keys=2, ranks=ranks)
-            replay_prefixes(np.array([0, 2, 3]), keys, 2, policy, n_keys=2, ranks=ranks)
+        replay(keys, 2, policy, n_keys=2)
+        replay_prefixes(np.array([0, 2, 3]), keys, 2, policy, n_keys=2)
     with TemporaryDirectory() as folder:
         trace = Path(folder) / "trace.jsonl"
         rows = ((1, 2), (3, 4), (1, 2), (3, 4))
