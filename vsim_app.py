@@ -68,8 +68,16 @@ def main() -> None:
 
 
 def _command_line() -> None:
-    import typer
     from typer.main import get_group
+
+    app = application()
+    _leave_only(app, sys.argv[1:2])
+    get_group(app)()
+
+
+def application() -> "typer.Typer":
+    """Every command there is."""
+    import typer
 
     from vsim.hwbackend import commands as hardware_commands
     from vsim.sim.commands import command_line as sim_commands
@@ -90,8 +98,7 @@ def _command_line() -> None:
     trace_commands.register(app)
     record = record_command.register(app)
     hardware_commands.register(app, record)
-    _leave_only(app, sys.argv[1:2])
-    get_group(app)()
+    return app
 
 
 def _leave_only(app: "typer.Typer", names: Sequence[str]) -> None:
