@@ -16,13 +16,13 @@ PINNED := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 # The tests start hundreds of processes, which would each compile every module where this is set.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test check suite kernels $(KERNELS) fidelity tolerances validation servers bench \
+.PHONY: run test check suite kernels $(KERNELS) collected fidelity tolerances validation servers bench \
 	schema readme clean types
 run: $(STAMP)
 	$(BIN)/vsim run scenarios/quickstart.yaml --out out/quickstart
 
 test: $(STAMP)
-	$(MAKE) --no-print-directory -j2 check kernels
+	$(MAKE) --no-print-directory -j2 check kernels collected
 	$(MAKE) --no-print-directory -j2 suite $(BESIDE)
 
 suite: $(STAMP)
@@ -37,6 +37,12 @@ check: $(STAMP) types
 kernels: $(KERNELS)
 $(KERNELS): kernels-%: $(STAMP)
 	$(BIN)/python -m tests.kernels $*
+
+# Rewrites the tests' assertions in one process, which all that run them would do at the same time.
+# What can't be collected is said when they run.
+collected: $(STAMP)
+	@$(BIN)/pytest $(SUITE) --ignore=tests/benchmarks -p no:cacheprovider --collect-only -q \
+	    > /dev/null 2>&1 || true
 
 # Predictions beside every recorded run of a real server; public runs where VSIM_REAL_RUNS is set.
 fidelity: $(STAMP)
