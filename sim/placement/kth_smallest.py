@@ -33,4 +33,4 @@ def kth_smallest(values: Floats, k: int) -> float:
             low = i
         else:
             break
-    return values[k]
+    return float(values[k])

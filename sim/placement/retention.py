@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vsim.sim.compiled import kernel
+from vsim.sim.compiled import kernel, wide
 from vsim.sim.placement.kth_smallest import kth_smallest
 from vsim.sim.placement.predictor import LEAST_MASS, Predictor, places, pressure_of, rank_pages
 from vsim.sim.placement.sharing import share_reads
@@ -169,7 +169,7 @@ def _retain(
     members = np.empty(n_pages, np.int32)  # pages in HBM
     missed = np.empty(n_pages, np.int32)
     value = np.empty(n_pages)
-    used, n = np.int64(0), np.int64(0)  # a literal would be a type to compile for
+    used, n = wide(0), wide(0)  # a literal would be a type to compile for
     for p in range(n_pages):
         if resident[p]:
             since[p] = 0

@@ -26,7 +26,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vsim.sim.compiled import kernel
+from vsim.sim.compiled import kernel, wide
 from vsim.sim.schedules.stable_order import stable_order
 from vsim.traces.prefix_chain import dense_codes
 
@@ -305,7 +305,7 @@ def _replay(
     head, turn = np.full(n, -1, np.int64), np.zeros(n, np.int64)
     live = np.empty(room, np.int64)
     # As literals they would be types of their own, with a version of what they are given to each.
-    size = count = later = np.int64(0)
+    size = count = later = wide(0)
     learned = False
     for row in range(n):
         every = _LEARN_FIRST if row < fixed.learn_every else fixed.learn_every
