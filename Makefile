@@ -16,13 +16,13 @@ PINNED := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 # The tests start hundreds of processes, which would each compile every module where this is set.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test check suite kernels $(KERNELS) fidelity tolerances validation servers bench \
+.PHONY: run test check suite kernels $(KERNELS) collected fidelity tolerances validation servers bench \
 	schema readme clean types
 run: $(STAMP)
 	$(BIN)/vsim run scenarios/quickstart.yaml --out out/quickstart
 
 test: $(STAMP)
-	$(MAKE) --no-print-directory -j2 check kernels
+	$(MAKE) --no-print-directory -j2 check kernels collected
 	$(MAKE) --no-print-directory -j2 suite $(BESIDE)
 
 suite: $(STAMP)
@@ -37,6 +37,12 @@ check: $(STAMP) types
 kernels: $(KERNELS)
 $(KERNELS): kernels-%: $(STAMP)
 	$(BIN)/python -m tests.kernels $*
+
+# Rewrites the tests' assertions in one process, which all that run them would do at the same time.
+# What can't be collected is said when they run.
+collected: $(STAMP)
+	@$(BIN)/pytest $(SUITE) --ignore=tests/benchmarks -p no:cacheprovider --collect-only -q \
+	    > /dev/null 2>&1 || true
 
 # Predictions beside every recorded run of a real server; public runs where VSIM_REAL_RUNS is set.
 fidelity: $(STAMP)
@@ -78,11 +84,14 @@ readme: run
 	    sub(/ +$$/, "", line); print line }; skip = 1; next } /^```$$/ { skip = 0 } !skip' \
 	    README.md > README.md.tmp && mv README.md.tmp README.md
 
-# What is imported is compiled when it is: a fifth of what pip would compile, which takes it half
-# of its time.
+# The pip that a Python brings may be years old, and hold every file of an index against this system
+# for half a minute. What is imported is compiled when it is: a fifth of what pip would compile,
+# which takes it half of its time. That the folders are named as they install is meant.
+PIP := $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PINNED) $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile -e '.[dev]'
+	$(PINNED) $(PIP) pip
+	$(PINNED) PYTHONWARNINGS='ignore:Editable installation' $(PIP) -e '.[dev]'
 	touch $@
 
 # mypy and pyright resolve the renamed packages through links; nothing imports them at run time.

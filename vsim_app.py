@@ -12,11 +12,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    import typer
 
 _STAND_INS = {"·": "|", "→": ">", "–": "-", "−": "-", "…": "...", "≤": "<=", "≥": ">=", "×": "x",
               "µ": "u", "Σ": "sum", "━": "-"}  # fmt: skip
@@ -65,6 +68,15 @@ def main() -> None:
 
 
 def _command_line() -> None:
+    from typer.main import get_group
+
+    app = application()
+    _leave_only(app, sys.argv[1:2])
+    get_group(app)()
+
+
+def application() -> "typer.Typer":
+    """Every command there is."""
     import typer
 
     from vsim.hwbackend import commands as hardware_commands
@@ -86,7 +98,24 @@ def _command_line() -> None:
     trace_commands.register(app)
     record = record_command.register(app)
     hardware_commands.register(app, record)
-    app()
+    return app
+
+
+def _leave_only(app: "typer.Typer", names: Sequence[str]) -> None:
+    """Forget every command but the one that is called, if there is one of that name.
+
+    What is registered is made into parsers of arguments, of all commands before one of them parses
+    anything: longer than a short command takes.
+    """
+    from typer.main import get_command_name
+
+    commands = [
+        info for info in app.registered_commands
+        if info.callback and (info.name or get_command_name(info.callback.__name__)) in names
+    ]  # fmt: skip
+    groups = [info for info in app.registered_groups if info.name in names]
+    if commands or groups:
+        app.registered_commands, app.registered_groups = commands, groups
 
 
 def _show_summary(summary: Mapping[str, Any], out: str | None) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import typer
+import vsim_app
 from tests.command_line import run
 
 from vsim.hwbackend import commands as hardware_commands
@@ -43,6 +44,20 @@ def test_every_command_and_each_of_its_parameters_has_help(name: str, command: A
 def test_the_commands_are_the_documented_ones() -> None:
     names = {name for name, _ in commands()}
     assert {"vsim run", "vsim schema", "vsim trace info"} <= names
+
+
+def test_a_command_alone_says_what_it_says_among_all(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    among_all = typer.main.get_command(vsim_app.application())
+    for arguments in (["run", "--help"], ["trace", "--help"], ["trace", "nothing"], ["size", "-x"]):
+        monkeypatch.setattr("sys.argv", ["vsim", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            among_all()
+        wanted = ended.value.code, capsys.readouterr()
+        assert (run(monkeypatch, *arguments), capsys.readouterr()) == wanted
+    assert run(monkeypatch, "rn") == 2
+    assert "No such command 'rn'. Did you mean 'run'?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["trace", "--help"]])

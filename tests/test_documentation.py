@@ -48,11 +48,7 @@ def blocks(text: str) -> list[Block]:
 
 def application() -> Any:
     """The application that `vsim` runs, as a command with its groups."""
-    held: list[typer.Typer] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(typer.Typer, "__call__", lambda self: held.append(self))
-        vsim_app.main()
-    return typer.main.get_command(held[0])
+    return typer.main.get_command(vsim_app.application())
 
 
 def commands() -> Iterator[tuple[str, Any]]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
@@ -54,6 +55,7 @@ class Provenance:
     extra: Mapping[str, str] | None = None
 
 
+@cache  # the description that it stands in holds all of the README: five milliseconds a file
 def _producer_version() -> str:
     try:
         return version("vsim")

@@ -96,7 +96,8 @@ def _solved(
     parent, by = np.arange(-1, slots), np.arange(runs - 1, arcs)
     depth = np.arange(nodes)
     child, after, before = np.full(nodes, -1), np.full(nodes, -1), np.full(nodes, -1)
-    child[:slots] = np.arange(1, nodes)
+    for node in range(slots):
+        child[node] = node + 1
     part = max(64, int(np.sqrt(arcs)))
     at = 0
     for _ in range(_PIVOTS_A_SLOT * nodes):

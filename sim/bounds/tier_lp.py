@@ -164,8 +164,9 @@ class _PathProgram:
         read = np.stack([price[:, stack.up(i)] for i in range(tiers)], axis=1)
         node = self._dual[self._node : self._group].reshape(steps, tiers)
         of_group = self._dual[self._group :]
+        order = np.argsort(groups.start, kind="stable")
         gain, path = best_paths(
-            groups.start, groups.end, move, room, read, node, of_group, tiers, 1e-7
+            order, groups.start, groups.end, move, room, read, node, of_group, tiers, 1e-7
         )
         added = 0
         for g in np.flatnonzero(gain):

@@ -11,6 +11,7 @@ Int64s = npt.NDArray[np.int64]
 
 @kernel
 def best_paths(
+    order: Int64s,
     start: Int64s,
     end: Int64s,
     move: Floats,
@@ -23,13 +24,13 @@ def best_paths(
 ) -> tuple[npt.NDArray[np.bool_], Int64s]:
     """For each group the path of least reduced cost: its source tier, moves (step, from, to).
 
-    `move` is float64[2, T, K, K]: prices of moves, and of those just after a read or a birth.
+    `order` has the groups by `start`, those of one start by `end`. `move` is float64[2, T, K, K]:
+    prices of moves, and of those just after a read or a birth.
     """
     steps = len(room)
     longest = 8  # moves that a path may have; a path with more waits for later rounds
     gain = np.zeros(len(start), np.bool_)
     path = np.zeros((len(start), 2 + 3 * longest), np.int64)
-    order = np.argsort(start, kind="mergesort")
     cost = np.empty((tiers, tiers))
     step_cost = np.empty((tiers, tiers))
     back = np.empty((steps + 1, tiers, tiers), np.int8)

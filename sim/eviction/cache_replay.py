@@ -93,7 +93,7 @@ def replay(
     """
     setup = _Cache.make(keys, capacity, policy, n_keys, ranks, folder)
     run = _specialised(access_all, setup.algorithm)
-    done, hits, evictions = run(setup.keys, setup.where, setup.unused, setup.ranks, setup.evictor)
+    done, hits, evictions = run(setup.keys, *setup.state())
     setup.check(int(done))
     return CacheResult(int(done), int(hits), int(evictions))
 
@@ -133,9 +133,7 @@ def replay_prefixes(
     setup = _Cache.make(keys, capacity, policy, n_keys, ranks, folder)
     run = _specialised(access_requests, setup.algorithm)
     hits = np.zeros(len(offsets) - 1, np.int64)
-    done, evictions = run(
-        offsets, hits, setup.keys, setup.where, setup.unused, setup.ranks, setup.evictor
-    )
+    done, evictions = run(offsets, hits, setup.keys, *setup.state())
     setup.check(int(done))
     return PrefixResult(int(done), hits, int(evictions))
 
@@ -144,21 +142,31 @@ def replay_prefixes(
 class _Cache:
     """An empty cache and its trace.
 
+    The arrays are of the same types whatever was given: a loop is compiled for each combination.
+
     Attributes:
+        capacity: how many keys it holds.
         keys: int32[accesses].
         where: int32[n_keys], the slot of a resident key or -1.
-        unused: int32[capacity], how many use each slot: none.
-        ranks: int64[n_keys].
+        unused: int32[2 or more], how many use each slot: none.
+        ranks: int64[n_keys], or int64[1] where all are alike.
+        of_key: by how much the place in `ranks` grows from one key to the next, 1 or 0.
     """
 
     policy: str
     algorithm: Algorithm
     evictor: Evictor
+    capacity: int
     keys: NDArray[np.int32]
     where: NDArray[np.int32]
     unused: NDArray[np.int32]
     ranks: NDArray[np.int64]
+    of_key: int
     holder: Holder | None
+
+    def state(self) -> tuple[Any, ...]:
+        """What both loops take behind the keys."""
+        return self.capacity, self.where, self.unused, self.ranks, self.of_key, self.evictor
 
     def check(self, done: int) -> None:
         """Refuse a user's policy that failed, or stopped the replay before its end."""
@@ -199,19 +207,26 @@ class _Cache:
             tier = TierPolicy(algorithm.kind, capacity)
         else:
             refuse("policy", f"'{policy}' is unknown{suggestion(policy, ALGORITHMS)}")
-        if ranks is None:
-            ranks = np.broadcast_to(np.ones(1, np.int64), (n_keys,))
+        each = np.ones(1, np.int64) if ranks is None else np.ascontiguousarray(ranks, np.int64)
         return cls(
             policy=policy,
             algorithm=algorithm,
             evictor=make_state([tier], n_keys),
-            keys=np.ascontiguousarray(keys, np.int32),
+            capacity=capacity,
+            keys=_read_only(np.ascontiguousarray(keys, np.int32)),
             where=np.full(n_keys, -1, np.int32),
-            # One value seen everywhere takes no memory, and reading it no cache lines.
-            unused=np.broadcast_to(np.zeros(1, np.int32), (capacity,)),
-            ranks=np.broadcast_to(np.asarray(ranks, np.int64), (n_keys,)),
+            # One value seen everywhere takes no memory, and reading it no cache lines. Where it is
+            # seen once, numpy calls the array contiguous, which is another type.
+            unused=np.broadcast_to(np.zeros(1, np.int32), (max(capacity, 2),)),
+            ranks=_read_only(each),
+            of_key=int(ranks is not None),
             holder=holder,
         )
+
+
+def _read_only(array: NDArray[Any]) -> NDArray[Any]:
+    """See an array that may be written to or not as one that may not."""
+    return np.broadcast_to(array, array.shape)
 
 
 @cache  # a pure function of its arguments, and the dispatcher it makes is slow to load
@@ -231,7 +246,9 @@ def _specialised(loop: Callable[..., Any], algorithm: Algorithm) -> Callable[...
     return borrowing_kernel(function)
 
 
-def access_all(keys: Any, where: Any, unused: Any, ranks: Any, ev: Evictor) -> tuple[int, int, int]:
+def access_all(
+    keys: Any, capacity: int, where: Any, unused: Any, ranks: Any, of_key: int, ev: Evictor
+) -> tuple[int, int, int]:
     """Loop for `replay`: accesses done, hits, evictions. Stops where a policy gives no victim."""
     hits, used, evictions = 0, 0, 0
     for i in range(len(keys)):
@@ -242,7 +259,7 @@ def access_all(keys: Any, where: Any, unused: Any, ranks: Any, ev: Evictor) -> t
             hit(ev, 0, slot)
             continue
         expect(ev, 0, key)
-        if used < len(unused):
+        if used < capacity:
             slot = wide(used)
             used += 1
         else:
@@ -252,12 +269,20 @@ def access_all(keys: Any, where: Any, unused: Any, ranks: Any, ev: Evictor) -> t
             evictions += 1
             where[ev.key[slot]] = -1
         where[key] = slot
-        insert(ev, 0, slot, key, ranks[key])
+        insert(ev, 0, slot, key, ranks[key * of_key])
     return len(keys), hits, evictions
 
 
 def access_requests(
-    offsets: Any, hits: Any, keys: Any, where: Any, unused: Any, ranks: Any, ev: Evictor
+    offsets: Any,
+    hits: Any,
+    keys: Any,
+    capacity: int,
+    where: Any,
+    unused: Any,
+    ranks: Any,
+    of_key: int,
+    ev: Evictor,
 ) -> tuple[int, int]:
     """Loop for `replay_prefixes`: accesses in requests done, evictions. Writes `hits`."""
     used, evictions = 0, 0
@@ -273,7 +298,7 @@ def access_requests(
                 hit(ev, 0, slot)
                 continue
             expect(ev, 0, key)
-            if used < len(unused):
+            if used < capacity:
                 slot = wide(used)
                 used += 1
             else:
@@ -283,5 +308,5 @@ def access_requests(
                 evictions += 1
                 where[ev.key[slot]] = -1
             where[key] = slot
-            insert(ev, 0, slot, key, ranks[key])
+            insert(ev, 0, slot, key, ranks[key * of_key])
     return len(keys), evictions

@@ -70,7 +70,8 @@ def _next_reads(offsets: Int64s, pages: Int32s, n_pages: int) -> Int32s:
             p = pages[i]
             found[n_pages + i] = upcoming[p]
             upcoming[p] = t
-    found[:n_pages] = upcoming
+    for p in range(n_pages):
+        found[p] = upcoming[p]
     return found
 
 

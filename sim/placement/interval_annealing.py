@@ -209,7 +209,8 @@ def _anneal(
             temperature *= cool
             if dirty and cost < best_cost:
                 best_cost = cost
-                best[:] = kept
+                for g in range(len(best)):
+                    best[g] = kept[g]
                 dirty = False
         state ^= state >> np.uint64(12)
         state ^= state << np.uint64(25)
@@ -306,5 +307,6 @@ def _anneal(
         for t in range(s2 + 1, end2 + 1):
             occupancy[t] -= 1
     if cost < best_cost:
-        best[:] = kept
+        for g in range(len(best)):
+            best[g] = kept[g]
     return best

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vsim.sim.compiled import kernel
+from vsim.sim.compiled import kernel, wide
+from vsim.sim.placement.kth_smallest import kth_smallest
 from vsim.sim.placement.predictor import LEAST_MASS, Predictor, places, pressure_of, rank_pages
 from vsim.sim.placement.sharing import share_reads
 from vsim.sim.schedules.schedule import Schedule
@@ -168,14 +169,13 @@ def _retain(
     members = np.empty(n_pages, np.int32)  # pages in HBM
     missed = np.empty(n_pages, np.int32)
     value = np.empty(n_pages)
-    used = 0
+    used, n = wide(0), wide(0)  # a literal would be a type to compile for
     for p in range(n_pages):
         if resident[p]:
             since[p] = 0
             members[used] = p
             used += 1
     stays = np.empty((3, n_pages + 4096), np.int32)
-    n = 0
     hits, prefetched, fulfilled = 0, 0, 0
     usual = 0.0
     for t in range(steps):
@@ -350,7 +350,7 @@ def _keep_best(
     limit = min(room, total)
     least = np.inf
     if limit > 0:
-        least = np.partition(value[:total], total - limit)[total - limit]
+        least = kth_smallest(value[:total].copy(), total - limit)
     ties = limit  # how many of those that tie at the edge stay
     for j in range(total):
         ties -= value[j] > least

@@ -217,9 +217,8 @@ def _window_share(
     page_all = np.empty(total, np.int32)
     first_all = np.empty(total, np.int32)
     last_all = np.empty(total, np.int32)
-    page_all[:n] = page_of[:n]
-    first_all[:n] = first_of[:n]
-    last_all[:n] = last_of[:n]
+    for i in range(n):
+        page_all[i], first_all[i], last_all[i] = page_of[i], first_of[i], last_of[i]
     for p in range(n_pages):
         if since[p] >= 0:
             page_all[n] = p

@@ -26,7 +26,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vsim.sim.compiled import kernel
+from vsim.sim.compiled import kernel, wide
+from vsim.sim.schedules.stable_order import stable_order
 from vsim.traces.prefix_chain import dense_codes
 
 _Ints = NDArray[np.int64]
@@ -270,7 +271,7 @@ def _evict(
         worth[i] = _rate(seg, know, s, now, fixed) if learned else float(seg.last[s])
         if i + 1 < count and seg.owner[s] == seg.owner[live[i + 1]]:
             worth[i] = max(worth[i], worth[i + 1])
-    for place in np.argsort(worth[::-1], kind="mergesort"):
+    for place in stable_order(worth[::-1].copy()):
         s = live[count - 1 - place]
         gone = min(seg.kept[s], over)
         seg.kept[s] -= gone
@@ -303,7 +304,8 @@ def _replay(
     user = np.full(distinct, -1, np.int64)  # the last request that used each block
     head, turn = np.full(n, -1, np.int64), np.zeros(n, np.int64)
     live = np.empty(room, np.int64)
-    size = count = later = 0
+    # As literals they would be types of their own, with a version of what they are given to each.
+    size = count = later = wide(0)
     learned = False
     for row in range(n):
         every = _LEARN_FIRST if row < fixed.learn_every else fixed.learn_every

@@ -6,7 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vsim.sim.results.output import OPERATIONS, REQUESTS, STEPS, SUMMARY, WALL_CLOCK_KEYS
+from vsim.sim.results.output import (
+    OPERATIONS,
+    REQUESTS,
+    STEPS,
+    SUMMARY,
+    WALL_CLOCK_KEYS,
+    Result,
+)
 from vsim.sim.scenario.scenario import Scenario, load_scenario
 from vsim.sim.simulation import simulate
 from vsim.traces.arrow_io import read_table
@@ -23,14 +30,28 @@ def quickstart(*overrides: str) -> Scenario:
     )
 
 
-def test_a_run_into_a_folder_gives_the_bytes_that_writing_afterwards_gives(tmp_path: Path) -> None:
-    kept = simulate(quickstart(), base=FOLDER)
+@pytest.fixture(scope="module")
+def kept() -> Result:
+    """A run that keeps its tables."""
+    return simulate(quickstart(), base=FOLDER)
+
+
+@pytest.fixture(scope="module")
+def streamed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Result, Path]:
+    """The same run into a folder, and the folder; nobody writes there."""
+    out = tmp_path_factory.mktemp("run") / "out"
+    return simulate(quickstart(), base=FOLDER, out=out), out
+
+
+def test_a_run_into_a_folder_gives_the_bytes_that_writing_afterwards_gives(
+    kept: Result, streamed: tuple[Result, Path], tmp_path: Path
+) -> None:
     kept.write(tmp_path / "after")
-    streamed = simulate(quickstart(), base=FOLDER, out=tmp_path / "while")
+    result, out = streamed
     for name in TABLES:
-        assert (tmp_path / "after" / name).read_bytes() == (tmp_path / "while" / name).read_bytes()
-    written = json.loads((tmp_path / "while" / SUMMARY).read_text())
-    assert written == streamed.summary
+        assert (tmp_path / "after" / name).read_bytes() == (out / name).read_bytes()
+    written = json.loads((out / SUMMARY).read_text())
+    assert written == result.summary
     assert written["write_wall_s"] > 0
     assert written.pop("vsim")["kind"] == "run"
     for key in WALL_CLOCK_KEYS:
@@ -38,22 +59,22 @@ def test_a_run_into_a_folder_gives_the_bytes_that_writing_afterwards_gives(tmp_p
     assert written == {k: v for k, v in kept.summary.items() if k not in WALL_CLOCK_KEYS}
 
 
-def test_the_tables_of_a_run_into_a_folder_are_read_from_there(tmp_path: Path) -> None:
-    kept = simulate(quickstart(), base=FOLDER)
-    result = simulate(quickstart(), base=FOLDER, out=tmp_path / "out")
+def test_the_tables_of_a_run_into_a_folder_are_read_from_there(
+    kept: Result, streamed: tuple[Result, Path], tmp_path: Path
+) -> None:
+    result, out = streamed
     assert result.requests.equals(kept.requests)
     assert result.steps.equals(kept.steps)
     assert kept.operations is not None
     assert kept.operations.equals(result.operations)
     result.write(tmp_path / "again")
     for name in (*TABLES,):
-        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+        assert (tmp_path / "again" / name).read_bytes() == (out / name).read_bytes()
 
 
 def test_without_steps_there_are_a_summary_and_requests_and_the_rest_is_refused(
-    tmp_path: Path,
+    kept: Result, tmp_path: Path
 ) -> None:
-    kept = simulate(quickstart(), base=FOLDER)
     result = simulate(quickstart("output.operations=none"), base=FOLDER, steps=False)
     assert result.summary["step"] == kept.summary["step"]
     assert result.summary["itl_ms"] == kept.summary["itl_ms"]

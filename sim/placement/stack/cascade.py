@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vsim.sim.compiled import kernel
+from vsim.sim.schedules.stable_order import stable_order
 
 Bools = npt.NDArray[np.bool_]
 Int8s = npt.NDArray[np.int8]
@@ -82,7 +83,7 @@ def settle(
             for j in range(mine):
                 placed[pool[j]] = True
             continue
-        order = np.argsort(value[:m], kind="mergesort")
+        order = stable_order(value[:m])
         skip = min(bypass[i], m)
         taken, entered = 0, 0
         for at in range(m):

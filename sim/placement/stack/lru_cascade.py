@@ -90,7 +90,8 @@ def _lru_cascade(
             served(offsets, pages, born, u, here, count)
             if exclusive:
                 # A page that moves up while it is read has loaded the channel that it came by.
-                count[1:] = came[1:]
+                for i in range(1, len(count)):
+                    count[i] = came[i]
             below_s, below = count[last] / pages_per_s[last], pages_per_s[last]
             for q in range(last):
                 i = last - 1 - q

@@ -58,8 +58,8 @@ def path_annealing(
     step_of_read = np.repeat(np.arange(reads.steps, dtype=np.int32), reads.reads_per_step)
     second_s = reads.page_bytes / case.stack.bytes_per_s[1]
     _anneal(
-        *state.arrays(), lam * state.page_s, mu, reads.pages, step_of_read, proposals,
-        temperature * second_s, seed,
+        *state.arrays(), lam * state.page_s, np.ascontiguousarray(mu), reads.pages, step_of_read,
+        proposals, temperature * second_s, seed,
     )  # fmt: skip
     found = state.schedule()
     return found if case.cost(found).time_s < case.cost(begin).time_s else begin
@@ -145,7 +145,8 @@ def _anneal(
         for v in range(both):
             q = pair[v]
             first[v] = max(a, wide(born[q] + 1))
-            old[v, a : b + 1] = where[q, a : b + 1]
+            for u in range(a, b + 1):
+                old[v, u] = where[q, u]
             occupy(q, first[v], b, -1, where, read, born, start, of_read, of_move, page_s, loads,
                    occupancy)  # fmt: skip
         good = True
@@ -166,6 +167,7 @@ def _anneal(
             q = pair[v]
             occupy(q, first[v], b, -1, where, read, born, start, of_read, of_move, page_s, loads,
                    occupancy)  # fmt: skip
-            where[q, a : b + 1] = old[v, a : b + 1]
+            for u in range(a, b + 1):
+                where[q, u] = old[v, u]
             occupy(q, first[v], b, 1, where, read, born, start, of_read, of_move, page_s, loads,
                    occupancy)  # fmt: skip

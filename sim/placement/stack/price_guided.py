@@ -54,7 +54,7 @@ def price_guided(
     draw = np.random.Generator(np.random.PCG64(seed))
     for blend in BLENDS:
         order = draw.permutation(case.reads.n_pages)
-        _sweep(*state.arrays(), lam * state.page_s, mu, blend, order)
+        _sweep(*state.arrays(), lam * state.page_s, np.ascontiguousarray(mu), blend, order)
         found = state.schedule()
         found_s = case.cost(found).time_s
         if found_s < best_s:

@@ -66,6 +66,11 @@ def batch_of(
     )
 
 
+def tabulated(cost: StepCost) -> StepCost:
+    """The same with its kernels' times worked out, which a cost does anew for every step."""
+    return replace(cost, measured=cost.curves)
+
+
 def step_ns(cost: StepCost, batch: list[tuple[int, int]], sampled: int) -> int:
     """The time of a step: (computed before, tokens computed now) of each request."""
     sums = batch_of(batch, sampled, cost.window_tokens, chunked=cost.chunked_window)
@@ -83,6 +88,7 @@ def serve(
     chunked: bool = True,
 ) -> Served:
     """Serve a trace."""
+    cost = tabulated(cost)
     n = len(requests)
     arrivals = deque(range(n))
     waiting: deque[int] = deque()

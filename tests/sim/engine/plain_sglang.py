@@ -11,7 +11,7 @@ from vsim.sim.profiles.estimate import Estimate
 from vsim.sim.timing.step_cost import StepCost
 from vsim.traces.requests import Requests
 
-from .plain_server import step_ns
+from .plain_server import step_ns, tabulated
 
 
 @dataclass
@@ -57,6 +57,7 @@ class PlainSGLang:
     overlap: bool
 
     def __post_init__(self) -> None:
+        self.cost = tabulated(self.cost)
         self.waiting: deque[Req] = deque()
         self.running: list[Req] = []
         self.full = False

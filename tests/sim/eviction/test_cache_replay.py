@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vsim.sim.eviction.cache_replay import CacheResult, densify, replay, replay_prefixes
+from vsim.sim.eviction.cache_replay import (
+    CacheResult,
+    _specialised,
+    access_all,
+    access_requests,
+    densify,
+    replay,
+    replay_prefixes,
+)
 from vsim.sim.eviction.registry import ALGORITHMS
 from vsim.traces.faults import InputError
 
@@ -122,6 +130,22 @@ def test_a_prompts_last_block_is_evicted_before_the_prefix_it_needs():
 def test_a_hit_after_a_miss_in_the_same_request_is_no_prefix_hit():
     result = replay_prefixes(np.array([0, 3, 6]), np.array([1, 2, 3, 1, 9, 3]), 10, "lru")
     assert result.hits.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("loop", [access_all, access_requests])
+def test_a_loop_is_compiled_once_whatever_it_is_given(loop):
+    kept = np.zeros(3, np.int32)
+    kept.flags.writeable = False
+    for keys in (kept, np.arange(9)[::3] // 9, np.array([1, 0, 1], np.int8)):
+        for capacity in (1, 2, np.int64(3)):
+            n_keys = int(keys.max()) + 1
+            for ranks in (None, np.ones(n_keys, np.int32), np.ones(2 * n_keys, np.int64)[::2]):
+                given = {"n_keys": n_keys, "ranks": ranks}
+                if loop is access_all:
+                    replay(keys, capacity, "fifo", **given)
+                else:
+                    replay_prefixes([0, 1, 3], keys, capacity, "fifo", **given)
+    assert len(_specialised(loop, ALGORITHMS["fifo"]).signatures) == 1
 
 
 def test_densify_numbers_ids_in_ascending_order():

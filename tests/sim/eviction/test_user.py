@@ -13,6 +13,7 @@ from vsim.sim.eviction.state import TierPolicy, make_state
 from vsim.sim.eviction.user import Holder, load
 from vsim.traces.faults import InputError
 
+from .test_twins import use_counts
 from .user_lru import LRU
 
 
@@ -48,17 +49,17 @@ def test_a_users_policy_sees_uses_releases_and_removals(policy):
     victims = []
     for tier in (holder.tier_policy(), twin):
         ev = make_state([tier], 10)
-        pages = np.zeros(4, np.dtype([("other", np.int16), ("ref", np.int32)]))
+        used = use_counts(4)
         # Slots 2 and 3 hold the same content; 1 has no key.
         for slot, key in enumerate([5, -1, 7, 7]):
             dispatch.on_insert(ev, 0, slot, key, 1)
         dispatch.on_hit(ev, 0, 1)
-        pages["ref"][0] = 1
-        taken = [dispatch.victim(ev, 0, pages["ref"])]
-        pages["ref"][0] = 0
+        used[0] = 1
+        taken = [dispatch.victim(ev, 0, used)]
+        used[0] = 0
         dispatch.on_release(ev, 0, 0)
         dispatch.on_remove(ev, 0, 1)
-        taken += [dispatch.victim(ev, 0, pages["ref"]) for _ in range(3)]
+        taken += [dispatch.victim(ev, 0, used) for _ in range(3)]
         victims.append(taken)
     holder.check()
     assert victims == [[2, 3, 0, -1]] * 2
@@ -115,7 +116,7 @@ def test_a_victim_that_is_in_use_is_refused(policy):
     holder = Holder(f"{module}:Lru", load(f"{module}:Lru", folder), 1)
     ev = make_state([holder.tier_policy()], 1)
     dispatch.on_insert(ev, 0, 0, 0, 1)
-    assert dispatch.victim(ev, 0, np.ones(1, np.int32)) == -1
+    assert dispatch.victim(ev, 0, use_counts(1, 1)) == -1
     with pytest.raises(InputError, match="returned page 0, which is in use"):
         holder.check()
 
