@@ -4,7 +4,7 @@ from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.calls import reclaim
 from vsim.sim.engine.demand import account_pages, account_step, open_step
 from vsim.sim.engine.emitting import emit
-from vsim.sim.engine.fluid import start_flow
+from vsim.sim.engine.fluid import finish_flows, settle, start_flow
 from vsim.sim.engine.free_slots import hbm
 from vsim.sim.engine.group_prefix import keep_states, publish_groups
 from vsim.sim.engine.group_tables import pass_behind
@@ -272,3 +272,15 @@ def submit_copies(w: World, now: int) -> bool:
         start_flow(w, now, w.out[i].path, w.out[i].first, w.out[i].pages, w.out[i].bytes)
     w.c[0].out = 0
     return bool(n > 0)
+
+
+@borrowing_kernel
+def end_transfers(w: World, now: int) -> int:
+    """Transfers are through or arrive now; returns how many arrived."""
+    finish_flows(w, now)
+    arrived = w.c[0].done
+    if arrived > 0:
+        deliver_all(w, now)
+    submit_copies(w, now)
+    settle(w, now)
+    return int(arrived)

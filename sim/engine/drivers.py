@@ -2,8 +2,8 @@
 
 `drive` asks the backend for whatever completes next, step after step: it is how a GPU is driven,
 and the oracle. `FastRun` lets compiled code run from one event to the next; SimPy then carries only
-transfers, the steps that they may interfere with, and arrivals that something else calls for. Both
-give the same bytes.
+arrivals that something else calls for, the steps and transfers that these may come before, and of
+other transfers one in some dozens. Both give the same bytes.
 """
 
 from collections.abc import Callable, Iterator
@@ -80,8 +80,8 @@ class FastRun:
     Args:
         state: the engine's arrays.
         progress: told (requests done, requests) now and then.
-        fast_forward: run batches that only decode at a constant cost a step, and let requests that
-            arrive by the trace alone arrive in compiled code.
+        fast_forward: run batches that only decode at a constant cost a step, and let transfers end
+            and requests that arrive by the trace alone arrive in compiled code.
     """
 
     def __init__(
