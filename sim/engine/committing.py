@@ -11,8 +11,9 @@ from vsim.sim.engine.group_tables import pass_behind
 from vsim.sim.engine.incoming import finish_loading
 from vsim.sim.engine.layout import ATTEND, COMPUTE, COPY, FAIR, INBOUND, World
 from vsim.sim.engine.pages import close_copy, pages_of, tier_of, unpin, write_through
+from vsim.sim.engine.pinned_runs import unpin_run
 from vsim.sim.engine.planning import leave_running
-from vsim.sim.engine.runs import publish_run, unpin_run
+from vsim.sim.engine.runs import publish_run
 
 
 @borrowing_kernel
@@ -209,9 +210,10 @@ def deliver(w: World, i: int, now: int) -> None:
         n, step = delivered_run(w, target)
         last = target + (n - 1) * step
         following = wide(w.chain[last])
-        for i in range(n):
-            w.flags[target + i * step] &= ~INBOUND
-            if log:
+        for page in range(min(target, last), max(target, last) + 1):
+            w.flags[page] &= ~INBOUND
+        if log:
+            for i in range(n):
                 w.op_pages[at + k + i] = source + i * step
                 w.op_pages[at + count + k + i] = target + i * step
         k += n
