@@ -1,6 +1,7 @@
 """`commit`: the state after a step ended; and what happens when transfers have arrived."""
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
+from vsim.sim.engine.alike import AT_ONCE, rises
 from vsim.sim.engine.calls import reclaim
 from vsim.sim.engine.demand import account_pages, account_step, open_step
 from vsim.sim.engine.emitting import emit
@@ -239,6 +240,24 @@ def delivered_run(w: World, target: int) -> tuple[int, int]:
     step = wide(-1 if w.chain[target] == target - 1 else 1)
     source = w.source[target]
     count = wide(1)
+    if step > 0:
+        while (
+            target + AT_ONCE < w.c[0].slots
+            and rises(w.chain, target, target + 1)
+            and rises(w.source, target + 1, source + 1)
+        ):
+            target += AT_ONCE
+            source += AT_ONCE
+            count += AT_ONCE
+    else:
+        while (
+            target >= AT_ONCE
+            and rises(w.chain, target - AT_ONCE + 1, target - AT_ONCE)
+            and rises(w.source, target - AT_ONCE, source - AT_ONCE)
+        ):
+            target -= AT_ONCE
+            source -= AT_ONCE
+            count += AT_ONCE
     while (
         w.chain[target] >= 0  # slot 0 may be the last, and what ends a chain looks like falling
         and w.chain[target] == target + step

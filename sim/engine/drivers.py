@@ -117,13 +117,10 @@ class FastRun:
         now = int(self.env.now)
         enter_arrive_next(now, self._state.address)
         self._announce_arrival()
-        if not self._control[_IN_FLIGHT]:
-            self._go(now)
+        self._go_on(now)
 
     def _on_flow(self, _: Any) -> None:
         control, now = self._control, int(self.env.now)
-        if now != control[_NEXT_FLOW]:
-            return  # the rates changed since this was scheduled
         while (arrived := enter_flow_event(now, self._state.address)) == LOG_FULL:
             self._state.take_log()
         if control[_IN_FLIGHT] or arrived:
@@ -131,31 +128,32 @@ class FastRun:
         else:
             self._schedule_next()  # nothing changed that a plan could see
 
-    def _on_step(self, _: Any) -> None:
-        now = int(self.env.now)
-        if self._control[_IN_FLIGHT] and now == self._control[_STEP_END]:
-            self._go(now)
-
-    def _on_compiled_arrival(self, _: Any) -> None:
-        now = int(self.env.now)
-        if now == self._control[_NEXT_ARRIVAL]:
-            self._go(now)
+    def _on_other(self, _: Any) -> None:
+        self._go(int(self.env.now))
 
     def _schedule_next(self) -> None:
         """Put whichever comes first, an arrival, a transfer's end or the step's, into the queue.
 
-        The others move when that happens. An event that is overtaken so is ignored.
+        Not where an arrival in it comes first, or at that time, for the run goes on from there.
         """
         control = self._control
         step = control[_STEP_END] if control[_IN_FLIGHT] else NEVER
         flow = control[_NEXT_FLOW]
-        if self._arrives_compiled and control[_NEXT_ARRIVAL] <= min(step, flow):
-            if control[_NEXT_ARRIVAL] < NEVER:
-                self._at(control[_NEXT_ARRIVAL], TIMERS, self._on_compiled_arrival)
-        elif step < flow:
-            self._at(step, STEPS, self._on_step)
-        elif flow < NEVER:
-            self._at(flow, FLOWS, self._on_flow)
+        arrival = control[_NEXT_ARRIVAL] if self._arrives_compiled else NEVER
+        first = min(step, flow, arrival)
+        if first >= NEVER or first >= self.env.peek():
+            return
+        if arrival == first:
+            self._at(first, TIMERS, self._on_other)
+        elif flow == first:
+            self._at(first, FLOWS, self._on_flow)
+        else:
+            self._at(first, STEPS, self._on_other)
+
+    def _go_on(self, now: int) -> None:
+        """Somebody arrived: plan; or go on, beside a step, once all that come now are here."""
+        if not self._control[_IN_FLIGHT] or self.env.peek() > now:
+            self._go(now)
 
     def _go(self, now: int) -> None:
         control, env = self._control, self.env
@@ -194,8 +192,7 @@ class FastRun:
         def arrive(_: Any) -> None:
             now = int(self.env.now)
             enter_arrive(row, row + 1, now, self._state.address)
-            if not self._control[_IN_FLIGHT]:
-                self._go(now)
+            self._go_on(now)
 
         return arrive
 

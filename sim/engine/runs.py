@@ -76,6 +76,8 @@ def table_run(w: World, first: int, end: int) -> int:
     tier = tier_of(w, slot)
     end = min(end, first + w.t[tier].base + w.t[tier].slots - slot)
     last = first + 1
+    while last + AT_ONCE <= end and rises(w.table, last, slot + last - first):
+        last += AT_ONCE
     while last < end and w.table[last] - last == slot - first:
         last += 1
     return int(last - first)
@@ -87,6 +89,8 @@ def table_run_back(w: World, first: int, end: int) -> int:
     slot = w.table[end - 1]
     first = max(first, end - 1 - (slot - w.t[tier_of(w, slot)].base))
     at = end - 1
+    while at - AT_ONCE >= first and rises(w.table, at - AT_ONCE, slot - (end - 1) + at - AT_ONCE):
+        at -= AT_ONCE
     while at > first and w.table[at - 1] - (at - 1) == slot - (end - 1):
         at -= 1
     return int(end - at)
