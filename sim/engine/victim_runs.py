@@ -133,7 +133,7 @@ def evict_alike(w: World, tier: int, first: int, most: int, step: int) -> int:
     # other policies are told of pages in the order in which they come
     if w.t[below].free == 0 or flows_are_full(w) or w.policy[below].kind != LRU:
         return 0
-    count = min(count, w.t[below].free)
+    count = int(min(count, w.t[below].free))
     write_alike(w, tier, first, count, step)
     return count
 
