@@ -91,6 +91,7 @@ class FastRun:
         self.events = 0
         self._state = state
         self._control = state.control_numbers()
+        self._released = state.arrays["release"].data
         self._progress = progress
         self._fast = fast_forward
         self._arrives_compiled = fast_forward and not self._control[_THINK]
@@ -105,9 +106,11 @@ class FastRun:
         self._report()
         return int(self._control[_NOW])
 
-    def _at(self, time: int, priority: int, callback: Callable[[Any], None]) -> None:
+    def _at(
+        self, time: int, priority: int, callback: Callable[[Any], None], value: Any = None
+    ) -> None:
         self.events += 1
-        At(self.env, time - int(self.env.now), priority, callback)
+        At(self.env, time - int(self.env.now), priority, callback, value)
 
     def _announce_arrival(self) -> None:
         if self._control[_NEXT_ARRIVAL] < NEVER:
@@ -182,19 +185,15 @@ class FastRun:
             self._progress(int(self._control[_COMPLETED]), len(self._state.requests))
 
     def _release(self) -> None:
-        control = self._control
-        pairs = self._state.arrays["release"][: 2 * control[_RELEASED]].tolist()
+        control, released = self._control, self._released
+        for i in range(control[_RELEASED]):
+            self._at(released[2 * i + 1], TIMERS, self._on_released, released[2 * i])
         control[_RELEASED] = 0
-        for row, time in zip(pairs[::2], pairs[1::2], strict=True):
-            self._at(time, TIMERS, self._arrival_of(row))
 
-    def _arrival_of(self, row: int) -> Callable[[Any], None]:
-        def arrive(_: Any) -> None:
-            now = int(self.env.now)
-            enter_arrive(row, row + 1, now, self._state.address)
-            self._go_on(now)
-
-        return arrive
+    def _on_released(self, event: Any) -> None:
+        now, row = int(self.env.now), event.value
+        enter_arrive(row, row + 1, now, self._state.address)
+        self._go_on(now)
 
 
 def refuse_failed(state: State) -> None:
