@@ -50,7 +50,7 @@ CASES = {
         {"block_tokens": 16, "page_tokens": 16},
         9_169_791,
         {"steps": 272_582, "flow_events": 25_534, "promoted": 3_150_256, "stalls": 954},
-        0.13,
+        0.15,
     ),
     "agentic-like": Case(
         "agentic_sessions",
