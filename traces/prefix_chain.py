@@ -5,22 +5,28 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from vsim.traces.id_runs import IdRuns
+
 _Ints = NDArray[np.int64]
 _Ids = NDArray[np.int64] | NDArray[np.int32]
 _AT_ONCE: Final = 1 << 22  # ids compared at once; traces hold up to 10^8
 
 
-def first_broken(offsets: _Ints, ids: _Ids) -> tuple[int, int] | None:
+def first_broken(offsets: _Ints, ids: _Ids, runs: IdRuns | None = None) -> tuple[int, int] | None:
     """Find the first id that stands after other blocks than where it was first seen.
 
     Args:
         offsets: int64[n + 1], where each request's ids start, from 0.
         ids: int64[m], ids of the prompts' blocks, first block first, none negative.
+        runs: theirs, where they were found already.
 
     Returns:
         Row and id, or None where each id stands for one prefix throughout.
     """
     if len(ids) == 0:
+        return None
+    runs = runs or IdRuns.of(offsets, ids)
+    if runs is not None and runs.are_chains():
         return None
     # A chain is broken where an id follows another one than at its first place. That each id has
     # one predecessor also fixes its position, for chains cannot then close on themselves.

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsim.traces.faults import Fault, InputError
+from vsim.traces.id_runs import IdRuns
 from vsim.traces.limits import (
     LARGEST_PRIORITY,
     MOST_BLOCK_TOKENS,
@@ -157,7 +158,8 @@ def _prefix_faults(requests: Requests) -> Iterator[RowFault]:
     ids, offsets = requests.prefix_ids, requests.prefix_offsets
     if not len(ids):
         return
-    if ids.min() < 0:
+    runs = IdRuns.of(offsets, ids)
+    if (ids.min() if runs is None else min(runs.first.min(), runs.last.min())) < 0:
         row = int(np.searchsorted(offsets, int(np.argmax(ids < 0)), side="right")) - 1
         yield RowFault(row, "prefix_ids", f"holds {ids.min()}; give ids of 0 or more")
         return
@@ -171,7 +173,7 @@ def _prefix_faults(requests: Requests) -> Iterator[RowFault]:
             f"{most[row]} blocks of {requests.block_tokens}"
         ),
     )
-    broken = first_broken(offsets, ids)
+    broken = first_broken(offsets, ids, runs)
     if broken is not None:
         message = (
             f"id {broken[1]} stands after other blocks than where it was first seen; "

@@ -135,7 +135,7 @@ def _descended(
     lowest = np.inf
     mean, square = np.zeros((levels, slots)), np.zeros((levels, slots))
     before = np.zeros((levels, slots + 1))
-    change = np.zeros((levels, slots + 1))
+    change, slopes = np.zeros((levels, slots + 1)), np.zeros(slots)
     price, tier = np.zeros(runs), np.zeros(runs, np.int64)
     shares, within = np.zeros(runs), np.zeros((runs, levels))
     # a start: what a part's room in a slot is worth on average
@@ -190,11 +190,12 @@ def _descended(
                 continue
             for at in range(starts[chosen], starts[chosen + 1]):
                 each = of_run[at]
-                served[tier[each], row] += parts[at] * loads[tier[each]]
-                for j in range(tier[each], levels):
-                    change[j, first[each]] += parts[at]
-                    change[j, row] -= parts[at]
+                change[tier[each], first[each]] += parts[at]
+                change[tier[each], row] -= parts[at]
             if overlaps:
+                for at in range(starts[chosen], starts[chosen + 1]):
+                    each = of_run[at]
+                    served[tier[each], row] += parts[at] * loads[tier[each]]
                 each = chosen
                 while each >= 0 and last[each] == row:
                     served[0, row] += saved[each]
@@ -202,9 +203,7 @@ def _descended(
             if step > half:
                 each = chosen
                 while each >= 0 and last[each] == row:
-                    shares[each] += 1.0
-                    for j in range(tier[each], levels):
-                        within[each, j] += 1.0
+                    within[each, tier[each]] += 1.0
                     each -= 1
         if value < lowest:
             lowest = value
@@ -216,10 +215,14 @@ def _descended(
         for j in range(levels):
             held = 0.0
             for t in range(slots):
+                if j > 0:
+                    change[j, t] += change[j - 1, t]
+            for t in range(slots):
                 held += change[j, t]
-                slope = rooms[j] - held
-                mean[j, t] = 0.9 * mean[j, t] + 0.1 * slope
-                square[j, t] = 0.99 * square[j, t] + 0.01 * slope * slope
+                slopes[t] = rooms[j] - held
+            for t in range(slots):  # apart, so that the processor takes several slots at once
+                mean[j, t] = 0.9 * mean[j, t] + 0.1 * slopes[t]
+                square[j, t] = 0.99 * square[j, t] + 0.01 * slopes[t] * slopes[t]
                 move = mean[j, t] / (np.sqrt(square[j, t] * spread) + 1e-12)
                 prices[j, t] = max(0.0, prices[j, t] - pace * move)
         if not overlaps:
@@ -239,6 +242,9 @@ def _descended(
             weight[0, t] = 1.0 - min(together, 1.0)
     _copy(best_weight, weight)
     for run in range(runs):
+        for j in range(levels):
+            shares[run] += within[run, j]
+            within[run, j] = shares[run]
         for j in range(levels):
             within[run, j] = within[run, j] / shares[run] if shares[run] > 0.0 else 1.0
         shares[run] /= max(steps - half, 1)

@@ -62,6 +62,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsim.sim.bounds.false_certificate import refuse_false_most
+from vsim.sim.bounds.rising_worth import rising_ends
 from vsim.sim.bounds.slot_paths import NEVER, cheapest_paths
 from vsim.sim.compiled import kernel
 from vsim.sim.schedules.cache_tiers import BlockNeeds, CacheTiers
@@ -237,6 +238,34 @@ def _weights(case: TierCase, prices: TierPrices) -> _Ints:
 
 
 @kernel
+def _saved_of_equal_blocks(
+    price: _Ints, weight: _Ints, units: _Ints, request: _Ints, depth: _Ints, count: _Ints,
+    parts: int, most: int,
+) -> _Ints:  # fmt: skip
+    """The same with one group, which needs all blocks: run by run, as far as worth rises."""
+    ends = rising_ends(units)
+    found = np.zeros(len(request), np.int64)
+    size = 0
+    run = 0
+    while run < len(request):
+        row = request[run]
+        best = 0
+        spent = 0  # for a part of each block so far
+        while run < len(request) and request[run] == row:
+            at = depth[run]
+            end = at + count[run]
+            while at < end and spent <= most:
+                some = min(min(end, ends[at]) - at, (most - spent) // max(price[run], 1) + 1)
+                spent += some * price[run]
+                at += some
+                best = max(best, weight[row] * units[at] - parts * spent)
+            run += 1
+        found[size] = best
+        size += 1
+    return found[:size]
+
+
+@kernel
 def _saved_net_of_prices(
     price: _Ints, weight: _Ints, units: _Ints, request: _Ints, depth: _Ints, count: _Ints,
     parts: _Ints, needed: _Ints, all_needed: bool, most: int,
@@ -247,6 +276,8 @@ def _saved_net_of_prices(
     passed `most`, the worth of everything, and elsewhere the price of all parts that a prefix needs
     is below 2^60 (`BlockNeeds.most_parts`, `tier_worth`).
     """
+    if len(parts) == 1 and parts[0] > 0 and all_needed:
+        return _saved_of_equal_blocks(price, weight, units, request, depth, count, parts[0], most)
     longest = len(units) - 1
     before = np.zeros(longest + 1, np.int64)
     found = np.zeros(len(request), np.int64)

@@ -40,13 +40,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from vsim.sim.bounds.rising_worth import rising_ends
 from vsim.sim.compiled import kernel
 from vsim.sim.schedules.prefix_worth import LARGEST, Worth
 from vsim.traces.prefix_reuse import PrefixReuse
 
 _Ints = NDArray[np.int64]
 _MOST_PRICES: Final = 1 << 60
-_HOPELESS: Final = -(LARGEST << 1)
+_HOPELESS: Final = LARGEST << 2
+"""What no worth makes up for: blocks that cost more save nothing, nor does what lies behind."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,6 +108,7 @@ def _saved_net_of_prices(
     prices: _Ints, units: _Ints, request: _Ints, last_use: _Ints, depth: _Ints, count: _Ints
 ) -> int:
     """Σ_r max_h Σ_{i≤h} (v_i − M_i), in units."""
+    ends = rising_ends(units)
     before = np.zeros(len(prices) + 1, np.int64)
     for t in range(len(prices)):
         before[t + 1] = before[t] + prices[t]
@@ -118,11 +121,13 @@ def _saved_net_of_prices(
         while run < len(request) and request[run] == row:
             price = before[row] - before[last_use[run]]
             at = depth[run]
-            for i in range(at, at + count[run]):
-                if net <= _HOPELESS:  # below what all blocks together could make up for
-                    break
-                net += units[i + 1] - units[i] - price
+            end = at + count[run]
+            while at < end and net > -_HOPELESS:
+                # all of them, or as many as it takes to be hopeless
+                some = min(min(end, ends[at]) - at, _HOPELESS // max(price, 1) + 1)
+                net += units[at + some] - units[at] - some * price
                 best = max(best, net)
+                at += some
             run += 1
         total += best
     return total

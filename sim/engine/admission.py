@@ -1,6 +1,7 @@
 """`admit`: bringing a waiting request in, with its cached prefix and its first pages."""
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
+from vsim.sim.engine.alike import fill_rising
 from vsim.sim.engine.calls import make_room
 from vsim.sim.engine.estimates import estimated_pages
 from vsim.sim.engine.free_slots import hbm
@@ -37,6 +38,7 @@ from vsim.sim.engine.pages import (
     unpin,
     write_through,
 )
+from vsim.sim.engine.pinned_runs import pin_run, unpin_run
 from vsim.sim.engine.queues import ready_place
 from vsim.sim.engine.refusals import (
     LOADS,
@@ -49,12 +51,10 @@ from vsim.sim.engine.refusals import (
 )
 from vsim.sim.engine.runs import (
     key_run,
-    pin_run,
     promote_run,
     resident_run,
     table_run,
     table_run_back,
-    unpin_run,
 )
 from vsim.sim.engine.shared_parts import partial_page, shared_parts
 
@@ -73,8 +73,7 @@ def count_within_reach(w: World, slot: int, count: int) -> int:
     """How many pages that a request finds count as ones that could make room for it."""
     found = 0
     for i in range(slot, slot + count):
-        if w.ref[i] == 0 or w.flags[i] & LEAVING:
-            found += 1
+        found += (w.ref[i] == 0) | (w.flags[i] & LEAVING != 0)
     return found
 
 
@@ -83,8 +82,7 @@ def count_inbound(w: World, slot: int, count: int) -> int:
     """How many pages are still on their way."""
     found = 0
     for i in range(slot, slot + count):
-        if w.flags[i] & INBOUND:
-            found += 1
+        found += w.flags[i] & INBOUND != 0
     return found
 
 
@@ -204,8 +202,7 @@ def admit(w: World, request: int, budget: int, now: int) -> int:
                 to_load += count
                 w.t[tier].wanted += count
             slot = wide(w.at[tier * w.c[0].keys + key])
-            for i in range(count):
-                w.table[base + hit + i] = slot + i
+            fill_rising(w.table, base + hit, count, slot)
             if tier == 0:
                 in_hbm += count
                 idle += count_within_reach(w, slot, count)

@@ -34,6 +34,20 @@ def put(bits: Any, size: int, number: int) -> None:
 
 
 @borrowing_inline
+def put_run(bits: Any, size: int, number: int, count: int) -> None:
+    """Make `count` numbers from `number` on members."""
+    end = number + count
+    while number < end:
+        word = number >> SHIFT
+        place = number & MASK
+        taken = min(end - number, (1 << SHIFT) - place)
+        if bits[word] == 0:
+            bits[upper(size) + (word >> SHIFT)] |= 1 << (word & MASK)
+        bits[word] |= ((1 << taken) - 1) << place
+        number += taken
+
+
+@borrowing_inline
 def drop(bits: Any, size: int, number: int) -> None:
     """Make a number no member."""
     word = number >> SHIFT

@@ -93,3 +93,9 @@ def come_in(w: World, request: int, budget: int, now: int) -> int:
 def plan_batches(w: World, now: int) -> None:
     """Prompts alone first; see `vsim.sim.engine.prefill_first.plan_batches`."""
     call_address(w.c[0].call_plan_batches, w.c[0].address, now, 0, 0)
+
+
+@borrowing_inline
+def end_transfers(w: World, now: int) -> int:
+    """Transfers are through or arrive; see `vsim.sim.engine.committing.end_transfers`."""
+    return int(call_address(w.c[0].call_end_transfers, w.c[0].address, now, 0, 0))

@@ -1,18 +1,20 @@
 """`commit`: the state after a step ended; and what happens when transfers have arrived."""
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
+from vsim.sim.engine.alike import AT_ONCE, rises
 from vsim.sim.engine.calls import reclaim
 from vsim.sim.engine.demand import account_pages, account_step, open_step
 from vsim.sim.engine.emitting import emit
-from vsim.sim.engine.fluid import start_flow
+from vsim.sim.engine.fluid import finish_flows, settle, start_flow
 from vsim.sim.engine.free_slots import hbm
 from vsim.sim.engine.group_prefix import keep_states, publish_groups
 from vsim.sim.engine.group_tables import pass_behind
 from vsim.sim.engine.incoming import finish_loading
 from vsim.sim.engine.layout import ATTEND, COMPUTE, COPY, FAIR, INBOUND, World
 from vsim.sim.engine.pages import close_copy, pages_of, tier_of, unpin, write_through
+from vsim.sim.engine.pinned_runs import unpin_run
 from vsim.sim.engine.planning import leave_running
-from vsim.sim.engine.runs import publish_run, unpin_run
+from vsim.sim.engine.runs import publish_run
 
 
 @borrowing_kernel
@@ -209,9 +211,10 @@ def deliver(w: World, i: int, now: int) -> None:
         n, step = delivered_run(w, target)
         last = target + (n - 1) * step
         following = wide(w.chain[last])
-        for i in range(n):
-            w.flags[target + i * step] &= ~INBOUND
-            if log:
+        for page in range(min(target, last), max(target, last) + 1):
+            w.flags[page] &= ~INBOUND
+        if log:
+            for i in range(n):
                 w.op_pages[at + k + i] = source + i * step
                 w.op_pages[at + count + k + i] = target + i * step
         k += n
@@ -237,6 +240,24 @@ def delivered_run(w: World, target: int) -> tuple[int, int]:
     step = wide(-1 if w.chain[target] == target - 1 else 1)
     source = w.source[target]
     count = wide(1)
+    if step > 0:
+        while (
+            target + AT_ONCE < w.c[0].slots
+            and rises(w.chain, target, target + 1)
+            and rises(w.source, target + 1, source + 1)
+        ):
+            target += AT_ONCE
+            source += AT_ONCE
+            count += AT_ONCE
+    else:
+        while (
+            target >= AT_ONCE
+            and rises(w.chain, target - AT_ONCE + 1, target - AT_ONCE)
+            and rises(w.source, target - AT_ONCE, source - AT_ONCE)
+        ):
+            target -= AT_ONCE
+            source -= AT_ONCE
+            count += AT_ONCE
     while (
         w.chain[target] >= 0  # slot 0 may be the last, and what ends a chain looks like falling
         and w.chain[target] == target + step
@@ -272,3 +293,15 @@ def submit_copies(w: World, now: int) -> bool:
         start_flow(w, now, w.out[i].path, w.out[i].first, w.out[i].pages, w.out[i].bytes)
     w.c[0].out = 0
     return bool(n > 0)
+
+
+@borrowing_kernel
+def end_transfers(w: World, now: int) -> int:
+    """Transfers are through or arrive now; returns how many arrived."""
+    finish_flows(w, now)
+    arrived = w.c[0].done
+    if arrived > 0:
+        deliver_all(w, now)
+    submit_copies(w, now)
+    settle(w, now)
+    return int(arrived)

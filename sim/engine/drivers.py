@@ -2,8 +2,8 @@
 
 `drive` asks the backend for whatever completes next, step after step: it is how a GPU is driven,
 and the oracle. `FastRun` lets compiled code run from one event to the next; SimPy then carries only
-transfers, the steps that they may interfere with, and arrivals that something else calls for. Both
-give the same bytes.
+arrivals that something else calls for, the steps and transfers that these may come before, and of
+other transfers one in some dozens. Both give the same bytes.
 """
 
 from collections.abc import Callable, Iterator
@@ -80,8 +80,8 @@ class FastRun:
     Args:
         state: the engine's arrays.
         progress: told (requests done, requests) now and then.
-        fast_forward: run batches that only decode at a constant cost a step, and let requests that
-            arrive by the trace alone arrive in compiled code.
+        fast_forward: run batches that only decode at a constant cost a step, and let transfers end
+            and requests that arrive by the trace alone arrive in compiled code.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class FastRun:
         self.events = 0
         self._state = state
         self._control = state.control_numbers()
+        self._released = state.arrays["release"].data
         self._progress = progress
         self._fast = fast_forward
         self._arrives_compiled = fast_forward and not self._control[_THINK]
@@ -105,9 +106,11 @@ class FastRun:
         self._report()
         return int(self._control[_NOW])
 
-    def _at(self, time: int, priority: int, callback: Callable[[Any], None]) -> None:
+    def _at(
+        self, time: int, priority: int, callback: Callable[[Any], None], value: Any = None
+    ) -> None:
         self.events += 1
-        At(self.env, time - int(self.env.now), priority, callback)
+        At(self.env, time - int(self.env.now), priority, callback, value)
 
     def _announce_arrival(self) -> None:
         if self._control[_NEXT_ARRIVAL] < NEVER:
@@ -117,13 +120,10 @@ class FastRun:
         now = int(self.env.now)
         enter_arrive_next(now, self._state.address)
         self._announce_arrival()
-        if not self._control[_IN_FLIGHT]:
-            self._go(now)
+        self._go_on(now)
 
     def _on_flow(self, _: Any) -> None:
         control, now = self._control, int(self.env.now)
-        if now != control[_NEXT_FLOW]:
-            return  # the rates changed since this was scheduled
         while (arrived := enter_flow_event(now, self._state.address)) == LOG_FULL:
             self._state.take_log()
         if control[_IN_FLIGHT] or arrived:
@@ -131,31 +131,32 @@ class FastRun:
         else:
             self._schedule_next()  # nothing changed that a plan could see
 
-    def _on_step(self, _: Any) -> None:
-        now = int(self.env.now)
-        if self._control[_IN_FLIGHT] and now == self._control[_STEP_END]:
-            self._go(now)
-
-    def _on_compiled_arrival(self, _: Any) -> None:
-        now = int(self.env.now)
-        if now == self._control[_NEXT_ARRIVAL]:
-            self._go(now)
+    def _on_other(self, _: Any) -> None:
+        self._go(int(self.env.now))
 
     def _schedule_next(self) -> None:
         """Put whichever comes first, an arrival, a transfer's end or the step's, into the queue.
 
-        The others move when that happens. An event that is overtaken so is ignored.
+        Not where an arrival in it comes first, or at that time, for the run goes on from there.
         """
         control = self._control
         step = control[_STEP_END] if control[_IN_FLIGHT] else NEVER
         flow = control[_NEXT_FLOW]
-        if self._arrives_compiled and control[_NEXT_ARRIVAL] <= min(step, flow):
-            if control[_NEXT_ARRIVAL] < NEVER:
-                self._at(control[_NEXT_ARRIVAL], TIMERS, self._on_compiled_arrival)
-        elif step < flow:
-            self._at(step, STEPS, self._on_step)
-        elif flow < NEVER:
-            self._at(flow, FLOWS, self._on_flow)
+        arrival = control[_NEXT_ARRIVAL] if self._arrives_compiled else NEVER
+        first = min(step, flow, arrival)
+        if first >= NEVER or first >= self.env.peek():
+            return
+        if arrival == first:
+            self._at(first, TIMERS, self._on_other)
+        elif flow == first:
+            self._at(first, FLOWS, self._on_flow)
+        else:
+            self._at(first, STEPS, self._on_other)
+
+    def _go_on(self, now: int) -> None:
+        """Somebody arrived: plan; or go on, beside a step, once all that come now are here."""
+        if not self._control[_IN_FLIGHT] or self.env.peek() > now:
+            self._go(now)
 
     def _go(self, now: int) -> None:
         control, env = self._control, self.env
@@ -184,20 +185,15 @@ class FastRun:
             self._progress(int(self._control[_COMPLETED]), len(self._state.requests))
 
     def _release(self) -> None:
-        control = self._control
-        pairs = self._state.arrays["release"][: 2 * control[_RELEASED]].tolist()
+        control, released = self._control, self._released
+        for i in range(control[_RELEASED]):
+            self._at(released[2 * i + 1], TIMERS, self._on_released, released[2 * i])
         control[_RELEASED] = 0
-        for row, time in zip(pairs[::2], pairs[1::2], strict=True):
-            self._at(time, TIMERS, self._arrival_of(row))
 
-    def _arrival_of(self, row: int) -> Callable[[Any], None]:
-        def arrive(_: Any) -> None:
-            now = int(self.env.now)
-            enter_arrive(row, row + 1, now, self._state.address)
-            if not self._control[_IN_FLIGHT]:
-                self._go(now)
-
-        return arrive
+    def _on_released(self, event: Any) -> None:
+        now, row = int(self.env.now), event.value
+        enter_arrive(row, row + 1, now, self._state.address)
+        self._go_on(now)
 
 
 def refuse_failed(state: State) -> None:

@@ -5,7 +5,8 @@ from typing import Any
 from numba import types
 
 from vsim.sim.compiled import borrowing_kernel
-from vsim.sim.engine.committing import commit, deliver_all, submit_copies
+from vsim.sim.engine.calls import end_transfers
+from vsim.sim.engine.committing import commit, deliver_all
 from vsim.sim.engine.deciding import plan
 from vsim.sim.engine.demand import begin_step
 from vsim.sim.engine.fluid import advance_service, finish_flows, settle, start_flow
@@ -26,6 +27,9 @@ from vsim.sim.engine.queues import arrive, arrive_next
 from vsim.sim.engine.stepping import decode_run, log_has_room, start_planned
 
 world = table_reader(TABLE)
+
+_TRANSFERS_A_CALL = 64
+"""So often at most do transfers end before the next end of one is an event of SimPy's again."""
 
 
 def compile_kernels() -> None:
@@ -64,14 +68,16 @@ def compile_kernels() -> None:
 def enter_advance(now: int, horizon: int, fast: bool, address: int) -> int:
     """Run until something else comes first: what happens at the horizon, or a transfer's end.
 
-    What is due now goes first: arrivals, then the end of the step under way. With `fast`, requests
-    that arrive by the trace alone arrive here; without, the driver has to announce them.
+    What is due now goes first: arrivals, then transfers, then the end of the step under way. With
+    `fast`, requests that arrive by the trace alone arrive here, and transfers end here as long as
+    they are not too many; without, the driver has to announce both.
 
     Returns the end of the step left under way; or IDLE; or RELEASED when finished requests release
     others, which the driver has to announce; or LOG_FULL when the log has to be taken; or FAILED.
     """
     w = world(address)
     arrives = fast and not w.c[0].think
+    left = _TRANSFERS_A_CALL if fast else 0
     while True:
         w.c[0].now = now
         if now > LAST_NS:
@@ -108,6 +114,14 @@ def enter_advance(now: int, horizon: int, fast: bool, address: int) -> int:
         arrival = w.c[0].next_arrival if arrives else NEVER
         if arrival < NEVER and arrival <= min(end, min(horizon, w.c[0].next_flow)):
             now = arrival
+        elif left > 0 and w.c[0].next_flow < horizon and w.c[0].next_flow <= end:
+            if not log_has_room(w):
+                w.c[0].planned = 1  # it was
+                return LOG_FULL
+            left -= 1
+            now = w.c[0].next_flow
+            if end_transfers(w, now) == 0 and not w.c[0].in_flight:
+                w.c[0].planned = 1  # nothing changed that a plan could see
         elif end >= horizon or end >= w.c[0].next_flow or end == NEVER:
             return int(end) if w.c[0].in_flight else IDLE
         else:
@@ -120,13 +134,7 @@ def enter_flow_event(now: int, address: int) -> int:
     w = world(address)
     if not log_has_room(w):
         return LOG_FULL
-    finish_flows(w, now)
-    arrived = w.c[0].done
-    if arrived > 0:
-        deliver_all(w, now)
-    submit_copies(w, now)
-    settle(w, now)
-    return int(arrived)
+    return end_transfers(w, now)
 
 
 @borrowing_kernel

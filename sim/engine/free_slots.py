@@ -11,7 +11,8 @@ that memory is touched for what it holds, not for its size.
 """
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
-from vsim.sim.engine.bit_sets import drop_run, next_member, put
+from vsim.sim.engine.alike import fill
+from vsim.sim.engine.bit_sets import drop_run, next_member, put, put_run
 from vsim.sim.engine.layout import World
 from vsim.sim.engine.page_units import size_of, units_of
 
@@ -56,8 +57,7 @@ def take_run(w: World, tier: int, most: int) -> tuple[int, int]:
             slot -= 1
             w.t[tier].fresh -= 1
             count = wide(1)
-        for i in range(count):
-            w.holds[slot + i] = -1
+        fill(w.holds, slot, count, -1)
         w.t[tier].fresh += count
     elif w.c[0].stacked:
         top = w.t[tier].base + w.t[tier].recycled - 1
@@ -113,3 +113,13 @@ def give_free(w: World, tier: int, slot: int) -> None:
     w.t[tier].free += size_of(w, tier, slot)
     if w.c[0].grouped and tier == 0:
         w.kv[w.group_of[slot]].pages -= 1
+
+
+@borrowing_inline
+def give_run(w: World, tier: int, slot: int, count: int) -> None:
+    """Return slots from `slot` on, of one group's pages; not where a stack tells their order."""
+    fill(w.holds, slot, count, -1)
+    fill(w.flags, slot, count, 0)
+    put_run(w.open, w.c[0].slots, slot, count)
+    w.t[tier].recycled += count
+    w.t[tier].free += count

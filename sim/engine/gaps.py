@@ -22,8 +22,7 @@ Int64s = NDArray[np.int64]
 SUB_BITS = 15
 _EXACT = 2 << SUB_BITS
 _BUCKETS = (62 - SUB_BITS) << SUB_BITS  # for gaps up to 2^60
-_PAGE_BITS = 8  # buckets come into being 256 at a time: 4 KiB
-_FIRST_PAGES = 8
+_PAGE_BITS = 8  # buckets lie side by side 256 at a time: 4 KiB
 
 BUCKET = np.dtype([("count", np.int64), ("largest", np.int64)])
 SUM = np.dtype([("high", np.int64), ("low", np.int64)])
@@ -55,27 +54,20 @@ class Gaps:
 
 
 @kernel
-def count_gaps(
-    gaps: Any, weights: Any, begin: int, place: Any, used: Any, buckets: Any, total: Any
-) -> int:
-    """Count each gap from `begin` on as often as its weight says.
+def count_gaps(gaps: Any, weights: Any, place: Any, used: Any, buckets: Any, total: Any) -> None:
+    """Count each gap as often as its weight says.
 
     Args:
         gaps: int64[n], 0 <= gap <= 2^60.
         weights: int64[n].
-        begin: the first gap that is not counted yet.
         place: int64[_BUCKETS >> _PAGE_BITS], of each page its place in `buckets`; -1: none yet.
         used: int64[1], pages that have a place.
-        buckets: BUCKET[pages << _PAGE_BITS], added to.
+        buckets: BUCKET[_BUCKETS], added to.
         total: SUM[1], added to.
-
-    Returns:
-        The first gap that is in no page and finds no room for another; n after the last one.
     """
     high, low = total[0]["high"], total[0]["low"]
     shift = 0
-    end = len(gaps)
-    for i in range(begin, len(gaps)):
+    for i in range(len(gaps)):
         weight = weights[i]
         if weight == 0:
             continue
@@ -87,9 +79,6 @@ def count_gaps(
         bucket = (shift << SUB_BITS) + (gap >> shift)
         page = bucket >> _PAGE_BITS
         if place[page] < 0:
-            if used[0] << _PAGE_BITS >= len(buckets):
-                end = i
-                break
             place[page] = used[0]
             used[0] += 1
         own = buckets[(place[page] << _PAGE_BITS) + (bucket & ((1 << _PAGE_BITS) - 1))]
@@ -98,7 +87,6 @@ def count_gaps(
         high, low = add_product(high, low, weight, gap)
     total[0]["high"] = high
     total[0]["low"] = low
-    return end
 
 
 def compile_counting() -> None:
@@ -107,12 +95,12 @@ def compile_counting() -> None:
 
 
 class GapCounter:
-    """Takes gaps batch by batch. Stateful; of 24 MiB of buckets, it has the pages in use."""
+    """Takes gaps batch by batch. Stateful; of 24 MiB of buckets, memory is touched as they fill."""
 
     def __init__(self) -> None:
         self._place = np.full(_BUCKETS >> _PAGE_BITS, -1, np.int64)
         self._used = np.zeros(1, np.int64)
-        self._buckets = np.zeros(_FIRST_PAGES << _PAGE_BITS, BUCKET)
+        self._buckets = np.zeros(_BUCKETS, BUCKET)
         self._total = np.zeros(1, SUM)
         self._previous_end = -1
 
@@ -124,12 +112,7 @@ class GapCounter:
         """
         if gaps_ns.size and not 0 <= gaps_ns.min() <= gaps_ns.max() <= LAST_NS:
             raise ValueError(f"a gap between tokens of {gaps_ns.min()} or {gaps_ns.max()} ns")
-        pages, done = (self._place, self._used), 0
-        while True:
-            done = count_gaps(gaps_ns, weights, done, *pages, self._buckets, self._total)
-            if done == gaps_ns.size:
-                return
-            self._buckets = np.concatenate([self._buckets, np.zeros_like(self._buckets)])
+        count_gaps(gaps_ns, weights, self._place, self._used, self._buckets, self._total)
 
     def add_steps(self, ends_ns: Int64s, common: Int64s) -> None:
         """Count the gaps of requests that decode in successive steps, from one end to the next.

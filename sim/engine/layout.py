@@ -74,7 +74,7 @@ CONTROL = _record(
     "part_tokens part_ratio window_tokens chunked_window log_transfers log_steps shared_route "
     "think "
     "address call_insert call_hit call_release call_remove call_victim call_make_room call_reclaim "
-    "call_come_in call_plan_batches "
+    "call_come_in call_plan_batches call_end_transfers "
     # where the run stands
     "decode_row decode_column plan_at joined launched owed planned emitted uniform step_open "
     "finishing hidden hidden_head hidden_tail full chunked_request prefilling seals "

@@ -6,7 +6,7 @@ from typing import Any
 from numba import cfunc
 
 from vsim.sim.compiled import wide
-from vsim.sim.engine import coming_in, prefill_first, room
+from vsim.sim.engine import coming_in, committing, prefill_first, room
 from vsim.sim.engine.layout import TABLE
 from vsim.sim.engine.pointers import COMPILED, table_reader
 from vsim.sim.eviction import dispatch
@@ -69,8 +69,13 @@ def _plan_batches(address: int, now: int, _: int, __: int) -> int:
     return 0
 
 
+def _end_transfers(address: int, now: int, _: int, __: int) -> int:
+    return int(committing.end_transfers(world(address), now))
+
+
 _FUNCTIONS = (
     _insert, _hit, _release, _remove, _victim, _make_room, _reclaim, _come_in, _plan_batches,
+    _end_transfers,
 )  # fmt: skip
 
 

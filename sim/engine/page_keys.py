@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vsim.traces.faults import refuse
+from vsim.traces.id_runs import IdRuns
 from vsim.traces.requests import Requests
 
 Int32s = NDArray[np.int32]
@@ -93,7 +94,8 @@ def page_keys(
 def _named_keys(requests: Requests, page_tokens: int, block_tokens: int) -> PageKeys:
     """Keys of the pages that the trace names."""
     unit = requests.block_tokens
-    dense, distinct = _dense(requests.prefix_ids)
+    runs = IdRuns.of(requests.prefix_offsets, requests.prefix_ids)
+    dense, distinct = _dense(requests.prefix_ids, runs)
     offsets, blocks = _chains(requests, dense)
     if unit % page_tokens == 0:
         ratio = unit // page_tokens
@@ -122,13 +124,16 @@ def _no_keys(n: int) -> PageKeys:
     return PageKeys(0, 1, none, zeros, zeros, zeros, zeros, 1, 1, none, 0, zeros, zeros)
 
 
-def _dense(ids: Int64s | Int32s) -> tuple[Int32s, int]:
+def _dense(ids: Int64s | Int32s, runs: IdRuns | None = None) -> tuple[Int32s, int]:
     """Number ids from 0 without gaps, in the order of their values; the ids where they are so."""
-    top = int(ids.max()) + 1
+    top = int((ids if runs is None else runs.last).max()) + 1
     if top <= 4 * len(ids) + 1024:
-        seen = np.zeros(top, np.bool_)
-        seen[ids] = True
-        if ids.dtype == np.int32 and seen.all():
+        if runs is None:
+            seen = np.zeros(top, np.bool_)
+            seen[ids] = True
+        else:
+            seen = runs.members(top)
+        if seen.all():
             return ids.astype(np.int32, copy=False), top
         number = np.cumsum(seen, dtype=np.int32) - 1
         return number[ids], int(seen.sum())

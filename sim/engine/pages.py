@@ -1,6 +1,7 @@
 """Page slots of all tiers: taking, sharing, evicting, and writing back to the tier below."""
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
+from vsim.sim.engine.alike import fill, fill_rising
 from vsim.sim.engine.calls import make_room, on_insert, on_release
 from vsim.sim.engine.free_slots import give_free, hbm, take_free, take_page, take_run
 from vsim.sim.engine.layout import (
@@ -239,9 +240,8 @@ def append_run(w: World, request: int, most: int) -> int:
         return 1 if append_page(w, request) else 0
     slot, count = take_run(w, hbm(), most)
     first = w.r[request].row * w.c[0].row_pages + w.r[request].held
-    for i in range(count):
-        w.ref[slot + i] = 1
-        w.table[first + i] = slot + i
+    fill(w.ref, slot, count, 1)
+    fill_rising(w.table, first, count, slot)
     w.t[0].allocated += count
     w.r[request].held += count
     w.c[0].vmm_maps += count

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vsim.sim.engine.exact_sums import exact_sum
 from vsim.sim.engine.gaps import GapCounter, Gaps
+from vsim.sim.engine.page_keys import PageKeys
 
 Int64s = NDArray[np.int64]
 
@@ -206,6 +207,7 @@ class EngineResult:
         step_log: every step, or None if they were not kept.
         operations: the log of operations, or None.
         groups: a record a KV group; none where they were not counted.
+        keys: of the prompts' pages, as long as results are made; None for several replicas.
     """
 
     arrival_ns: Int64s
@@ -232,3 +234,4 @@ class EngineResult:
     step_log: StepLog | None
     operations: pa.Table | None
     groups: tuple[GroupCounters, ...] = ()
+    keys: PageKeys | None = None

@@ -2,20 +2,12 @@
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
 from vsim.sim.engine.calls import victim
-from vsim.sim.engine.free_slots import give_free, take_run
+from vsim.sim.engine.free_slots import give_free
 from vsim.sim.engine.layout import CAPACITY, DEFERRED, LEAVING, WRITE_BACK, World
 from vsim.sim.engine.page_units import size_of
-from vsim.sim.engine.pages import flows_are_full, unpin, write_below, write_into
+from vsim.sim.engine.pages import flows_are_full, unpin, write_below
+from vsim.sim.engine.victim_runs import evict_run, eviction_target, held_elsewhere
 from vsim.sim.eviction.state import LRU
-
-
-@borrowing_kernel
-def held_elsewhere(w: World, key: int, tier: int) -> bool:
-    """Whether another tier holds a copy, so that this one can go without being written."""
-    held = False
-    for other in range(w.c[0].tiers):
-        held = held or (other != tier and w.at[other * w.c[0].keys + key] >= 0)
-    return held
 
 
 @borrowing_kernel
@@ -44,145 +36,6 @@ def evict(w: World, tier: int, units: int) -> None:
         if lru and evict_run(w, tier, most) > 0:
             continue
         evict_one(w, tier)
-
-
-@borrowing_inline
-def can_evict(w: World, slot: int) -> bool:
-    """Whether a node of LRU's queue is a page that is not in use."""
-    return bool(slot < w.c[0].slots and w.ref[slot] == 0)
-
-
-@borrowing_inline
-def eviction_target(w: World, tier: int) -> int:
-    """The tier that a page is written to when it is evicted; -1 where it is not."""
-    below = w.t[tier].next_tier
-    if w.c[0].prompt_only or (below >= 0 and w.t[below].worthless):
-        return -1
-    return int(below)
-
-
-@borrowing_kernel
-def evict_run(w: World, tier: int, most: int) -> int:
-    """Evict LRU's next victims that all go the same way, `most` at most; returns how many.
-
-    None where it takes more to decide; see `evict_one`.
-    """
-    below = eviction_target(w, tier)
-    first = wide(w.links[w.policy[tier].sentinel].next)
-    if not can_evict(w, first):
-        return 0
-    if below < 0 or held_elsewhere(w, wide(w.holds[first]), tier):
-        return free_run(w, tier, first, most)
-    if w.t[below].free > 0:
-        if flows_are_full(w):
-            return 0
-        count = unsaved_run(w, tier, first, min(most, w.t[below].free))
-        write_run(w, tier, first, count)
-        return count
-    return drop_run(w, tier, first, min(most, w.t[below].idle))
-
-
-@borrowing_inline
-def drop_run(w: World, tier: int, first: int, most: int) -> int:
-    """Drop LRU's next victims, which find the tier below full; that one writes as many on."""
-    below = w.t[tier].next_tier
-    further = w.t[below].next_tier
-    oldest = wide(w.links[w.policy[below].sentinel].next)
-    if most == 0 or further < 0 or w.t[below].waits or w.policy[below].kind != LRU:
-        return 0
-    if w.t[further].free == 0 or flows_are_full(w) or not can_evict(w, oldest):
-        return 0
-    count = unsaved_run(w, below, oldest, min(most, w.t[further].free))
-    if count > 0:
-        count = unsaved_run(w, tier, first, count)
-        write_run(w, below, oldest, count)
-        count = free_run(w, tier, first, count)
-    return count
-
-
-@borrowing_inline
-def unsaved_run(w: World, tier: int, slot: int, most: int) -> int:
-    """How many of LRU's next victims, `most` at most, are in no other tier."""
-    count = wide(0)
-    while count < most and can_evict(w, slot) and not held_elsewhere(w, wide(w.holds[slot]), tier):
-        slot = wide(w.links[slot].next)
-        count += 1
-    return count
-
-
-@borrowing_inline
-def evicted(w: World, tier: int, slot: int, count: int) -> None:
-    """So many of LRU's victims are gone; the next is `slot`."""
-    sentinel = w.policy[tier].sentinel
-    w.links[sentinel].next = slot
-    w.links[slot].prev = sentinel
-    w.policy[tier].count -= count
-    w.t[tier].idle -= count
-    w.t[tier].evicted += count
-
-
-@borrowing_kernel
-def free_run(w: World, tier: int, slot: int, most: int) -> int:
-    """Free LRU's next victims that are all in another tier too, or else none of them."""
-    own = tier * w.c[0].keys
-    held = held_elsewhere(w, wide(w.holds[slot]), tier)
-    count = wide(0)
-    while count < most and can_evict(w, slot):
-        key = wide(w.holds[slot])
-        if held_elsewhere(w, key, tier) != held:
-            break
-        w.at[own + key] = -1
-        give_free(w, tier, slot)
-        slot = wide(w.links[slot].next)
-        count += 1
-    if not held:
-        w.t[tier].dropped += count
-    evicted(w, tier, slot, count)
-    return count
-
-
-@borrowing_kernel
-def write_run(w: World, tier: int, slot: int, count: int) -> None:
-    """Copy LRU's next victims into free slots of the tier below; they leave then.
-
-    A prefix is evicted last page first: it then gets falling slots, so that its pages rise again.
-    """
-    below = w.t[tier].next_tier
-    left = count
-    while left > 0:
-        alike, falling = same_direction(w, slot, left)
-        target, taken = take_run(w, below, alike)
-        step = wide(1)
-        if falling and not w.c[0].stacked:
-            target += taken - 1
-            step = wide(-1)
-        for _ in range(taken):
-            w.ref[slot] = 1
-            w.flags[slot] = LEAVING
-            write_into(w, tier, slot, target)
-            slot = wide(w.links[slot].next)
-            target += step
-        left -= taken
-    w.t[tier].leaving += count
-    evicted(w, tier, slot, count)
-
-
-@borrowing_inline
-def same_direction(w: World, slot: int, most: int) -> tuple[int, bool]:
-    """How many of LRU's next victims come in the order of their keys, and whether the keys fall."""
-    key = w.holds[slot]
-    falling = False
-    count = wide(1)
-    while count < most:
-        slot = wide(w.links[slot].next)
-        falls = w.holds[slot] < key
-        if count == 1:
-            falling = falls
-        elif falls != falling:
-            break
-        key = w.holds[slot]
-        count += 1
-    return count, falling
 
 
 @borrowing_kernel

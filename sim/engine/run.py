@@ -131,6 +131,7 @@ def collect(state: State, end: int, events: int) -> EngineResult:
         step_log=state.log.steps,
         operations=state.log.operations if control["log_transfers"] else None,
         groups=_groups(state),
+        keys=state.keys,
     )
 
 

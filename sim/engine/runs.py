@@ -6,44 +6,21 @@ one look at each of them instead of many. Where pages of a run differ, it is don
 policy other than LRU is told of every page.
 """
 
-from typing import Any
-
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, wide
-from vsim.sim.engine.calls import on_hit
+from vsim.sim.engine.alike import AT_ONCE, all_negative, fill, fill_rising, rises
 from vsim.sim.engine.free_slots import hbm, take_run
 from vsim.sim.engine.group_tables import release_groups
-from vsim.sim.engine.layout import INBOUND, LEAVING, PREFETCHED, World
+from vsim.sim.engine.layout import INBOUND, World
 from vsim.sim.engine.pages import (
     gather,
     index_slot,
     inherit,
     page_key,
-    pin,
     publish_page,
     tier_of,
-    unpin,
 )
+from vsim.sim.engine.pinned_runs import unpin_run
 from vsim.sim.eviction.state import LRU, PARKED
-
-_AT_ONCE = 16  # looked at without a branch, so that the processor can take several at once
-
-
-@borrowing_inline
-def rises(numbers: Any, first: int, value: int) -> bool:
-    """Whether _AT_ONCE numbers from `first` on are `value` and those that follow it."""
-    wrong = 0
-    for i in range(_AT_ONCE):
-        wrong |= numbers[first + i] ^ (value + i)
-    return wrong == 0
-
-
-@borrowing_inline
-def is_nowhere(w: World, first: int) -> bool:
-    """Whether _AT_ONCE keys are all not in a tier; `first` is the place of its first in `at`."""
-    all_bits = -1
-    for i in range(_AT_ONCE):
-        all_bits &= w.at[first + i]
-    return all_bits < 0
 
 
 @borrowing_inline
@@ -56,9 +33,9 @@ def key_run(w: World, request: int, page: int, end: int) -> int:
     ratio = w.c[0].key_ratio
     at = w.r[request].key_offset + page // ratio
     count = ratio - page % ratio
-    while page + count + _AT_ONCE * ratio <= end and rises(w.ids, at + 1, w.ids[at] + 1):
-        at += _AT_ONCE
-        count += _AT_ONCE * ratio
+    while page + count + AT_ONCE * ratio <= end and rises(w.ids, at + 1, w.ids[at] + 1):
+        at += AT_ONCE
+        count += AT_ONCE * ratio
     while page + count < end and w.ids[at + 1] == w.ids[at] + 1:
         at += 1
         count += ratio
@@ -75,13 +52,13 @@ def resident_run(w: World, tier: int, key: int, most: int) -> int:
     own = tier * keys + key
     slot = w.at[own]
     count = wide(1)
-    while count + _AT_ONCE <= most and rises(w.at, own + count, slot + count):
+    while count + AT_ONCE <= most and rises(w.at, own + count, slot + count):
         above = key + count
-        while above < own + count and is_nowhere(w, above):
+        while above < own + count and all_negative(w.at, above):
             above += keys
         if above < own + count:
             break
-        count += _AT_ONCE
+        count += AT_ONCE
     while count < most and w.at[own + count] == slot + count:
         above = key + count
         while above < own + count and w.at[above] < 0:
@@ -99,6 +76,8 @@ def table_run(w: World, first: int, end: int) -> int:
     tier = tier_of(w, slot)
     end = min(end, first + w.t[tier].base + w.t[tier].slots - slot)
     last = first + 1
+    while last + AT_ONCE <= end and rises(w.table, last, slot + last - first):
+        last += AT_ONCE
     while last < end and w.table[last] - last == slot - first:
         last += 1
     return int(last - first)
@@ -110,121 +89,11 @@ def table_run_back(w: World, first: int, end: int) -> int:
     slot = w.table[end - 1]
     first = max(first, end - 1 - (slot - w.t[tier_of(w, slot)].base))
     at = end - 1
+    while at - AT_ONCE >= first and rises(w.table, at - AT_ONCE, slot - (end - 1) + at - AT_ONCE):
+        at -= AT_ONCE
     while at > first and w.table[at - 1] - (at - 1) == slot - (end - 1):
         at -= 1
     return int(end - at)
-
-
-@borrowing_kernel
-def pin_run(w: World, tier: int, slot: int, count: int) -> None:
-    """Start using pages that were found; see `pages.pin` and `calls.on_hit`."""
-    end = slot + count
-    lru = w.policy[tier].kind == LRU and not w.c[0].grouped
-    while slot < end:
-        first = slot
-        if lru and w.ref[slot] == 0 and w.flags[slot] == 0:
-            slot = leave_queue(w, slot, end)
-            w.policy[tier].parked += slot - first
-            w.t[tier].idle -= slot - first
-        elif lru and is_parked(w, slot) and w.ref[slot] > 0:
-            while slot < end and is_parked(w, slot) and w.ref[slot] > 0:
-                w.ref[slot] += 1
-                slot += 1
-        else:
-            pin(w, tier, slot)
-            on_hit(w, tier, slot)
-            slot += 1
-
-
-@borrowing_inline
-def is_parked(w: World, slot: int) -> bool:
-    """Whether LRU has parked a page, and nothing else is to be noted when it is pinned."""
-    return bool(w.mark[slot] == PARKED and w.flags[slot] & (LEAVING | PREFETCHED) == 0)
-
-
-@borrowing_inline
-def leave_queue(w: World, slot: int, end: int) -> int:
-    """Pin and park idle pages of LRU from `slot` on that are neighbours in its queue too.
-
-    Returns the first slot that is not one. A released prefix lies in the queue last page first,
-    one that was only copied first page first.
-    """
-    first = slot
-    w.ref[slot] = 1
-    w.mark[slot] = PARKED
-    slot += 1
-    if slot < end and w.links[first].prev == slot:
-        while (
-            slot < end
-            and w.links[slot].next == slot - 1
-            and w.ref[slot] == 0
-            and w.flags[slot] == 0
-        ):
-            w.ref[slot] = 1
-            w.mark[slot] = PARKED
-            slot += 1
-        front = w.links[slot - 1].prev
-        back = w.links[first].next
-    else:
-        while (
-            slot < end
-            and w.links[slot].prev == slot - 1
-            and w.ref[slot] == 0
-            and w.flags[slot] == 0
-        ):
-            w.ref[slot] = 1
-            w.mark[slot] = PARKED
-            slot += 1
-        front = w.links[first].prev
-        back = w.links[slot - 1].next
-    w.links[front].next = back
-    w.links[back].prev = front
-    return int(slot)
-
-
-@borrowing_kernel
-def unpin_run(w: World, tier: int, slot: int, count: int, step: int) -> None:
-    """Stop using pages, one after another from `slot` on; see `pages.unpin`.
-
-    Args:
-        w: the world.
-        tier: whose they are.
-        slot: the first to be given up.
-        count: how many.
-        step: 1 where they follow it, -1 where they come before it.
-    """
-    lru = w.policy[tier].kind == LRU and not w.c[0].grouped
-    end = slot + count * step
-    while slot != end:
-        if w.ref[slot] > 1:
-            while slot != end and w.ref[slot] > 1:
-                w.ref[slot] -= 1
-                slot += step
-        elif lru and w.holds[slot] >= 0 and w.mark[slot] == PARKED and not w.flags[slot] & LEAVING:
-            sentinel = w.policy[tier].sentinel
-            last = w.links[sentinel].prev
-            freed = 0
-            while (
-                slot != end
-                and w.ref[slot] == 1
-                and w.holds[slot] >= 0
-                and w.mark[slot] == PARKED
-                and not w.flags[slot] & LEAVING
-            ):
-                w.ref[slot] = 0
-                w.mark[slot] = 0
-                w.links[slot].prev = last
-                w.links[last].next = slot
-                last = slot
-                slot += step
-                freed += 1
-            w.links[last].next = sentinel
-            w.links[sentinel].prev = last
-            w.policy[tier].parked -= freed
-            w.t[tier].idle += freed
-        else:
-            unpin(w, tier, slot)
-            slot += step
 
 
 @borrowing_kernel
@@ -236,10 +105,11 @@ def promote_run(w: World, tier: int, source: int, count: int, entry: int) -> Non
     """
     while count > 0:
         target, taken = take_run(w, hbm(), count)
-        for i in range(taken):
-            inherit(w, source + i, target + i)
-            w.ref[target + i] = 2
-            w.table[entry + i] = target + i
+        if w.c[0].ranked:
+            for i in range(taken):
+                inherit(w, source + i, target + i)
+        fill(w.ref, target, taken, 2)
+        fill_rising(w.table, entry, taken, target)
         index_run(w, hbm(), target, source, taken)
         schedule_run(w, tier, source, hbm(), target, taken)
         source += taken
@@ -255,11 +125,16 @@ def index_run(w: World, tier: int, slot: int, source: int, count: int) -> None:
             index_slot(w, tier, slot + i, wide(w.holds[source + i]))
         return
     own = tier * w.c[0].keys
-    for i in range(count):
-        key = w.holds[source + i]
-        w.holds[slot + i] = key
-        w.at[own + key] = slot + i
-        w.mark[slot + i] = PARKED
+    done = 0
+    while done < count:
+        key = wide(w.holds[source + done])
+        alike = 1
+        if done + AT_ONCE <= count and rises(w.holds, source + done, key):
+            alike = AT_ONCE
+        fill_rising(w.holds, slot + done, alike, key)
+        fill_rising(w.at, own + key, alike, slot + done)
+        done += alike
+    fill(w.mark, slot, count, PARKED)
     w.t[tier].inserted += count
     w.policy[tier].count += count
     w.policy[tier].parked += count
@@ -271,10 +146,10 @@ def schedule_run(
 ) -> None:
     """Add pages to this step's copy between two tiers; see `pages.schedule_copy`."""
     path = source_tier * w.c[0].tiers + target_tier
-    for i in range(count):
-        w.source[target + i] = source + i
-        w.chain[target + i] = target + i + 1
-        w.flags[target + i] |= INBOUND
+    fill_rising(w.source, target, count, source)
+    fill_rising(w.chain, target, count, target + 1)
+    for i in range(target, target + count):
+        w.flags[i] |= INBOUND
     gather(w, path, target, target + count - 1, count)
 
 
@@ -296,12 +171,21 @@ def publish_run(w: World, request: int, page: int, end: int) -> tuple[int, int]:
     count = min(table_run(w, first + page, first + end), key_run(w, request, page, end))
     own = tier * w.c[0].keys + key
     added = 0
-    for i in range(count):
-        if w.at[own + i] < 0 and w.holds[slot + i] < 0:
-            w.holds[slot + i] = key + i
-            w.at[own + i] = slot + i
-            w.mark[slot + i] = PARKED
-            added += 1
+    done = 0
+    while done < count:
+        alike = 1
+        if (
+            done + AT_ONCE <= count
+            and all_negative(w.at, own + done)
+            and all_negative(w.holds, slot + done)
+        ):
+            alike = AT_ONCE
+        if alike > 1 or (w.at[own + done] < 0 and w.holds[slot + done] < 0):
+            fill_rising(w.holds, slot + done, alike, key + done)
+            fill_rising(w.at, own + done, alike, slot + done)
+            fill(w.mark, slot + done, alike, PARKED)
+            added += alike
+        done += alike
     w.t[tier].inserted += added
     w.policy[tier].count += added
     w.policy[tier].parked += added

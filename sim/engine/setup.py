@@ -156,7 +156,7 @@ def build_state(
         "worth": evictor.worth if evictor.worth.size else zeros(1, evictor.worth.dtype),
         "heap": evictor.heap if evictor.heap.size else zeros(1, evictor.heap.dtype),
     }
-    state = State(arrays, requests, net, names, capacity, pages, holders)
+    state = State(arrays, requests, net, names, capacity, pages, holders, keys)
     fill_control(state, scenario, cost, rules, keys, caching, rows, longest, groups)
     fill_groups(state, scenario, longest)
     state.control["stacked"] = stacked

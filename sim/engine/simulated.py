@@ -22,15 +22,23 @@ TIMERS, FLOWS, STEPS = 0, 1, 2  # priorities of things that happen at one time
 
 
 class At(Event):
-    """A SimPy event that calls back after a delay, with a priority among events of one time."""
+    """A SimPy event that calls back after a delay, with a priority among events of one time.
+
+    What calls back is given the event, whose value may tell it what this is about.
+    """
 
     def __init__(
-        self, env: Environment, delay: int, priority: int, callback: Callable[[Any], None]
+        self,
+        env: Environment,
+        delay: int,
+        priority: int,
+        callback: Callable[[Any], None],
+        value: Any = None,
     ) -> None:
         self.env = env
         self.callbacks = [callback]
         self._ok = True
-        self._value = None
+        self._value = value
         env.schedule(self, EventPriority(priority), delay)
 
 

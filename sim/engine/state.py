@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from vsim.sim.engine import layout
 from vsim.sim.engine.linking import call_addresses
+from vsim.sim.engine.page_keys import PageKeys
 from vsim.sim.engine.pointers import addresses
 from vsim.sim.engine.run_log import RunLog
 from vsim.sim.engine.topology import Topology
@@ -28,6 +29,7 @@ class State:
         capacity_units: what each tier can hold; slots are reserved for what may ever be there.
         pages: the pages of each KV group.
         holders: users' policies, kept alive.
+        keys: of the prompts' pages.
         log: takes what is logged; it keeps all of it unless it was made otherwise.
     """
 
@@ -38,6 +40,7 @@ class State:
     capacity_units: tuple[int, ...]
     pages: KvPages
     holders: list[Holder] = field(default_factory=list)
+    keys: PageKeys | None = None
     log: RunLog = field(default_factory=RunLog)
 
     def __post_init__(self) -> None:

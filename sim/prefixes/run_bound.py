@@ -168,7 +168,9 @@ def _shared_parts(
     A cache of pages holds no more of such parts than it has room for.
     """
     fine = min(page_tokens, max(block_tokens, requests.block_tokens))
-    keys = page_keys(requests, fine, min(block_tokens, fine))
+    keys = engine.keys if fine == page_tokens else None
+    if keys is None:
+        keys = page_keys(requests, fine, min(block_tokens, fine))
     return fine, keys, np.flatnonzero(engine.status == 0)
 
 

@@ -256,7 +256,7 @@ def result_of(summary: Mapping[str, Any], requests: Requests, engine: EngineResu
     steps = None if engine.step_log is None else steps_table(engine.step_log)
     return Result(
         summary,
-        KeptRequests(requests, replace(engine, step_log=None, operations=None)),
+        KeptRequests(requests, replace(engine, step_log=None, operations=None, keys=None)),
         steps,
         engine.operations,
     )

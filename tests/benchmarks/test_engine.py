@@ -91,7 +91,7 @@ CASES = {
         lambda _: synthesise(MOONCAKE_SHAPE),
         {
             "steps": 272_482,
-            "simpy_events": 21_521,
+            "simpy_events": 319,
             "flow_events": 21_520,
             "promoted": 196_913,
         },

@@ -50,14 +50,14 @@ CASES = {
         {"block_tokens": 16, "page_tokens": 16},
         9_169_791,
         {"steps": 272_582, "flow_events": 25_534, "promoted": 3_150_256, "stalls": 954},
-        0.2,
+        0.15,
     ),
     "agentic-like": Case(
         "agentic_sessions",
         {"block_tokens": 64, "page_tokens": 64},
         4_520_480,
         {"steps": 186_260, "flow_events": 15_282, "promoted": 3_517_892, "stalls": 55},
-        0.1,
+        0.085,
     ),
 }
 
@@ -105,7 +105,7 @@ def test_fine_pages(benchmark, name):
         benchmark.extra_info["pages_per_s"] = round(pages / best)
         benchmark.extra_info["simpy_events_a_page"] = round(events, 3)
         assert events < case.allowed
-        # what no cache could pass is certified in every run, in half of its time at most
+        # what no cache could pass is certified in every run, in two fifths of its time at most
         share = min(summed_up_s() for _ in range(3)) / best
         benchmark.extra_info["share_of_results"] = round(share, 3)
-        assert share < 0.5
+        assert share < 0.4

@@ -7,6 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vsim.traces.id_runs import IdRuns
 from vsim.traces.prefix_chain import chained, first_broken, made_global, reordered, truncated
 
 
@@ -31,13 +32,44 @@ def first_broken_plainly(rows: list[list[int]]) -> tuple[int, int] | None:
     return None
 
 
-@given(rows=ROWS, spread=st.sampled_from([1, 10**12]), at_once=st.sampled_from([1, 3, 1 << 22]))
+RISING = st.lists(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(1, 5)), max_size=3), min_size=1, max_size=6
+).map(lambda rows: [[a + i for a, n in row for i in range(n)] for row in rows])
+
+
+@given(
+    rows=ROWS | RISING,
+    spread=st.sampled_from([1, 10**12]),
+    at_once=st.sampled_from([1, 3, 1 << 22]),
+    few=st.sampled_from([0, 64]),
+)
 def test_a_broken_chain_is_found_where_a_plain_search_finds_it(
-    rows: list[list[int]], spread: int, at_once: int
+    rows: list[list[int]], spread: int, at_once: int, few: int
 ) -> None:
     rows = [[i * spread for i in row] for row in rows]
-    with patch("vsim.traces.prefix_chain._AT_ONCE", at_once):
+    with (
+        patch("vsim.traces.prefix_chain._AT_ONCE", at_once),
+        patch("vsim.traces.id_runs._AT_ONCE", at_once),
+        patch("vsim.traces.id_runs._FEW", few),
+    ):
         assert first_broken(*packed(rows)) == first_broken_plainly(rows)
+
+
+@given(rows=RISING, kind=st.sampled_from([np.int32, np.int64]))
+def test_runs_of_ids_are_the_ids(rows: list[list[int]], kind: type) -> None:
+    offsets, ids = packed(rows)
+    runs = IdRuns.of(offsets, ids.astype(kind))
+    if runs is None:
+        assert ids.size == 0
+        return
+    spelled = [range(a, b + 1) for a, b in zip(runs.first, runs.last, strict=True)]
+    assert [i for run in spelled for i in run] == ids.tolist()
+    starts = np.cumsum([0, *map(len, spelled)])[:-1]
+    assert set(offsets[:-1][np.diff(offsets) > 0]) <= set(starts)
+    before = [-1 if at in offsets else ids[at - 1] for at in starts]
+    assert runs.before.tolist() == before
+    top = int(ids.max()) + 1
+    assert np.flatnonzero(runs.members(top)).tolist() == sorted(set(ids.tolist()))
 
 
 @given(rows=ROWS)

@@ -12,11 +12,13 @@ from tests.traces.test_prefix_reuse import chains, packed
 
 from vsim.sim.bounds.false_certificate import refuse_false_most
 from vsim.sim.bounds.prefix_prices import solve_prefixes
+from vsim.sim.bounds.prefix_tiers import TierCase, TierPrices, certify_tier_prefixes
 from vsim.sim.bounds.prefix_tree import PrefixCertificate, certify_prefixes
 from vsim.sim.eviction.cache_replay import replay_prefixes
 from vsim.sim.eviction.registry import ALGORITHMS
 from vsim.sim.prefixes.belady import belady
 from vsim.sim.prefixes.rounding import rounded
+from vsim.sim.schedules.cache_tiers import BlockNeeds, CacheTiers
 from vsim.sim.schedules.prefix_worth import LARGEST, Worth
 from vsim.traces.prefix_reuse import PrefixReuse
 
@@ -129,6 +131,34 @@ def test_prices_that_are_no_prices_still_give_a_valid_bound(price: float) -> Non
 
 
 @settings(deadline=None)
+@given(
+    steps=st.lists(st.integers(0, 6), min_size=1, max_size=12),
+    runs=st.lists(st.tuples(st.integers(1, 5), st.integers(0, 2)), max_size=4),
+    slots=st.lists(st.integers(0, 6), min_size=3, max_size=3),
+)
+def test_runs_save_what_their_blocks_save_one_by_one(
+    steps: list[int], runs: list[tuple[int, int]], slots: list[int]
+) -> None:
+    # worth rises and falls from block to block; request 3 finds runs that 0, 1 and 2 used last
+    ends = np.cumsum([0, *(blocks for blocks, _ in runs)])
+    runs = runs[: int(np.searchsorted(ends, len(steps), side="right")) - 1]
+    saved, all_saved, most, free = 0, 0, 0, 0
+    for (blocks, last_use), first in zip(runs, ends.tolist(), strict=False):
+        for worth_of_block in steps[first : first + blocks]:
+            saved += worth_of_block - sum(slots[last_use:])
+            all_saved += worth_of_block
+            most, free = max(most, saved), max(free, all_saved)
+    count, last = np.array(runs, np.int64).reshape(-1, 2).T
+    columns = (np.full(len(runs), 3), last, np.cumsum(count) - count, count, np.zeros(len(runs)))
+    reuse = PrefixReuse(4, 0, *(np.ascontiguousarray(column, np.int64) for column in columns))
+    worth = Worth("drawn", np.cumsum([0, *steps]), Fraction(1), True)
+    prices = np.array([*slots, 0], np.float64)
+    assert certify_prefixes(reuse, worth, 0, prices).units == min(most, free)
+    tiers = CacheTiers(("hbm",), (0,), (Fraction(0),))
+    case = TierCase(reuse, worth, BlockNeeds.of_equal_blocks(len(steps)), tiers)
+    assert certify_tier_prefixes(case, TierPrices(prices[:, None])).most == min(most, free)
+
+
 @given(rows=chains(), scale=st.floats(1e-12, 1e24))
 def test_worth_is_rounded_up_to_units_whose_sum_fits(rows: list[list[int]], scale: float) -> None:
     reuse = PrefixReuse.of(*packed(rows))
