@@ -5,11 +5,14 @@ neighbours on both sides. A link's bandwidth is that of one large copy; the mach
 copies says what each piece costs beside its bytes.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from vsim.sim.machine.copies import find_copy_row
 from vsim.sim.machine.machine import Machine
 from vsim.sim.machine.tier import Link
+
+MANY: Final = 64
+"""Pages of a copy, as conversations that are moved have them."""
 
 
 def by_pages(machine: Machine, page_bytes: int) -> Machine:
@@ -30,7 +33,7 @@ def _link(machine: Machine, link: Link, page_bytes: int) -> Link:
         row = find_copy_row(machine.copies, *ends, "engine")
         if row is not None:
             bytes_s = page_bytes / row.bandwidth
-            share = bytes_s / (bytes_s + row.each / 1e9)
+            share = bytes_s / (bytes_s + row.each_ns(page_bytes, MANY) / 1e9)
             quantity = getattr(link, field)
             changed[field] = quantity.model_copy(update={"value": quantity.value * share})
     return link.model_copy(update=changed) if changed else link
