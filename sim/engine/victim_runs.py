@@ -85,7 +85,9 @@ def alike_run(w: World, first: int, most: int) -> tuple[int, int]:
     """
     step = wide(-1 if w.links[first].next == first - 1 else 1)
     behind = (AT_ONCE - 1) * min(step, 0)
-    key = w.holds[first]
+    key = wide(w.holds[first])
+    if step < 0:
+        most = min(most, key + 1)  # below key 0 would come -1, which is what a free slot holds
     count = wide(1)
     while count + AT_ONCE <= most:
         lowest = first + count * step + behind
