@@ -46,7 +46,7 @@ class CopyFit:
         first_us: once.
         each_us: for each piece.
         pieces_us: the same by a piece's bytes and by how many, of more than one.
-        worst: largest error of a point, as a share.
+        worst: largest error of a point, as a share; those of many pieces are met by `pieces_us`.
         points: how many were fitted.
         samples: of all points.
     """

@@ -28,7 +28,6 @@ from vsim.hwbackend.replay.rooms import Int32s, Int64s, PageRoom
 from vsim.sim.engine.backend import Operation, StepBatch
 from vsim.traces.faults import refuse
 
-_FILE: Final = f".vsim-pages-{os.getpid()}"
 _STAGED_BYTES: Final = 4 << 20
 _BUFFERS: Final = 4
 
@@ -69,7 +68,8 @@ class DiskRoom:
         self.inner, self.first = inner, first
         self.base, self.slot_bytes = inner.base, inner.slot_bytes
         size = max(disk.slots, 1) * inner.slot_bytes
-        self.file = PageFile(disk.folder / _FILE, size, direct=disk.direct)
+        path = disk.folder / f".vsim-pages-{os.getpid()}"
+        self.file = PageFile(path, size, direct=disk.direct)
 
     @property
     def mapped(self) -> int:

@@ -58,19 +58,24 @@ def arrivals(state: State) -> Iterator[tuple[int, list[int]]]:
         yield int(time), list(group)
 
 
-def _field(name: str) -> int:
+def control_place(name: str) -> int:
+    """Where a field stands among `State.control_numbers`."""
     assert CONTROL.names is not None
     return CONTROL.names.index(name)
 
 
-_IN_FLIGHT, _STEP_END, _NEXT_FLOW = _field("in_flight"), _field("step_end"), _field("next_flow")
-_NEXT_ARRIVAL, _THINK = _field("next_arrival"), _field("think")
-_NOW, _RELEASED = _field("now"), _field("released")
+_IN_FLIGHT, _STEP_END, _NEXT_FLOW = (
+    control_place("in_flight"),
+    control_place("step_end"),
+    control_place("next_flow"),
+)
+_NEXT_ARRIVAL, _THINK = control_place("next_arrival"), control_place("think")
+_NOW, _RELEASED = control_place("now"), control_place("released")
 _COMPLETED, _FAILED, _OUT, _DONE = (
-    _field("completed"),
-    _field("failed"),
-    _field("out"),
-    _field("done"),
+    control_place("completed"),
+    control_place("failed"),
+    control_place("out"),
+    control_place("done"),
 )
 
 

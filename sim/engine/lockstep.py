@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vsim.sim.engine.drivers import Progress, refuse_failed
+from vsim.sim.engine.drivers import Progress, control_place, refuse_failed
 from vsim.sim.engine.entry import enter_arrive_next, enter_begin_step, enter_commit, enter_plan
-from vsim.sim.engine.layout import CONTROL, LAST_NS, NEVER, OUT_OF_TIME
+from vsim.sim.engine.layout import LAST_NS, NEVER, OUT_OF_TIME
 from vsim.sim.engine.result import EngineResult
 from vsim.sim.engine.run import finished
 from vsim.sim.engine.state import State
@@ -191,12 +191,11 @@ class _Run:
             self._progress(done, sum(len(each.state.requests) for each in self._servers))
 
 
-def _field(name: str) -> int:
-    assert CONTROL.names is not None
-    return CONTROL.names.index(name)
-
-
-_NEXT_ARRIVAL, _NOW, _FAILED = _field("next_arrival"), _field("now"), _field("failed")
-_STEP_END, _FIXED_END = _field("step_end"), _field("step_fixed_end")
-_TOKENS, _JOINT_TOKENS = _field("step_tokens"), _field("joint_tokens")
-_COMMUNICATION, _COMPLETED = _field("time_communication"), _field("completed")
+_NEXT_ARRIVAL, _NOW, _FAILED = (
+    control_place("next_arrival"),
+    control_place("now"),
+    control_place("failed"),
+)
+_STEP_END, _FIXED_END = control_place("step_end"), control_place("step_fixed_end")
+_TOKENS, _JOINT_TOKENS = control_place("step_tokens"), control_place("joint_tokens")
+_COMMUNICATION, _COMPLETED = control_place("time_communication"), control_place("completed")

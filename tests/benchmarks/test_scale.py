@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import yaml
+from tests.agentic_file import write_agentic_sessions
 
 from vsim.sim.engine.entry import compile_kernels
 from vsim.sim.scenario.workload import queued_requests
@@ -150,23 +149,6 @@ def test_millions_of_requests_at_a_busy_server(benchmark, tmp_path, requests, st
     assert found.bytes < most_bytes
     note(benchmark, found)
     assert events_in(found.seconds) < EVENTS_A_REQUEST * requests
-
-
-def write_agentic_sessions(path: Path, sessions: int, turns: int) -> int:
-    """Contexts of 1,000 blocks of 64 tokens that grow by 20 a turn; returns how many ids it has."""
-    session, turn = (each.ravel() for each in np.indices((sessions, turns)))
-    blocks = 1_000 + 20 * turn
-    ids = np.concatenate([np.arange(count, dtype=np.int32) for count in blocks])
-    offsets = np.concatenate([[0], np.cumsum(blocks)])
-    nothing = np.zeros(len(turn), np.int64)
-    table = pa.table({
-        "session_id": session, "seq": turn, "depth": nothing, "parent_seq": nothing - 1,
-        "t_ms": 20_000 * turn, "api_ms": nothing + 5_000, "think_ms": nothing + 15_000,
-        "input_length": 64 * blocks, "output_length": nothing + 200,
-        "hash_ids": pa.LargeListArray.from_arrays(offsets, ids),
-    })  # fmt: skip
-    pq.write_table(table.replace_schema_metadata({"block_size": "64"}), path)
-    return len(ids)
 
 
 def test_an_agentic_trace_of_38_million_ids_takes_less_than_a_gigabyte(benchmark, tmp_path):

@@ -57,11 +57,9 @@ class Driver:
         self.do("cuMemFree_v2", block)
 
     def map_and_unmap(self) -> tuple[int, int, bool]:
-        """A chunk released while it is mapped, and held again by its address: used then, and after.
+        """Release a chunk while it is mapped, and hold it again by its address, as NCCL does.
 
-        And whether it has the same handle again.
-
-        As PyTorch's expandable segments and NCCL do.
+        Returns the bytes used while it is mapped and after, and whether its handle is the same.
         """
         at, handle, again = ctypes.c_uint64(), ctypes.c_uint64(), ctypes.c_uint64()
         size, none = ctypes.c_size_t(CHUNK), ctypes.c_uint64(0)

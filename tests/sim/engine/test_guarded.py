@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
+from tests.agentic_file import write_agentic_sessions
 from tests.seeds import some
 from tests.sim.engine.worlds import draw_world
 
@@ -97,19 +96,8 @@ def test_sessions_that_share_the_first_key_of_all_are_evicted_to_it_and_no_furth
     """Pages of falling keys are evicted together down to key 0; the slot below that page may be
     free, with what a queue's link said when it was last used, and holds -1, the next number down.
     """
-    session, turn = (each.ravel() for each in np.indices((7, 16)))
-    blocks = 136 + 25 * turn
-    nothing = np.zeros(len(turn), np.int64)
-    ids = np.concatenate([np.arange(count, dtype=np.int32) for count in blocks])
-    offsets = np.concatenate([[0], np.cumsum(blocks)])
-    table = pa.table({
-        "session_id": session, "seq": turn, "depth": nothing, "parent_seq": nothing - 1,
-        "t_ms": 20_000 * turn, "api_ms": nothing + 5_000, "think_ms": nothing + 15_000,
-        "input_length": 64 * blocks, "output_length": nothing + 200,
-        "hash_ids": pa.LargeListArray.from_arrays(offsets, ids),
-    })  # fmt: skip
     path = tmp_path / "sessions.parquet"
-    pq.write_table(table.replace_schema_metadata({"block_size": "64"}), path)
+    write_agentic_sessions(path, 7, 16, blocks=136, grown=25)
     scenario = parse_yaml(SESSIONS, "sessions.yaml", Scenario)
     result = simulate(scenario, requests=read_requests(path), steps=False)
     assert result.summary["requests"]["completed"] == 7 * 16
