@@ -72,11 +72,11 @@ class CudaCarrier:
     """Carries operations out on one GPU, and on what it can reach. Holds memory until `close`.
 
     Each way between two tiers has a stream of its own, each way of a disk a thread. A copy's time
-    begins when it is submitted, also where others of its way are before it. A step is captured and
-    launched as one graph, so that its time holds no pause of the host. Its first launch, which puts
-    the graph on the GPU and ends the GPU's pause while the host prepared it, is a part of the
-    preparation: the second one, which computes the same from the same to the same places, is the
-    step.
+    begins when it is submitted, also where others of its way are before it. Copies and steps are
+    captured and launched as one graph each, so that their times hold no pause of the host. A step's
+    first launch, which puts the graph on the GPU and ends the GPU's pause while the host prepared
+    it, is a part of the preparation: the second one, which computes the same from the same to the
+    same places, is the step.
 
     Args:
         context: the GPU that computes.
@@ -183,13 +183,16 @@ class CudaCarrier:
             for at, pages in runs(sources, targets, size)
         ]
         with ExitStack() as undo:
+            with capture(stream) as graph:
+                for piece in pieces:
+                    copy(*piece, stream)
+            undo.enter_context(graph)
             began, ended = (undo.enter_context(Event(timing=True)) for _ in range(2))
             began.record(self._marks)  # nothing else is there, so that it passes at once
-            for piece in pieces:
-                copy(*piece, stream)
+            graph.launch(stream)
             ended.record(stream)
             undo.pop_all()
-        return _UnderWay(began, ended, lambda: self._copied(operation))
+        return _UnderWay(began, ended, lambda: self._copied(operation), graph)
 
     def _step(self, operation: Operation) -> _UnderWay:
         if self._prepared is None:
