@@ -133,10 +133,10 @@ def _draw_costs(results: Mapping[str, Any], runs: Any, path: Path) -> None:
 class _GpuCalibration:
     """What `vsim calibrate` asks of the hardware backend, loaded when it does."""
 
-    def measured(self, out: str, *, quick: bool) -> None:
+    def measured(self, out: str, *, quick: bool, disk: str | None) -> None:
         from vsim.hwbackend.calibration.command import calibrate_gpu
 
-        calibrate_gpu(out, quick=quick)
+        calibrate_gpu(out, quick=quick, disk=disk)
 
     def of_samples(self, file: str, out: str) -> None:
         from vsim.hwbackend.calibration.command import calibrate_from

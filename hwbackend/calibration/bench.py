@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
@@ -20,8 +21,8 @@ from vsim.hwbackend.measuring.samples import Work
 from vsim.hwbackend.memory.chunks import ChunkPool
 from vsim.hwbackend.memory.ranges import AddressRange
 
-HBM, PEER, HOST, SPARE = "hbm", "peer", "host", "spare"
-"""Places of memory; `spare` is more of HBM, for copies within it."""
+HBM, PEER, HOST, SPARE, DISK = "hbm", "peer", "host", "spare", "nvme"
+"""Places of memory; `spare` is more of HBM, for copies within it, and a disk is no memory."""
 MOST_BYTES: Final = MappingProxyType({HBM: 2**33, SPARE: 2**30, PEER: 2**30, HOST: 2**29})
 """What is taken of each."""
 _COVER_BYTES: Final = 256 * 2**20
@@ -67,9 +68,13 @@ class Bench(MeasuringGpus):
 
     Args:
         most_bytes: what is taken of each place, and of a GPU no more than an eighth.
+        disk: a folder on a local disk; None where none is measured.
     """
 
-    def __init__(self, most_bytes: Mapping[str, int] = MOST_BYTES) -> None:
+    def __init__(
+        self, most_bytes: Mapping[str, int] = MOST_BYTES, disk: Path | None = None
+    ) -> None:
+        self.disk = disk
         self._most_bytes = most_bytes
         self._memory: dict[str, DeviceBuffer | MappedMemory] = {}
         super().__init__()

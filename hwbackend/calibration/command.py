@@ -1,5 +1,6 @@
 """What `vsim calibrate --gpu` and `--from samples:FILE` do: samples to a machine and its tables."""
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from vsim.hwbackend.calibration.fit import fit
 from vsim.hwbackend.calibration.machine_file import base_of, machine_text
 from vsim.hwbackend.calibration.ragged_fit import fit_shares
 from vsim.hwbackend.calibration.tables import curves_of
+from vsim.hwbackend.memory.files import ALIGNMENT, PageFile
 from vsim.sim.inputs.yaml_input import parse_yaml
 from vsim.sim.machine.fingerprint import machine_fingerprint
 from vsim.sim.machine.kernel_tables import KIND, Curves, arrow_table, kernel_tables
@@ -37,25 +39,29 @@ _SOURCE = "vsim calibrate --gpu"
 _ZSTD_LEVEL = 19
 
 
-def calibrate_gpu(out: str, *, quick: bool = False) -> None:
+def calibrate_gpu(out: str, *, quick: bool = False, disk: str | None = None) -> None:
     """Measure this machine; write its samples, machine file and kernel tables, and compare them.
 
     Args:
         out: the machine file to write, ending in .yaml; samples and tables go beside it.
         quick: a few points of each kind only.
+        disk: a folder on a local disk that is measured too, as the machine's NVMe tier.
 
     Raises:
-        InputError: there is no GPU, or a file can't be written there.
+        InputError: there is no GPU, a file can't be written there, or the disk takes no direct
+            reads and writes.
     """
     from vsim.hwbackend.calibration.measure import measure, tell_on_stderr
-    from vsim.hwbackend.calibration.plan import full_plan, quick_plan
+    from vsim.hwbackend.calibration.plan import full_plan, quick_plan, with_disk
     from vsim.hwbackend.calibration.shown import shown
 
+    folder = _disk_folder(disk)
+    plan = quick_plan() if quick else full_plan()
     place = str(_yaml_path(out).with_suffix(".samples.arrow"))
     with ExitStack() as held:  # begun before the minutes of work, so that none are for nothing
         machine, tables = _begun(held, out, ())
         kept = held.enter_context(fresh_file(place, SAMPLES, option="--out"))
-        samples = measure(quick_plan() if quick else full_plan(), tell_on_stderr)
+        samples = measure(plan if folder is None else with_disk(plan), tell_on_stderr, disk=folder)
         samples.write(kept, _SOURCE)
         print("\n".join(shown(samples)))
         _write(samples, machine, tables, ())
@@ -78,6 +84,17 @@ def calibrate_from(samples_file: str, out: str) -> None:
     with ExitStack() as held:
         machine, tables = _begun(held, out, reads)
         _write(GpuSamples.read(samples_file), machine, tables, reads)
+
+
+def _disk_folder(disk: str | None) -> Path | None:
+    """A folder whose disk is seen to take direct reads and writes, before anything is measured."""
+    if disk is None:
+        return None
+    folder = Path(disk)
+    if not folder.is_dir():
+        refuse("--disk", f"{disk!r} is no folder; name one on a local disk")
+    PageFile(folder / f".vsim-calibration-{os.getpid()}", ALIGNMENT).close()
+    return folder
 
 
 def _begun(held: ExitStack, out: str, reads: tuple[str, ...]) -> tuple[FreshFile, FreshFile]:

@@ -176,10 +176,23 @@ def _tiers(machine: _Part, fitted: Fitted) -> None:
                     "source": "assumption",
                     "note": "as hbm: the memory itself; the link adds its own",
                 }
+        if tier["kind"] == "nvme":
+            _disk(tier, fitted)
         if tier["kind"] == "host" and "host latency" in figures:
             figure = figures["host latency"]
             more = "; a zero-copy load across the link"
             tier["latency"] = _quantity(fitted, figure, _time(figure.value), more)
+
+
+def _disk(tier: _Part, fitted: Fitted) -> None:
+    """What a disk gives and takes, on its way through pinned buffers, and what comes once."""
+    for field, route in (("read", "nvme-hbm"), ("write", "hbm-nvme")):
+        if (figure := fitted.figures.get(f"{route} copy")) is not None:
+            tier[field] = _quantity(fitted, figure, _rate(figure.value), "; past the page cache")
+    if (made := fitted.copies.get(("nvme-hbm", "engine"))) is not None:
+        tier["latency"] = _fitted_value(
+            _time(made.first_us + made.each_us), f"{fitted.facts.note}; {_copy_note(made)}"
+        )
 
 
 def _links(machine: _Part, fitted: Fitted) -> None:

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from vsim.hwbackend.calibration.attending import measure_decodes, measure_mixes
@@ -61,6 +62,7 @@ def measure(
     tell: Tell | None = None,
     most_bytes: Mapping[str, int] = MOST_BYTES,
     most_s: float = MOST_S,
+    disk: Path | None = None,
 ) -> GpuSamples:
     """Measure a plan. A probe that fails leaves its points out, and the others go on.
 
@@ -69,6 +71,7 @@ def measure(
         tell: is told what was measured.
         most_bytes: memory that is taken of each place.
         most_s: after so long nothing more is begun, and what was not is left out by name.
+        disk: a folder on the disk that the plan measures; None where it measures none.
 
     Raises:
         NoDriver: there is no GPU.
@@ -76,7 +79,7 @@ def measure(
     facts = read_facts()
     rows: list[Sampled] = []
     left_out: list[str] = []
-    bench = Bench(most_bytes)
+    bench = Bench(most_bytes, disk)
     until = time.monotonic() + most_s
     try:
         for points in _groups(plan):

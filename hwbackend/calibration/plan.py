@@ -29,6 +29,7 @@ SMOLLM2_135M: Final[Heads] = (9, 3, 64)
 
 ROUTES: Final = ("hbm-hbm", "host-hbm", "hbm-host", "peer-hbm", "hbm-peer")
 """Where a copy reads and where it writes."""
+DISK_ROUTES: Final = ("hbm-nvme", "nvme-hbm")
 BOTH_WAYS: Final = ("host-hbm", "peer-hbm")
 VMM_CALLS: Final = (
     "reserve",
@@ -134,6 +135,16 @@ def quick_plan() -> Plan:
         *_sums((16 * KIB, MIB, 64 * MIB)),
     ]
     return Plan(tuple(points), 5, 0.3)
+
+
+def with_disk(plan: Plan) -> Plan:
+    """The same, and copies between HBM and a disk: some ten seconds more."""
+    pieces = (*product((256 * KIB, 2 * MIB, 16 * MIB), (1, 16, 64)), (256 * MIB, 1))
+    points = [
+        point("copy", f"{route} engine", bytes=size, count=count)
+        for route in DISK_ROUTES for size, count in pieces
+    ]  # fmt: skip
+    return replace(plan, points=(*plan.points, *points))
 
 
 def _power() -> Iterator[Point]:

@@ -7,7 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from vsim.hwbackend.calibration.bench import PEER, SPARE, Bench
+from vsim.hwbackend.calibration.bench import DISK, PEER, SPARE, Bench
+from vsim.hwbackend.calibration.disk_copies import measure_disk
 from vsim.hwbackend.calibration.plan import Plan
 from vsim.hwbackend.copies.pages import PageCopies
 from vsim.hwbackend.cuda.buffers import copy
@@ -23,6 +24,9 @@ def measure_copies(bench: Bench, points: Sequence[Point], plan: Plan) -> Iterato
     for point in points:
         route, way = point.variant.split(" ", 1)
         origin, target = ends(route)
+        if DISK in (origin, target):
+            yield measure_disk(bench, point, plan.repeats, writes=target == DISK)
+            continue
         size, count = point["bytes"], point["count"]
         if PEER in (origin, target):
             bench.need_peer()

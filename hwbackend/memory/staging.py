@@ -15,6 +15,12 @@ from vsim.hwbackend.cuda.streams import Event, Stream
 from vsim.hwbackend.memory.files import PageFile
 
 Bytes = NDArray[np.uint8]
+_DISK_BUFFERS, _DISK_BUFFER_BYTES = 4, 4 << 20
+
+
+def disk_staging() -> "Staging":
+    """Make what stands between the GPU and a disk, one for each way: it holds four of 4 MiB."""
+    return Staging(_DISK_BUFFERS, _DISK_BUFFER_BYTES)
 
 
 class Staging(Held):

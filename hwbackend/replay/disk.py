@@ -12,7 +12,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,13 +22,10 @@ from vsim.hwbackend.cuda.context import Context
 from vsim.hwbackend.cuda.held import Held, do_all
 from vsim.hwbackend.cuda.streams import Stream
 from vsim.hwbackend.memory.files import ALIGNMENT, PageFile
-from vsim.hwbackend.memory.staging import Staging
+from vsim.hwbackend.memory.staging import disk_staging
 from vsim.hwbackend.replay.rooms import Int32s, Int64s, PageRoom
 from vsim.sim.engine.backend import Operation, StepBatch
 from vsim.traces.faults import refuse
-
-_STAGED_BYTES: Final = 4 << 20
-_BUFFERS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +196,7 @@ class _Way(Held):
 
     def __init__(self, context: Context) -> None:
         with ExitStack() as undo:
-            self.staging = undo.enter_context(Staging(_BUFFERS, _STAGED_BYTES))
+            self.staging = undo.enter_context(disk_staging())
             self.stream = undo.enter_context(Stream())
             self.thread = ThreadPoolExecutor(1, "disk", initializer=context.make_current)
             undo.pop_all()

@@ -42,7 +42,7 @@ TARGETS = {
 class GpuCalibration(Protocol):
     """Machine files from measurements on a GPU."""
 
-    def measured(self, out: str, *, quick: bool) -> None:
+    def measured(self, out: str, *, quick: bool, disk: str | None) -> None:
         """Measure the GPU that is here, and write a machine file, its tables and the samples."""
 
     def of_samples(self, file: str, out: str) -> None:
@@ -56,6 +56,7 @@ def calibrate_from(
     *,
     on_gpu: bool,
     quick: bool,
+    disk: str | None,
     gpu: GpuCalibration | None,
 ) -> None:
     """Write a machine file from whatever was asked for.
@@ -66,6 +67,7 @@ def calibrate_from(
         stacks: serving stacks of a package's measurements.
         on_gpu: whether to measure the GPU that is here.
         quick: whether to measure a few points only.
+        disk: a folder on a disk to measure beside the GPU.
         gpu: what measures GPUs.
 
     Raises:
@@ -80,13 +82,15 @@ def calibrate_from(
                " this project's own kernels")  # fmt: skip
     if quick and not on_gpu:
         refuse("--quick", "is about --gpu; leave it out")
+    if disk is not None and not on_gpu:
+        refuse("--disk", "is about --gpu; leave it out")
     if not on_gpu and kind != _SAMPLES:
         calibrate(source or "", out, stacks or _STACKS)
         return
     if gpu is None:
         refuse("--gpu" if on_gpu else "--from", "is not part of this program; run vsim")
     if on_gpu:
-        gpu.measured(out, quick=quick)
+        gpu.measured(out, quick=quick, disk=disk)
         return
     if not rest:
         refuse("--from", f"'{source}' names no file; write {_SAMPLES}:<file>, as samples:s.arrow")

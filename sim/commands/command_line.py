@@ -363,6 +363,13 @@ def register(
         quick: Annotated[
             bool, typer.Option("--quick", help="With --gpu: a few points of each kind only.")
         ] = False,
+        disk: Annotated[
+            str | None,
+            typer.Option(
+                metavar="FOLDER",
+                help="With --gpu: a folder on a local disk, measured as the NVMe tier.",
+            ),
+        ] = None,
         stack: Annotated[
             list[str] | None,
             typer.Option(help="Of aiconfigurator: vllm, sglang or trtllm; may be repeated [vllm]."),
@@ -371,7 +378,7 @@ def register(
         """Write a machine file from measured times of kernels, and say how good they are."""
         from vsim.sim.commands.calibrate import calibrate_from
 
-        calibrate_from(from_, out, stack, on_gpu=gpu, quick=quick, gpu=gpu_calibration)
+        calibrate_from(from_, out, stack, on_gpu=gpu, quick=quick, disk=disk, gpu=gpu_calibration)
 
 
 def _refuse_given(options: Mapping[str, object], message: str) -> None:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from vsim.sim.inputs.words import Text
 from vsim.sim.inputs.yaml_input import Bandwidth, Bytes, DurationNs
 
-MemoryKind = Literal["hbm", "peer", "lpddr", "host", "cxl"]
+MemoryKind = Literal["hbm", "peer", "lpddr", "host", "cxl", "nvme"]
 CopyWay = Literal["engine", "kernel"]
 
 

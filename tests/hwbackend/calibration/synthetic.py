@@ -13,10 +13,12 @@ from vsim.traces.gpu_samples import GpuSamples, Point, Sampled
 
 GB = 1e9
 HBM, WRITE, LINK_IN, LINK_OUT, BOTH = 4600 * GB, 4400 * GB, 55 * GB, 54 * GB, 101 * GB
+DISK_READ, DISK_WRITE = 6.5 * GB, 2.5 * GB
 PEER_IN, PEER_OUT, PEER_BOTH, WITHIN = 354 * GB, 397 * GB, 700 * GB, 2000 * GB
 RATES = {"host-hbm": LINK_IN, "hbm-host": LINK_OUT, "peer-hbm": PEER_IN, "hbm-peer": PEER_OUT,
-         "hbm-hbm": WITHIN}  # fmt: skip
+         "hbm-hbm": WITHIN, "nvme-hbm": DISK_READ, "hbm-nvme": DISK_WRITE}  # fmt: skip
 FIRST_US, EACH_US = {"engine": 4.0, "kernel": 7.0}, {"engine": 1.5, "kernel": 0.1}
+DISK_FIRST_US, DISK_EACH_US = 20.0, 130.0
 ATTENTION, FLOOR_US = 4000 * GB, 6.0
 FORMS = {
     "peer": AttendForm("waiting", 373 * GB, math.inf, 0.02, 0.12),
@@ -112,8 +114,10 @@ def _loads(point: Point) -> tuple[int, float, str]:
         if way == "both ways":
             rate = PEER_BOTH if "peer" in route else BOTH
             return 2 * size, FIRST_US["engine"] + 2 * size / rate * 1e6, "us"
-        each = EACH_US[way] + size / RATES[route] * 1e6
-        return size * count, FIRST_US[way] + count * each, "us"
+        first, each = FIRST_US[way], EACH_US[way]
+        if "nvme" in route:
+            first, each = DISK_FIRST_US, DISK_EACH_US
+        return size * count, first + count * (each + size / RATES[route] * 1e6), "us"
     if point.probe == "ragged_attention":
         tokens = point["shorts"] * point["short"] + point["longs"] * point["long"]
         size = kv_bytes((point["heads"], point["kv_heads"], point["head_dim"]), tokens)

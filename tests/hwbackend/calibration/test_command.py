@@ -1,14 +1,19 @@
 """`vsim calibrate --gpu` and `--from samples:FILE` on the command line."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.command_line import run
 from tests.hwbackend.calibration import synthetic as truth
 
-from vsim.hwbackend.calibration import measure
+from vsim.hwbackend.calibration import command, measure
+from vsim.hwbackend.memory.files import PageFile
+from vsim.hwbackend.replay.page_rates import by_pages
 from vsim.sim.machine.loading import load_machine
+from vsim.sim.timing.copies import copy_ns
+from vsim.traces.faults import refuse
 from vsim.traces.gpu_samples import GpuSamples
 
 FILES = {
@@ -21,7 +26,7 @@ FILES = {
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in, and a GPU whose samples are synthetic."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(measure, "measure", lambda plan, tell: truth.synthetic(plan=plan))
+    monkeypatch.setattr(measure, "measure", lambda plan, tell, disk: truth.synthetic(plan=plan))
     return tmp_path
 
 
@@ -39,6 +44,44 @@ def test_a_gpu_that_was_measured_is_a_machine_with_tables_and_samples(
     source = "samples:here.samples.arrow"
     assert run(monkeypatch, "calibrate", "--from", source, "--out", "here.yaml") == 0
     assert {name: (home / name).read_bytes() for name in FILES} == written
+
+
+def test_a_disk_that_was_measured_is_the_machine_s_nvme_tier_and_a_replay_s_by_page(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "PageFile", partial(PageFile, direct=False))
+    given = ("--disk", str(home), "--out", "here.yaml")
+    assert run(monkeypatch, "calibrate", "--gpu", "--quick", *given) == 0
+    assert set(os.listdir(home)) == FILES
+    assert "copy nvme-hbm engine 16 MiB" in capsys.readouterr().out
+    machine, page = load_machine("here.yaml"), 2 << 20
+    disk = machine.tier("nvme")
+    assert disk.read.source == disk.write.source == disk.latency.source == "measurement"
+    assert disk.read.note.endswith("; past the page cache")
+    rates = {"nvme-hbm": truth.DISK_READ, "hbm-nvme": truth.DISK_WRITE}
+    paged = by_pages(machine, page).tier("nvme")
+    for route, found in (("nvme-hbm", paged.read), ("hbm-nvme", paged.write)):
+        each_s = truth.DISK_EACH_US / 1e6 + page / rates[route]  # what a page of many takes
+        assert page / found.value == pytest.approx(each_s, rel=0.05)
+        origin, target = route.split("-")
+        assert copy_ns(machine, origin, target, page, 64) / 64e9 == pytest.approx(each_s, rel=0.05)
+
+
+def test_a_folder_that_is_none_and_a_disk_that_takes_no_direct_reads_are_refused_at_once(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_direct(path: Path, size: int) -> None:
+        refuse(str(path), "is on a file system that takes no direct reads and writes")
+
+    monkeypatch.setattr(measure, "measure", None)
+    monkeypatch.setattr(command, "PageFile", no_direct)
+    for folder, message in (("none", "--disk: 'none' is no folder"), (".", "takes no direct")):
+        given = ("--disk", folder, "--out", "here.yaml")
+        assert run(monkeypatch, "calibrate", "--gpu", *given) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+        assert os.listdir(home) == []
 
 
 @pytest.mark.parametrize("taken", ["here.yaml", "here.vsim.kernels.arrow", "here.samples.arrow"])
@@ -63,6 +106,7 @@ def test_a_file_of_somebody_else_is_left_alone_before_anything_is_measured(
         (("--gpu", "--stack", "vllm"), "--stack: is about --from aiconfigurator:<gpu>; leave it"),
         (("--from", "samples:s", "--stack", "vllm"), "--stack: is about --from aiconfigurator:<g"),
         (("--from", "samples:s", "--quick"), "--quick: is about --gpu; leave it out"),
+        (("--from", "samples:s", "--disk", "."), "--disk: is about --gpu; leave it out"),
         (("--from", "samples:"), "--from: 'samples:' names no file; write samples:<file>"),
         (("--from", "samples:none.arrow"), "none.arrow: cannot be read: No such file"),
         (("--from", "sample:s"), "--from: 'sample:s' is no source; write aiconfigurator:<gpu>"),
@@ -99,7 +143,7 @@ def test_samples_of_an_unknown_gpu_leave_the_samples_and_no_machine(
 ) -> None:
     found = truth.synthetic(kept=lambda at: at.probe == "read", gpus=1)
     facts = {**found.facts, "gpus": [{**found.facts["gpus"][0], "name": "NVIDIA X1"}]}
-    monkeypatch.setattr(measure, "measure", lambda plan, tell: GpuSamples(facts, found.rows))
+    monkeypatch.setattr(measure, "measure", lambda plan, tell, disk: GpuSamples(facts, found.rows))
     assert run(monkeypatch, "calibrate", "--gpu", "--out", "here.yaml") == 2
     assert "are of 'NVIDIA X1', of which the catalogue has no machine" in capsys.readouterr().err
     assert os.listdir(home) == ["here.samples.arrow"]

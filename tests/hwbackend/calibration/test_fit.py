@@ -6,7 +6,7 @@ from tests.hwbackend.calibration import synthetic as truth
 
 from vsim.hwbackend.calibration.clearing_fit import fit_clearing
 from vsim.hwbackend.calibration.fit import Fitted, fit, fit_copies, fit_vmm
-from vsim.hwbackend.calibration.plan import GROWN_AT_ONCE, MIB
+from vsim.hwbackend.calibration.plan import GROWN_AT_ONCE, MIB, ROUTES
 from vsim.traces.gpu_samples import GpuSamples, Sampled, point
 
 
@@ -35,7 +35,7 @@ def test_a_figure_is_found_again(fitted: Fitted, name: str, value: float) -> Non
     assert 0 < figure.spread < 0.1
 
 
-@pytest.mark.parametrize("route", truth.RATES)
+@pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("way", ["engine", "kernel"])
 def test_copies_are_found_again(fitted: Fitted, route: str, way: str) -> None:
     found = fitted.copies[route, way]

@@ -1,14 +1,17 @@
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.hwbackend.fake.control import Fake
 
+from vsim.hwbackend.calibration import disk_copies
 from vsim.hwbackend.calibration.bench import HBM, HOST, PEER, SPARE
 from vsim.hwbackend.calibration.measure import FAILED, measure
-from vsim.hwbackend.calibration.plan import VMM_CALLS, WHOLE, Plan
+from vsim.hwbackend.calibration.plan import DISK_ROUTES, VMM_CALLS, WHOLE, Plan
 from vsim.hwbackend.calibration.shown import shown
 from vsim.hwbackend.cuda.calls import call
+from vsim.hwbackend.memory.files import PageFile
 from vsim.traces.gpu_samples import GpuSamples, point
 
 OUT_OF_MEMORY = 2
@@ -63,6 +66,28 @@ def test_every_point_is_measured_and_everything_given_back(fake: Fake, tmp_path:
     samples.write(tmp_path / "s.arrow", "a test")
     assert GpuSamples.read(tmp_path / "s.arrow").rows == samples.rows
     assert sum(" " in line for line in shown(samples)) > 20
+
+
+@pytest.mark.parametrize("route", DISK_ROUTES)
+def test_a_disk_is_measured_through_pinned_buffers_and_keeps_nothing(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, route: str
+) -> None:
+    monkeypatch.setattr(disk_copies, "PageFile", partial(PageFile, direct=False))
+    asked = [point("copy", f"{route} engine", bytes=65536, count=count) for count in (1, 5)]
+    samples = measure(plan(*asked), most_bytes=SMALL, disk=tmp_path)
+    assert samples.left_out == ()
+    assert [row.bytes for row in samples.rows] == [65536, 5 * 65536]
+    assert all(len(row.samples) == 2 and min(row.samples) > 0 for row in samples.rows)
+    # Each of 6 pieces once to fill the file and twice to be timed; numbers were drawn before.
+    assert fake.calls_by_name()["cuMemcpyAsync"] >= 3 * 6
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_nobody_named_is_left_out_by_name(fake: Fake) -> None:
+    asked = plan(point("copy", "nvme-hbm engine", bytes=65536, count=1), point("launch", "event"))
+    samples = measure(asked, most_bytes=SMALL)
+    assert samples.left_out == ("copy nvme-hbm: no disk was named; write --disk FOLDER",)
+    assert len(samples.rows) == 1
 
 
 class Nccl:
