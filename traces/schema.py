@@ -58,6 +58,7 @@ PROBES: Final = (
     "latency",  # one thread that follows pointers
     "copy",  # a transfer, alone, in batches or both ways at once
     "beside",  # a transfer and attention at once
+    "paging",  # pages one after another, alone and beside a step's products
     "vmm",  # a virtual-memory call
     "clearing",  # of memory that was released
     "launch",  # an empty kernel, a graph, an event

@@ -88,6 +88,8 @@ class Fitted:
         hbm_costs: of copies by engine, by route: HBM's time that a byte takes beside attention,
             over what a byte that attention reads takes; 1 at least.
         weights: of copies by engine, by route, against attention's over HBM.
+        beside_steps: of copies of pages by engine, by route: how many times as long they take
+            beside products that keep HBM busy as alone; 1 at least.
         attends: forms of an attend over HBM and slow places, and how each predicts shares left
             out; the first is the one chosen. None where no mixes were measured.
     """
@@ -99,6 +101,7 @@ class Fitted:
     clearing: ClearingFit | None = None
     hbm_costs: Mapping[str, float] = field(default_factory=dict)
     weights: Mapping[str, float] = field(default_factory=dict)
+    beside_steps: Mapping[str, float] = field(default_factory=dict)
     attends: tuple[FormScore, ...] = ()
 
 
@@ -123,6 +126,7 @@ def fit(samples: GpuSamples) -> Fitted:
         fit_clearing(samples),
         hbm_costs(samples),
         copy_weights(samples),
+        beside_steps(samples),
         fit_attends(samples),
     )
 
@@ -383,6 +387,18 @@ def hbm_costs(samples: GpuSamples) -> dict[str, float]:
         lost = rows["attention alone"].bytes_per_s - rows["attention"].bytes_per_s
         found[route] = max(lost / rows["copy"].bytes_per_s, 1.0)
     return found
+
+
+def beside_steps(samples: GpuSamples) -> dict[str, float]:
+    """How many times as long pages take beside a step's products as alone, by route."""
+    found: dict[str, dict[str, float]] = {}
+    for row in samples.of("paging"):
+        route, what = row.point.variant.split(" ", 1)
+        found.setdefault(route, {})[what] = row.median
+    return {
+        route: max(taken["beside"] / taken["alone"], 1.0)
+        for route, taken in found.items() if {"beside", "alone"} <= set(taken)
+    }  # fmt: skip
 
 
 _BUSY = 0.8  # of a link, for two loads on it to say how it is shared

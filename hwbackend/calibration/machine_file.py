@@ -303,6 +303,8 @@ def _copies(machine: _Part, fitted: Fitted) -> None:
         if cost is not None:
             row["hbm_cost"] = round(cost, 2)
             row["weight"] = round(fitted.weights.get(route, 1.0), 2)
+        if way == "engine" and route in fitted.beside_steps:
+            row["beside_step"] = round(fitted.beside_steps[route], 3)
         note = f"{fitted.facts.note}; {_copy_note(made)}"
         rows.append({**row, "source": "measurement", "note": note})
     if rows:

@@ -17,6 +17,7 @@ from vsim.hwbackend.calibration.driver_calls import measure_calls
 from vsim.hwbackend.calibration.launches import measure_latencies, measure_launches
 from vsim.hwbackend.calibration.loads import measure_board
 from vsim.hwbackend.calibration.multiplying import measure_experts, measure_products
+from vsim.hwbackend.calibration.paging import measure_paging
 from vsim.hwbackend.calibration.plan import Plan
 from vsim.hwbackend.calibration.prefilling import measure_prefills
 from vsim.hwbackend.calibration.ragged import measure_ragged
@@ -46,6 +47,7 @@ RUNNERS: Final[dict[str, Runner]] = {
     "write": measure_writes,
     "copy": measure_copies,
     "beside": measure_besides,
+    "paging": measure_paging,
     "decode_attention": measure_decodes,
     "ragged_attention": measure_ragged,
     "mixed_attention": measure_mixes,

@@ -99,6 +99,30 @@ def product_load(bench: Bench, tokens: int) -> Iterator[Work]:
         bench.main.synchronize()
 
 
+@contextmanager
+def layer_load(bench: Bench, tokens: int) -> Iterator[Work]:
+    """Make work of a layer's products of so many tokens; no two read the same weights."""
+    shapes = PRODUCT_SHAPES[:4]
+    with (
+        Memory(bench.home) as memory,
+        Products(memory) as products,
+        DeviceBuffer(tokens * max(n for n, _ in shapes) * BF16_BYTES) as out,
+    ):
+        works, begin = [], 0
+        for n, k in shapes:
+            size = n * k * BF16_BYTES
+            at = -(-begin // size)
+            works.append(_product(bench, products, tokens, n, k, at, out.address))
+            begin = (at + 1) * size
+
+        def work(stream: Stream) -> None:
+            for each in works:
+                each(stream)
+
+        yield work
+        bench.main.synchronize()
+
+
 def _product(bench: Bench, products: Products, m: int, n: int, k: int, at: int, out: int) -> Work:
     """One product by the `at`-th weights of its shape."""
     size = n * k * BF16_BYTES

@@ -109,6 +109,7 @@ def full_plan() -> Plan:
         ),
         *_mixes(((16, 8192), (64, 8192), (64, 2048), (4, 32768))),
         *_besides(),
+        *_paging(),
         *_products((1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)),
         *_experts((1, 16, 64, 256, 1024, 4096)),
         *_sums(tuple(2**at * KIB for at in range(19))),  # to 256 MiB
@@ -130,6 +131,7 @@ def quick_plan() -> Plan:
         *_prefills((LLAMA_3_1_8B,), (1,), (512, 2048), (8192,)),
         *_mixes(((64, 2048),)),
         *_besides(),
+        *_paging(),
         *_products((1, 64, 1024)),
         *_experts((64, 1024)),
         *_sums((16 * KIB, MIB, 64 * MIB)),
@@ -231,6 +233,12 @@ def _besides() -> Iterator[Point]:
     for route, parts in shares.items():
         for share, what in product(parts, ("copy", "attention", "copy alone", "attention alone")):
             yield point("beside", f"{route} {what}", bytes=64 * MIB, share=share)
+
+
+def _paging() -> Iterator[Point]:
+    """Pages of 2 MiB, alone and beside products that keep HBM busy."""
+    for route, what in product(ROUTES[1:], ("alone", "beside")):
+        yield point("paging", f"{route} {what}", bytes=2 * MIB, count=64)
 
 
 def _decodes(

@@ -2,7 +2,8 @@
 
 A replay moves pages by a copy each: their slots lie in two orders, so that they seldom are
 neighbours on both sides. A link's bandwidth is that of one large copy; the machine's table of
-copies says what each piece costs beside its bytes.
+copies says what each piece costs beside its bytes, and how much longer it takes beside steps: a
+replay's copies start with one, and steps follow each other.
 """
 
 from typing import Any, Final
@@ -55,5 +56,5 @@ def _tier(machine: Machine, tier: Tier, page_bytes: int) -> Tier:
 
 def _by_page(quantity: Quantity[int], row: CopyRow, page_bytes: int) -> Quantity[int]:
     bytes_s = page_bytes / row.bandwidth
-    share = bytes_s / (bytes_s + row.each_ns(page_bytes, MANY) / 1e9)
+    share = bytes_s / (bytes_s + row.each_ns(page_bytes, MANY) / 1e9) / row.beside_step
     return quantity.model_copy(update={"value": quantity.value * share})

@@ -7,7 +7,8 @@ GPU is as rested before each as a replay lets it be, so that its clock is that o
 from dataclasses import replace
 from functools import lru_cache
 
-from vsim.sim.fidelity.gpu.replay_cases import ReplayCase, ReplayedStep
+from vsim.sim.fidelity.gpu.replay_cases import ReplayCase, ReplayedCopy, ReplayedStep
+from vsim.sim.machine.copies import find_copy_row
 from vsim.sim.machine.kernel_file import Stack
 from vsim.sim.machine.machine import Machine
 from vsim.sim.machine.tier import Tier
@@ -32,17 +33,19 @@ def replay_ns(case: ReplayCase, machine: Machine, stack: Stack) -> float:
     """
     cost, kernels, shape = _cost(machine, case.model, stack)
     page_bytes = case.page_tokens * cost.kv_bytes_per_token
-    copied = sum(
-        copy_ns(
-            machine, _tier(machine, copy.source).name, _tier(machine, copy.target).name,
-            page_bytes, copy.pages,
-        )
-        for copy in case.copies
-    )  # fmt: skip
+    copied = sum(_copy_ns(machine, copy, page_bytes) for copy in case.copies)
     return copied + sum(
         _step_ns(step, machine, cost) + _ragged_ns(step, cost, kernels, shape)
         for step in case.steps
     )
+
+
+def _copy_ns(machine: Machine, copy: ReplayedCopy, page_bytes: int) -> float:
+    """A copy page by page, beside the steps that go on meanwhile."""
+    source, target = _tier(machine, copy.source), _tier(machine, copy.target)
+    alone_ns = copy_ns(machine, source.name, target.name, page_bytes, copy.pages)
+    row = find_copy_row(machine.copies, source.kind, target.kind, "engine")
+    return alone_ns if row is None else alone_ns * row.beside_step
 
 
 @lru_cache(maxsize=8)

@@ -18,6 +18,8 @@ PEER_IN, PEER_OUT, PEER_BOTH, WITHIN = 354 * GB, 397 * GB, 700 * GB, 2000 * GB
 RATES = {"host-hbm": LINK_IN, "hbm-host": LINK_OUT, "peer-hbm": PEER_IN, "hbm-peer": PEER_OUT,
          "hbm-hbm": WITHIN, "nvme-hbm": DISK_READ, "hbm-nvme": DISK_WRITE}  # fmt: skip
 FIRST_US, EACH_US = {"engine": 4.0, "kernel": 7.0}, {"engine": 1.5, "kernel": 0.1}
+PAGING = {"host-hbm": 1.07, "hbm-host": 1.08, "peer-hbm": 1.2, "hbm-peer": 0.99}
+"""How many times as long pages take beside products as alone."""
 DISK_FIRST_US, DISK_EACH_US = 20.0, 130.0
 ATTENTION, FLOOR_US = 4000 * GB, 6.0
 FORMS = {
@@ -118,6 +120,11 @@ def _loads(point: Point) -> tuple[int, float, str]:
         if "nvme" in route:
             first, each = DISK_FIRST_US, DISK_EACH_US
         return size * count, first + count * (each + size / RATES[route] * 1e6), "us"
+    if point.probe == "paging":
+        route, what = point.variant.split(" ", 1)
+        size = point["bytes"] * point["count"]
+        taken_us = size / RATES[route] * 1e6
+        return size, taken_us * (PAGING[route] if what == "beside" else 1.0), "us"
     if point.probe == "ragged_attention":
         tokens = point["shorts"] * point["short"] + point["longs"] * point["long"]
         size = kv_bytes((point["heads"], point["kv_heads"], point["head_dim"]), tokens)

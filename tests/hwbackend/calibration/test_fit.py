@@ -149,6 +149,11 @@ def test_the_weights_of_copies_are_found_again() -> None:
     assert truth.fitted(noise=0.0).weights == pytest.approx(truth.COPY_WEIGHTS, rel=1e-6)
 
 
+def test_how_much_longer_pages_take_beside_steps_is_found_again() -> None:
+    found = truth.fitted(noise=0.0).beside_steps
+    assert found == pytest.approx({**truth.PAGING, "hbm-peer": 1.0})  # no shorter than alone
+
+
 def test_copies_that_attention_does_not_slow_say_nothing_of_its_weight() -> None:
     found = fit(truth.synthetic(kept=lambda at: "host" in at.variant))
     assert "hbm weight" not in found.figures

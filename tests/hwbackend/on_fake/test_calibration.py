@@ -1,16 +1,21 @@
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
 from tests.hwbackend.fake.control import Fake
 
-from vsim.hwbackend.calibration import disk_copies
-from vsim.hwbackend.calibration.bench import HBM, HOST, PEER, SPARE
+from vsim.hwbackend.calibration import disk_copies, paging
+from vsim.hwbackend.calibration.bench import HBM, HOST, PEER, SPARE, Bench
 from vsim.hwbackend.calibration.measure import FAILED, measure
 from vsim.hwbackend.calibration.plan import DISK_ROUTES, VMM_CALLS, WHOLE, Plan
 from vsim.hwbackend.calibration.shown import shown
+from vsim.hwbackend.cuda.buffers import fill
 from vsim.hwbackend.cuda.calls import call
+from vsim.hwbackend.measuring.at_once import AtOnce
+from vsim.hwbackend.measuring.samples import Work
 from vsim.hwbackend.memory.files import PageFile
 from vsim.traces.gpu_samples import GpuSamples, point
 
@@ -66,6 +71,28 @@ def test_every_point_is_measured_and_everything_given_back(fake: Fake, tmp_path:
     samples.write(tmp_path / "s.arrow", "a test")
     assert GpuSamples.read(tmp_path / "s.arrow").rows == samples.rows
     assert sum(" " in line for line in shown(samples)) > 20
+
+
+def test_pages_are_copied_as_graphs_alone_and_beside_a_step_s_products(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def fills(bench: Bench, tokens: int) -> Iterator[Work]:
+        address = bench.memory(HBM, MIB)
+        yield lambda stream: fill(address, 1, MIB, stream)
+
+    beside_us = (3.0, 2.0, 4.0)
+    monkeypatch.setattr(paging, "layer_load", fills)  # the fake has no library of products
+    monkeypatch.setattr(paging, "at_once", lambda *given: AtOnce((1.0,), beside_us))
+    asked = [
+        point("paging", f"{route} {what}", bytes=65536, count=3)
+        for route in ("host-hbm", "hbm-peer") for what in ("alone", "beside")
+    ]  # fmt: skip
+    samples = measure(plan(*asked), most_bytes=SMALL)
+    assert samples.left_out == ()
+    assert [row.bytes for row in samples.rows] == [3 * 65536] * 4
+    assert [row.samples == beside_us for row in samples.rows] == [False, True] * 2
+    assert fake.calls_by_name()["cuGraphLaunch"] >= 6
 
 
 @pytest.mark.parametrize("route", DISK_ROUTES)
