@@ -9,7 +9,7 @@ JOBS ?= 2
 # What runs beside the tests.
 BESIDE ?=
 KERNELS := kernels-engine kernels-placement kernels-prefixes
-GPU_MACHINES ?= $(filter-out %-mapping.yaml, $(wildcard traces/recorded/gpu/*.yaml))
+GPU_MACHINES ?= $(filter-out %-mapping.yaml %-replays.yaml, $(wildcard traces/recorded/gpu/*.yaml))
 # Holds for the environment that builds vsim too; old pips know only the first name.
 PINNED := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 

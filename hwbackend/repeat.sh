@@ -9,8 +9,8 @@
 # be called, PART one of right, sanitized, recorded, runs, mapping, or flash; all but the last two
 # where none is named. It takes about twelve minutes, and `mapping`, calls of the driver alone, two.
 # What was done before, by OUT, is not done again: a call that was cut off goes on with the step that
-# it was in. What needs a second GPU is left out where there is one, and pages on a disk where DISK
-# names no folder of a local one. `flash` is the comparison with
+# it was in. What needs a second GPU is left out where there is one, and a disk and pages on it where
+# DISK names no folder of a local one. `flash` is the comparison with
 # FlashAttention 3 and wants FLASH3=_vllm_fa3_C.abi3.so.
 set -euo pipefail
 out=${1:?a folder for logs}
@@ -69,7 +69,7 @@ sanitized() {
 }
 
 recorded() { # a calibration, then what it did not see
-    run calibration vsim calibrate --gpu --out "$machine"
+    run calibration vsim calibrate --gpu ${DISK:+--disk "$DISK"} --out "$machine"
     run cases python3 -m $ours.cases --out "$recorded/$name.arrow" --machine "$name.yaml"
     tried check vsim check "$recorded/$name.arrow" # a new machine may leave the tolerances
 }

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from vsim.hwbackend.calibration.measure import FAILED, measure, tell_on_stderr
-from vsim.hwbackend.calibration.plan import full_plan, quick_plan
+from vsim.hwbackend.calibration.plan import full_plan, quick_plan, with_disk
 from vsim.hwbackend.calibration.shown import shown
 from vsim.traces.faults import InputError
 from vsim.traces.schema import PROBES
@@ -24,12 +24,14 @@ def main() -> int:
     parser.add_argument(
         "--only", choices=PROBES, action="append", help="points of a probe; may be repeated"
     )
+    parser.add_argument("--disk", type=Path, help="folder on a local disk, measured too")
     given = parser.parse_args()
     began = time.monotonic()
     try:
         given.out.mkdir(parents=True, exist_ok=True)
         plan = quick_plan() if given.quick else full_plan()
-        samples = measure(plan.only(given.only or PROBES), tell_on_stderr)
+        plan = plan if given.disk is None else with_disk(plan)
+        samples = measure(plan.only(given.only or PROBES), tell_on_stderr, disk=given.disk)
         samples.write(given.out / "samples.arrow", "vsim calibrate --gpu")
     except InputError as error:
         for fault in error.faults:

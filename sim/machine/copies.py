@@ -59,7 +59,7 @@ class CopyRow(BaseModel):
     than their bytes."""
     beside_step: float = Field(1.0, ge=1, le=100)
     """How many times as long pages take beside steps that keep HBM busy as alone. A replay's copies
-    start with a step and go on beside it and the next ones; no run reads it yet."""
+    start with a step and go on beside it and the next ones. No run reads it yet."""
     source: Literal["datasheet", "measurement", "assumption"]
     """Where the row's figures are from."""
     note: Annotated[Text, Field(min_length=1)]
