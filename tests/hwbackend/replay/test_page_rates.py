@@ -31,6 +31,16 @@ def test_many_pages_take_what_the_table_of_copies_says(tier: str) -> None:
         assert rate < getattr(before, field).value / gpus
 
 
+def test_pages_are_as_much_slower_as_they_are_beside_a_step() -> None:
+    machine = load_machine(RECORDED / "h100-replays.yaml")
+    rows = tuple(each.model_copy(update={"beside_step": 1.0}) for each in machine.copies)
+    alone = machine.model_copy(update={"copies": rows})
+    size = 2 << 20
+    made, before = link(by_pages(machine, size), "host"), link(by_pages(alone, size), "host")
+    assert before.bandwidth.value / made.bandwidth.value == pytest.approx(1.081)
+    assert before.reverse_bandwidth.value / made.reverse_bandwidth.value == pytest.approx(1.133)
+
+
 def test_large_pages_are_nearly_as_fast_as_one_copy_of_all() -> None:
     machine = load_machine(RECORDED / "2xh200.yaml")
     made, before = link(by_pages(machine, 1 << 30), "host"), link(machine, "host")

@@ -20,8 +20,9 @@ from vsim.sim.machine.loading import load_machine
 from vsim.traces.faults import InputError
 from vsim.traces.writing import fresh_folder
 
-MACHINE = Path(__file__).parents[4] / "traces" / "recorded" / "gpu" / "2xh200.yaml"
-FACTS = {"device": "NVIDIA H200", "driver": "580", "cuda": "13.0", "date": "2026-11-27"}
+RECORDED = Path(__file__).parents[4] / "traces" / "recorded" / "gpu"
+MACHINE = RECORDED / "h100-replays.yaml"  # whose pages take longer beside steps
+FACTS = {"device": "NVIDIA H100", "driver": "580", "cuda": "13.0", "date": "2026-11-27"}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def test_a_recording_of_replays_is_read_back(folder: Path, tmp_path: Path) -> No
     assert main([str(folder), "--out", str(out), "--machine", "2xh200"]) == 0
     recording = read_cases(out)
     assert recording.machine == "2xh200"
-    assert recording.device == "NVIDIA H200"
+    assert recording.device == "NVIDIA H100"
     assert [each.case for each in recording.measured] == [each.case for each in cases_of(folder)]
     for each in recording.measured:
         assert case_of(case_text(each.case)) == each.case
@@ -87,7 +88,7 @@ def test_wrong_fields_are_named() -> None:
 
 
 def test_what_is_read_on_a_peer_takes_time_of_its_own() -> None:
-    machine = load_machine(MACHINE)
+    machine = load_machine(RECORDED / "2xh200.yaml")
     contexts = (8_000,) * 64
     size = 128 * 1024 * sum(contexts)
 
