@@ -163,20 +163,25 @@ def _kv_groups(summary: Mapping[str, Any]) -> Sequence[Table]:
 
 
 def _dropped(summary: Mapping[str, Any]) -> Sequence[Text]:
-    """Say which tiers lost pages that the tier under them had no room for at that moment."""
-    tiers = summary["tiers"]
-    lost = [
-        f"{tier['dropped_pages']:,} pages evicted from {tier['name']} found no room in "
-        f"{below['name']}"
-        for tier, below in pairwise(tiers)
-        if tier.get("dropped_pages")
-    ]
+    """Say which tiers lost pages, and why: for want of room below at that moment, or of any use."""
+    lost, useless = [], []
+    for tier, below in pairwise(summary["tiers"]):
+        if not tier.get("dropped_pages"):
+            continue
+        gone = f"{tier['dropped_pages']:,} pages evicted from {tier['name']}"
+        if below.get("takes_pages", True):
+            lost.append(f"{gone} found no room in {below['name']}")
+        else:
+            useless.append(f"{gone}: a page is computed sooner than it comes from {below['name']}")
     skipped = summary.get("counters", {}).get("through_skipped", 0)
     if skipped:
         lost.append(f"{skipped:,} pages were not written through, since there was none")
-    if not lost:
-        return ()
-    return (Text(f"dropped: {'; '.join(lost)} (backlog: wait keeps what is evicted)"),)
+    lines = []
+    if lost:
+        lines.append(f"dropped: {'; '.join(lost)} (backlog: wait keeps what is evicted)")
+    if useless:
+        lines.append(f"dropped: {'; '.join(useless)} (engine.loading: always keeps them)")
+    return [Text(line) for line in lines]
 
 
 def _links(summary: Mapping[str, Any]) -> Table:

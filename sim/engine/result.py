@@ -34,6 +34,7 @@ class TierCounters:
         evicted_pages: pages its policy evicted.
         dropped_pages: evicted pages of which no copy was kept anywhere.
         all_page_bytes: bytes of a page of every group that keeps tokens; None where a page is that.
+        takes_pages: whether any goes here: none does that is computed sooner than it would come back.
     """
 
     name: str
@@ -48,6 +49,7 @@ class TierCounters:
     evicted_pages: int
     dropped_pages: int
     all_page_bytes: int | None = None
+    takes_pages: bool = True
 
 
 @dataclass(frozen=True, slots=True)

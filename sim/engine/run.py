@@ -190,6 +190,7 @@ def _tiers(state: State) -> tuple[TierCounters, ...]:
                 evicted_pages=int(t["evicted"]),
                 dropped_pages=int(t["dropped"]),
                 all_page_bytes=_all_page_bytes(state, i),
+                takes_pages=not t["worthless"],
             )
         )
     return tuple(found)

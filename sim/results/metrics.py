@@ -221,6 +221,7 @@ def _tier(tier: TierCounters, simulated_ns: int, all_hits: int) -> Summary:
         "inserted_pages": tier.inserted_pages,
         "evicted_pages": tier.evicted_pages,
         "dropped_pages": tier.dropped_pages,
+        "takes_pages": tier.takes_pages,
     }
 
 

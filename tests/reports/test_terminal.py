@@ -165,3 +165,19 @@ def test_several_kv_groups_are_shown_and_one_is_not() -> None:
         show_summary({**summary(), "kv_groups": groups}, None, file=found)
     assert " ".join(found.getvalue().split()).count("window_1024 52 1.00 MiB 2.00 GiB") == 1
     assert found.getvalue().count("of those decoding") == 1
+
+
+def test_pages_that_were_dropped_are_told_with_why_and_what_would_keep_them() -> None:
+    found = summary()
+    hbm, _, nvme, network = found["tiers"]
+    hbm |= {"dropped_pages": 5_050}  # for want of room in host
+    nvme |= {"dropped_pages": 3}  # which network would give back too late
+    network |= {"takes_pages": False}
+    text = io.StringIO()
+    show_summary(found, file=text)
+    said = " ".join(text.getvalue().split())
+    assert (
+        "dropped: 5,050 pages evicted from hbm found no room in host (backlog: wait keeps what is"
+        " evicted) dropped: 3 pages evicted from nvme: a page is computed sooner than it comes from"
+        " network (engine.loading: always keeps them)"
+    ) in said

@@ -13,7 +13,7 @@ from .round_machine import COST, round_machine
 PAGE = 10 * COST.kv_bytes_per_token
 
 
-def burst(backlog: str) -> State:
+def burst(backlog: str, loading: str = "always") -> State:
     """HBM of 40 pages filled by one prompt after another; host of 8 pages before a large store."""
     chains = [list(range(100 * i, 100 * i + 32)) for i in range(6)]
     requests = make_requests([i * 3_000 for i in range(6)], [325] * 6, [2] * 6, chains, 10)
@@ -24,7 +24,7 @@ def burst(backlog: str) -> State:
     ]
     return make_state(
         requests, tiers, round_machine(), cost=COST, block_tokens=10, page_tokens=10,
-        token_budget=8192, reclaim_low=0.0, reclaim_high=0.0,
+        token_budget=8192, reclaim_low=0.0, reclaim_high=0.0, loading=loading,
     )  # fmt: skip
 
 
@@ -38,6 +38,15 @@ def test_what_finds_no_room_below_is_dropped_and_counted() -> None:
     assert found.tiers[0].dropped_pages > 0
     kept = sum(tier.inserted_pages for tier in found.tiers[1:2])
     assert found.tiers[0].evicted_pages == found.tiers[0].dropped_pages + kept
+
+
+def test_a_tier_that_is_slower_than_computing_takes_nothing_and_says_so() -> None:
+    """Tokens are nearly free by round costs, so that no page is worth a transfer."""
+    found, kept = run_engine(burst("wait", "cheaper")), run("wait")
+    assert [tier.takes_pages for tier in found.tiers] == [True, False, False]
+    assert [tier.inserted_pages for tier in found.tiers[1:]] == [0, 0]
+    assert found.tiers[0].dropped_pages == found.tiers[0].evicted_pages > 0
+    assert all(tier.takes_pages for tier in kept.tiers)
 
 
 def test_where_a_tier_waits_nothing_is_dropped_and_requests_wait_instead() -> None:
