@@ -34,7 +34,7 @@ class TierCounters:
         evicted_pages: pages its policy evicted.
         dropped_pages: evicted pages of which no copy was kept anywhere.
         all_page_bytes: bytes of a page of every group that keeps tokens; None where a page is that.
-        takes_pages: whether any goes here: none does that is computed sooner than it would come back.
+        takes_pages: whether any goes here; none does that is computed sooner than it comes back.
     """
 
     name: str
