@@ -1,7 +1,9 @@
 """The page: machines, method, errors by class, the worst cases with reasons, every case."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 from vsim.reports.validation.outcome import CaseError, ClassErrors, GpuOutcome
@@ -96,6 +98,24 @@ def _classes(outcome: GpuOutcome) -> Iterator[str]:
             where = f"**{each.name}**, `{Path(each.recording).name}`"
             yield f"- {where}, is tolerated above the aim: {each.above}"
     yield ""
+    yield "All recordings together, in percent:\n"
+    yield "| class | cases | median | p95 | worst |"
+    yield "|---|---|---|---|---|"
+    by_class: dict[str, list[float]] = {}
+    for each in outcome.classes:
+        by_class.setdefault(each.name, []).extend(abs(case.error) for case in each.scored)
+    every = [error for errors in by_class.values() for error in errors]
+    for name, errors in [*by_class.items(), ("all", every)]:
+        if errors:
+            figures = median(errors), _p95(errors), max(errors)
+            shown = " | ".join(f"{100 * each:.1f}" for each in figures)
+            yield f"| {name} | {len(errors)} | {shown} |"
+    yield ""
+
+
+def _p95(errors: Sequence[float]) -> float:
+    """What 95 of 100 do not exceed, one of them: nearest rank, as the check has it."""
+    return sorted(errors)[math.ceil(0.95 * len(errors)) - 1]
 
 
 def _figure(of: ClassErrors, name: str) -> str:

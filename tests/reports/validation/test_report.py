@@ -63,6 +63,8 @@ def test_every_case_stands_on_the_page_with_its_error(tmp_path: Path) -> None:
     assert "| peer | 1.000 ms | not predicted: no peer | – | – |" in text
     assert "| attention | `two.arrow` | 2 | 1.0 / 3 | 2.0 / 8 | +2.0: small |" in text
     assert "| `two.arrow` | 2 × NVIDIA H200 | 580 | 2026-11-27 | `2xh200-measured` | abc |" in text
+    assert "| mapping | 1 | 30.0 | 30.0 | 30.0 |" in text  # all recordings together
+    assert "| all | 3 | 2.0 | 30.0 | 30.0 |" in text
     assert "![A title](f.png)" in text
 
 
