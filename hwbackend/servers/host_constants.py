@@ -10,7 +10,7 @@ in a repeat and not in the other, where no prediction does.
 """
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,11 @@ PROMPT_TOKEN_NS: Final = 250.0
 JOINS: Final = "8b_offload_growing_16"
 ALONE: Final = ("8b_room_alone", "8b_room_alone_middle", "8b_fp8_alone", "moe_alone")
 WORKERS: Final = "8b_tp2_alone"
+GROWING: Final = ("8b_short_growing_16", "8b_short_growing_28", "8b_short_growing_40")
+STORING: Final = ("8b_offload_growing_16", "8b_offload_growing_40", "8b_offload_short_growing_16",
+                  "8b_offload_short_growing_40")  # fmt: skip
+SHORTER: Final = 700
+"""Tokens of prompts whose launch is over when the GPU has them."""
 EXPERTS: Final = "moe_alone"
 
 
@@ -82,6 +87,32 @@ def joins_ms(end_ns: Any, preempted: Any) -> tuple[float, float]:
     return float(np.median(took - slope * counts)), slope
 
 
+def decode_launches_ms(steps: Sequence[tuple[Any, ...]]) -> tuple[float, float]:
+    """Return what the launch of a step takes that decodes, ms: of one request, and each other.
+
+    It is seen where the GPU waits for it: behind short prompts, with no others and no preemptions
+    beside them. The slope is the median over all pairs (Theil and Sen).
+
+    Args:
+        steps: of each run, when steps ended, ns; tokens of prompts that ended in them; tokens that
+            they generated; and how many they preempted.
+    """
+    took, counts = [], []
+    for end_ns, prompts, generated, preempted in steps:
+        gaps, k = np.diff(end_ns) / 1e6, np.arange(1, len(end_ns) - 1)
+        quiet = (prompts[k - 1] == 0) & (prompts[k + 1] == 0)
+        for beside in (-1, 0, 1):
+            quiet &= preempted[k + beside] == 0
+        k = k[quiet & (prompts[k] > 0) & (prompts[k] <= SHORTER)]
+        took.append(gaps[k - 1])
+        counts.append(generated[k].astype(float))
+    y, x = np.concatenate(took), np.concatenate(counts)
+    i, j = np.triu_indices(len(x), 1)
+    apart = np.abs(x[i] - x[j]) > 2
+    slope = float(np.median((y[j] - y[i])[apart] / (x[j] - x[i])[apart]))
+    return float(np.median(y - slope * (x - 1))), slope
+
+
 def behind_prompts_ms(run: Run, end_ns: Any, lengths: tuple[int, ...]) -> float:
     """How much longer than the next one the step behind a prompt alone takes, ms: the median."""
     prompt, first = _columns(run, "prompt_tokens", "engine_first_ns")
@@ -101,6 +132,11 @@ def told(folder: Path) -> Iterator[str]:
     end_ns, preempted = read_steps(folder / f"{JOINS}.arrow", "end_ns", "preempted")
     least, each = joins_ms(end_ns, preempted)
     yield f"behind preemptions {least:.1f} ms and {each:.2f} ms for each"
+    columns = ("end_ns", "finished_prompt_tokens", "generated_tokens", "preempted")
+    for what, names in (("behind prompts", GROWING), ("with their stores", STORING)):
+        steps = [read_steps(folder / f"{name}.arrow", *columns) for name in names]
+        one, other = decode_launches_ms(steps)
+        yield f"a decode {what} {one:.1f} ms, and {1e3 * other:.0f} us for each other request"
     run = read_run(folder / f"{WORKERS}.arrow")
     (end_ns,) = read_steps(folder / f"{WORKERS}.arrow", "end_ns")
     later = behind_prompts_ms(run, end_ns, (128, 1024))

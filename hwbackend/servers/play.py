@@ -1,7 +1,7 @@
 """Play a case's tables into a real vLLM engine and keep what every request saw.
 
     python -m vsim.hwbackend.servers.play CASE RESULTS.jsonl.gz
-        [--tables NAME,NAME] [--until SECONDS_SINCE_EPOCH]
+        [--tables NAME,NAME] [--until SECONDS_SINCE_EPOCH] [--clock FOLDER]
 
 Runs on the machine with the GPU. vLLM's front end, `AsyncLLM`, runs in this process with the
 settings of a server (`vllm serve`), its engine in another; there is no HTTP and no tokenizer. Each
@@ -46,10 +46,16 @@ class Session:
     """One engine and its recorders, which change as it plays; results are appended to a file."""
 
     def __init__(
-        self, name: str, results: Path, until_s: float, only: Sequence[str] | None = None
+        self,
+        name: str,
+        results: Path,
+        until_s: float,
+        only: Sequence[str] | None = None,
+        clock: Path | None = None,
     ) -> None:
         self.name = name
         self.only = only
+        self.clock = clock
         self.case: Case = CASES[name]
         self.results = results
         self.until_s = until_s
@@ -153,9 +159,14 @@ class Session:
         files = cache_files(*caches)
         print(f"=== {self.name} plays {name}", flush=True)
         seed = (zlib.crc32(play.table.encode()), repeat)
+        if self.clock is not None:
+            await self.engine.collective_rpc("start_clock")
         start_ns, answers = await play_rows(self.engine, self.parameters, rows, name, seed)
         end_ns = time.monotonic_ns()
         await asyncio.sleep(SETTLE_S)
+        if self.clock is not None:
+            kept = str(self.clock / f"{self.name}.{name}.clock.json.gz")
+            await self.engine.collective_rpc("stop_clock", args=(kept,))
         requests = result_rows(rows, answers, self.watch.take(), name, start_ns)
         self.write(
             {
@@ -215,8 +226,13 @@ def main() -> None:
     parser.add_argument("case", choices=sorted(CASES))
     parser.add_argument("results", type=Path, help="gzipped JSON lines, appended to")
     parser.add_argument("--until", type=float, default=float("inf"), help="start no play after")
+    parser.add_argument(
+        "--clock", type=Path, help="folder: keep what the engine's thread does there; one GPU"
+    )
     parser.add_argument("--tables", help="only these, comma-separated, with drawn weights")
     options = parser.parse_args()
+    if options.clock is not None and CASES[options.case].engine.get("tensor_parallel_size", 1) > 1:
+        parser.error("--clock does nothing with several GPUs: workers are other processes")
     os.environ.update(ENVIRONMENT)  # vLLM reads it when it is imported, hence the late imports
     for name in ("TRITON_CACHE_DIR", "VLLM_CACHE_ROOT"):
         os.environ.setdefault(name, str(Path(tempfile.gettempdir()) / name.lower()))
@@ -225,7 +241,8 @@ def main() -> None:
     import uvloop  # the server's event loop; vLLM brings it
 
     only = None if options.tables is None else options.tables.split(",")
-    uvloop.run(Session(options.case, options.results, options.until, only).run())
+    session = Session(options.case, options.results, options.until, only, options.clock)
+    uvloop.run(session.run())
 
 
 if __name__ == "__main__":

@@ -1,10 +1,14 @@
-"""What is asked of vLLM's worker processes: other weights, choices of experts, kernels' times."""
+"""What is asked of vLLM's worker processes: other weights, choices of experts, kernels' times, and
+the engine's clock where one process is both."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import torch
 from torch import nn
+
+from vsim.hwbackend.servers.engine_clock import EngineClock, clock_of_engine
 
 STD: Final = 0.02  # the models' own initializer_range
 DUMMY: Final = 1e-3  # vLLM's dummy weights are uniform within this
@@ -119,6 +123,16 @@ class WeightsExtension:
             "name": [numbers[name] for _, _, name, _ in events],
             "place": [places.index(place) for *_, place in events],
         }
+
+    def start_clock(self) -> None:
+        """Start to time what the engine's thread does; with one GPU the worker lives there."""
+        if not hasattr(self, "_clock"):
+            self._clock: EngineClock = clock_of_engine()
+        self._clock.start()
+
+    def stop_clock(self, path: str) -> int:
+        """Write what was timed into a file; returns how many calls."""
+        return self._clock.stop(Path(path))
 
 
 def _trimmed(counts: list[int]) -> list[int]:

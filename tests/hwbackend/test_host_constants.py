@@ -13,6 +13,7 @@ from vsim.hwbackend.servers.host_constants import (
     alone_mean_ms,
     behind_prompts_ms,
     client_ms,
+    decode_launches_ms,
     joins_ms,
     slowdown,
 )
@@ -78,3 +79,17 @@ def test_the_slope_over_victims_heeds_no_outlier() -> None:
     gaps_ms = np.array([5, 5, 12, 5, 5, 15, 5, 5, 90, 5, 5, 10.5])
     least, each = joins_ms(np.cumsum(gaps_ms * 1e6).astype(np.int64), preempted)
     assert (least, each) == (pytest.approx(10.0), pytest.approx(0.5))
+
+
+def test_a_decode_behind_a_prompt_shows_its_launch_by_the_batch() -> None:
+    """Every fourth step ends a prompt; 3 ms and 40 us a request pass between it and the one before,
+    whose tokens come when the next is launched."""
+    counts = np.tile([8, 8, 8, 8, 30, 30, 30, 30, 17, 17, 17, 17], 3)
+    prompts = np.tile([0, 0, 300, 0], 9)
+    gaps_ms = np.where(prompts > 0, 3.0 + 0.04 * (counts - 1), 7.0)
+    gaps_ms[10] = 20.0  # beside a preemption
+    preempted = np.zeros(36, int)
+    preempted[11] = 3
+    end_ns = np.cumsum(np.rint(gaps_ms * 1e6)).astype(np.int64)
+    one, other = decode_launches_ms([(end_ns, prompts, counts, preempted)])
+    assert (one, other) == (pytest.approx(3.0), pytest.approx(0.04))
