@@ -32,14 +32,13 @@ def make(folder: Path) -> int:
     python = folder / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-        if not _done(
-            [sys.executable, *BY_PIP[:2], "--python", folder, *BY_PIP[2:], "pip", "uv"], pinned
-        ):
-            # The pip that Python brings may be years old, and take half a minute to look through an
-            # index: it fetches its successor alone.
-            subprocess.run([python, "-m", "ensurepip", "--upgrade"], check=True)
-            subprocess.run([python, *BY_PIP, "pip"], env=pinned, check=True)
-            _done([python, *BY_PIP, "uv"], pinned)
+    host = [sys.executable, *BY_PIP[:2], "--python", folder, *BY_PIP[2:]]
+    if not (folder / "bin" / "pip").exists() and not _done([*host, "pip", "uv"], pinned):
+        # The pip that Python brings may be years old, and take half a minute to look through an
+        # index: it fetches its successor alone.
+        subprocess.run([python, "-m", "ensurepip", "--upgrade"], check=True)
+        subprocess.run([python, *BY_PIP, "pip"], env=pinned, check=True)
+        _done([python, *BY_PIP, "uv"], pinned)
     uv = [folder / "bin" / "uv", "pip", "install", "-q", "--python", python]
     if _done([*uv, "-c", PINS, "-b", PINS, *HERE], {**os.environ, **_for_uv(python)}):
         return 0
