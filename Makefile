@@ -10,9 +10,6 @@ JOBS ?= 2
 BESIDE ?=
 KERNELS := kernels-engine kernels-placement kernels-prefixes
 GPU_MACHINES ?= $(filter-out %-mapping.yaml %-replays.yaml, $(wildcard traces/recorded/gpu/*.yaml))
-# Holds for the environment that builds vsim too; old pips know only the first name.
-PINNED := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
-
 # The tests start hundreds of processes, which would each compile every module where this is set.
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -84,14 +81,8 @@ readme: run
 	    sub(/ +$$/, "", line); print line }; skip = 1; next } /^```$$/ { skip = 0 } !skip' \
 	    README.md > README.md.tmp && mv README.md.tmp README.md
 
-# The pip that a Python brings may be years old, and hold every file of an index against this system
-# for half a minute. What is imported is compiled when it is: a fifth of what pip would compile,
-# which takes it half of its time. That the folders are named as they install is meant.
-PIP := $(BIN)/python -m pip install -q --disable-pip-version-check --no-compile
-$(STAMP): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PINNED) $(PIP) pip
-	$(PINNED) PYTHONWARNINGS='ignore:Editable installation' $(PIP) -e '.[dev]'
+$(STAMP): pyproject.toml constraints.txt tools/environment.py
+	$(PYTHON) tools/environment.py $(VENV)
 	touch $@
 
 # mypy and pyright resolve the renamed packages through links; nothing imports them at run time.

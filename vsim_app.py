@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 
 if TYPE_CHECKING:
     import typer
@@ -71,7 +71,7 @@ def _command_line() -> None:
     from typer.main import get_group
 
     app = application()
-    _leave_only(app, sys.argv[1:2])
+    _leave_only(app, sys.argv[1:])
     get_group(app)()
 
 
@@ -101,21 +101,28 @@ def application() -> "typer.Typer":
     return app
 
 
-def _leave_only(app: "typer.Typer", names: Sequence[str]) -> None:
+def _leave_only(app: "typer.Typer", words: Sequence[str]) -> None:
     """Forget every command but the one that is called, if there is one of that name.
 
     What is registered is made into parsers of arguments, of all commands before one of them parses
-    anything: longer than a short command takes.
+    anything: longer than a short command takes. And what its arguments are, which its module keeps
+    as text, is asked for several times.
     """
     from typer.main import get_command_name
 
     commands = [
         info for info in app.registered_commands
-        if info.callback and (info.name or get_command_name(info.callback.__name__)) in names
+        if info.callback and (info.name or get_command_name(info.callback.__name__)) in words[:1]
     ]  # fmt: skip
-    groups = [info for info in app.registered_groups if info.name in names]
+    groups = [info for info in app.registered_groups if info.name in words[:1]]
     if commands or groups:
         app.registered_commands, app.registered_groups = commands, groups
+    for info in app.registered_commands:
+        if info.callback:
+            info.callback.__annotations__ = get_type_hints(info.callback, include_extras=True)
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            _leave_only(group.typer_instance, words[1:])
 
 
 def _show_summary(summary: Mapping[str, Any], out: str | None) -> None:

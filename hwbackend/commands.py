@@ -1,5 +1,7 @@
 """The commands of the hardware backend, as they stand on the command line."""
 
+from __future__ import annotations
+
 from pathlib import Path
 from typing import Annotated
 

@@ -16,14 +16,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from tests.warm.running import Warm, warm_process
 
 TESTS = Path(__file__).parent
 ALL = bool(os.environ.get("VSIM_ALL_SEEDS"))
 # Where a test does not say how many examples it draws; `tests.seeds` has those that do. A part of
-# them is the same part each time, so that what fails is what was changed; all are drawn anew.
-settings.register_profile("drawn", max_examples=100 if ALL else 20, derandomize=not ALL)
+# them is the same part each time, so that what fails is what was changed; all are drawn anew. How
+# long it takes says how busy the machine is.
+settings.register_profile(
+    "drawn", max_examples=100 if ALL else 20, derandomize=not ALL, deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)  # fmt: skip
 settings.load_profile("drawn")
 # From first to last; a test goes where the longest of these names fits that its path begins with.
 ENGINE = (

@@ -20,6 +20,16 @@ from vsim.sim.eviction.cache_replay import replay, replay_prefixes
 from vsim.sim.eviction.registry import ALGORITHMS
 
 REPOSITORY = Path(__file__).parents[1]
+# Small, or the policies take as long as their compilation.
+ATTENTION = "generate: {prompt_tokens: 160, steps: 4, heads: 2}\n"
+TWO_TIERS = "memory: {hbm_share: 0.25}\n"
+THREE_TIERS = """\
+memory:
+  tiers:
+    - {tier: hbm, bandwidth: 4.8TB/s, share: 0.125}
+    - {tier: peer, bandwidth: 450GB/s, share: 0.25}
+    - {tier: host, bandwidth: 55GB/s}
+"""
 REQUEST = '{"timestamp": %d, "input_length": 1024, "output_length": 4, "hash_ids": [%d, %d]}\n'
 
 
@@ -41,10 +51,11 @@ def engine() -> None:
 
 def placement() -> None:
     """Policies and bounds of placements over two tiers and over three."""
-    recording = str(REPOSITORY / "traces" / "recorded" / "standard.arrow")
-    vsim("bound", "--attention", recording, "--set", "steps=4")
-    three = str(REPOSITORY / "scenarios" / "placement" / "three_tiers.yaml")
-    vsim("bound", three, "--set", "steps=4")
+    with TemporaryDirectory() as folder:
+        for memory in (TWO_TIERS, THREE_TIERS):
+            scenario = Path(folder) / "scenario.yaml"
+            scenario.write_text(ATTENTION + memory)
+            vsim("bound", str(scenario))
 
 
 def prefixes() -> None:

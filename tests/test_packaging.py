@@ -67,7 +67,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the source distribution, and the wheel built from that distribution."""
     source = tmp_path_factory.mktemp("source")
     ignore = shutil.ignore_patterns("__pycache__", "*.nbi", "*.nbc", "recorded")
-    for name in (*FOLDERS, "scenarios", "tests"):
+    for name in (*FOLDERS, "scenarios", "tests", "tools"):
         if (REPOSITORY / name).is_dir():
             shutil.copytree(REPOSITORY / name, source / name, ignore=ignore)
     for path in REPOSITORY.iterdir():
@@ -123,7 +123,8 @@ def test_the_source_distribution_explains_itself_and_leaves_tests_and_recordings
     folder = built / "unpacked"
     shutil.unpack_archive(archive, folder)
     (top,) = folder.iterdir()
-    for name in ("README.md", "CHANGELOG.md", "LICENSE", "Makefile", "scenarios/quickstart.yaml"):
+    for name in ("README.md", "CHANGELOG.md", "LICENSE", "Makefile", "tools/environment.py",
+                 "scenarios/quickstart.yaml"):  # fmt: skip
         assert (top / name).is_file(), name
     assert not (top / "tests").exists()
     assert not (top / "traces" / "recorded").exists()

@@ -1,5 +1,7 @@
 """The `vsim trace` commands."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Iterable
 from typing import Annotated

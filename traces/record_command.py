@@ -1,5 +1,7 @@
 """The `vsim record` commands."""
 
+from __future__ import annotations
+
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated

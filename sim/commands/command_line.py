@@ -1,5 +1,7 @@
 """The simulator's commands: `vsim run`, `vsim bound`, `vsim model` and the others."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +17,7 @@ Show = Callable[[Mapping[str, Any], str | None], None]
 
 
 def register(
-    app: typer.Typer, show: Show | None = None, gpu_calibration: "GpuCalibration | None" = None
+    app: typer.Typer, show: Show | None = None, gpu_calibration: GpuCalibration | None = None
 ) -> None:
     """Add the simulator's commands to the application.
 

@@ -1,5 +1,7 @@
 """How `vsim size` stands on the command line."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,7 +12,7 @@ if TYPE_CHECKING:
     from vsim.sim.commands.size import Draw
 
 
-def register(app: typer.Typer, draw: "Draw | None" = None) -> None:
+def register(app: typer.Typer, draw: Draw | None = None) -> None:
     """Add the command to the application.
 
     Args:

@@ -62,7 +62,7 @@ def count_gaps(gaps: Any, weights: Any, place: Any, used: Any, buckets: Any, tot
         weights: int64[n].
         place: int64[_BUCKETS >> _PAGE_BITS], of each page its place in `buckets`; -1: none yet.
         used: int64[1], pages that have a place.
-        buckets: BUCKET[_BUCKETS], added to.
+        buckets: BUCKET[_BUCKETS], added to; what a page without a place holds is not looked at.
         total: SUM[1], added to.
     """
     high, low = total[0]["high"], total[0]["low"]
@@ -81,6 +81,10 @@ def count_gaps(gaps: Any, weights: Any, place: Any, used: Any, buckets: Any, tot
         if place[page] < 0:
             place[page] = used[0]
             used[0] += 1
+            first = place[page] << _PAGE_BITS
+            for at in range(first, first + (1 << _PAGE_BITS)):
+                buckets[at]["count"] = 0
+                buckets[at]["largest"] = 0
         own = buckets[(place[page] << _PAGE_BITS) + (bucket & ((1 << _PAGE_BITS) - 1))]
         own["count"] += weight
         own["largest"] = max(own["largest"], gap)
@@ -100,7 +104,7 @@ class GapCounter:
     def __init__(self) -> None:
         self._place = np.full(_BUCKETS >> _PAGE_BITS, -1, np.int64)
         self._used = np.zeros(1, np.int64)
-        self._buckets = np.zeros(_BUCKETS, BUCKET)
+        self._buckets = np.empty(_BUCKETS, BUCKET)
         self._total = np.zeros(1, SUM)
         self._previous_end = -1
 

@@ -168,21 +168,21 @@ def operations_table(
         known = pa.array(codes, pa.int32(), mask=codes < 0)
         return pa.DictionaryArray.from_arrays(known, names)
 
-    kinds = pa.array(log["kind"].astype(np.int32), pa.int32())
-    columns = {
-        "id": pa.array(log["serial"]),
-        "step": pa.array(log["step"]),
+    kinds = _array(log["kind"].astype(np.int32))
+    columns: dict[str, Any] = {
+        "id": _array(log["serial"]),
+        "step": _array(log["step"]),
         "kind": pa.DictionaryArray.from_arrays(kinds, pa.array(OPERATIONS)),
         "source_tier": tier("source"),
         "target_tier": tier("target"),
         "pages": _lists(pages, log["pages_from"], log["pages"]),
-        "bytes": pa.array(log["bytes"]),
-        "stream": pa.array(np.zeros(n, np.int64)),
+        "bytes": _array(log["bytes"]),
+        "stream": _array(np.zeros(n, np.int64)),
         "depends_on": pa.array([[]] * n, pa.list_(pa.int64())),
-        "submit_ns": pa.array(log["submit"]),
-        "start_ns": pa.array(log["start"]),
-        "end_ns": pa.array(log["end"]),
-        "predicted": pa.array(np.ones(n, np.bool_)),
+        "submit_ns": _array(log["submit"]),
+        "start_ns": _array(log["start"]),
+        "end_ns": _array(log["end"]),
+        "predicted": _array(np.ones(n, np.bool_)),
     }
     schema = schema_of("operations", BATCH_COLUMNS if batches else ())
     if batches:
@@ -192,6 +192,12 @@ def operations_table(
         for field in schema
     ]
     return pa.table(typed, schema=schema)
+
+
+def _array(values: NDArray[Any]) -> "pa.Array[Any]":
+    """A column; one call for all, as its many overloads take a type checker seconds elsewhere."""
+    made: pa.Array[Any] = pa.array(values)
+    return made
 
 
 def _lists(values: NDArray[np.int64], first: NDArray[Any], count: NDArray[Any]) -> "pa.Array[Any]":

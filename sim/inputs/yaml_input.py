@@ -43,7 +43,7 @@ _LARGEST_FILE_BYTES = 16 * 2**20
 # What libyaml reads as PyYAML does: none of the characters that only few files need, lines that
 # people write, and brackets so few that no nesting of them is deep.
 _UNUSUAL = re.compile(
-    "[^\n -~\u00a1-\u2027\u202a-\ud7ff]|[&*!?\\\\|@`]|^(---|\\.\\.\\.|%)|>(?!-?\n)", re.M
+    "[^\n -~\u00a1-\u2027\u202a-\ud7ff]|[&*!?\\\\|@]|^(---|\\.\\.\\.|%)|>(?!-?\n)", re.M
 )
 _LONGEST_LINE = 500
 _MOST_BRACKETS = 1000

@@ -31,6 +31,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from vsim.sim.machine.gpu import Rates
 from vsim.sim.machine.machine import Machine
@@ -159,8 +160,9 @@ class StepCost:
         return constant_curves(self) if self.measured is None else self.measured
 
 
+@lru_cache(maxsize=64)
 def constant_curves(cost: StepCost) -> StepCurves:
-    """Times of the kernels from a server's rates alone.
+    """Times of the kernels from a server's rates alone; of equal servers, worked out once.
 
     Products take the longer of reading their weights and of their FLOPs, and so does the LM head.
     A decode's attention reads its context; a prefill's takes the longer of that and of its FLOPs.

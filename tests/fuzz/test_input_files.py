@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 from tests.fuzz.input_files import SCENARIOS, Files, case, check, outcome
+from tests.seeds import examples
 
 from vsim.sim.scenario.scenario import load_scenario
 from vsim.sim.simulation import simulate
 
-CASES = 200
+CASES = examples(200, 2)
 
 
 @pytest.mark.parametrize("text", SCENARIOS)

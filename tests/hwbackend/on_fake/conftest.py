@@ -6,7 +6,9 @@ from collections.abc import Iterator
 import pytest
 from tests.hwbackend.fake.control import Fake
 
+from vsim.hwbackend.calibration import bench as calibration_bench
 from vsim.hwbackend.calibration import clearing, driver_calls
+from vsim.hwbackend.cases import bench as case_bench
 from vsim.hwbackend.cases import mapping
 from vsim.hwbackend.cuda.context import Context
 from vsim.hwbackend.cuda.streams import Stream
@@ -35,8 +37,10 @@ def fake() -> Iterator[Fake]:
 def _no_core_is_sought(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake driver is as slow as it is; how fast cores are found is seen in `measuring/`.
 
-    And its times need no means over many calls.
+    And its times need no means over many calls, nor as many numbers as a cache holds.
     """
+    for module in (calibration_bench, case_bench):
+        monkeypatch.setattr(module, "DRAWN_BYTES", 1 << 16)
     for module in (clearing, driver_calls, mapping):
         monkeypatch.setattr(module, "_AGAIN_S", 0.0)
     for module in (driver_calls, mapping):

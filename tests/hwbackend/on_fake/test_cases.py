@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.hwbackend.fake.control import Fake
 
-from vsim.hwbackend.cases import bench
+from vsim.hwbackend.cases import bench, looping
 from vsim.hwbackend.cases.__main__ import main
 from vsim.hwbackend.cases.measure import measure
 from vsim.sim.fidelity.gpu.cases import AttentionCase, CopyCase, GpuCase, MappingCase, MixedCase
@@ -32,9 +32,11 @@ SMALL: tuple[GpuCase, ...] = (
 
 
 @pytest.fixture(autouse=True)
-def little_cover(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No cache has to be filled here, so that what covers a launch's start may be small."""
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No cache has to be filled here, so that what covers a launch's start may be small, and the
+    windows that a loop copies from and to."""
     monkeypatch.setattr(bench, "_COVER_BYTES", 1 << 20)
+    monkeypatch.setattr(looping, "_WINDOW_BYTES", 1 << 20)
 
 
 def test_every_kind_is_measured_and_gives_back_what_it_took(fake: Fake, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def with_many_classes(world: World, seed: int) -> World:
     return replace(world, requests=requests, engine=world.engine | {"scheduler": scheduler})
 
 
-@pytest.mark.parametrize("seed", some(SEEDS, 2))
+@pytest.mark.parametrize("seed", some(SEEDS, 3))
 def test_the_heaps_find_what_a_search_finds_before_every_wait(seed: int) -> None:
     """`CheckedBackend` compares them, see `check_classes`; the fast driver gives the same."""
     world = with_many_classes(draw_world(seed), seed)

@@ -70,7 +70,7 @@ def test_which_slots_pages_get_changes_nothing(seed: int) -> None:
     assert_same(found, run_logged(world))
 
 
-@pytest.mark.parametrize("seed", SEEDS[:16])
+@pytest.mark.parametrize("seed", some(SEEDS[:16], 2))
 def test_the_state_is_sound_on_the_way_and_all_drivers_agree(seed: int) -> None:
     world = draw_fine_world(seed)
     oracle = run_checked(world)

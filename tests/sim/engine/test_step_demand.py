@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.seeds import some
 from tests.sim.timing.drawn_curves import drawn_curves
 
 from vsim.sim.engine.entry import enter_begin_step
@@ -145,7 +146,7 @@ def test_a_compiled_step_takes_what_the_reference_says_within_a_nanosecond(
     kind: str, exponent: float, windows: bool, measured: bool
 ) -> None:
     """Launch and communication are cut to whole nanoseconds and bodies rounded up, so no more."""
-    for seed in range(12):
+    for seed in some(range(12), 4):
         draw = np.random.Generator(np.random.PCG64(seed))
         cost = replace(draw_cost(draw, windows=windows), attend_exponent=exponent)
         if measured:
@@ -164,7 +165,7 @@ def test_parts_of_an_attend_wait_for_each_other_as_the_reference_says(
     kind: str, exponent: float
 ) -> None:
     longer = 0
-    for seed in range(12):
+    for seed in some(range(12), 4):
         draw = np.random.Generator(np.random.PCG64(seed))
         cost = replace(draw_cost(draw, windows=False), attend_exponent=exponent)
         state = make_state(

@@ -329,7 +329,7 @@ PIECES = (
     "k: >-\n   f\n  g\n", "# c", " #c", ":", ": ", ",", "- - - x", "\n\n", "k: ''", "{", "}", "[",
     "]", "a:b", "{y:}", "{a: }", "k:\n- 1\n- 2", "k:\n  - 1", "k: é – x", "k: 'a\n  b'", "a\n  b",
     "k: {a: }", "- {a: }", "k:", "a #b", "a# b", "[,]", "[a: b, c]", "{[a]: b}", "k: ~",
-    "k: 1e9", "<<: x", ">#", "=",
+    "k: 1e9", "<<: x", ">#", "=", "k: a `b`", "k: `a`", "`", "# `c`",
 )  # fmt: skip
 
 
@@ -360,7 +360,9 @@ def test_files_of_the_catalogues_are_read_quickly_and_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     paths = [*(ROOT / "scenarios").glob("*.yaml"), *(ROOT / "sim").glob("*/catalogue/*.yaml")]
-    texts = [path.read_text() for path in sorted(paths)[::4]]
+    measured = ROOT / "traces" / "recorded" / "gpu" / "h200.yaml"
+    texts = [path.read_text() for path in [*sorted(paths)[::4], measured]]
+    assert "`" in texts[-1]
     for text in texts:
         quickly, slowly = read_both_ways(text, monkeypatch)
         assert quickly == slowly
