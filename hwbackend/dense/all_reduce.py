@@ -68,7 +68,22 @@ class AllReduce:
         finally:
             self._call("group_end")
 
+    def abort(self) -> None:
+        """Let no GPU wait for another one any longer, and give the communicators back.
+
+        All at once: one that is given back alone can wait for a GPU that waits for another.
+        """
+        communicators, self._communicators = self._communicators, []
+        if not communicators:
+            return
+        self._call("group_start")
+        try:
+            for each in communicators:
+                self._call("comm_abort", each)
+        finally:
+            self._call("group_end")
+
     def close(self) -> None:
-        """Give the communicators back."""
+        """Give the communicators back; no graph that sums is left, which NCCL would wait for."""
         while self._communicators:
             self._call("comm_destroy", self._communicators.pop())

@@ -107,7 +107,8 @@ def _requests(
     )
     compile_kernels()
     page_bytes = engine.page_or_block_tokens * server.cost.kv_bytes_per_token
-    machine = by_pages(server.machine, page_bytes)
+    # Each GPU copies its share of a page.
+    machine = by_pages(server.machine, page_bytes // server.cost.gpus)
 
     def state() -> State:
         return build_state(scenario, machine, server.cost, requests, server.base, rules=rules)

@@ -113,7 +113,7 @@ class Dense:
     def __exit__(self, *_: object) -> None:
         self.memory.close()
 
-    def model_step(self, stream: Stream, limits: StepLimits) -> Step:
+    def model_step(self, stream: Stream, limits: StepLimits, *, rank: int) -> Step:
         return self.step
 
 

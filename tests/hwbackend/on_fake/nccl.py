@@ -1,0 +1,33 @@
+"""Nccl: what stands for NCCL's bindings on the fake driver."""
+
+from vsim.hwbackend.cuda.calls import call
+
+
+class Nccl:
+    """Stands for nccl4py's bindings: notes which sums were put on which streams."""
+
+    NCCLError = RuntimeError
+
+    def __init__(self) -> None:
+        self.sums: list[tuple[int, int, int]] = []
+        self.aborted: list[int] = []
+        self.destroyed: list[int] = []
+
+    def comm_init_all(self, count: int, ordinals: list[int]) -> list[int]:
+        call("cuCtxSetCurrent", call("cuDevicePrimaryCtxRetain", ordinals[-1]))  # as NCCL does
+        call("cuDevicePrimaryCtxRelease", ordinals[-1])
+        return list(range(count))
+
+    def all_reduce(self, source: int, target: int, count: int, *rest: int) -> None:
+        assert source == target
+        self.sums.append((count, rest[-2], rest[-1]))
+
+    def group_start(self) -> None: ...
+
+    def group_end(self) -> None: ...
+
+    def comm_abort(self, communicator: int) -> None:
+        self.aborted.append(communicator)
+
+    def comm_destroy(self, communicator: int) -> None:
+        self.destroyed.append(communicator)
