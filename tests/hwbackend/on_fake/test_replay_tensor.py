@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 import pytest
@@ -11,11 +12,12 @@ from tests.hwbackend.on_fake.test_replay_command import TINY
 
 from vsim.hwbackend.cuda.buffers import DeviceBuffer, fill
 from vsim.hwbackend.cuda.context import Context
+from vsim.hwbackend.cuda.errors import CudaError
 from vsim.hwbackend.cuda.graphs import Graph
 from vsim.hwbackend.cuda.streams import Stream
 from vsim.hwbackend.replay.contents import WrongPageError
 from vsim.hwbackend.replay.cuda_carrier import copies
-from vsim.hwbackend.replay.gpu_share import GpuShare
+from vsim.hwbackend.replay.gpu_share import GpuShare, wait_for
 from vsim.hwbackend.replay.options import ReplayOptions
 from vsim.hwbackend.replay.outcome import Outcome
 from vsim.hwbackend.replay.reading import read_source
@@ -222,7 +224,7 @@ def on_second_gpu(fake: Fake, source: Source, call: str, code: int, skip: int) -
     [
         ("cuStreamBeginCapture", 999, "CUDA_ERROR_UNKNOWN"),
         ("cuStreamEndCapture", 999, "CUDA_ERROR_UNKNOWN"),
-        ("cuGraphInstantiate", OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"),
+        ("cuGraphInstantiateWithFlags", OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY"),
         ("cuGraphLaunch", LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED"),
         ("cuEventRecord", ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS"),
         ("cuCtxSetCurrent", ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS"),
@@ -232,7 +234,7 @@ def test_what_fails_on_the_second_gpu_ends_in_one_line_and_lets_the_first_go(
     call: str, code: int, name: str, source: Source, fake: Fake
 ) -> None:
     line = on_second_gpu(fake, source, call, code, skip=1)
-    assert line.startswith(f"GPU: {call}")
+    assert line.startswith(f"GPU: {call.removesuffix('WithFlags')}")
     assert name in line
 
 
@@ -252,7 +254,33 @@ def test_memory_and_copies_that_fail_leave_nothing(
 @pytest.mark.parametrize("nth", [40, 1_500, 4_000])
 def test_a_gpu_that_is_lost_ends_in_one_line(nth: int, source: Source, fake: Fake) -> None:
     fake.lose_device_at(nth)
-    assert said(source).startswith("GPU: cu")
+    assert "CUDA_ERROR_ILLEGAL_ADDRESS (700)" in said(source)
+    fake.reset()  # only a new process can go on, so that nothing can be given back
+
+
+class Waiting:
+    """A GPU that waits for another one for ever."""
+
+    def __init__(self) -> None:
+        self.context = self
+
+    def make_current(self) -> None: ...
+
+    def done(self) -> bool:
+        return False
+
+
+class Failed(Waiting):
+    """A GPU that has failed."""
+
+    def done(self) -> bool:
+        raise CudaError("cuStreamQuery", 700, "CUDA_ERROR_ILLEGAL_ADDRESS")
+
+
+def test_a_gpu_that_failed_is_found_though_another_waits_for_it_for_ever() -> None:
+    gpus: Any = (Waiting(), Failed())
+    with pytest.raises(CudaError, match="cuStreamQuery"):
+        wait_for(gpus)
 
 
 def test_an_interrupt_gives_everything_back(source: Source, fake: Fake) -> None:
