@@ -34,6 +34,10 @@ class _Together:
         """Nanoseconds of the GPU that took longest."""
         return max(part.took_ns() for part in self._parts)
 
+    def apart_ns(self) -> int:
+        """Nanoseconds by which the GPUs' times differ."""
+        return self.took_ns() - min(part.took_ns() for part in self._parts)
+
     def finish(self) -> None:
         """Give back what is held, and look at what was done."""
         self.close()
@@ -65,6 +69,8 @@ class TensorCarrier:
     def __init__(self, shares: Sequence[GpuShare], work: GpusWork, *, verify: bool = False) -> None:
         self.verified = 0
         """Outputs of attention that were held against a reference, those of each GPU."""
+        self.apart_ns = 0
+        """By which GPUs' times of steps differed, in all: mostly what launching on others took."""
         self._shares, self._work, self._verify = tuple(shares), work, verify
         self._streams = [share.compute for share in self._shares]
         self._prepared: tuple[list[Graph], int] | None = None
@@ -197,7 +203,8 @@ class TensorCarrier:
                 parts.append(part)
             undo.pop_all()
         self._prepared = None
-        return _Together(parts, lambda: self._stepped(operation), mapped_ns)
+        made = _Together(parts, lambda: self._stepped(operation, made), mapped_ns)
+        return made
 
     def _copied(self, operation: Operation) -> None:
         for share in self._shares:
@@ -205,7 +212,8 @@ class TensorCarrier:
                 share.context.make_current()
                 share.contents.copied(operation, share.room, share.compute)
 
-    def _stepped(self, operation: Operation) -> None:
+    def _stepped(self, operation: Operation, step: _Together) -> None:
+        self.apart_ns += step.apart_ns()
         if self._verify:
             self.verified += self._work.verify(self._streams)
         for share in self._shares:

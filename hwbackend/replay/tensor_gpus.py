@@ -54,10 +54,9 @@ def tensor_carriers(
     Raises:
         InputError: there are too few GPUs for it, too little memory, or the driver fails.
     """
-    _refuse(source, options)
+    gpus = _fitting(source, options)
     if maker is None:
         maker = TensorWorkMaker(source)
-    gpus = _found(source.gpus)
     state = source.live.state() if source.live is not None else None
     slots = slots_of(source, options, state)
     limits = limits_of(source, options)
@@ -71,12 +70,12 @@ def tensor_carriers(
 
 def tensor_work_bytes(source: Source, options: ReplayOptions) -> int:
     """What steps take of all GPUs beside pages. Raises InputError as `tensor_carriers` does."""
-    _refuse(source, options)
+    _fitting(source, options)
     return source.gpus * TensorWorkMaker(source).bytes(limits_of(source, options))
 
 
-def _refuse(source: Source, options: ReplayOptions) -> None:
-    """Refuse by name what several GPUs can't replay."""
+def _fitting(source: Source, options: ReplayOptions) -> tuple[Device, ...]:
+    """The GPUs that share the model; what they can't replay is refused by name."""
     refuse_unfit(source)
     if source.selected is not None:
         message = f"the model is spread over {source.gpus} GPUs, and recorded attention on one"
@@ -96,15 +95,12 @@ def _refuse(source: Source, options: ReplayOptions) -> None:
         if kind == "peer":
             message = f"is memory of a GPU left free, and all {source.gpus} compute"
             refuse("GPU", f"{message}; write --stand-in {name}=host", place=f"tier {name}")
-
-
-def _found(count: int) -> tuple[Device, ...]:
     found = gpus_here()
-    if len(found) < count:
+    if len(found) < source.gpus:
         there = "there is one" if len(found) == 1 else f"there are {len(found)}"
-        message = f"the model is spread over {count} GPUs, and {there}"
+        message = f"the model is spread over {source.gpus} GPUs, and {there}"
         refuse("GPU", f"{message}; write parallel: {{tensor: {len(found)}}}")
-    return found[:count]
+    return found[: source.gpus]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +197,7 @@ def _carriers(source: Source, options: ReplayOptions, gpus: _Gpus, state: State 
             with Stream() as stream:
                 contents.look_at_all(room, stream)
         return facts_of(gpus.contexts, gpus.boards, backends) | {
+            "apart_s": sum(each.apart_ns for each in carriers) / 1e9,
             "disk": None,
             "pages_mapped": max(room.mapped for room in gpus.rooms),
             "mapping_s": max(room.mapped_ns for room in gpus.rooms) / 1e9,

@@ -78,6 +78,8 @@ def _measured(facts: Mapping[str, Any]) -> str:
         said += f", {facts['sm_mhz']:,} MHz and {facts['watts']:.0f} W on the way"
     said += f"; the host prepared steps for {facts['host_prepared_s']:.3f} s and looked at what had"
     said += f" ended for {facts['host_finished_s']:.3f} s, which do not count"
+    if facts["gpus"] > 1:
+        said += f"; the GPUs' times of steps were {facts['apart_s']:.3f} s apart in all"
     if facts["disk"]:
         said += f"; pages on {facts['disk']}"
     if facts["pages_mapped"]:

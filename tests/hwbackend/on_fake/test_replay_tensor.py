@@ -26,19 +26,28 @@ from vsim.hwbackend.replay.rooms import PageRoom
 from vsim.hwbackend.replay.source import Selected, Source
 from vsim.hwbackend.replay.step_limits import Limits
 from vsim.hwbackend.replay.tensor_gpus import tensor_carriers
+from vsim.hwbackend.replay.view import show
 from vsim.sim.engine.backend import Operation, StepBatch
 from vsim.traces.faults import InputError
 
 TWO = TINY.replace("machine: h100", "machine: 2xh200-measured") + "parallel: {tensor: 2}\n"
+TWO = TWO.replace("requests: 24", "requests: 12").replace("capacity: 64MiB", "capacity: 48MiB")
 PLAN, LIVE = ReplayOptions(gpu=True), ReplayOptions(gpu=True, mode="live")
 MIB = 1 << 20
 
 
 class SmallWork:
-    """Steps that write a buffer on each GPU; `at_step` is called at each of them."""
+    """Steps that write a buffer on each GPU; `at_step` is called at each of them.
 
-    def __init__(self, at_step: Callable[[int], None] | None = None) -> None:
-        self.at_step = at_step
+    Args:
+        at_step: told the step's number.
+        fills: how often each GPU writes.
+    """
+
+    def __init__(
+        self, at_step: Callable[[int], None] | None = None, fills: tuple[int, int] = (1, 1)
+    ) -> None:
+        self.at_step, self.fills = at_step, fills
         self.steps = self.aborts = 0
         self.buffers: list[DeviceBuffer] = []
 
@@ -61,9 +70,12 @@ class SmallWork:
             self.at_step(self.steps)
 
     def launch(self, streams: Sequence[Stream]) -> None:
-        for context, stream, buffer in zip(self.contexts, streams, self.buffers, strict=True):
+        for context, stream, buffer, fills in zip(
+            self.contexts, streams, self.buffers, self.fills, strict=True
+        ):
             context.make_current()
-            fill(buffer.address, 1, 4096, stream)
+            for _ in range(fills):
+                fill(buffer.address, 1, 4096, stream)
 
     def verify(self, streams: Sequence[Stream]) -> int:
         return len(streams)
@@ -113,10 +125,14 @@ def test_every_gpu_carries_out_its_share_of_each_operation(source: Source, fake:
 
 @pytest.mark.parametrize("options", [PLAN, LIVE], ids=["plan", "live"])
 def test_pages_are_looked_at_on_every_gpu(
-    options: ReplayOptions, source: Source, fake: Fake
+    options: ReplayOptions, source: Source, fake: Fake, capsys: pytest.CaptureFixture[str]
 ) -> None:
     outcome = replayed(source, replace(options, verify=True))
     facts = outcome.facts
+    show(outcome, None)
+    said = capsys.readouterr().out.replace("\n", " ")
+    assert ", 2 x Fake H200, driver" in said
+    assert "the GPUs' times of steps were " in said
     assert facts["gpus"] == 2
     assert facts["pages_verified"] > 0
     assert facts["pages_verified"] % 2 == 0
@@ -124,6 +140,21 @@ def test_pages_are_looked_at_on_every_gpu(
         assert facts["outputs_verified"] == 2 * source.plan.steps
     else:
         assert outcome.decisions is not None
+
+
+def test_a_step_takes_as_long_as_the_gpu_that_takes_longest(source: Source, fake: Fake) -> None:
+    """The fake's clock goes on with each piece of work, whichever GPU does it."""
+
+    def taken(fills: tuple[int, int]) -> tuple[float, float]:
+        outcome = replayed(source, PLAN, SmallWork(fills=fills))
+        rows = outcome.log.filter(pc.equal(outcome.log.column("kind"), "attend"))
+        spans = pc.subtract(rows.column("end_ns"), rows.column("start_ns"))
+        return pc.sum(spans).as_py(), outcome.facts["apart_s"]
+
+    even_ns, even_apart_s = taken((1, 1))
+    uneven_ns, apart_s = taken((1, 30))
+    assert apart_s > even_apart_s + 1e-9 * source.plan.steps * 10
+    assert uneven_ns - even_ns > 0
 
 
 def test_a_share_that_was_not_copied_is_found(
@@ -176,7 +207,7 @@ def test_too_little_memory_of_any_gpu_is_refused_before_any_is_taken(
 ) -> None:
     fake.limit("device:1", 16 * MIB)
     assert said(source) == (
-        "GPU: device:1: takes 34 MiB, and 16 MiB are free; write a smaller capacity"
+        "GPU: device:1: takes 26 MiB, and 16 MiB are free; write a smaller capacity"
     )
     assert fake.calls_by_name()["cuMemCreate"] == 0
 
@@ -240,7 +271,7 @@ def test_what_fails_on_the_second_gpu_ends_in_one_line_and_lets_the_first_go(
 
 @pytest.mark.parametrize("options", [PLAN, LIVE], ids=["plan", "live"])
 @pytest.mark.parametrize(
-    ("call", "nth"), [("cuMemCreate", 60), ("cuMemSetAccess", 3), ("cuMemcpyAsync", 2)]
+    ("call", "nth"), [("cuMemCreate", 25), ("cuMemSetAccess", 3), ("cuMemcpyAsync", 2)]
 )
 def test_memory_and_copies_that_fail_leave_nothing(
     call: str, nth: int, options: ReplayOptions, source: Source, fake: Fake
