@@ -38,6 +38,8 @@ class AllReduce:
     def __init__(self, devices: Sequence[int], bindings: Any = None) -> None:
         # NVLink multicast from a virtual machine can put GPUs that others share out of service.
         os.environ["NCCL_NVLS_ENABLE"] = "0"
+        # In graphs NCCL would register buffers, and sum otherwise than what calibrations time.
+        os.environ["NCCL_GRAPH_REGISTER"] = "0"
         self._nccl: Any = _bindings() if bindings is None else bindings
         self._communicators: list[Any] = []
         self._communicators = list(self._call("comm_init_all", len(devices), list(devices)))

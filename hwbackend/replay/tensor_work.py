@@ -105,13 +105,13 @@ class TensorWork:
         self._contexts = tuple(contexts)
         parts: list[ModelWork] = []
         with ExitStack() as held:
+            self._sums = AllReduce([context.device.ordinal for context in contexts])
+            held.push(closing(self._sums.close))
             for rank, (context, room) in enumerate(zip(contexts, rooms, strict=True)):
                 context.make_current()
                 part = maker.make(context, room, limits, rank)
                 held.push(closing(close_current(context, part.close)))
                 parts.append(part)
-            self._sums = AllReduce([context.device.ordinal for context in contexts])
-            held.push(closing(self._sums.close))
             self._step = TensorParallelStep([part.step for part in parts], self._sums)
             self._held = held.pop_all()
         self._parts = tuple(parts)

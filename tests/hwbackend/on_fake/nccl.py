@@ -4,11 +4,16 @@ from vsim.hwbackend.cuda.calls import call
 
 
 class Nccl:
-    """Stands for nccl4py's bindings: notes which sums were put on which streams."""
+    """Stands for nccl4py's bindings: notes which sums were put on which streams.
+
+    Args:
+        fails_at: of how many groups of calls the last one fails; never where left out.
+    """
 
     NCCLError = RuntimeError
 
-    def __init__(self) -> None:
+    def __init__(self, fails_at: int = 0) -> None:
+        self._groups_left = fails_at
         self.sums: list[tuple[int, int, int]] = []
         self.aborted: list[int] = []
         self.destroyed: list[int] = []
@@ -24,7 +29,10 @@ class Nccl:
 
     def group_start(self) -> None: ...
 
-    def group_end(self) -> None: ...
+    def group_end(self) -> None:
+        self._groups_left -= 1
+        if self._groups_left == 0:
+            raise RuntimeError("unhandled cuda error")
 
     def comm_abort(self, communicator: int) -> None:
         self.aborted.append(communicator)

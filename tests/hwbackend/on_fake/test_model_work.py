@@ -221,10 +221,10 @@ name: two
 seed: 3
 workload:
   synth:
-    requests: 4
+    requests: 2
     arrivals: {rate_per_s: 40}
     prompt_tokens: "0.5:90,0.99:400"
-    output_tokens: "0.5:4,0.99:12"
+    output_tokens: "0.5:4,0.99:6"
 machine: 2xh200-measured
 model: llama-3.2-1b
 parallel: {tensor: 2}
@@ -233,17 +233,20 @@ tiers:
 """
 
 
-def test_a_model_over_two_gpus_is_launched_part_by_part_with_sums_in_both_graphs(
-    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    nccl = Nccl()
+def over_two(nccl: Nccl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
     PartOfDense.steps = []
     monkeypatch.setitem(sys.modules, "nccl.bindings.nccl", nccl)
     monkeypatch.setattr(model_work, "DenseGpu", PartOfDense)
     path = tmp_path / "two.yaml"
     path.write_text(TWO)
-    options = ReplayOptions(gpu=True)
-    source = read_source(str(path), options)
+    return read_source(str(path), ReplayOptions(gpu=True))
+
+
+def test_a_model_over_two_gpus_is_launched_part_by_part_with_sums_in_both_graphs(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nccl, options = Nccl(), ReplayOptions(gpu=True)
+    source = over_two(nccl, tmp_path, monkeypatch)
     with tensor_carriers(source, options) as carriers:
         outcome = replay(source, options, carriers)
     assert outcome.compared == len(source.plan.operations)
@@ -270,6 +273,34 @@ def test_a_model_over_two_gpus_is_launched_part_by_part_with_sums_in_both_graphs
     assert nccl.aborted == []
     kernels = [launch.name for launch in fake.launches()]
     assert {"paged_decode", "paged_prefill"} <= set(kernels)
+
+
+@pytest.mark.parametrize("nth", [3, 32 + 3], ids=["before any graph", "in a graph"])
+def test_a_sum_that_fails_ends_in_one_line_and_nobody_waits_for_it(
+    nth: int, fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nccl, options = Nccl(fails_at=nth), ReplayOptions(gpu=True)
+    source = over_two(nccl, tmp_path, monkeypatch)
+    with (
+        pytest.raises(InputError, match=r"^GPU: nccl group_end.*unhandled cuda error"),
+        tensor_carriers(source, options) as carriers,
+    ):
+        replay(source, options, carriers)
+    assert nccl.aborted == [0, 1]
+    assert nccl.destroyed == []
+
+
+def test_without_nccl_a_model_over_gpus_is_refused_before_its_weights_are_drawn(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = over_two(Nccl(), tmp_path, monkeypatch)
+    monkeypatch.setitem(sys.modules, "nccl.bindings.nccl", None)
+    with (
+        pytest.raises(InputError, match="nccl4py can't be imported"),
+        tensor_carriers(source, ReplayOptions(gpu=True)),
+    ):
+        pass
+    assert PartOfDense.steps == []
 
 
 def recorded(tmp_path: Path) -> Source:
