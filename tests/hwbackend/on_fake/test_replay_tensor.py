@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.compute as pc
 import pytest
 from tests.hwbackend.fake.control import ILLEGAL_ADDRESS, LAUNCH_FAILED, OUT_OF_MEMORY, Fake
@@ -15,6 +16,7 @@ from vsim.hwbackend.cuda.context import Context
 from vsim.hwbackend.cuda.errors import CudaError
 from vsim.hwbackend.cuda.graphs import Graph
 from vsim.hwbackend.cuda.streams import Stream
+from vsim.hwbackend.replay import gpu
 from vsim.hwbackend.replay.contents import WrongPageError
 from vsim.hwbackend.replay.cuda_carrier import copies
 from vsim.hwbackend.replay.gpu_share import GpuShare, wait_for
@@ -193,8 +195,8 @@ def test_no_gpu_takes_more_than_was_said(source: Source, fake: Fake) -> None:
     most = [0, 0]
 
     def look(_: int) -> None:
-        for gpu in range(2):
-            most[gpu] = max(most[gpu], fake.used(f"device:{gpu}"))
+        for number in range(2):
+            most[number] = max(most[number], fake.used(f"device:{number}"))
 
     outcome = replayed(source, PLAN, SmallWork(look))
     hbm = outcome.needs[0]
@@ -210,6 +212,38 @@ def test_too_little_memory_of_any_gpu_is_refused_before_any_is_taken(
         "GPU: device:1: takes 26 MiB, and 16 MiB are free; write a smaller capacity"
     )
     assert fake.calls_by_name()["cuMemCreate"] == 0
+
+
+def test_memory_of_all_the_host_s_nodes_is_held_against_what_the_host_has(
+    source: Source, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu, "host_free_bytes", lambda: 10 * MIB)
+    # 27 pages of 512 KiB: on each node 27 shares of 256 KiB, in 4 chunks.
+    assert source.plan.slots[1] == 27
+    assert said(source) == (
+        "GPU: host:0 and host:1: takes 16 MiB, and 10 MiB are free; write a smaller capacity"
+    )
+    assert fake.calls_by_name()["cuMemCreate"] == 0
+
+
+def test_a_copy_s_time_begins_when_it_is_submitted(source: Source, fake: Fake) -> None:
+    """Behind another one of its way, which its time then holds."""
+    pages = np.arange(3)
+    operations = [
+        Operation("copy", n, 0, 0, 1, pages, pages + source.plan.slots[0], 3 * MIB)
+        for n in range(2)
+    ]
+    with tensor_carriers(source, PLAN, SmallWork()) as carriers:
+        backend = carriers.for_plan(source)
+        try:
+            for operation in operations:
+                backend.submit(operation)
+            first, second = (backend.wait() for _ in operations)
+        finally:
+            backend.close()
+    assert first is not None
+    assert second is not None
+    assert second.at_ns - second.began_ns > 1.5 * (first.at_ns - first.began_ns)
 
 
 @pytest.mark.parametrize(
