@@ -100,6 +100,11 @@ runs() { # from simulation to the GPU
     [ "$gpus" -gt 1 ] || return 0
     run replay-peer "${replay[@]}" scenarios/replay/peer.yaml "${here[@]}" --window 2s --verify \
         --repeats 3 --out "$out/peer"
+    run replay-tensor "${replay[@]}" scenarios/replay/tensor.yaml "${here[@]}" --window 3s \
+        --repeats 3 --out "$out/tensor"
+    run replay-tensor-live "${replay[@]}" scenarios/replay/tensor.yaml "${here[@]}" --window 3s \
+        --mode live --verify --set engine.movement=mapped --set engine.page_tokens=32 \
+        --out "$out/tensor-live"
 }
 
 flash() {

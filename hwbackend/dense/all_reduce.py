@@ -38,6 +38,8 @@ class AllReduce:
     def __init__(self, devices: Sequence[int], bindings: Any = None) -> None:
         # NVLink multicast from a virtual machine can put GPUs that others share out of service.
         os.environ["NCCL_NVLS_ENABLE"] = "0"
+        # In graphs NCCL would register buffers, and sum otherwise than what calibrations time.
+        os.environ["NCCL_GRAPH_REGISTER"] = "0"
         self._nccl: Any = _bindings() if bindings is None else bindings
         self._communicators: list[Any] = []
         self._communicators = list(self._call("comm_init_all", len(devices), list(devices)))
@@ -68,7 +70,22 @@ class AllReduce:
         finally:
             self._call("group_end")
 
+    def abort(self) -> None:
+        """Let no GPU wait for another one any longer, and give the communicators back.
+
+        All at once: one that is given back alone can wait for a GPU that waits for another.
+        """
+        communicators, self._communicators = self._communicators, []
+        if not communicators:
+            return
+        self._call("group_start")
+        try:
+            for each in communicators:
+                self._call("comm_abort", each)
+        finally:
+            self._call("group_end")
+
     def close(self) -> None:
-        """Give the communicators back."""
+        """Give the communicators back; no graph that sums is left, which NCCL would wait for."""
         while self._communicators:
             self._call("comm_destroy", self._communicators.pop())

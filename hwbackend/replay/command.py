@@ -61,10 +61,8 @@ def run_replay(
         tiers = shown_tiers(source.plan.tiers, options.stand_ins)
         work_bytes = 0
         if options.gpu:
-            from vsim.hwbackend.replay.gpu import work_bytes_of
-
-            work_bytes = work_bytes_of(source, options)
-        show_needs(slots_needed(source, options, work_bytes), tiers)
+            work_bytes = _work_bytes(source, options)
+        show_needs(slots_needed(source, options, work_bytes), tiers, source.gpus)
         unit = "requests" if options.mode == "live" else "steps"
         with carriers_for(source, options) as carriers, _progress(unit) as progress:
             outcome = replay(source, options, carriers, progress)
@@ -77,9 +75,23 @@ def carriers_for(source: Source, options: ReplayOptions) -> AbstractContextManag
     """What carries a replay out. Raises InputError where there is no GPU for it."""
     if not options.gpu:
         return nullcontext(simulated_carriers())
+    if source.gpus > 1:
+        from vsim.hwbackend.replay.tensor_gpus import tensor_carriers
+
+        return tensor_carriers(source, options)
     from vsim.hwbackend.replay.gpu import gpu_carriers
 
     return gpu_carriers(source, options)
+
+
+def _work_bytes(source: Source, options: ReplayOptions) -> int:
+    if source.gpus > 1:
+        from vsim.hwbackend.replay.tensor_gpus import tensor_work_bytes
+
+        return tensor_work_bytes(source, options)
+    from vsim.hwbackend.replay.gpu import work_bytes_of
+
+    return work_bytes_of(source, options)
 
 
 def _write(outcome: Outcome, fresh: FreshFolder) -> None:

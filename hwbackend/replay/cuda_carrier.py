@@ -24,7 +24,7 @@ LONG_NS: Final = 30_000_000
 lowers its clock (`gpu.sustained` of the machine files)."""
 
 
-class _UnderWay:
+class UnderWay:
     """Something between two events. It holds them, and its graph, until it is closed."""
 
     def __init__(
@@ -68,6 +68,16 @@ class _UnderWay:
         self._began.close()
 
 
+def copies(operation: Operation, room: PageRoom, stream: Stream) -> Graph:
+    """Capture the copies of an operation's pages on a stream, to be launched there."""
+    sources, targets = room.addresses(operation.sources), room.addresses(operation.targets)
+    size = room.slot_bytes
+    with capture(stream) as graph:
+        for at, pages in runs(sources, targets, size):
+            copy(int(targets[at]), int(sources[at]), pages * size, stream)
+    return graph
+
+
 class CudaCarrier:
     """Carries operations out on one GPU, and on what it can reach. Holds memory until `close`.
 
@@ -101,7 +111,7 @@ class CudaCarrier:
         self._context, self._room, self._work, self._contents = context, room, work, contents
         self._ways: dict[tuple[int, int], Stream] = {}
         self._prepared: tuple[Graph, int] | None = None
-        self._under_way: list[_UnderWay | OnDisk] = []
+        self._under_way: list[UnderWay | OnDisk] = []
         self._disk: DiskCopies | None = None
         self._held = ExitStack()
         try:
@@ -168,33 +178,23 @@ class CudaCarrier:
             self._ways[source, target] = self._held.enter_context(Stream())
         return self._ways[source, target]
 
-    def _moved(self, operation: Operation) -> _UnderWay | OnDisk:
+    def _moved(self, operation: Operation) -> UnderWay | OnDisk:
         if self._disk is not None and self._disk.takes(operation):
             return self._disk.start(operation, lambda: self._copied(operation))
         return self._copy(operation)
 
-    def _copy(self, operation: Operation) -> _UnderWay:
+    def _copy(self, operation: Operation) -> UnderWay:
         stream = self._way(operation.source_tier, operation.target_tier)
-        sources = self._room.addresses(operation.sources)
-        targets = self._room.addresses(operation.targets)
-        size = self._room.slot_bytes
-        pieces = [
-            (int(targets[at]), int(sources[at]), pages * size)
-            for at, pages in runs(sources, targets, size)
-        ]
         with ExitStack() as undo:
-            with capture(stream) as graph:
-                for piece in pieces:
-                    copy(*piece, stream)
-            undo.enter_context(graph)
+            graph = undo.enter_context(copies(operation, self._room, stream))
             began, ended = (undo.enter_context(Event(timing=True)) for _ in range(2))
             began.record(self._marks)  # nothing else is there, so that it passes at once
             graph.launch(stream)
             ended.record(stream)
             undo.pop_all()
-        return _UnderWay(began, ended, lambda: self._copied(operation), graph)
+        return UnderWay(began, ended, lambda: self._copied(operation), graph)
 
-    def _step(self, operation: Operation) -> _UnderWay:
+    def _step(self, operation: Operation) -> UnderWay:
         if self._prepared is None:
             raise RuntimeError("a step has to be prepared before it starts")
         graph, mapped_ns = self._prepared
@@ -205,7 +205,7 @@ class CudaCarrier:
             ended.record(self._compute)
             undo.pop_all()
         self._prepared = None
-        return _UnderWay(began, ended, lambda: self._stepped(operation), graph, mapped_ns)
+        return UnderWay(began, ended, lambda: self._stepped(operation), graph, mapped_ns)
 
     def _copied(self, operation: Operation) -> None:
         if self._contents is not None:

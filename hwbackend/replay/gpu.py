@@ -1,15 +1,13 @@
 """`gpu_carriers`: a replay's backends on this computer's GPUs, and the memory that they share."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from types import TracebackType
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vsim.hwbackend.cuda.context import Context
 from vsim.hwbackend.cuda.device import Device, devices, granularity
 from vsim.hwbackend.cuda.errors import CudaError
-from vsim.hwbackend.cuda.held import close_after
 from vsim.hwbackend.cuda.places import Place
 from vsim.hwbackend.cuda.streams import Stream
 from vsim.hwbackend.measuring.board import Board
@@ -17,6 +15,7 @@ from vsim.hwbackend.measuring.facts import bus_id, read_facts
 from vsim.hwbackend.memory.files import DiskError
 from vsim.hwbackend.memory.slots import TierSlots, bytes_needed
 from vsim.hwbackend.replay.clocked_backend import ClockedBackend
+from vsim.hwbackend.replay.closing import closing
 from vsim.hwbackend.replay.contents import Contents
 from vsim.hwbackend.replay.cuda_carrier import CudaCarrier
 from vsim.hwbackend.replay.disk import DiskRoom
@@ -56,13 +55,10 @@ def gpu_carriers(
     """
     if maker is None:
         maker = _maker(source)
-    _refuse(source, options)
+    refuse_unfit(source)
     found = gpus_here()
     state = source.live.state() if source.live is not None else None
-    slots = source.plan.slots
-    if options.mode == "live":
-        assert state is not None
-        slots = tuple(state.arrays["t"]["slots"].tolist())
+    slots = slots_of(source, options, state)
     limits = limits_of(source, options)
     try:
         disk = disk_tier(source, slots, options.disk)
@@ -74,8 +70,9 @@ def gpu_carriers(
             context.make_current()
             chunk = max(CHUNK_BYTES, *(granularity(tier.place) for tier in tiers))
             work_bytes = maker.bytes(limits)
-            _refuse_too_little(source, tiers, chunk, context, work_bytes)
-            room = _room(source, tiers, chunk, found[:1], limits)
+            shares = [MemoryShare(context, tiers, work_bytes)]
+            refuse_more_than_free(shares, source.plan.page_bytes, chunk)
+            room = made_room(source, source.plan.page_bytes, tiers, chunk, found[0], limits)
             held.push(closing(room.close))
             if disk is not None:
                 room = DiskRoom(room, sum(tier.slots for tier in tiers), disk)
@@ -103,8 +100,16 @@ def _maker(source: Source) -> WorkMaker:
 
 def work_bytes_of(source: Source, options: ReplayOptions) -> int:
     """What the steps of a replay take of the GPU beside pages. Raises InputError as that does."""
-    _refuse(source, options)
+    refuse_unfit(source)
     return _maker(source).bytes(limits_of(source, options))
+
+
+def slots_of(source: Source, options: ReplayOptions, state: State | None) -> tuple[int, ...]:
+    """Page slots of each tier: those that a plan touches, or all that a live engine has."""
+    if options.mode != "live":
+        return source.plan.slots
+    assert state is not None
+    return tuple(state.arrays["t"]["slots"].tolist())
 
 
 def gpus_here() -> tuple[Device, ...]:
@@ -115,21 +120,7 @@ def gpus_here() -> tuple[Device, ...]:
         refuse("GPU", str(error))
 
 
-def closing(close: Callable[[], object]) -> Callable[..., None]:
-    """Close at the end of a block; an error in that hides none that ended the block."""
-
-    def ended(
-        kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None:
-        if error is None:
-            close()
-        else:
-            close_after(error, close)
-
-    return ended
-
-
-def _refuse(source: Source, options: ReplayOptions) -> None:
+def refuse_unfit(source: Source) -> None:
     """Refuse by name what these kernels can't replay."""
     if not source.plan.has_batches:
         refuse(
@@ -140,9 +131,6 @@ def _refuse(source: Source, options: ReplayOptions) -> None:
     if source.selected is not None and source.movement == "mapped":
         message = "engine.movement: mapped is for pages of requests"
         refuse("GPU", f"{message}; remove it for recorded attention")
-    if source.gpus > 1:
-        message = f"the model is spread over {source.gpus} GPUs; a replay computes on one"
-        refuse("GPU", f"{message}: write parallel: {{tensor: 1}}")
     for part, precision in zip(("weights", "kv"), source.precision, strict=True):
         if precision != "bf16":
             message = f"{precision} has no kernels here; write precision.{part}: bf16"
@@ -155,34 +143,63 @@ def _others(tiers: Sequence[TierSlots], found: Sequence[Device]) -> list[Device]
     return [device for device in found[1:] if device.place in places]
 
 
-def _refuse_too_little(
-    source: Source, tiers: Sequence[TierSlots], chunk: int, context: Context, work_bytes: int
-) -> None:
-    needed = bytes_needed(source.plan.page_bytes, tiers, chunk)
-    own = context.device.place
-    needed[own] = needed.get(own, 0) + work_bytes
-    free: dict[Place, int | None] = {own: context.free_bytes()}
-    for place in needed:
-        if place.kind == "host":
-            free[place] = host_free_bytes()
-    refuse_too_little(
-        {str(place): size for place, size in needed.items()},
-        {str(place): size for place, size in free.items() if size is not None},
-    )
+@dataclass(frozen=True, slots=True)
+class MemoryShare:
+    """What a GPU that computes takes.
+
+    Args:
+        context: the GPU's.
+        tiers: slots of its pages.
+        work_bytes: of its steps.
+    """
+
+    context: Context
+    tiers: Sequence[TierSlots]
+    work_bytes: int
 
 
-def _room(
+def refuse_more_than_free(shares: Sequence[MemoryShare], page_bytes: int, chunk: int) -> None:
+    """Refuse what does not fit, place by place.
+
+    Args:
+        shares: of the GPUs that compute.
+        page_bytes: that each has of a page.
+        chunk: bytes of a chunk.
+    """
+    needed: dict[Place, int] = {}
+    free: dict[Place, int | None] = {}
+    for share in shares:
+        own = share.context.device.place
+        taken = bytes_needed(page_bytes, share.tiers, chunk)
+        taken[own] = taken.get(own, 0) + share.work_bytes
+        for place, size in taken.items():
+            needed[place] = needed.get(place, 0) + size
+        free[own] = share.context.free_bytes()
+    hosts = [place for place in needed if place.kind == "host"]
+    named = {str(place): size for place, size in needed.items() if place not in hosts}
+    there = {str(place): size for place, size in free.items() if size is not None}
+    if hosts:  # its nodes' memory is known together alone
+        name = " and ".join(map(str, hosts))
+        named[name] = sum(needed[place] for place in hosts)
+        if (host := host_free_bytes()) is not None:
+            there[name] = host
+    refuse_too_little(named, there)
+
+
+def made_room(
     source: Source,
+    page_bytes: int,
     tiers: Sequence[TierSlots],
     chunk: int,
-    readers: Sequence[Device],
+    reader: Device,
     limits: Limits,
 ) -> PageRoom:
-    page_bytes = source.plan.page_bytes
+    """Take the memory of the pages that a GPU reads, `page_bytes` of each being its."""
+    readers = [reader]
     if source.movement == "paged":
         return PagedRoom(page_bytes, tiers, chunk, readers)
     if page_bytes % chunk:
-        message = f"pages of {page_bytes:,} bytes are no whole chunks of {chunk:,}"
+        message = f"pages of {page_bytes:,} bytes on a GPU are no whole chunks of {chunk:,}"
         refuse("GPU", f"{message}; write a larger engine.page_tokens, or movement: paged")
     return MappedRoom(page_bytes, tiers, readers, requests=limits.requests, pages=limits.pages)
 
@@ -219,17 +236,7 @@ def _carriers(
         if looked:
             with Stream() as stream:
                 looked[-1].look_at_all(room, stream)
-        here, load = read_facts(), board.load()
-        return {
-            "device": context.device.name,
-            "date": here.date,
-            "driver": here.driver,
-            "cuda": here.cuda,
-            "sm_mhz": load.sm_mhz,
-            "watts": load.watts,
-            "skipped_s": sum(each.skipped_ns for each in backends) / 1e9,
-            "host_prepared_s": sum(each.prepared_ns for each in backends) / 1e9,
-            "host_finished_s": sum(each.finished_ns for each in backends) / 1e9,
+        return facts_of([context], [board], backends) | {
             "disk": room.file.about if isinstance(room, DiskRoom) else None,
             "pages_mapped": room.mapped,
             "mapping_s": room.mapped_ns / 1e9,
@@ -238,3 +245,22 @@ def _carriers(
         }
 
     return Carriers(context.device.name, lambda _: clocked(), for_live, facts)
+
+
+def facts_of(
+    contexts: Sequence[Context], boards: Sequence[Board], backends: Sequence[ClockedBackend]
+) -> dict[str, Any]:
+    """What any replay says at its end: of GPUs the lowest clock and the power of all."""
+    here, loads = read_facts(), [board.load() for board in boards]
+    return {
+        "device": contexts[0].device.name,
+        "gpus": len(contexts),
+        "date": here.date,
+        "driver": here.driver,
+        "cuda": here.cuda,
+        "sm_mhz": min(load.sm_mhz for load in loads),
+        "watts": sum(load.watts for load in loads),
+        "skipped_s": sum(each.skipped_ns for each in backends) / 1e9,
+        "host_prepared_s": sum(each.prepared_ns for each in backends) / 1e9,
+        "host_finished_s": sum(each.finished_ns for each in backends) / 1e9,
+    }

@@ -34,21 +34,21 @@ class ModelWorkMaker:
     """Makes the work of a source's model. Raises InputError for one without kernels here.
 
     Args:
-        source: what is replayed.
+        source: what is replayed; of a model over several GPUs, each has such a part of it.
     """
 
     def __init__(self, source: Source) -> None:
         model = source.server.model if source.server is not None else load_model(source.model)
-        self._shape = DenseShape.of(model)
-        self._layout = _page_layout(model, source)
+        self._shape = DenseShape.of(model, source.gpus)
+        self._layout = _page_layout(model, self._shape, source)
 
     def bytes(self, limits: Limits) -> int:
         """See WorkMaker."""
         return dense_bytes(self._shape, limits)
 
-    def make(self, context: Context, room: PageRoom, limits: Limits) -> "ModelWork":
-        """See WorkMaker."""
-        return ModelWork(context, room, limits, self._shape, self._layout)
+    def make(self, context: Context, room: PageRoom, limits: Limits, rank: int = 0) -> "ModelWork":
+        """See WorkMaker; `rank` says which of the GPUs that share the model."""
+        return ModelWork(context, room, limits, self._shape, self._layout, rank)
 
 
 def dense_bytes(shape: DenseShape, limits: Limits) -> int:
@@ -66,22 +66,26 @@ def dense_bytes(shape: DenseShape, limits: Limits) -> int:
     return weights + BF16_BYTES * rows + angles + _WORKSPACES_BYTES
 
 
-def _page_layout(model: Model, source: Source) -> PageLayout:
+def _page_layout(model: Model, shape: DenseShape, source: Source) -> PageLayout:
+    """Of what a GPU has of a page: the keys and values of its heads."""
     if model.sliding_window is not None:
         refuse(model.name, "has layers that see a window, which a GPU does not replay yet",
                place="sliding_window")  # fmt: skip
     try:
-        layout = PageLayout(source.plan.page_tokens, model.kv_heads, model.head_dim, model.layers)
+        layout = PageLayout(
+            source.plan.page_tokens, shape.gpu_kv_heads, model.head_dim, model.layers
+        )
     except UnsupportedAttentionError as error:
         refuse("GPU", str(error), place="engine.page_tokens")
-    if layout.page_bytes != source.plan.page_bytes:
-        found = f"{layout.page_bytes:,} bytes on a GPU and {source.plan.page_bytes:,} in the plan"
+    page_bytes = layout.page_bytes * shape.tensor
+    if page_bytes != source.plan.page_bytes:
+        found = f"{page_bytes:,} bytes on a GPU and {source.plan.page_bytes:,} in the plan"
         refuse(source.file, f"a page has {found}; name the model that it was made for")
     return layout
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Loaded:
+class Loaded:
     """The step that is launched next.
 
     Args:
@@ -109,6 +113,7 @@ class ModelWork:
         limits: the largest step.
         shape: of the model.
         layout: of a page.
+        rank: which of the GPUs that share the model; its steps are then launched part by part.
     """
 
     def __init__(
@@ -118,25 +123,37 @@ class ModelWork:
         limits: Limits,
         shape: DenseShape,
         layout: PageLayout,
+        rank: int = 0,
     ) -> None:
         self._room, self._shape, self._layout = room, shape, layout
+        self._heads = shape.heads // shape.tensor
         self._draw = np.random.Generator(np.random.PCG64(_SEED))
         self._seen: set[tuple[int, int]] = set()
-        self._loaded = _Loaded(0, 0, 0, False)
+        self.loaded = Loaded(0, 0, 0, False)
         self._batch: StepBatch | None = None
-        self._target = KvTarget(room.base, layout.layer_stride, layout.head_stride, layout.v_offset)
+        self.target = KvTarget(room.base, layout.layer_stride, layout.head_stride, layout.v_offset)
         with ExitStack() as held:
             dense = held.enter_context(DenseGpu(context, shape))
-            self._step: ModelStep = made_step(dense, room, limits)
+            self.step: ModelStep = made_step(dense, room, limits, rank)
             size = room.slot_bytes
-            decode = PagedDecode(context, layout, shape.heads, slot_bytes=size)
+            decode = PagedDecode(context, layout, self._heads, slot_bytes=size)
             self._decode = held.enter_context(decode)
-            prefill = PagedPrefill(context, layout, shape.heads, slot_bytes=size)
+            prefill = PagedPrefill(context, layout, self._heads, slot_bytes=size)
             self._prefill = held.enter_context(prefill)
             self._held = held.pop_all()
 
     def prepare(self, stream: Stream, batch: StepBatch) -> None:
         """See StepWork."""
+        if self.load(stream, batch):
+            self.launch(stream)
+        stream.synchronize()
+
+    def load(self, stream: Stream, batch: StepBatch) -> bool:
+        """Upload what the next step needs.
+
+        Returns:
+            Whether a step of so many tokens was never launched, so that its kernels are not loaded.
+        """
         self._batch = batch = decodes_first(batch)
         decodes = int((batch.new_tokens == 1).sum())
         positions, places = self._tokens(batch)
@@ -144,14 +161,14 @@ class ModelWork:
         sampled = (ends - 1)[batch.samples]
         tokens = len(positions)
         words = self._draw.integers(0, self._shape.vocabulary, tokens)
-        self._step.load(stream, words, positions, places, sampled)
+        self.step.load(stream, words, positions, places, sampled)
         if self._shape.routed is not None:
             routed = self._shape.routed
-            self._step.route(
+            self.step.route(
                 stream,
                 [
                     Routing.drawn(self._draw, tokens, routed.experts, routed.per_token)
-                    for _ in range(self._step.layers)
+                    for _ in range(self.step.layers)
                 ],
             )
         if decodes:
@@ -160,26 +177,25 @@ class ModelWork:
             pages = _pages(batch, decodes, len(batch))
             new = batch.new_tokens[decodes:].astype(np.int32)
             self._prefill.bind(self._prefill.plan(pages, new), stream)
-        self._loaded = _Loaded(tokens, len(sampled), decodes, decodes < len(batch))
-        if (tokens, len(sampled)) not in self._seen:
-            self._seen.add((tokens, len(sampled)))
-            self.launch(stream)
-        stream.synchronize()
+        self.loaded = Loaded(tokens, len(sampled), decodes, decodes < len(batch))
+        is_new = (tokens, len(sampled)) not in self._seen
+        self._seen.add((tokens, len(sampled)))
+        return is_new
 
     def launch(self, stream: Stream) -> None:
         """See StepWork."""
-        loaded = self._loaded
-        self._step.launch(
+        loaded = self.loaded
+        self.step.launch(
             stream,
             loaded.tokens,
             loaded.sampled,
-            lambda layer: self._attend(stream, layer),
-            self._target,
+            lambda layer: self.attend(stream, layer),
+            self.target,
         )
 
     def verify(self, stream: Stream) -> int:
         """See StepWork: of the first and the last request, the newest token in the last layer."""
-        batch, layout, step = self._batch, self._layout, self._step
+        batch, layout, step = self._batch, self._layout, self.step
         if batch is None:
             return 0
         ends = np.cumsum(batch.new_tokens)
@@ -198,7 +214,7 @@ class ModelWork:
                 tokens=int(batch.context_tokens[i]),
                 name=f"request {int(batch.rows[i])}",
             )
-            check_row(row, layout, self._shape.heads, stream)
+            check_row(row, layout, self._heads, stream)
             looked += 1
         return looked
 
@@ -206,8 +222,9 @@ class ModelWork:
         """See StepWork."""
         self._held.close()
 
-    def _attend(self, stream: Stream, layer: int) -> None:
-        loaded, step, base = self._loaded, self._step, self._room.base
+    def attend(self, stream: Stream, layer: int) -> None:
+        """Launch the attention of one layer of the step loaded."""
+        loaded, step, base = self.loaded, self.step, self._room.base
         if loaded.decodes:
             self._decode.launch(stream, step.queries, step.attended, base, layer)
         if loaded.chunks:
@@ -225,14 +242,14 @@ class ModelWork:
         return positions, units * self._room.slot_bytes + token * self._layout.token_stride
 
 
-def made_step(dense: DenseGpu, room: PageRoom, limits: Limits) -> ModelStep:
+def made_step(dense: DenseGpu, room: PageRoom, limits: Limits, rank: int = 0) -> ModelStep:
     """Make a model's step of at most such sizes, and fill all pages with numbers.
 
     Zeros would be computed with less power, so at other clocks.
     """
     with Stream() as stream:
         step = dense.model_step(
-            stream, StepLimits(limits.tokens, limits.requests, limits.context + 1)
+            stream, StepLimits(limits.tokens, limits.requests, limits.context + 1), rank=rank
         )
         for seed, (address, size_bytes) in enumerate(room.extents()):
             dense.kernels.fill_normal(stream, address, size_bytes, seed)

@@ -48,7 +48,8 @@ def needs(source: Source, slots: Sequence[int], work_bytes: int = 0) -> list[Nee
     """
     found = []
     for number, (tier, pages) in enumerate(zip(source.plan.tiers, slots, strict=True)):
-        chunks = -(-pages * source.plan.page_bytes // CHUNK_BYTES)
+        share_bytes = -(-source.plan.page_bytes // source.gpus)  # of a page on each GPU
+        chunks = source.gpus * -(-pages * share_bytes // CHUNK_BYTES)
         weights = source.weight_bytes if number == 0 else 0
         buffers = max(work_bytes - weights, 0) if number == 0 else 0
         found.append(Need(tier, pages, chunks * CHUNK_BYTES, weights, buffers))

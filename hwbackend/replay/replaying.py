@@ -16,6 +16,7 @@ from vsim.hwbackend.replay.pairing import paired
 from vsim.hwbackend.replay.plan import plan_of
 from vsim.hwbackend.replay.recorded_times import RecordedTimes
 from vsim.hwbackend.replay.source import LiveServer, Source
+from vsim.hwbackend.replay.sums_within import sums_within
 from vsim.sim.engine.backend import Backend
 from vsim.sim.engine.drivers import drive
 from vsim.sim.engine.run import collect
@@ -34,7 +35,8 @@ class Carriers:
         for_plan: makes a backend for a plan.
         for_live: makes one for an engine's state.
         facts: says, at the end, of the machine and of what it did.
-        work_bytes: what steps take of a GPU beside pages.
+        work_bytes: what steps take of GPUs beside pages.
+        simulated: whether an engine's log has predicted times.
     """
 
     name: str
@@ -42,11 +44,14 @@ class Carriers:
     for_live: Callable[[State], Backend]
     facts: Callable[[], dict[str, Any]] = dict
     work_bytes: int = 0
+    simulated: bool = False
 
 
 def simulated_carriers() -> Carriers:
     """Return what needs no GPU: predicted times again, or the simulated backend."""
-    return Carriers(SIMULATED, lambda source: RecordedTimes(source.plan), SimulatedBackend)
+    return Carriers(
+        SIMULATED, lambda source: RecordedTimes(source.plan), SimulatedBackend, simulated=True
+    )
 
 
 def slots_needed(source: Source, options: ReplayOptions, work_bytes: int = 0) -> list[Need]:
@@ -107,6 +112,8 @@ def _live(
         page_bytes=plan.page_bytes,
         file=source.file,
     )
+    if carriers.simulated:
+        measured = sums_within(measured, live.server.cost)
     pairs = paired(plan, measured)
     found = of_pairs(pairs, plan, options)
     return replace(

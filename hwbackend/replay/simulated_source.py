@@ -10,6 +10,7 @@ from vsim.hwbackend.replay.options import ReplayOptions, with_stand_ins
 from vsim.hwbackend.replay.page_rates import by_pages
 from vsim.hwbackend.replay.plan import Plan, plan_of
 from vsim.hwbackend.replay.source import LiveServer, Selected, Source
+from vsim.hwbackend.replay.sums_within import sums_within
 from vsim.hwbackend.replay.window import note_window, requests_in_window
 from vsim.sim.commands.run import located
 from vsim.sim.engine.entry import compile_kernels
@@ -107,7 +108,8 @@ def _requests(
     )
     compile_kernels()
     page_bytes = engine.page_or_block_tokens * server.cost.kv_bytes_per_token
-    machine = by_pages(server.machine, page_bytes)
+    # Each GPU copies its share of a page.
+    machine = by_pages(server.machine, page_bytes // server.cost.gpus)
 
     def state() -> State:
         return build_state(scenario, machine, server.cost, requests, server.base, rules=rules)
@@ -133,7 +135,7 @@ def _requests(
         batches=kept_batches(state()) if in_place else None,
     )
     live = LiveServer(server, requests, simulated, state)
-    return _source(server, path, "requests", plan, live, notes)
+    return _source(server, path, "requests", sums_within(plan, server.cost), live, notes)
 
 
 def _attention(server: Server, path: str, options: ReplayOptions, notes: list[str]) -> Source:

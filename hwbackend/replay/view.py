@@ -16,8 +16,8 @@ from vsim.traces.units import format_bytes
 WIDTH = 110
 
 
-def show_needs(found: Sequence[Need], tiers: Sequence[str]) -> None:
-    """Say what a replay takes on a GPU, before it begins."""
+def show_needs(found: Sequence[Need], tiers: Sequence[str], gpus: int = 1) -> None:
+    """Say what a replay takes on a GPU, or on several together, before it begins."""
     parts = []
     for need, name in zip(found, tiers, strict=True):
         weights = f" and {_size(need.weight_bytes)} of weights" if need.weight_bytes else ""
@@ -25,7 +25,8 @@ def show_needs(found: Sequence[Need], tiers: Sequence[str]) -> None:
             weights += f" and {_size(need.buffer_bytes)} of buffers"
         parts.append(f"{name} {_size(need.kv_bytes)} of KV{weights}")
     console = Console(width=WIDTH, highlight=False)
-    console.print("takes on a GPU: " + "; ".join(parts), soft_wrap=True)
+    where = "a GPU" if gpus == 1 else f"{gpus} GPUs"
+    console.print(f"takes on {where}: " + "; ".join(parts), soft_wrap=True)
 
 
 def show(outcome: Outcome, out: str | None) -> None:
@@ -71,11 +72,14 @@ def show(outcome: Outcome, out: str | None) -> None:
 
 def _measured(facts: Mapping[str, Any]) -> str:
     """What measured, and what of its time is in no operation."""
-    said = f"{facts['date']}, {facts['device']}, driver {facts['driver']}, CUDA {facts['cuda']}"
+    device = f"{facts['gpus']} x {facts['device']}" if facts["gpus"] > 1 else facts["device"]
+    said = f"{facts['date']}, {device}, driver {facts['driver']}, CUDA {facts['cuda']}"
     if facts["sm_mhz"]:
         said += f", {facts['sm_mhz']:,} MHz and {facts['watts']:.0f} W on the way"
     said += f"; the host prepared steps for {facts['host_prepared_s']:.3f} s and looked at what had"
     said += f" ended for {facts['host_finished_s']:.3f} s, which do not count"
+    if facts["gpus"] > 1:
+        said += f"; the GPUs' times of steps were {facts['apart_s']:.3f} s apart in all"
     if facts["disk"]:
         said += f"; pages on {facts['disk']}"
     if facts["pages_mapped"]:

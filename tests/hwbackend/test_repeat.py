@@ -72,7 +72,7 @@ def test_a_calibration_comes_before_its_cases_and_a_check_that_fails_ends_nothin
     assert names[0].startswith("vsim calibrate --gpu")
     assert names[1] == "python3 -m vsim.hwbackend.cases --out"
     assert names[2].startswith("vsim check")
-    assert sum("vsim replay" in line for line in said) == 5
+    assert sum("vsim replay" in line for line in said) == 7
 
 
 def test_with_one_gpu_nothing_asks_for_a_second(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """ReplayCase: operations of one class that `vsim replay --gpu` carried out, and what they took."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from vsim.sim.fidelity.gpu.case_checks import (
     MOST_BYTES,
@@ -13,6 +13,9 @@ from vsim.sim.fidelity.gpu.case_checks import (
 )
 from vsim.sim.fidelity.gpu.heads import TIERS, Tier
 
+MOST_GPUS: Final = 1024
+"""Of a case; what its own text says is no reason to lay out more."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReplayedStep:
@@ -22,7 +25,7 @@ class ReplayedStep:
         new_tokens: that each request computed.
         contexts: tokens of each after it, the new ones included.
         sampled: output tokens that it gave.
-        peer_bytes: of keys and values, all layers, that it read on the peer.
+        peer_bytes: of keys and values, all layers and GPUs, that it read on the peer.
         host_bytes: the same in host memory.
     """
 
@@ -68,10 +71,11 @@ class ReplayCase:
 
     Args:
         name: the replay's, and the class.
-        model: by its name in the catalogue, in bf16 on one GPU.
+        model: by its name in the catalogue, in bf16.
         page_tokens: tokens of a page.
         steps: those of the class, in order; none where it is one of copies.
         copies: likewise.
+        tensor: GPUs that share each layer, and copy their shares of a page at once.
     """
 
     kind: ClassVar[str] = "replay"
@@ -82,11 +86,13 @@ class ReplayCase:
     page_tokens: int
     steps: tuple[ReplayedStep, ...] = ()
     copies: tuple[ReplayedCopy, ...] = ()
+    tensor: int = 1
 
     def __post_init__(self) -> None:
         check_name(self.name)
         check_name(self.model)
         within(self, "page_tokens", 1, 1 << 16)
+        within(self, "tensor", 1, MOST_GPUS)
         if bool(self.steps) == bool(self.copies):
             raise ValueError("steps and copies: write one of them")
 
@@ -94,4 +100,5 @@ class ReplayCase:
     def gpus(self) -> int:
         """GPUs that it takes."""
         steps = any(step.peer_bytes for step in self.steps)
-        return 2 if steps or any("peer" in (c.source, c.target) for c in self.copies) else 1
+        copies = any("peer" in (c.source, c.target) for c in self.copies)
+        return self.tensor + 1 if steps or copies else self.tensor

@@ -28,11 +28,11 @@ def replay_ns(case: ReplayCase, machine: Machine, stack: Stack) -> float:
     """Predict all operations of a case, nanoseconds.
 
     Raises:
-        InputError: the model is unknown, or does not fit.
+        InputError: the model is unknown, does not fit, or can't be spread over so many GPUs.
         LookupError: the machine lacks a tier, or a way between two.
     """
-    cost, kernels, shape = _cost(machine, case.model, stack)
-    page_bytes = case.page_tokens * cost.kv_bytes_per_token
+    cost, kernels, shape = _cost(machine, case.model, case.tensor, stack)
+    page_bytes = case.page_tokens * cost.kv_bytes_per_token // case.tensor
     copied = sum(_copy_ns(machine, copy, page_bytes) for copy in case.copies)
     return copied + sum(
         _step_ns(step, machine, cost) + _ragged_ns(step, cost, kernels, shape)
@@ -41,7 +41,7 @@ def replay_ns(case: ReplayCase, machine: Machine, stack: Stack) -> float:
 
 
 def _copy_ns(machine: Machine, copy: ReplayedCopy, page_bytes: int) -> float:
-    """A copy page by page, beside the steps that go on meanwhile."""
+    """A GPU's copy page by page, beside the steps that go on meanwhile."""
     source, target = _tier(machine, copy.source), _tier(machine, copy.target)
     alone_ns = copy_ns(machine, source.name, target.name, page_bytes, copy.pages)
     row = find_copy_row(machine.copies, source.kind, target.kind, "engine")
@@ -49,14 +49,17 @@ def _copy_ns(machine: Machine, copy: ReplayedCopy, page_bytes: int) -> float:
 
 
 @lru_cache(maxsize=8)
-def _cost(machine: Machine, model: str, stack: Stack) -> tuple[StepCost, Kernels, HeadShape]:
-    """Costs of a model in bf16 on one GPU, by a stack's kernels; and those, and its heads."""
+def _cost(
+    machine: Machine, model: str, tensor: int, stack: Stack
+) -> tuple[StepCost, Kernels, HeadShape]:
+    """Costs of a model in bf16, by a stack's kernels; and those, and the heads on each GPU."""
     found = load_model(model)
-    layout = lay_out(machine, found, 1, 1)
+    layout = lay_out(machine, found, tensor, 1)
     kernels = kernels_of(machine, stack)
     curves = kernel_curves(machine, found, layout, kernels, "bf16", "bf16")
-    shape = HeadShape(found.heads, found.kv_heads, found.head_dim)
-    return replace(step_cost(machine, found), measured=curves), kernels, shape
+    heads, kv_heads = (max(count // tensor, 1) for count in (found.heads, found.kv_heads))
+    shape = HeadShape(heads, kv_heads, found.head_dim)
+    return replace(step_cost(machine, found, tensor=tensor), measured=curves), kernels, shape
 
 
 def _step_ns(step: ReplayedStep, machine: Machine, cost: StepCost) -> float:
@@ -77,7 +80,8 @@ def _step_ns(step: ReplayedStep, machine: Machine, cost: StepCost) -> float:
         decode_context=round(batch.decode_context * share),
         prefill_context=round(batch.prefill_context * share),
     )
-    attention = attend_ns(machine, attention_ns(cost, cost.curves, in_hbm), below)
+    on_each = {tier: size / cost.gpus for tier, size in below.items()}
+    attention = attend_ns(machine, attention_ns(cost, cost.curves, in_hbm), on_each)
     return whole_ns - attention_ns(cost, cost.curves, batch) + attention
 
 

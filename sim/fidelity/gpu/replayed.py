@@ -45,6 +45,7 @@ def cases_of(folder: Path) -> list[Measured]:
             summary["page_tokens"],
             tuple(one for one in operations if isinstance(one, ReplayedStep)),
             tuple(one for one in operations if isinstance(one, ReplayedCopy)),
+            summary["facts"].get("gpus", 1),
         )
         cases.append(Measured(case, (sum(took_ns for _, took_ns in each),)))
     return cases
@@ -58,11 +59,13 @@ def _summary(folder: Path) -> Row:
         summary = json.loads(read_text(str(place)))
         device, kind = summary["facts"]["device"], summary["kind"]
         words = [summary[name] for name in ("name", "mode", "movement", "model", "machine")]
-        tokens = summary["page_tokens"]
+        tokens, gpus = summary["page_tokens"], summary["facts"].get("gpus", 1)
     except (ValueError, KeyError, TypeError):
         refuse(str(place), "is of no replay on a GPU; name a folder that `vsim replay --gpu` wrote")
     if kind == "attention" or not isinstance(tokens, int):
         refuse(str(place), "is of recorded attention, which cases of sparse decode are for")
+    if not isinstance(gpus, int) or gpus < 1:
+        refuse(str(place), f"is {gpus!r}; write a whole number from 1", place="facts.gpus")
     assert all(isinstance(word, str) for word in [*words, device])
     found: Row = summary
     return found

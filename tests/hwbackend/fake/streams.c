@@ -33,6 +33,7 @@ struct stream {
 };
 
 struct event {
+    int device; /* on whose streams alone it can be recorded */
     bool timed, recorded;
     uint64_t serial, done, at_ns;
     struct stream *stream;   /* of the latest record */
@@ -327,6 +328,7 @@ EXPORT CUresult cuEventCreate(Handle *made, unsigned flags)
     if (flags > 7)
         return INVALID_VALUE;
     struct event *event = calloc(1, sizeof *event);
+    event->device = device;
     event->timed = (flags & NO_TIMING) == 0;
     *made = keep(EVENT, event);
     return OK;
@@ -360,7 +362,8 @@ EXPORT CUresult cuEventRecord(Handle handle, Handle stream_handle)
     ENTER_ON(device);
     struct stream *stream;
     struct event *event = find(EVENT, handle);
-    if (stream_of(stream_handle, device, &stream) != OK || event == NULL)
+    if (stream_of(stream_handle, device, &stream) != OK || event == NULL ||
+        event->device != stream->device)
         return INVALID_HANDLE;
     CUresult implicit = break_captures_beside(stream);
     if (implicit != OK)
@@ -416,7 +419,7 @@ EXPORT CUresult cuEventElapsedTime(float *milliseconds, Handle earlier, Handle l
     ENTER();
     struct event *first = find(EVENT, earlier), *last = find(EVENT, later);
     if (first == NULL || last == NULL || !first->timed || !last->timed || !first->recorded ||
-        !last->recorded)
+        !last->recorded || first->device != last->device)
         return INVALID_HANDLE;
     if (first->done < first->serial || last->done < last->serial)
         return NOT_READY;

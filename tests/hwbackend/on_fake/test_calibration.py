@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.hwbackend.fake.control import Fake
+from tests.hwbackend.on_fake.nccl import Nccl
 
 from vsim.hwbackend.calibration import disk_copies, paging
 from vsim.hwbackend.calibration.bench import HBM, HOST, PEER, SPARE, Bench
@@ -13,7 +14,6 @@ from vsim.hwbackend.calibration.measure import FAILED, measure
 from vsim.hwbackend.calibration.plan import DISK_ROUTES, VMM_CALLS, WHOLE, Plan
 from vsim.hwbackend.calibration.shown import shown
 from vsim.hwbackend.cuda.buffers import fill
-from vsim.hwbackend.cuda.calls import call
 from vsim.hwbackend.measuring.at_once import AtOnce
 from vsim.hwbackend.measuring.samples import Work
 from vsim.hwbackend.memory.files import PageFile
@@ -115,30 +115,6 @@ def test_a_disk_that_nobody_named_is_left_out_by_name(fake: Fake) -> None:
     samples = measure(asked, most_bytes=SMALL)
     assert samples.left_out == ("copy nvme-hbm: no disk was named; write --disk FOLDER",)
     assert len(samples.rows) == 1
-
-
-class Nccl:
-    """Stands for nccl4py's bindings: a sum is a write on each GPU's own stream."""
-
-    NCCLError = RuntimeError
-
-    def __init__(self) -> None:
-        self.sums: list[tuple[int, int, int]] = []
-
-    def comm_init_all(self, count: int, ordinals: list[int]) -> list[int]:
-        call("cuCtxSetCurrent", call("cuDevicePrimaryCtxRetain", ordinals[-1]))  # as NCCL does
-        call("cuDevicePrimaryCtxRelease", ordinals[-1])
-        return list(range(count))
-
-    def all_reduce(self, source: int, target: int, count: int, *rest: int) -> None:
-        assert source == target
-        self.sums.append((count, rest[-2], rest[-1]))
-
-    def group_start(self) -> None: ...
-
-    def group_end(self) -> None: ...
-
-    def comm_destroy(self, communicator: int) -> None: ...
 
 
 def test_sums_are_of_both_gpus_and_leave_the_first_one_current(

@@ -62,6 +62,19 @@ def test_an_event_orders_two_streams(fake: Fake, stream: Stream) -> None:
         assert (download(found, buffer.address, stream) == 2).all()
 
 
+def test_an_event_is_of_the_gpu_that_it_was_made_on(fake: Fake, stream: Stream) -> None:
+    with Event(timing=True) as here, Context(1), Stream() as there, Event(timing=True) as other:
+        other.record(there)
+        here.record(stream)
+        for event, wrong in ((here, there), (other, stream)):
+            with pytest.raises(CudaError, match=r"cuEventRecord.*INVALID_HANDLE"):
+                event.record(wrong)
+        stream.synchronize()
+        there.synchronize()
+        with pytest.raises(CudaError, match="cuEventElapsedTime"):
+            other.us_since(here)
+
+
 def test_time_passes_between_events(fake: Fake, stream: Stream) -> None:
     with Event(timing=True) as begin, Event(timing=True) as end, Event() as untimed:
         begin.record(stream)

@@ -3,12 +3,14 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.hwbackend.fake.control import Fake
+from tests.hwbackend.on_fake.nccl import Nccl
 
 from vsim.hwbackend.attention.layout import PageLayout
 from vsim.hwbackend.attention.reference import (
@@ -20,13 +22,14 @@ from vsim.hwbackend.attention.reference import (
 from vsim.hwbackend.compiling.compiler import compiled
 from vsim.hwbackend.compiling.cubin import Cubin
 from vsim.hwbackend.cuda.buffers import DeviceBuffer, upload
+from vsim.hwbackend.cuda.calls import call
 from vsim.hwbackend.cuda.context import Context
 from vsim.hwbackend.cuda.device import devices
 from vsim.hwbackend.cuda.graphs import capture
 from vsim.hwbackend.cuda.places import place_of
 from vsim.hwbackend.cuda.streams import Stream
 from vsim.hwbackend.dense.memory import Memory
-from vsim.hwbackend.dense.model_step import StepLimits
+from vsim.hwbackend.dense.model_step import Reduction, StepLimits
 from vsim.hwbackend.dense.shape import DenseShape
 from vsim.hwbackend.dense.small_kernels import KvTarget
 from vsim.hwbackend.memory.slots import TierSlots
@@ -41,6 +44,7 @@ from vsim.hwbackend.replay.rooms import PagedRoom
 from vsim.hwbackend.replay.selected_work import by_layer
 from vsim.hwbackend.replay.source import Source
 from vsim.hwbackend.replay.step_limits import Limits
+from vsim.hwbackend.replay.tensor_gpus import tensor_carriers
 from vsim.sim.engine.backend import StepBatch
 from vsim.traces.faults import InputError
 
@@ -94,6 +98,27 @@ class Step:
             attention(layer)
 
 
+class Part(Step):
+    """In place of one GPU's dense parts of a model over several."""
+
+    def __init__(self, memory: Memory, shape: DenseShape) -> None:
+        super().__init__()
+        self.memory, self.shape, self.layers = memory, shape, shape.layers
+        self.current: list[int] = []
+
+    def parts(
+        self, stream: Stream, tokens: int, sampled: int, attention: Callable[[int], None],
+        kv: KvTarget,
+    ) -> Iterator[Reduction]:  # fmt: skip
+        self.launches.append((tokens, sampled))
+        self.target = kv
+        for layer in range(self.layers):
+            self.current.append(int(call("cuCtxGetCurrent")))
+            attention(layer)
+            yield Reduction(0x3000, tokens * self.shape.hidden)
+            yield Reduction(0x3000, tokens * self.shape.hidden)
+
+
 class Dense:
     step: Step
     filled: list[tuple[int, int]] = []  # noqa: RUF012 - a stand-in of one test at a time
@@ -113,7 +138,7 @@ class Dense:
     def __exit__(self, *_: object) -> None:
         self.memory.close()
 
-    def model_step(self, stream: Stream, limits: StepLimits) -> Step:
+    def model_step(self, stream: Stream, limits: StepLimits, *, rank: int) -> Step:
         return self.step
 
 
@@ -176,6 +201,106 @@ def test_each_new_token_goes_to_its_place_and_attention_reads_the_batch_s_pages(
     finally:
         work.close()
         room.close()
+
+
+class PartOfDense(Dense):
+    steps: list[Part] = []  # noqa: RUF012 - a stand-in of one test at a time
+
+    def __init__(self, context: Context, shape: DenseShape) -> None:
+        super().__init__(context, shape)
+        self.part = Part(self.memory, shape)
+
+    def model_step(self, stream: Stream, limits: StepLimits, *, rank: int) -> Step:
+        assert rank == len(PartOfDense.steps)
+        PartOfDense.steps.append(self.part)
+        return self.part
+
+
+TWO = """
+name: two
+seed: 3
+workload:
+  synth:
+    requests: 2
+    arrivals: {rate_per_s: 40}
+    prompt_tokens: "0.5:90,0.99:400"
+    output_tokens: "0.5:4,0.99:6"
+machine: 2xh200-measured
+model: llama-3.2-1b
+parallel: {tensor: 2}
+tiers:
+  - {tier: hbm, capacity: 64MiB}
+"""
+
+
+def over_two(nccl: Nccl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Source:
+    PartOfDense.steps = []
+    monkeypatch.setitem(sys.modules, "nccl.bindings.nccl", nccl)
+    monkeypatch.setattr(model_work, "DenseGpu", PartOfDense)
+    path = tmp_path / "two.yaml"
+    path.write_text(TWO)
+    return read_source(str(path), ReplayOptions(gpu=True))
+
+
+def test_a_model_over_two_gpus_is_launched_part_by_part_with_sums_in_both_graphs(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nccl, options = Nccl(), ReplayOptions(gpu=True)
+    source = over_two(nccl, tmp_path, monkeypatch)
+    with tensor_carriers(source, options) as carriers:
+        outcome = replay(source, options, carriers)
+    assert outcome.compared == len(source.plan.operations)
+    first, second = PartOfDense.steps
+    # Both draw the same words, at the same positions, into the same slots of their own pages.
+    for one, other in zip(first.loaded, second.loaded, strict=True):
+        assert np.array_equal(one, other)
+    assert first.launches == second.launches
+    assert len(first.launches) > source.plan.steps  # in graphs, and once of each new size before
+    assert len(set(first.current)) == len(set(second.current)) == 1
+    assert first.current[0] != second.current[0], "each launches in its own GPU's context"
+    shape = first.shape
+    assert (shape.tensor, shape.heads, shape.gpu_kv_heads) == (2, 32, 4)
+    assert first.target is not None
+    assert second.target is not None
+    assert first.target.base != second.target.base
+    assert first.target.layer_stride == 2 * 4 * source.plan.page_tokens * 64 * 2
+    # Two sums a layer, on each GPU's own stream, of all numbers of the residual stream.
+    assert len(nccl.sums) == 2 * 2 * 16 * len(first.launches)
+    assert {count for count, _, _ in nccl.sums} == {2048 * n for n, _ in first.launches}
+    streams = {communicator: stream for _, communicator, stream in nccl.sums}
+    assert len(set(streams.values())) == 2
+    assert sorted(nccl.destroyed) == [0, 1]
+    assert nccl.aborted == []
+    kernels = [launch.name for launch in fake.launches()]
+    assert {"paged_decode", "paged_prefill"} <= set(kernels)
+
+
+@pytest.mark.parametrize("nth", [3, 32 + 3], ids=["before any graph", "in a graph"])
+def test_a_sum_that_fails_ends_in_one_line_and_nobody_waits_for_it(
+    nth: int, fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nccl, options = Nccl(fails_at=nth), ReplayOptions(gpu=True)
+    source = over_two(nccl, tmp_path, monkeypatch)
+    with (
+        pytest.raises(InputError, match=r"^GPU: nccl group_end.*unhandled cuda error"),
+        tensor_carriers(source, options) as carriers,
+    ):
+        replay(source, options, carriers)
+    assert nccl.aborted == [0, 1]
+    assert nccl.destroyed == []
+
+
+def test_without_nccl_a_model_over_gpus_is_refused_before_its_weights_are_drawn(
+    fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = over_two(Nccl(), tmp_path, monkeypatch)
+    monkeypatch.setitem(sys.modules, "nccl.bindings.nccl", None)
+    with (
+        pytest.raises(InputError, match="nccl4py can't be imported"),
+        tensor_carriers(source, ReplayOptions(gpu=True)),
+    ):
+        pass
+    assert PartOfDense.steps == []
 
 
 def recorded(tmp_path: Path) -> Source:

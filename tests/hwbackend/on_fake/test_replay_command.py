@@ -306,7 +306,6 @@ def test_a_disk_is_for_the_lowest_tier_alone_and_a_folder(
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"gpus": 2}, "the model is spread over 2 GPUs"),
         ({"precision": ("fp8", "bf16")}, "precision.weights: fp8 has no kernels here"),
         ({"precision": ("bf16", "int8")}, "precision.kv: int8 has no kernels here"),
     ],

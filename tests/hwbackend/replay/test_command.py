@@ -255,14 +255,14 @@ def test_without_a_driver_a_gpu_is_refused_before_anything_is_simulated(
     ]
 
 
-@pytest.mark.parametrize("name", ["host", "peer", "mapped"])
+@pytest.mark.parametrize("name", ["host", "peer", "mapped", "tensor"])
 def test_the_scenarios_for_a_gpu_move_pages_and_are_small(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scenario = Path(__file__).parents[3] / "scenarios" / "replay" / f"{name}.yaml"
     assert run(monkeypatch, "replay", str(scenario)) == 0
     found = printed(capsys)
-    tier = {"host": "host", "peer": "peer", "mapped": "host"}[name]
+    tier = "peer" if name == "peer" else "host"
     assert f"copy hbm → {tier}" in found
     assert f"copy {tier} → hbm" in found or f"reads {tier}" in found
     assert ("mapped · on" in found) == (name == "mapped")

@@ -2,17 +2,23 @@
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from tests.hwbackend.replay.conftest import SMALL
 from tests.seeds import ALL, some
 from tests.sim.engine.worlds import World, draw_world
 
 from vsim.hwbackend.replay.carry_out import carry_out
 from vsim.hwbackend.replay.measured_log import measured_log
+from vsim.hwbackend.replay.options import Mode, ReplayOptions
 from vsim.hwbackend.replay.plan import Plan, plan_of
+from vsim.hwbackend.replay.reading import read_source
 from vsim.hwbackend.replay.recorded_times import RecordedTimes
+from vsim.hwbackend.replay.replaying import replay, simulated_carriers
 from vsim.sim.engine.backend import Completion, Operation, StepBatch
 from vsim.sim.engine.kept_batches import kept_batches
 from vsim.sim.engine.run import run_engine
@@ -207,3 +213,25 @@ def test_kinds_and_tiers_that_can_t_be_carried_out_are_refused() -> None:
         planned(world, other)
     with pytest.raises(InputError, match="is 'hbm', which is none of the run's tiers: vram"):
         plan_of(log, ("vram",), page_tokens=16, page_bytes=1, file="log")
+
+
+def test_sums_over_gpus_are_among_a_step_s_kernels(tmp_path: Path) -> None:
+    path = tmp_path / "two.yaml"
+    text = SMALL.replace("requests: 24", "requests: 6").replace("h100", "2xh200-measured")
+    path.write_text(text + "parallel: {tensor: 2}\n")
+    source = read_source(str(path), ReplayOptions())
+    assert source.live is not None
+    cost = source.live.server.cost
+    for each in source.plan.operations:
+        batch = each.operation.batch
+        if batch is None:
+            continue
+        sums_ns = int(cost.curves.communication.at(int(batch.new_tokens.sum())))
+        assert sums_ns > 100_000  # 64 of them
+        assert each.began_ns == each.submit_ns + int(cost.launch_ns)
+        assert each.kernels_ns > sums_ns
+    for mode in get_args(Mode):
+        options = ReplayOptions(mode)
+        outcome = replay(source, options, simulated_carriers())
+        assert outcome.total.worst == 0.0
+        assert outcome.compared == len(source.plan.operations)

@@ -17,7 +17,7 @@ def planned(name: str) -> Plan:
     return read_source(str(SCENARIOS / f"{name}.yaml"), options).plan
 
 
-@pytest.mark.parametrize("name", ["host", "mapped"])
+@pytest.mark.parametrize("name", ["host", "mapped", "tensor"])
 def test_three_seconds_move_pages_to_the_host_and_back_several_times(name: str) -> None:
     plan = planned(name)
     moves: Counter[tuple[int, int]] = Counter()

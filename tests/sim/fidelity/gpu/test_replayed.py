@@ -25,17 +25,20 @@ MACHINE = RECORDED / "h100-replays.yaml"  # whose pages take longer beside steps
 FACTS = {"device": "NVIDIA H100", "driver": "580", "cuda": "13.0", "date": "2026-11-27"}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a replay writes whose GPU took just the predicted times."""
-    here = tmp_path_factory.mktemp("replayed")
-    (here / "small.yaml").write_text(SMALL)
+def written(here: Path, scenario: str, machine: Path, gpus: int) -> Path:
+    """What a replay writes whose GPUs took just the predicted times."""
+    (here / "small.yaml").write_text(scenario)
     options = ReplayOptions(window_ns=4_000_000_000)
-    source = read_source(str(here / "small.yaml"), options, machine=str(MACHINE))
+    source = read_source(str(here / "small.yaml"), options, machine=str(machine))
     outcome = replay(source, options, simulated_carriers())
     with fresh_folder(str(here / "out"), REPLAY, inputs=[], option="--out") as fresh:
-        _write(replace(outcome, facts=FACTS), fresh)
+        _write(replace(outcome, facts={**FACTS, "gpus": gpus}), fresh)
     return here / "out"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("replayed"), SMALL, MACHINE, 1)
 
 
 def test_operations_are_gathered_by_class_and_predicted_as_the_engine_did(folder: Path) -> None:
@@ -49,6 +52,22 @@ def test_operations_are_gathered_by_class_and_predicted_as_the_engine_did(folder
         off = predict(each.case, machine) / each.median_ns - 1
         # The engine rounds to nanoseconds, and counts what is partly filled; copies overlap steps.
         assert abs(off) < (0.05 if "copies" in each.case.name else 0.002), each.case.name
+
+
+def test_operations_over_two_gpus_are_predicted_as_the_engine_did(tmp_path: Path) -> None:
+    pair = RECORDED / "2xh200.yaml"
+    machine = load_machine(pair)
+    found = cases_of(written(tmp_path, SMALL + "parallel: {tensor: 2}\n", pair, 2))
+    assert {each.case.gpus for each in found} == {2}
+    assert any("copies" in each.case.name for each in found)
+    for each in found:
+        off = predict(each.case, machine) / each.median_ns - 1
+        assert abs(off) < (0.05 if "copies" in each.case.name else 0.002), each.case.name
+        # Not what one GPU would take, which has twice as much to read and nothing to sum.
+        assert predict(replace(each.case, tensor=1), machine) > 1.1 * each.median_ns
+        text = json.loads(case_text(each.case))
+        del text["tensor"]  # of a recording made before
+        assert case_of(json.dumps(text)) == replace(each.case, tensor=1)
 
 
 def test_a_recording_of_replays_is_read_back(folder: Path, tmp_path: Path) -> None:
