@@ -137,7 +137,7 @@ class GpuSamples:
         extra = {"facts": _text(self.facts), "left_out": _text(list(self.left_out))}
         names = ", ".join(sorted({str(gpu["name"]) for gpu in self.facts.get("gpus", ())}))
         provenance = Provenance(source, machine=names or "unknown", extra=extra)
-        write_table(arrow_rows(self.rows), path, KIND, provenance)
+        write_table(arrow_rows(self.rows), path, KIND, provenance, zstd_level=19)
 
 
 def arrow_rows(rows: Iterable[Sampled]) -> pa.Table:

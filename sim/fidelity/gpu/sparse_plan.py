@@ -144,7 +144,7 @@ def write_plan(plan: SparsePlan, case: SparseCase, path: Name) -> None:
         "Apache-2.0",
         extra={"column_pages": ",".join(map(str, widths)), "steps": str(plan.steps)},
     )
-    write_table(table, path, "operations", about, zstd_level=19)
+    write_table(table, path, "operations", about, zstd_level=22)
 
 
 def read_plan(path: Path) -> SparsePlan:
