@@ -1,6 +1,5 @@
 """`TensorCarrier`: copies and steps of a model over several GPUs, each on its share at once."""
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
@@ -9,7 +8,7 @@ from vsim.hwbackend.cuda.errors import CudaError
 from vsim.hwbackend.cuda.graphs import Graph, capture
 from vsim.hwbackend.cuda.held import do_all
 from vsim.hwbackend.replay.clocked_backend import Ticket
-from vsim.hwbackend.replay.cuda_carrier import LONG_NS, UnderWay
+from vsim.hwbackend.replay.cuda_carrier import UnderWay, launch_before
 from vsim.hwbackend.replay.gpu_share import GpuShare, wait_for
 from vsim.hwbackend.replay.tensor_work import GpusWork
 from vsim.sim.engine.backend import Operation
@@ -160,15 +159,13 @@ class TensorCarrier:
         return graphs
 
     def _launch_before(self, graphs: Sequence[Graph]) -> None:
-        """Launch a step once before it counts; a long one finds the GPUs as rested as before."""
-        began = time.monotonic_ns()
-        for share, graph in zip(self._shares, graphs, strict=True):
-            share.context.make_current()
-            graph.launch(share.compute)
-        wait_for(self._shares)
-        took = time.monotonic_ns() - began
-        if took >= LONG_NS:
-            time.sleep(took / 1e9)
+        def launch() -> None:
+            for share, graph in zip(self._shares, graphs, strict=True):
+                share.context.make_current()
+                graph.launch(share.compute)
+            wait_for(self._shares)
+
+        launch_before(launch)
 
     def _drop_prepared(self) -> None:
         if self._prepared is not None:
