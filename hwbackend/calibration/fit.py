@@ -374,10 +374,19 @@ def _hbm_weight(samples: GpuSamples) -> dict[str, Figure]:
 
 
 def copy_weights(samples: GpuSamples) -> dict[str, float]:
-    """The weight of copies by engine that attention slows, by route; the least is 1."""
-    found = {route: rate for route, (rate, _, _) in _at_odds(samples).items()}
-    most = max(found.values(), default=1.0)
-    return {route: most / rate for route, rate in found.items()}
+    """The weight of copies by engine beside attention, by route; the least is 1.
+
+    The one that attention slows most has 1. One that it does not slow reached what it did at least
+    by its weight, unless a link of its own bound it before that.
+    """
+    slowed = _at_odds(samples)
+    if not slowed:
+        return {}
+    most = max(rate for rate, _, _ in slowed.values())
+    return {
+        route: max(most * rows["copy"].bytes_per_s / rows["attention"].bytes_per_s, 1.0)
+        for route, rows in _over_hbm(samples)
+    }
 
 
 def hbm_costs(samples: GpuSamples) -> dict[str, float]:

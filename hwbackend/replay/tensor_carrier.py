@@ -15,14 +15,26 @@ from vsim.sim.engine.backend import Operation
 
 
 class _Together:
-    """The same operation on every GPU. It ends with the last of them."""
+    """The same operation on every GPU. It ends with the last of them.
+
+    Args:
+        parts: of each GPU, in the order in which the host launched them.
+        finish: looks at what was done.
+        host_ns: of the host, to be counted apart.
+        meets: whether the GPUs wait for each other on the way.
+    """
 
     def __init__(
-        self, parts: Sequence[UnderWay], finish: Callable[[], None], host_ns: int = 0
+        self,
+        parts: Sequence[UnderWay],
+        finish: Callable[[], None],
+        host_ns: int = 0,
+        *,
+        meets: bool = False,
     ) -> None:
         self.host_ns = host_ns
         self.closed = False
-        self._parts, self._finish = tuple(parts), finish
+        self._parts, self._finish, self._meets = tuple(parts), finish, meets
 
     def done(self) -> bool:
         """Whether every GPU has ended; all are asked, so that a failure of any is found."""
@@ -30,12 +42,17 @@ class _Together:
         return all(ended)
 
     def took_ns(self) -> int:
-        """Nanoseconds of the GPU that took longest."""
-        return max(part.took_ns() for part in self._parts)
+        """Nanoseconds of the GPU that took longest; where they meet, of the one launched last.
+
+        The others have waited for that one at the first meeting, and for the host to launch it.
+        """
+        taken = [part.took_ns() for part in self._parts]
+        return taken[-1] if self._meets else max(taken)
 
     def apart_ns(self) -> int:
         """Nanoseconds by which the GPUs' times differ."""
-        return self.took_ns() - min(part.took_ns() for part in self._parts)
+        taken = [part.took_ns() for part in self._parts]
+        return max(taken) - min(taken)
 
     def finish(self) -> None:
         """Give back what is held, and look at what was done."""
@@ -53,11 +70,11 @@ class TensorCarrier:
 
     As `CudaCarrier` does on one. A copy takes from its submission to the last GPU's end. Of a step
     each GPU has a graph, in which the sums wait for those of the others. A time between events is
-    of one GPU: each has a pair of its own, around its graph, and the step takes as long as the
-    longest. That of the first GPU holds the time in which the host launches on the others.
+    of one GPU: each has a pair of its own, around its graph.
 
-    A server of several GPUs has a process for each, which map pages at once: the host's time for
-    that is the longest of the GPUs', though here it is spent one after the other.
+    A server of several GPUs has a process for each, which launch and map pages at once; here it is
+    done one after the other. So a step takes as long as on the GPU that is launched last, when all
+    others are under way, and the host's time for mapping is the longest of the GPUs'.
 
     Args:
         shares: of the GPUs, in the order of ranks; closed with it.
@@ -200,7 +217,7 @@ class TensorCarrier:
                 parts.append(part)
             undo.pop_all()
         self._prepared = None
-        made = _Together(parts, lambda: self._stepped(operation, made), mapped_ns)
+        made = _Together(parts, lambda: self._stepped(operation, made), mapped_ns, meets=True)
         return made
 
     def _copied(self, operation: Operation) -> None:
