@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from vsim.reports.pictures import write_picture
 from vsim.traces.arrow_arrays import integers
 from vsim.traces.arrow_io import read_table
 
@@ -35,8 +36,8 @@ class Canvas:
         self.plot: Any = importlib.import_module("matplotlib.pyplot")
 
     def save(self, figure: Any, name: str) -> None:
-        """Write a PNG without what would change it from run to run."""
-        figure.savefig(HERE / name, dpi=90, metadata={"Software": None})
+        """Write a figure as a PNG beside this file."""
+        write_picture(figure, HERE / name, 90)
         self.plot.close(figure)
 
 

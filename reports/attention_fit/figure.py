@@ -5,6 +5,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from vsim.reports.pictures import write_picture
+
 PANELS = (
     # curve, x values, x label, y label, title, logarithmic x
     ("overlap 60 %", "lags", "steps between", "selected again", "Drift, 60 % sparsity", True),
@@ -56,7 +58,7 @@ def draw(curves: dict[str, Any], target: Path) -> None:
         for side, colour in SIDES
     ]
     figure.legend(handles, [LABELS[side] for side, _ in SIDES], loc="outside lower center", ncols=3)
-    figure.savefig(target, dpi=80)
+    write_picture(figure, target, 80)
 
 
 if __name__ == "__main__":

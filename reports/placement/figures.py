@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vsim.reports.pictures import write_picture
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 COLOURS: Mapping[str, str] = {
@@ -79,9 +81,9 @@ class Canvas:
         return figure, list(axes[0])
 
     def save(self, figure: Any, name: str) -> None:
-        """Write a PNG without the date and version that would change it from run to run."""
+        """Write a figure as a PNG beside this file."""
         path = HERE / f"{name}.png"
-        figure.savefig(path, dpi=110, metadata={"Software": None})
+        write_picture(figure, path, 110)
         self.plot.close(figure)
         print(path.relative_to(HERE.parent.parent))
 

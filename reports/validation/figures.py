@@ -1,16 +1,15 @@
 """Figures of the validation report: predicted against measured, and errors by class."""
 
 import importlib
-import io
 from pathlib import Path
 from typing import Any, Final
 
+from vsim.reports.pictures import write_picture
 from vsim.reports.validation.outcome import GpuOutcome
 from vsim.traces.faults import refuse
 
 COLOURS: Final = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#777777")
 MARKS: Final = ("o", "s", "^", "D", "v", "P", "X")
-_BLENDS: Final = 64  # colours of a picture, with those along edges
 
 
 class Canvas:
@@ -31,18 +30,11 @@ class Canvas:
             refuse("figures", "need matplotlib; install it with pip install 'vsim[plots]'")
         matplotlib.use("Agg")
         self.plot: Any = importlib.import_module("matplotlib.pyplot")
-        self._images: Any = importlib.import_module("PIL.Image")  # which matplotlib rests on
 
     def save(self, figure: Any, name: str) -> None:
-        """Write a PNG without the date and version that would change it from run to run.
-
-        Of few colours: a third of the bytes, and no eye tells.
-        """
-        drawn = io.BytesIO()
-        figure.savefig(drawn, dpi=110, metadata={"Software": None})
+        """Write a figure as a PNG in the folder."""
+        write_picture(figure, self.folder / name, 110)
         self.plot.close(figure)
-        image = self._images.open(drawn).convert("RGB").quantize(_BLENDS)
-        image.save(self.folder / name, optimize=True)
 
 
 def draw(outcome: GpuOutcome, folder: Path) -> list[str]:

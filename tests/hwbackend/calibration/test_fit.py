@@ -1,11 +1,12 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from tests.hwbackend.calibration import synthetic as truth
 
 from vsim.hwbackend.calibration.clearing_fit import fit_clearing
-from vsim.hwbackend.calibration.fit import Fitted, fit, fit_copies, fit_vmm
+from vsim.hwbackend.calibration.fit import Fitted, copy_weights, fit, fit_copies, fit_vmm
 from vsim.hwbackend.calibration.plan import GROWN_AT_ONCE, MIB, ROUTES
 from vsim.traces.gpu_samples import GpuSamples, Sampled, point
 
@@ -146,7 +147,27 @@ def test_what_copies_cost_hbm_is_found_again() -> None:
 
 
 def test_the_weights_of_copies_are_found_again() -> None:
-    assert truth.fitted(noise=0.0).weights == pytest.approx(truth.COPY_WEIGHTS, rel=1e-6)
+    bound_by_their_link = {"host-hbm": 1.0, "hbm-host": 1.0}
+    weights = {**truth.COPY_WEIGHTS, **bound_by_their_link}
+    assert truth.fitted(noise=0.0).weights == pytest.approx(weights, rel=1e-6)
+
+
+def test_a_copy_that_attention_does_not_slow_weighs_what_it_reached() -> None:
+    def as_alone(row: Sampled) -> Sampled:
+        if row.point.variant != "hbm-peer copy" or row.point["share"]:
+            return row
+        return replace(row, samples=tuple(row.bytes / truth.PEER_OUT * 1e6 for _ in row.samples))
+
+    samples = truth.synthetic(noise=0.0, kept=lambda at: at.probe == "beside")
+    found = copy_weights(GpuSamples(samples.facts, tuple(map(as_alone, samples.rows))))
+    # attention has HBM_WEIGHT times what the copy from the peer has, and went on as beside a copy
+    # that it slows
+    (attended,) = [row for row in samples.rows if row.point.variant == "hbm-peer attention"]
+    reached = truth.HBM_WEIGHT * truth.PEER_OUT / attended.bytes_per_s
+    assert found == pytest.approx(
+        {"peer-hbm": 1.0, "hbm-peer": reached, "host-hbm": 1.0, "hbm-host": 1.0}, rel=1e-6
+    )
+    assert reached > truth.COPY_WEIGHTS["hbm-peer"]
 
 
 def test_how_much_longer_pages_take_beside_steps_is_found_again() -> None:
