@@ -10,7 +10,8 @@ from typing import Any, Final
 import yaml
 
 import vsim.sim.machine
-from vsim.hwbackend.calibration.fit import SLOW_PLACES, CopyFit, Figure, Fitted, VmmFit
+from vsim.hwbackend.calibration.figures import Figure
+from vsim.hwbackend.calibration.fit import SLOW_PLACES, CopyFit, Fitted, VmmFit
 from vsim.traces.faults import refuse
 
 _Part = dict[str, Any]

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from tests.hwbackend.calibration import synthetic as truth
 
+from vsim.hwbackend.calibration.beside_fit import copy_weights
 from vsim.hwbackend.calibration.clearing_fit import fit_clearing
-from vsim.hwbackend.calibration.fit import Fitted, copy_weights, fit, fit_copies, fit_vmm
+from vsim.hwbackend.calibration.fit import Fitted, fit, fit_copies, fit_vmm
 from vsim.hwbackend.calibration.plan import GROWN_AT_ONCE, MIB, ROUTES
 from vsim.traces.gpu_samples import GpuSamples, Sampled, point
 
