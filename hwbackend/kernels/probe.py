@@ -23,7 +23,7 @@ import torch
 from vsim.hwbackend.kernels.board import Board
 from vsim.hwbackend.kernels.rows import Measured
 
-NAMES: Final = ("attention", "sampling", "small", "graph", "product", "clock")
+NAMES: Final = ("attention", "sampling", "small", "graph", "product", "clock", "pool")
 
 Part = Callable[[], Iterator[Measured]]
 

@@ -26,7 +26,7 @@ _US: Final = pa.float32()
 
 COLUMNS: Final = (
     Column("probe", _WORD, "name",
-           "attention, small, product, sampling, clock, graph, or trace (of a server)"),
+           "attention, small, product, sampling, clock, graph, pool, or trace (of a server)"),
     Column("kernel", _WORD, "name", "what ran"),
     Column("variant", _WORD, "name", "how it ran; of a trace, which server"),
     Column("us", _US, "us", "time of one call, median; of a traced kernel, mean"),

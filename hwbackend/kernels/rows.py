@@ -10,7 +10,7 @@ class Measured:
     """One kernel under one load.
 
     Args:
-        probe: which part of the probe: attention, small, product, sampling, clock, graph, trace.
+        probe: which part: attention, small, product, sampling, clock, graph, pool, trace.
         kernel: what ran.
         variant: how: compiled or custom; cold (operands in device memory) or warm (in the cache).
         us: time of one call, microseconds, at the median, the least and the most of `n` samples.

@@ -20,6 +20,10 @@ BLOCK_BYTES: Final = 2 << 20
 """KV of a block of 16 tokens of an 8B: 32 layers of 64 KiB."""
 KEPT: Final = 0.95
 """Share of the steps that a line is laid through: the slowest are interrupted."""
+BATCHES: Final = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 160)
+"""The most requests of each group of steps whose time on the GPU is told."""
+FEWEST: Final = 8
+"""Steps of such a group."""
 Floats = NDArray[np.float64]
 
 
@@ -98,6 +102,34 @@ def steps_of(document: Mapping[str, Any]) -> Steps:
     )
 
 
+def gpu_lines(document: Mapping[str, Any], steps: Steps) -> Iterator[str]:
+    """Say what decodes take on the GPU, by requests, where it was marked.
+
+    A step counts that follows another two that only decode: from when the last one's tokens are
+    drawn until its own are.
+    """
+    executed, marks = _rows(document, "execute", 4), document.get("gpu_us", [])
+    whole = [i for i, row in enumerate(marks) if len(row) == 3 and executed[i, 3] > 0]
+    if not whole:
+        return
+    layers, drawn = np.array([marks[i][1:] for i in whole], dtype=np.float64).T
+    starts = _rows(document, "schedule", 7)[:, 0]
+    begun = np.searchsorted(starts, executed[whole, 0], side="right") - 1
+    decodes, requests = steps.decodes[begun], executed[whole, 3]
+    calm = decodes[2:] & decodes[1:-1] & decodes[:-2]
+    took, sampling = np.diff(drawn)[1:], (drawn - layers)[2:]
+    least = 1
+    for most in BATCHES:
+        some = calm & (requests[2:] >= least) & (requests[2:] <= most)
+        if some.sum() >= FEWEST:
+            whole_us, drawing_us = np.median(took[some]), np.median(sampling[some])
+            yield (
+                f"{some.sum()} decodes of {requests[2:][some].mean():.1f} take the GPU "
+                f"{whole_us:,.0f} us, {drawing_us:,.0f} of that from the last layer on"
+            )
+        least = most + 1
+
+
 def line_through(over: Floats, values: Floats) -> tuple[float, float]:
     """Least squares over all but the slowest: the value at 0, and the slope."""
     kept = values <= np.quantile(values, KEPT)
@@ -132,6 +164,7 @@ def told(document: Mapping[str, Any]) -> Iterator[str]:
     if np.unique(blocks).size > 2:
         base, slope = line_through(blocks, took)
         yield f"{len(moved)} transfers take {base:.2f} ms and {1e3 * slope:.0f} us a block to begin"
+    yield from gpu_lines(document, steps)
 
 
 def main() -> None:

@@ -43,6 +43,69 @@ def test_a_clock_times_a_method_while_it_runs_and_changes_no_result(tmp_path: Pa
     assert sum(map(len, kept["rows"].values())) == 1
 
 
+class Stream:
+    """A GPU's stream, on which a mark comes 3 ms after the last."""
+
+    def __init__(self) -> None:
+        self.ms = 0.0
+
+    def mark(self) -> "Mark":
+        self.ms += 3
+        return Mark(self.ms)
+
+
+class Mark:
+    """Where a stream was, ms."""
+
+    def __init__(self, at_ms: float) -> None:
+        self.at_ms = at_ms
+        self.waited = 0
+
+    def synchronize(self) -> None:
+        self.waited += 1
+
+    def elapsed_time(self, other: "Mark") -> float:
+        return other.at_ms - self.at_ms
+
+
+def test_a_step_is_marked_before_and_behind_its_layers_and_behind_its_tokens(
+    tmp_path: Path,
+) -> None:
+    clock = EngineClock(Stream().mark)
+
+    class Timed(Engine):
+        pass
+
+    class Sampling(Engine):
+        pass
+
+    clock.time(Timed, "begin", "execute", lambda _, __, ___: (1,))
+    clock.time(Sampling, "begin", "sample", lambda _, __, ___: ())
+    clock.start()
+    Sampling().begin(1)  # of a step that began before the clock did
+    for _ in range(2):
+        Timed().begin(1)
+        Sampling().begin(1)
+    clock.stop(tmp_path / "kept.json.gz")
+    with gzip.open(tmp_path / "kept.json.gz", "rt") as file:
+        assert json.load(file)["gpu_us"] == [[3000, 6000, 9000], [12000, 15000, 18000]]
+
+
+def test_what_decodes_take_on_the_gpu_is_told_by_requests() -> None:
+    document = clocked()
+    # step i ends 5 ms and i times 10 us after the last, and has its layers behind it 300 us before
+    ends = np.cumsum(5_000 + 10 * np.arange(40))
+    document["gpu_us"] = [[int(end) - 4_900, int(end) - 300, int(end)] for end in ends]
+    told_of_gpu = list(told(document))[5:]
+    # of the groups 33 to 40 requests alone have eight steps behind two that only decode: those of
+    # 11 to 13 and 21 to 25 requests are beside prompts and stores; the median is of i = 35.5
+    assert told_of_gpu == [
+        "8 decodes of 36.5 take the GPU 5,355 us, 300 of that from the last layer on"
+    ]
+    document["gpu_us"][-1].pop()  # a step that drew no tokens
+    assert len(list(told(document))) == 5
+
+
 def clocked() -> dict[str, Any]:
     """Forty steps, 10 ms apart: 1 to 40 requests; two with prompts, three with stores."""
     rows: dict[str, list[list[int]]] = {name: [] for name in COLUMNS}

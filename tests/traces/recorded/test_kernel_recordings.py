@@ -14,6 +14,7 @@ from vsim.hwbackend.kernels.figures import attention_us, mixed_over_parts, read_
 from vsim.hwbackend.kernels.recordings import COLUMNS
 
 FOLDER = Path(__file__).parents[3] / "traces" / "recorded" / "kernels"
+POOL = FOLDER / "pools" / "h200.arrow"
 FILES = sorted(FOLDER.glob("*.arrow"))
 MACHINES = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 
@@ -136,6 +137,46 @@ def test_kernels_of_a_traced_step_sum_up_to_what_the_gpu_was_busy(path: Path) ->
         assert sum(row["us"] * row["calls"] for row in kernels) == pytest.approx(
             busy["us"], rel=1e-4
         )
+
+
+def pooled_us(kernel: str) -> dict[Any, Any]:
+    """By order and pages, then by requests and context."""
+    found: dict[Any, Any] = {}
+    for row in read_rows(POOL):
+        if row["kernel"] == kernel:
+            order, pages = row["variant"].removesuffix(" pages").split(", ")
+            us = found.setdefault((order, int(pages)), {})
+            us[row["decodes"], row["context"]] = row["us"]
+    return found
+
+
+def test_a_step_depends_neither_on_how_many_pages_there_are_nor_on_their_order() -> None:
+    steps = pooled_us("products and attention")
+    assert len({pages for _, pages in steps}) == 4
+    for order in ("random", "in a row"):
+        for load in steps[order, 57_000]:
+            times = [us[load] for (o, _), us in steps.items() if o == order and load in us]
+            assert max(times) / min(times) < 1.015
+    for (order, pages), us in steps.items():
+        for load, took in us.items():
+            if order == "in a row":
+                assert took == pytest.approx(steps["random", pages][load], rel=0.02)
+
+
+def test_shared_blocks_make_a_step_a_little_shorter() -> None:
+    for kernel, ratio in (("products and attention", 0.986), ("attention", 0.913)):
+        us = pooled_us(kernel)
+        taken = us["shared", 57_000][10, 1400] / us["random", 57_000][10, 1400]
+        assert taken == pytest.approx(ratio, abs=0.001)
+
+
+def test_products_of_all_layers_take_what_a_layer_s_add_up_to() -> None:
+    alone = of_probe(FOLDER / "h200.arrow", "product")
+    for row in read_rows(POOL):
+        if row["kernel"] == "products":
+            of = (r for r in alone if r["tokens"] == row["tokens"] and r["variant"] == "bf16")
+            each = sum(r["us"] for r in of if r["kernel"] != "vocabulary")
+            assert not each or row["us"] == pytest.approx(32 * each, rel=0.04)
 
 
 def test_more_sequences_make_a_traced_step_longer() -> None:
