@@ -93,6 +93,16 @@ def simulate(
     return replace(result, summary=summary)
 
 
+def simulate_figures(scenario: Scenario, requests: Requests, base: Path | str) -> Result:
+    """Simulate requests for what each of them saw and the run's figures.
+
+    Arguments and errors as of `simulate`. Without steps, a verdict, or a bound on prefix hits.
+    """
+    return _simulate(
+        scenario, requests, None, base, "fast", None, keep=False, tight=False, figures_alone=True
+    )
+
+
 def _simulate(
     scenario: Scenario,
     requests: Requests | None,
@@ -103,6 +113,7 @@ def _simulate(
     *,
     keep: bool,
     tight: bool,
+    figures_alone: bool = False,
 ) -> Result:
     """Simulate, with tables that grow in `folder`, or in temporary files if they are kept."""
     server = serving(scenario, base)
@@ -120,7 +131,7 @@ def _simulate(
     case = checked_case(server, requests, keeps=keep)
     compile_kernels()
     compile_counting()
-    if len(requests.prefix_ids):
+    if len(requests.prefix_ids) and not figures_alone:
         compile_bound()
         if len(scenario.tiers) > 1:
             compile_net_bound()
@@ -137,6 +148,7 @@ def _simulate(
         model=model,
         judged=played.first,
         tight_bound=tight,
+        figures_alone=figures_alone,
     )
     del played
     ended = perf_counter()

@@ -17,7 +17,7 @@ from vsim.sim.fidelity.scenario_for import Pacing, scenario_for
 from vsim.sim.profiles.rules import ServerRules, server_rules
 from vsim.sim.scenario.scenario import Scenario
 from vsim.sim.scenario.workload import queued_requests
-from vsim.sim.simulation import Server, serving, simulate
+from vsim.sim.simulation import Server, serving, simulate_figures
 from vsim.traces.arrow_arrays import integers
 from vsim.traces.requests import Requests
 
@@ -90,7 +90,7 @@ def predict_throughput(measured: MeasuredThroughput) -> float:
     with TemporaryDirectory(prefix="vsim-") as name:
         scenario = scenario_for(measured, Path(name))
         requests = _queued(measured)
-        result = simulate(scenario, requests=requests, base=name, steps=False)
+        result = simulate_figures(scenario, requests, name)
     return float(result.summary["throughput"]["output_tokens_per_s"])
 
 
@@ -113,7 +113,7 @@ def _queued(measured: MeasuredThroughput) -> Requests:
 
 
 def _predict(server: Server, scenario: Scenario, rules: ServerRules, repeat: Repeat) -> Prediction:
-    result = simulate(scenario, requests=repeat.requests, base=server.base, steps=False)
+    result = simulate_figures(scenario, repeat.requests, server.base)
     first = prediction_of(result.requests, result.summary)
     plays: list[Prediction | EngineResult] = [first]
     plays += [played(server, rules, requests) for requests in moved(repeat.requests)]

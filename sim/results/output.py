@@ -221,6 +221,7 @@ def make_result(
     model: Model,
     judged: tuple[Requests, EngineResult] | None = None,
     tight_bound: bool = False,
+    figures_alone: bool = False,
 ) -> Result:
     """Take the metrics of a run and give its verdict.
 
@@ -234,10 +235,13 @@ def make_result(
         model: what was served.
         judged: of several replicas, what one served and recorded, which the verdict is about.
         tight_bound: take the time that the best bound on prefix hits needs.
+        figures_alone: leave out the verdict and the bound, which take longer than a short run.
     """
     replicas = scenario.parallel.data
     facts = run_facts(scenario, machine, model, cost, requests, replicas)
     summary = summarise(facts, requests, engine, engine_wall_s)
+    if figures_alone:
+        return result_of(summary, requests, engine)
     if replicas == 1:  # the bound is on what one cache can find
         summary |= prefix_bound(
             scenario, machine, cost, facts, requests, engine, summary, tight=tight_bound

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from tests.hwbackend.dense.host_gpu import STREAM, HostCublas, HostCublasLt, HostMemory
+from tests.seeds import some
 
 from vsim.hwbackend.dense.cublaslt import CublasLt
 from vsim.hwbackend.dense.grouped import GroupedProducts
@@ -140,7 +141,7 @@ class HostSums:
             gpu.memory.put(STREAM, address, to_bits(np.sum(parts, axis=0)))
 
 
-@pytest.mark.parametrize("shape", [SMALL, ROUTED, replace(SMALL, tied=True)])
+@pytest.mark.parametrize("shape", some([SMALL, replace(SMALL, tied=True), ROUTED], 2))
 def test_two_gpus_make_together_what_the_reference_makes(
     kernels: SmallKernels, shape: DenseShape
 ) -> None:

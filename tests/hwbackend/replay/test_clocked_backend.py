@@ -90,7 +90,7 @@ def lasting(world: World) -> tuple[Recorder, dict[int, int], dict[int, int]]:
     return recorder, took, body
 
 
-@pytest.mark.parametrize("seed", some(range(24), 2))
+@pytest.mark.parametrize("seed", some(range(24), 4))
 def test_the_times_of_a_simulated_run_give_its_decisions_and_times(seed: int) -> None:
     world = draw_world(seed)
     world = replace(world, engine=world.engine | {"loading": "always"}, operations="all")

@@ -17,7 +17,7 @@ from .conftest import assert_same
 from .worlds import PREFILL_FIRST, draw_any_world
 
 ROOT = Path(__file__).parents[3]
-SEEDS = some((*range(1000, 1030), *range(PREFILL_FIRST, PREFILL_FIRST + 8)), 9)
+SEEDS = some((*range(1000, 1030), *range(PREFILL_FIRST, PREFILL_FIRST + 8)), 16)
 RUN = """
 import pickle, sys
 from tests.sim.engine.worlds import draw_any_world
