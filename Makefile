@@ -19,7 +19,7 @@ run: $(STAMP)
 	$(BIN)/vsim run scenarios/quickstart.yaml --out out/quickstart
 
 test: $(STAMP)
-	$(MAKE) --no-print-directory -j2 check kernels collected
+	$(MAKE) --no-print-directory -j2 kernels-engine kernels-prefixes check kernels-placement collected
 	$(MAKE) --no-print-directory -j2 suite $(BESIDE)
 
 suite: $(STAMP)
@@ -30,7 +30,8 @@ check: $(STAMP) types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# What is compiled once a machine, so that no two processes of the tests compile the same.
+# What is compiled once a machine, so that no two processes of the tests compile the same. `test`
+# names them by how long they take, for both cores to be busy to the end.
 kernels: $(KERNELS)
 $(KERNELS): kernels-%: $(STAMP)
 	$(BIN)/python -m tests.kernels $*
