@@ -13,7 +13,7 @@ GPU_MACHINES ?= $(filter-out %-mapping.yaml %-replays.yaml, $(wildcard traces/re
 # The tests start hundreds of processes, which would each compile every module where this is set.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: run test check suite kernels $(KERNELS) collected fidelity tolerances validation servers bench \
+.PHONY: run test check suite $(KERNELS) collected fidelity tolerances validation servers bench \
 	schema readme clean types
 run: $(STAMP)
 	$(BIN)/vsim run scenarios/quickstart.yaml --out out/quickstart
@@ -32,7 +32,6 @@ check: $(STAMP) types
 
 # What is compiled once a machine, so that no two processes of the tests compile the same. `test`
 # names them by how long they take, for both cores to be busy to the end.
-kernels: $(KERNELS)
 $(KERNELS): kernels-%: $(STAMP)
 	$(BIN)/python -m tests.kernels $*
 

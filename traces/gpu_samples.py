@@ -60,7 +60,8 @@ class Sampled:
     Args:
         point: which.
         bytes: what one of it moves at least; 0 where it moves none.
-        samples: as they came, one or more.
+        samples: as they came, one or more, of 24 bits each: events on a GPU tell no more, and files
+            of them are small.
         unit: of the samples.
     """
 
@@ -68,6 +69,10 @@ class Sampled:
     bytes: int
     samples: tuple[float, ...]
     unit: str = "us"
+
+    def __post_init__(self) -> None:
+        kept = np.array(self.samples, np.float32).tolist()
+        object.__setattr__(self, "samples", tuple(kept))
 
     @property
     def median(self) -> float:
@@ -142,7 +147,7 @@ class GpuSamples:
 
 
 def arrow_rows(rows: Iterable[Sampled]) -> pa.Table:
-    """Make the Arrow table of samples, in 24 bits each: events on a GPU tell no more."""
+    """Make the Arrow table of samples."""
     columns: dict[str, list[Any]] = {name: [] for name in schema_of(KIND).names}
     for row in rows:
         columns["probe"].append(row.point.probe)
@@ -150,7 +155,7 @@ def arrow_rows(rows: Iterable[Sampled]) -> pa.Table:
         columns["sizes"].append(_text(dict(row.point.sizes)))
         columns["bytes"].append(row.bytes)
         columns["unit"].append(row.unit)
-        columns["samples"].append(np.array(row.samples, np.float32).tolist())
+        columns["samples"].append(list(row.samples))
     return pa.table(columns, schema=schema_of(KIND))
 
 

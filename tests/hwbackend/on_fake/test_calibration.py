@@ -69,10 +69,7 @@ def test_every_point_is_measured_and_everything_given_back(fake: Fake, tmp_path:
     assert {row.point for row in samples.rows} == set(POINTS)
     assert all(len(row.samples) >= 2 for row in samples.rows)
     samples.write(tmp_path / "s.arrow", "a test")
-    kept = GpuSamples.read(tmp_path / "s.arrow").rows
-    assert [row.point for row in kept] == [row.point for row in samples.rows]
-    for one, other in zip(kept, samples.rows, strict=True):
-        assert one.samples == pytest.approx(other.samples, rel=2**-24)
+    assert GpuSamples.read(tmp_path / "s.arrow").rows == samples.rows
     assert sum(" " in line for line in shown(samples)) > 20
 
 

@@ -37,15 +37,15 @@ def peaks(runs: list[tuple[int, int]], *out: str) -> list[tuple[int, int]]:
 def test_ten_times_the_steps_take_the_memory_of_one_and_a_request_no_more_than_400_bytes() -> None:
     """All in one process, whose peak never falls."""
     (few, before), (many, after), (_, idle), (_, full) = peaks(
-        [(300, 200), (300, 2_000), (1_000, 2), (101_000, 2)]
+        [(1_000, 200), (1_000, 2_000), (1_000, 2), (201_000, 2)]
     )
-    assert few == 60_000  # a request that is alone takes a step for each token of its answer
-    assert many == 600_000
-    assert after - before < 24 << 20  # 540,000 steps more, each of 9 numbers
-    assert 0 < full - idle < 100_000 * 400
+    assert few == 200_000  # a request that is alone takes a step for each token of its answer
+    assert many == 2_000_000
+    assert after - before < 24 << 20  # 1,800,000 steps more, each of 9 numbers
+    assert 0 < full - idle < 200_000 * 400
 
 
 def test_a_run_that_is_written_takes_no_more_for_ten_times_the_steps(tmp_path: Path) -> None:
-    (_, before), (many, after) = peaks([(300, 200), (300, 2_000)], str(tmp_path / "out"))
-    assert many == 600_000
+    (_, before), (many, after) = peaks([(1_000, 200), (1_000, 2_000)], str(tmp_path / "out"))
+    assert many == 2_000_000
     assert after - before < 24 << 20

@@ -20,7 +20,7 @@ def test_there_are_six_recordings_or_more_and_each_is_under_six_megabytes() -> N
     assert all(path.stat().st_size < 6_000_000 for path in RECORDINGS)
 
 
-@pytest.fixture(scope="module", params=some(RECORDINGS, 6), ids=lambda path: path.stem)
+@pytest.fixture(scope="module", params=some(RECORDINGS, 3), ids=lambda path: path.stem)
 def trace(request: pytest.FixtureRequest) -> AttentionTrace:
     """One recording after the other, each read once."""
     return read_attention(request.param)
