@@ -1,9 +1,11 @@
 """A kernel that others call gives them its code; only what Python calls becomes machine code."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numba.core import config
 
 from vsim.sim.compiled import borrowing_inline, borrowing_kernel, kernel
 
@@ -44,7 +46,12 @@ def _all_at_most(values: Any, most: int) -> int:
     return total
 
 
-def test_what_a_kernel_calls_is_compiled_for_it_alone() -> None:
+def test_what_a_kernel_calls_is_compiled_for_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running: Any = _running
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path))
+    running.enable_caching()  # where no run before this one has left its code
     values = np.arange(1, 5)
     assert _running(values).tolist() == [1, 5, 14, 30]
     callee: Any = _sum_of_squares
