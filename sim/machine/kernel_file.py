@@ -4,6 +4,7 @@ from typing import Literal
 
 from vsim.sim.inputs.words import Text, Word
 from vsim.sim.machine.quantity import Part, Source
+from vsim.sim.machine.served import Served
 
 Stack = Literal["vllm", "sglang", "trtllm", "vsim"]
 
@@ -19,3 +20,6 @@ class KernelFile(Part):
     """Where the times are from."""
     note: Text = ""
     """When and on what they were measured."""
+    served: Served | None = None
+    """What they take within a server's steps where the file's times, of kernels alone, are off;
+    left out: as in the file."""

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from vsim.sim.machine.kernel_file import Stack
 from vsim.sim.machine.kernel_tables import KernelTables, read_kernel_tables
 from vsim.sim.machine.machine import Machine
+from vsim.sim.machine.served import Served
 from vsim.sim.timing.collectives import Collective, Exchange, Mode
 from vsim.sim.timing.constant_kernels import ConstantKernels, constant_kernels
 from vsim.sim.timing.experts import ExpertShape
@@ -103,13 +104,15 @@ def kernels_of(machine: Machine, stack: Stack | None = None) -> Kernels:
         return constants
     entry = next((each for each in machine.kernels if each.stack == stack), machine.kernels[0])
     path = Path(entry.file)
-    return _table_kernels(path, changed_ns(path), constants)
+    return _table_kernels(path, changed_ns(path), constants, entry.served)
 
 
 @lru_cache(maxsize=32)
-def _table_kernels(path: Path, changed: int, constants: ConstantKernels) -> TableKernels:
+def _table_kernels(
+    path: Path, changed: int, constants: ConstantKernels, served: Served | None
+) -> TableKernels:
     """Those of a file beside a machine's constants, which keep what they were asked for."""
-    return TableKernels(_tables(path, changed), constants)
+    return TableKernels(_tables(path, changed), constants, served)
 
 
 @lru_cache(maxsize=32)

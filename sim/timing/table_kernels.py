@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from numpy.typing import ArrayLike
 
 from vsim.sim.machine.kernel_tables import KernelTables
+from vsim.sim.machine.served import Served
 from vsim.sim.timing.collectives import (
     Collective,
     Exchange,
@@ -15,7 +16,11 @@ from vsim.sim.timing.collectives import (
     expert_exchange_ns,
 )
 from vsim.sim.timing.constant_kernels import ConstantKernels
-from vsim.sim.timing.decode_attention import decode_attention_ns, decode_attention_surface
+from vsim.sim.timing.decode_attention import (
+    decode_attention_bound,
+    decode_attention_ns,
+    decode_attention_surface,
+)
 from vsim.sim.timing.decode_shares import shares_of
 from vsim.sim.timing.efficiency import Surface
 from vsim.sim.timing.experts import ExpertShape, even_surface, experts_surface, independent_ns
@@ -29,6 +34,7 @@ from vsim.sim.timing.prefill_attention import prefill_attention_ns, prefill_atte
 from vsim.sim.timing.prefix_attention import prefix_attention_surface
 from vsim.sim.timing.products import product_ns, product_surface
 from vsim.sim.timing.roofline import Floats, Peaks
+from vsim.sim.timing.served import served_attention_ns, served_experts_ns
 from vsim.traces.schema import KERNELS
 
 Made = TypeVar("Made", Surface, Surface | None)
@@ -44,10 +50,12 @@ class TableKernels:
         tables: what was measured.
         constants: for kernels that were not measured. A table's efficiencies are taken against
             its peaks.
+        served: where kernels take another time within a server's steps than in the tables.
     """
 
     tables: KernelTables
     constants: ConstantKernels
+    served: Served | None = None
     _lacking: frozenset[str] = field(init=False)
     _known: dict[tuple[object, ...], Any] = field(init=False, default_factory=dict)
 
@@ -95,7 +103,12 @@ class TableKernels:
         latent = self._has_latents("decode", shape)
         make = latent_decode_surface if latent else decode_attention_surface
         known = self._surface(make, kv_precision, shape)
-        return decode_attention_ns(self.tables, self.peaks, *asked, known)
+        alone = decode_attention_ns(self.tables, self.peaks, *asked, known)
+        served = None if self.served is None else self.served.attention_of(shape.head_dim)
+        if served is None or latent or kv_precision != "bf16":
+            return alone
+        bound = decode_attention_bound(self.peaks, *asked)
+        return served_attention_ns(alone, served, batch, shape.kv_heads, bound)
 
     def prefill_attention_ns(
         self, kv_precision: str, new_tokens: ArrayLike, pairs: ArrayLike, shape: HeadShape
@@ -133,7 +146,9 @@ class TableKernels:
         known = tuple(
             self._surface(make, precision, shape) for make in (experts_surface, even_surface)
         )
-        return independent_ns(self.tables, self.peaks, *asked, (known[0], known[1]))
+        alone = independent_ns(self.tables, self.peaks, *asked, (known[0], known[1]))
+        served = None if self.served is None else self.served.experts
+        return alone if served is None else served_experts_ns(alone, served, tokens)
 
     def collective_ns(self, collective: Collective, gpus: int, size_bytes: ArrayLike) -> Floats:
         """See `Kernels`."""

@@ -56,6 +56,8 @@ ROUTE = ("tiers=[{tier: hbm, capacity: 1GiB}, {tier: host, access: in_place, cap
          " {tier: nvme}]", SYNCHRONOUS)  # evicts ahead of need  # fmt: skip
 
 CONSTANTS = "machine=constants.yaml"  # the same machine, whose kernels follow from its figures
+SERVED = "kernels.1.served"
+EXPERTS = ("model=qwen3-30b-a3b",)
 # Prompts long enough to heat a GPU, and decodes beside them.
 PROMPTS = ("workload.synth.prompt_tokens=4000", "workload.synth.arrivals.rate_per_s=60")
 
@@ -122,6 +124,16 @@ FIELDS: dict[str, tuple[tuple[str, ...], str, Any]] = {
     "launch.step_overhead.value": ((SYNCHRONOUS,), "launch.step_overhead.value", "5ms"),
     "kernels[].stack": ((), "kernels.1.stack", "trtllm"),
     "kernels[].file": ((), "kernels.1.file", str(CATALOGUE / "a100.vllm.kernels.arrow")),
+    "kernels[].served.decode_attention[].head_dim": (
+        (), f"{SERVED}.decode_attention.0.head_dim", 64),
+    "kernels[].served.decode_attention[].tiles": (
+        (), f"{SERVED}.decode_attention.0.tiles", [1, 64]),
+    "kernels[].served.decode_attention[].floor": (
+        (), f"{SERVED}.decode_attention.0.floor", ["5ms", "9ms"]),
+    "kernels[].served.decode_attention[].hbm_efficiency": (
+        (), f"{SERVED}.decode_attention.0.hbm_efficiency", 0.1),
+    "kernels[].served.experts.tokens": (EXPERTS, f"{SERVED}.experts.tokens", [1, 4096]),
+    "kernels[].served.experts.share": (EXPERTS, f"{SERVED}.experts.share", [3.0, 3.0]),
 }  # fmt: skip
 LATER = {
     "power.idle_w.value": "energy",
@@ -213,6 +225,14 @@ def base_machine() -> dict[str, Any]:
     machine["kernels"] = machine["kernels"][1::-1]
     for each in machine["kernels"]:
         each["file"] = str(CATALOGUE / each["file"])
+    row = {"source": "assumption", "note": "for this test"}
+    machine["kernels"][1]["served"] = {
+        "decode_attention": [
+            {"head_dim": 128, "tiles": [8, 64], "floor": ["1ms", "2ms"], "hbm_efficiency": 0.9}
+            | row
+        ],
+        "experts": {"tokens": [1, 8], "share": [2.0, 3.0]} | row,
+    }
     order = {"peer": 0, "host": 1, "nvme": 2}
     machine["links"].sort(key=lambda link: order.get(link["source"], 9))
     return machine

@@ -14,6 +14,7 @@ from vsim.sim.inputs.yaml_input import Bytes, parse_yaml
 from vsim.sim.machine.loading import catalogue_names, load_machine
 from vsim.sim.machine.machine import Hop, Machine
 from vsim.sim.machine.quantity import Quantity
+from vsim.sim.machine.served import ServedAttention, ServedExperts
 from vsim.sim.machine.vmm import VMM_CALLS, VmmRow, vmm_cost_ns
 from vsim.traces.faults import InputError
 
@@ -142,7 +143,7 @@ def test_measured_figures_are_as_measured_and_say_when() -> None:
 
 def bare_numbers(part: object, place: str) -> list[str]:
     """Find numbers that stand neither in a Quantity with a note nor in a table row with one."""
-    if isinstance(part, Quantity | VmmRow):
+    if isinstance(part, Quantity | VmmRow | ServedAttention | ServedExperts):
         return [] if part.note else [f"{place} has no note"]
     if isinstance(part, BaseModel):
         fields = type(part).model_fields

@@ -1,0 +1,106 @@
+"""Served: what kernels take within a server's steps where tables, which time them alone, are off.
+
+A table's kernel runs again and again on the same inputs, which the cache then holds in part; in a
+step each layer reads its own.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from vsim.sim.inputs.model_faults import FieldsError, Place
+from vsim.sim.inputs.words import Text
+from vsim.sim.inputs.yaml_input import DurationNs
+from vsim.sim.machine.quantity import Part, Source
+
+Count = Annotated[int, Field(ge=1, le=1 << 30)]
+Share = Annotated[float, Field(ge=0.1, le=10)]
+
+
+def _row_faults(
+    counts: Sequence[int], values: Sequence[object], of: str, name: str
+) -> list[tuple[Place, str]]:
+    """What is wrong with a row of counts and the values beside them."""
+    faults: list[tuple[Place, str]] = []
+    if list(counts) != sorted(set(counts)):
+        faults.append(((of,), "goes down or holds a number twice; write it from small to large"))
+    if len(values) != len(counts):
+        message = f"has {len(values)} values beside {len(counts)} of {of}; write one for each"
+        faults.append(((name,), message))
+    return faults
+
+
+class ServedAttention(Part):
+    """The least that decode attention of heads of one width over bf16 keys and values takes.
+
+    A floor by its tiles, one for each request and KV head, and the reading of its keys and values
+    from memory. Between two counts the floor is a straight line, beyond the last it stays.
+    """
+
+    head_dim: Annotated[int, Field(ge=1, le=4096)]
+    """Width of the heads."""
+    tiles: tuple[Count, ...] = Field(min_length=1, max_length=64)
+    """Requests times KV heads."""
+    floor: tuple[DurationNs, ...] = Field(min_length=1, max_length=64)
+    """What so many take without any context."""
+    hbm_efficiency: Annotated[float, Field(ge=0.001, le=1)]
+    """Share of HBM's bandwidth that they are read at."""
+    source: Source
+    """Where the numbers are from."""
+    note: Annotated[Text, Field(min_length=1)]
+    """A measurement's date, device and driver; the reason of an assumption."""
+
+    @model_validator(mode="after")
+    def _one_floor_each(self) -> Self:
+        if faults := _row_faults(self.tiles, self.floor, "tiles", "floor"):
+            raise FieldsError(faults)
+        return self
+
+
+class ServedExperts(Part):
+    """How many times as long as in the tables a layer's experts take, by tokens.
+
+    Between two counts it is a straight line over their logarithm; below the first and beyond the
+    last it stays.
+    """
+
+    tokens: tuple[Count, ...] = Field(min_length=1, max_length=64)
+    """Tokens of the step."""
+    share: tuple[Share, ...] = Field(min_length=1, max_length=64)
+    """Of the table's time."""
+    source: Source
+    """Where the numbers are from."""
+    note: Annotated[Text, Field(min_length=1)]
+    """A measurement's date, device and driver; the reason of an assumption."""
+
+    @model_validator(mode="after")
+    def _one_share_each(self) -> Self:
+        if faults := _row_faults(self.tokens, self.share, "tokens", "share"):
+            raise FieldsError(faults)
+        return self
+
+
+class Served(Part):
+    """What a serving stack's kernels take within steps where its tables are off."""
+
+    decode_attention: tuple[ServedAttention, ...] = Field(default=(), max_length=16)
+    """By width of the heads; other widths take what the tables say."""
+    experts: ServedExperts | None = None
+    """Left out: what the tables say."""
+
+    @model_validator(mode="after")
+    def _once_each(self) -> Self:
+        widths = [each.head_dim for each in self.decode_attention]
+        faults: list[tuple[Place, str]] = [
+            (("decode_attention", index, "head_dim"), f"{width} has a row already; keep one")
+            for index, width in enumerate(widths)
+            if widths.index(width) != index
+        ]
+        if faults:
+            raise FieldsError(faults)
+        return self
+
+    def attention_of(self, head_dim: int) -> ServedAttention | None:
+        """The row of a width; None where the tables hold."""
+        return next((each for each in self.decode_attention if each.head_dim == head_dim), None)
