@@ -11,7 +11,8 @@ _BLENDS: Final = 64  # colours of a picture, with those along edges
 def write_picture(figure: Any, path: Path, dpi: int) -> None:
     """Write it without the date and version that would change it from run to run.
 
-    Of few colours: a third of the bytes, and no eye tells.
+    Of few colours: a third of the bytes, and no eye tells. An octree chooses them, which keeps
+    rare ones as bright as they are; a median cut blends markers with the grey along edges.
 
     Args:
         figure: of matplotlib, whose pictures rest on Pillow.
@@ -21,5 +22,6 @@ def write_picture(figure: Any, path: Path, dpi: int) -> None:
     images: Any = importlib.import_module("PIL.Image")
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=dpi, metadata={"Software": None})
-    image = images.open(drawn).convert("RGB").quantize(_BLENDS)
+    image = images.open(drawn).convert("RGB")
+    image = image.quantize(_BLENDS, method=images.Quantize.FASTOCTREE)
     image.save(path, optimize=True)

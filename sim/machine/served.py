@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from vsim.sim.inputs.model_faults import FieldsError, Place
 from vsim.sim.inputs.words import Text
 from vsim.sim.inputs.yaml_input import DurationNs
-from vsim.sim.machine.quantity import Part, Source
+from vsim.sim.machine.quantity import Part, Quantity, Source
 
 Count = Annotated[int, Field(ge=1, le=1 << 30)]
 Share = Annotated[float, Field(ge=0.1, le=10)]
@@ -88,6 +88,9 @@ class Served(Part):
     """By width of the heads; other widths take what the tables say."""
     experts: ServedExperts | None = None
     """Left out: what the tables say."""
+    slowdown: Quantity[Annotated[float, Field(ge=0.8, le=2)]] | None = None
+    """How many times as long this machine's kernels take as those of the GPU that was timed, since
+    equal cards differ by some percent; left out: as long. Not of exchanges between GPUs."""
 
     @model_validator(mode="after")
     def _once_each(self) -> Self:

@@ -57,11 +57,14 @@ class TableKernels:
     constants: ConstantKernels
     served: Served | None = None
     _lacking: frozenset[str] = field(init=False)
+    _slowdown: float = field(init=False)
     _known: dict[tuple[object, ...], Any] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         lacking = frozenset(name for name in KERNELS if not self.tables.has(name))
         object.__setattr__(self, "_lacking", lacking)
+        slowdown = None if self.served is None else self.served.slowdown
+        object.__setattr__(self, "_slowdown", 1.0 if slowdown is None else slowdown.value)
 
     @property
     def peaks(self) -> Peaks:
@@ -87,7 +90,7 @@ class TableKernels:
         if "products" in self._lacking:
             return self.constants.product_ns(precision, m, n, k)
         known = self._surface(product_surface, precision, n, k)
-        return product_ns(self.tables, self.peaks, precision, m, n, k, known)
+        return self._slower(product_ns(self.tables, self.peaks, precision, m, n, k, known))
 
     def decode_attention_ns(
         self,
@@ -106,9 +109,9 @@ class TableKernels:
         alone = decode_attention_ns(self.tables, self.peaks, *asked, known)
         served = None if self.served is None else self.served.attention_of(shape.head_dim)
         if served is None or latent or kv_precision != "bf16":
-            return alone
+            return self._slower(alone)
         bound = decode_attention_bound(self.peaks, *asked)
-        return served_attention_ns(alone, served, batch, shape.kv_heads, bound)
+        return self._slower(served_attention_ns(alone, served, batch, shape.kv_heads, bound))
 
     def prefill_attention_ns(
         self, kv_precision: str, new_tokens: ArrayLike, pairs: ArrayLike, shape: HeadShape
@@ -121,7 +124,7 @@ class TableKernels:
         make = latent_prefill_surface if latent else prefill_attention_surface
         known = self._surface(make, kv_precision, shape)
         behind = None if latent else self._surface(prefix_attention_surface, kv_precision, shape)
-        return prefill_attention_ns(self.tables, self.peaks, *asked, known, behind)
+        return self._slower(prefill_attention_ns(self.tables, self.peaks, *asked, known, behind))
 
     def latent_product_ns(
         self, precision: str, tokens: ArrayLike, heads: int, inputs: int, outputs: int
@@ -130,7 +133,7 @@ class TableKernels:
         asked = precision, tokens, heads, inputs, outputs
         if "latent_products" in self._lacking:
             return self.constants.latent_product_ns(*asked)
-        return latent_product_ns(self.tables, self.peaks, *asked)
+        return self._slower(latent_product_ns(self.tables, self.peaks, *asked))
 
     def experts_ns(
         self,
@@ -148,7 +151,7 @@ class TableKernels:
         )
         alone = independent_ns(self.tables, self.peaks, *asked, (known[0], known[1]))
         served = None if self.served is None else self.served.experts
-        return alone if served is None else served_experts_ns(alone, served, tokens)
+        return self._slower(alone if served is None else served_experts_ns(alone, served, tokens))
 
     def collective_ns(self, collective: Collective, gpus: int, size_bytes: ArrayLike) -> Floats:
         """See `Kernels`."""
@@ -170,6 +173,10 @@ class TableKernels:
         if direction in self._lacking:
             return self.constants.expert_exchange_ns(*asked)
         return expert_exchange_ns(self.tables, *asked)
+
+    def _slower(self, ns: Floats) -> Floats:
+        """As long as the kernel takes on this machine."""
+        return ns if self._slowdown == 1.0 else ns * self._slowdown
 
     def _has_latents(self, phase: str, shape: HeadShape) -> bool:
         """Whether a shape is of latents, and such were measured."""

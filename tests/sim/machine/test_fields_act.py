@@ -132,6 +132,7 @@ FIELDS: dict[str, tuple[tuple[str, ...], str, Any]] = {
         (), f"{SERVED}.decode_attention.0.floor", ["5ms", "9ms"]),
     "kernels[].served.decode_attention[].hbm_efficiency": (
         (), f"{SERVED}.decode_attention.0.hbm_efficiency", 0.1),
+    "kernels[].served.slowdown.value": ((), f"{SERVED}.slowdown.value", 1.5),
     "kernels[].served.experts.tokens": (EXPERTS, f"{SERVED}.experts.tokens", [1, 4096]),
     "kernels[].served.experts.share": (EXPERTS, f"{SERVED}.experts.share", [3.0, 3.0]),
 }  # fmt: skip
@@ -232,6 +233,7 @@ def base_machine() -> dict[str, Any]:
             | row
         ],
         "experts": {"tokens": [1, 8], "share": [2.0, 3.0]} | row,
+        "slowdown": {"value": 1.1} | row,
     }
     order = {"peer": 0, "host": 1, "nvme": 2}
     machine["links"].sort(key=lambda link: order.get(link["source"], 9))

@@ -72,6 +72,25 @@ def test_experts_take_a_share_of_the_tables_time_by_tokens() -> None:
     assert in_step.experts_ns("bf16", tokens, shape)[0] == 0
 
 
+def test_a_slower_card_s_kernels_take_longer_all_alike() -> None:
+    slow = SERVED + "slowdown: {value: 1.25, source: assumption, note: for this test}\n"
+    product = made("products", [[64, 64]], [1, 8], [0], [[[4000.0], [5000.0]]])
+    prompt = made("prefill_attention", [[8, 2, 128, 0]], [64, 128], [0],
+                  [[[5e3], [9e3]]], variant="full")  # fmt: skip
+    measured = tables(product, prompt, ATTENTION, EXPERTS)
+    there, here = (TableKernels(measured, CONSTANTS, served(text)) for text in (SERVED, slow))
+    for asked in (
+        lambda kernels: kernels.product_ns("bf16", 8, 64, 64),
+        lambda kernels: kernels.decode_attention_ns("bf16", 3, 3_000, WIDE),
+        lambda kernels: kernels.decode_attention_ns("bf16", 3, 3_000, NARROW),
+        lambda kernels: kernels.prefill_attention_ns("bf16", 128, 128 * 129 / 2, WIDE),
+        lambda kernels: kernels.experts_ns("bf16", 2, ExpertShape(64, 64, 2, 8)),
+    ):
+        assert asked(here) == pytest.approx(1.25 * asked(there))
+    # the tables lack it
+    assert here.collective_ns("all_reduce", 2, 1e6) == there.collective_ns("all_reduce", 2, 1e6)
+
+
 def test_the_catalogue_s_h100_takes_what_a_trace_of_a_token_alone_says() -> None:
     # 41.0 us in kernels of Qwen3-30B-A3B's experts and six gaps of 0.5; H200: 32.5 (README there).
     shape = ExpertShape(2048, 768, 8, 128)
