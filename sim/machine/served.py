@@ -4,7 +4,6 @@ A table's kernel runs again and again on the same inputs, which the cache then h
 step each layer reads its own.
 """
 
-from collections.abc import Sequence
 from typing import Annotated, Self
 
 from pydantic import Field, model_validator
@@ -15,20 +14,6 @@ from vsim.sim.inputs.yaml_input import DurationNs
 from vsim.sim.machine.quantity import Part, Quantity, Source
 
 Count = Annotated[int, Field(ge=1, le=1 << 30)]
-Share = Annotated[float, Field(ge=0.1, le=10)]
-
-
-def _row_faults(
-    counts: Sequence[int], values: Sequence[object], of: str, name: str
-) -> list[tuple[Place, str]]:
-    """What is wrong with a row of counts and the values beside them."""
-    faults: list[tuple[Place, str]] = []
-    if list(counts) != sorted(set(counts)):
-        faults.append(((of,), "goes down or holds a number twice; write it from small to large"))
-    if len(values) != len(counts):
-        message = f"has {len(values)} values beside {len(counts)} of {of}; write one for each"
-        faults.append(((name,), message))
-    return faults
 
 
 class ServedAttention(Part):
@@ -53,32 +38,33 @@ class ServedAttention(Part):
 
     @model_validator(mode="after")
     def _one_floor_each(self) -> Self:
-        if faults := _row_faults(self.tiles, self.floor, "tiles", "floor"):
+        faults: list[tuple[Place, str]] = []
+        if list(self.tiles) != sorted(set(self.tiles)):
+            message = "goes down or holds a number twice; write it from small to large"
+            faults.append((("tiles",), message))
+        if len(self.floor) != len(self.tiles):
+            message = f"has {len(self.floor)} values beside {len(self.tiles)} tiles; write one each"
+            faults.append((("floor",), message))
+        if faults:
             raise FieldsError(faults)
         return self
 
 
 class ServedExperts(Part):
-    """How many times as long as in the tables a layer's experts take, by tokens.
+    """A layer's experts of few tokens, which a stack computes without sorting tokens by expert.
 
-    Between two counts it is a straight line over their logarithm; below the first and beyond the
-    last it stays.
+    It does so where tokens times the experts that each goes to, times `spread`, are no more than
+    the layer's experts, and no experts are dealt to GPUs. Its tables have the sorting.
     """
 
-    tokens: tuple[Count, ...] = Field(min_length=1, max_length=64)
-    """Tokens of the step."""
-    share: tuple[Share, ...] = Field(min_length=1, max_length=64)
-    """Of the table's time."""
+    spread: Annotated[int, Field(ge=1, le=1 << 20)]
+    """How many experts there have to be for each choice of one."""
+    saves: DurationNs
+    """By how much less than in the tables they then take."""
     source: Source
     """Where the numbers are from."""
     note: Annotated[Text, Field(min_length=1)]
     """A measurement's date, device and driver; the reason of an assumption."""
-
-    @model_validator(mode="after")
-    def _one_share_each(self) -> Self:
-        if faults := _row_faults(self.tokens, self.share, "tokens", "share"):
-            raise FieldsError(faults)
-        return self
 
 
 class Served(Part):

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from vsim.sim.machine.served import ServedAttention, ServedExperts
+from vsim.sim.timing.experts import ExpertShape
 from vsim.sim.timing.roofline import Bound, Floats
 
 
@@ -29,14 +30,19 @@ def served_attention_ns(
     return np.where(tiles > 0, np.maximum(alone_ns, least), alone_ns)
 
 
-def served_experts_ns(alone_ns: Floats, served: ServedExperts, tokens: ArrayLike) -> Floats:
-    """A layer's experts: the table's time and the share of it that tokens so many take.
+def served_experts_ns(
+    alone_ns: Floats, served: ServedExperts, tokens: ArrayLike, shape: ExpertShape
+) -> Floats:
+    """A layer's experts: the table's time, and less for so few tokens that none are sorted.
 
     Args:
-        alone_ns: by the tables.
+        alone_ns: by the tables; 0 where there are no tokens.
         served: of these tables.
         tokens: of the step, as `experts_ns` takes them.
+        shape: of the layer.
     """
-    logs = np.log2(np.maximum(np.asarray(tokens, dtype=np.float64), 1.0))
-    share: Floats = np.interp(logs, np.log2(served.tokens), served.share)
-    return alone_ns * share
+    if shape.expert_parallel > 1:
+        return alone_ns
+    choices = np.asarray(tokens, dtype=np.float64) * shape.experts_per_token
+    few = choices * served.spread <= shape.experts
+    return np.where(few, np.maximum(alone_ns - served.saves, 0.0), alone_ns)

@@ -151,7 +151,9 @@ class TableKernels:
         )
         alone = independent_ns(self.tables, self.peaks, *asked, (known[0], known[1]))
         served = None if self.served is None else self.served.experts
-        return self._slower(alone if served is None else served_experts_ns(alone, served, tokens))
+        return self._slower(
+            alone if served is None else served_experts_ns(alone, served, tokens, shape)
+        )
 
     def collective_ns(self, collective: Collective, gpus: int, size_bytes: ArrayLike) -> Floats:
         """See `Kernels`."""

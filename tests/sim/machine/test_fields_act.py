@@ -133,8 +133,8 @@ FIELDS: dict[str, tuple[tuple[str, ...], str, Any]] = {
     "kernels[].served.decode_attention[].hbm_efficiency": (
         (), f"{SERVED}.decode_attention.0.hbm_efficiency", 0.1),
     "kernels[].served.slowdown.value": ((), f"{SERVED}.slowdown.value", 1.5),
-    "kernels[].served.experts.tokens": (EXPERTS, f"{SERVED}.experts.tokens", [1, 4096]),
-    "kernels[].served.experts.share": (EXPERTS, f"{SERVED}.experts.share", [3.0, 3.0]),
+    "kernels[].served.experts.spread": (EXPERTS, f"{SERVED}.experts.spread", 1),
+    "kernels[].served.experts.saves": (EXPERTS, f"{SERVED}.experts.saves", "20us"),
 }  # fmt: skip
 LATER = {
     "power.idle_w.value": "energy",
@@ -232,7 +232,7 @@ def base_machine() -> dict[str, Any]:
             {"head_dim": 128, "tiles": [8, 64], "floor": ["1ms", "2ms"], "hbm_efficiency": 0.9}
             | row
         ],
-        "experts": {"tokens": [1, 8], "share": [2.0, 3.0]} | row,
+        "experts": {"spread": 4, "saves": "9us"} | row,
         "slowdown": {"value": 1.1} | row,
     }
     order = {"peer": 0, "host": 1, "nvme": 2}
