@@ -21,12 +21,12 @@ note: h100 has no times of these kernels: by the tables of vllm
 note: a step is launched when the last one has ended: host times of the profile vllm are left out \
 of both sides
 2.059 s in which nothing was under way were skipped
-649 steps, 679 operations compared: 4.47116 s predicted, 4.47116 s measured
+649 steps, 679 operations compared: 4.47194 s predicted, 4.47194 s measured
 
 operations                             count  predicted   measured  spread  error p50    p95  worst
 step of decodes, up to 1 request         331   6.337 ms   6.337 ms       –      +0.0%  +0.0%  +0.0%
 step of decodes, up to 2 requests        211   6.605 ms   6.605 ms       –      +0.0%  +0.0%  +0.0%
-step of decodes, up to 4 requests         84   6.707 ms   6.707 ms       –      +0.0%  +0.0%  +0.0%
+step of decodes, up to 4 requests         84   6.712 ms   6.712 ms       –      +0.0%  +0.0%  +0.0%
 step with a chunk, up to 1,024 tokens     10  16.659 ms  16.659 ms       –      +0.0%  +0.0%  +0.0%
 step with a chunk, up to 2,048 tokens      4  36.882 ms  36.882 ms       –      +0.0%  +0.0%  +0.0%
 step with a chunk, up to 512 tokens        5   9.213 ms   9.213 ms       –      +0.0%  +0.0%  +0.0%
