@@ -9,8 +9,14 @@ conversations under one system prompt go to the same experts, and few of them ar
 this was taken from a time: the network has the form of Qwen3-30B-A3B (grouped attention with norms
 of queries and keys, 8 of 128 experts, weights N(0, 0.02), norms the identity) with every width a
 quarter and weights twice as large, so that every product keeps its scale. It prints, by layer, the
-share of its experts that a prompt's last token has in common with those of prompts under the
-same opening, and under another one (chance: 0.06), and the mean over layers.
+share of its experts that a prompt's last token has in common with those of prompts under the same
+opening, and under another one (chance: 0.06), how many all prompts under one opening touch, and
+the means.
+
+Then it does so for padding: rows that a batch has beyond its own tokens hold tokens of earlier
+batches, and attention writes nothing for them. So in every layer they go on with what the last
+layer's attention gave such a token before: alike for all under one opening, and foreign to the
+batch.
 """
 
 import argparse
@@ -38,15 +44,88 @@ OPENINGS: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Shares of experts in common, of the last tokens of two prompts, mean over pairs.
+    """Experts in common of the last tokens of two prompts, mean over pairs; and touched ones.
 
     Args:
-        same: under the same opening.
+        same: share in common, under the same opening.
         other: under different ones.
+        touched: experts, by all prompts under one opening, in the mean.
     """
 
     same: float
     other: float
+    touched: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    """One layer's, drawn again for each pass: those of all layers do not fit into memory."""
+
+    query: Floats
+    key: Floats
+    value: Floats
+    out: Floats
+    router: Floats
+    experts: Iterator[tuple[Floats, Floats, Floats]]
+
+    def computed(self, rows: Floats) -> tuple[Floats, NDArray[np.intp]]:
+        """What the layer's experts add to rows [n, HIDDEN], and which these chose, [n, CHOSEN]."""
+        normed = _normed(rows)
+        logits = normed @ self.router
+        chosen = np.argpartition(-logits, CHOSEN, axis=1)[:, :CHOSEN]
+        share = _softmax(np.take_along_axis(logits, chosen, axis=1))
+        after = rows.copy()
+        for expert, (gate, up, down) in enumerate(self.experts):
+            row, place = np.nonzero(chosen == expert)
+            gated = normed[row] @ gate
+            inner = gated / (1 + np.exp(-gated)) * (normed[row] @ up)
+            after[row] += (inner @ down) * share[row, place][:, None]
+        return after, chosen
+
+
+def _draw(rng: np.random.Generator, rows: int, columns: int, scale: float = DRAWN) -> Floats:
+    return rng.standard_normal((rows, columns), dtype=np.float32) * np.float32(scale)
+
+
+def _weights(seed: int, layer: int, ffn: int) -> _Weights:
+    rng = np.random.Generator(np.random.PCG64([seed, 1 + layer]))
+    widths = (HEADS * HEAD, HEAD, HEAD)
+    query, key, value = (_draw(rng, HIDDEN, width) for width in widths)
+    out, router = _draw(rng, HEADS * HEAD, HIDDEN), _draw(rng, HIDDEN, EXPERTS)
+    experts = (
+        (_draw(rng, HIDDEN, ffn), _draw(rng, HIDDEN, ffn), _draw(rng, ffn, HIDDEN))
+        for _ in range(EXPERTS)
+    )
+    return _Weights(query, key, value, out, router, experts)
+
+
+def _computed(
+    layers: int, shared: int, own: int, members: int, ffn: int, seed: int
+) -> Iterator[tuple[Floats, NDArray[np.intp]]]:
+    """What attention gives each prompt's last token, and which experts that chooses, by layer."""
+    rng = np.random.Generator(np.random.PCG64([seed, 0]))
+    openings = [_draw(rng, shared, HIDDEN, EMBEDDED) for _ in range(OPENINGS)]
+    tails = [_draw(rng, own, HIDDEN, EMBEDDED) for _ in range(OPENINGS * members)]
+    for layer in range(layers):
+        drawn = _weights(seed, layer, ffn)
+        parts = drawn.query, drawn.key, drawn.value
+        seen = [_projected(x, *parts, 0) for x in openings]
+        given = []
+        for at, tail in enumerate(tails):
+            mine = _projected(tail, *parts, shared)
+            before = seen[at // members]
+            keys, values = (np.concatenate([before[part], mine[part]]) for part in (1, 2))
+            attended = _attended(mine[0], keys, values, shared)
+            given.append(attended[-1])
+            tails[at] = tail + attended @ drawn.out
+        openings = [
+            x + _attended(*part, 0) @ drawn.out for x, part in zip(openings, seen, strict=True)
+        ]
+        rows, chosen = drawn.computed(np.concatenate([*openings, *tails]))
+        ends = np.cumsum([shared] * OPENINGS + [own] * len(tails))
+        found = np.split(rows, ends[:-1])
+        openings, tails = found[:OPENINGS], found[OPENINGS:]
+        yield np.array(given), chosen[ends[OPENINGS:] - 1]
 
 
 def count_alike(
@@ -62,38 +141,33 @@ def count_alike(
         ffn: width of an expert.
         seed: of all that is drawn.
     """
-    rng = np.random.Generator(np.random.PCG64(seed))
+    for _, chosen in _computed(layers, shared, own, members, ffn, seed):
+        yield _shared([set(each.tolist()) for each in chosen], members)
 
-    def draw(rows: int, columns: int, scale: float = DRAWN) -> Floats:
-        return rng.standard_normal((rows, columns), dtype=np.float32) * np.float32(scale)
 
-    openings = [draw(shared, HIDDEN, EMBEDDED) for _ in range(OPENINGS)]
-    tails = [draw(own, HIDDEN, EMBEDDED) for _ in range(OPENINGS * members)]
-    for _ in range(layers):
-        query, key = draw(HIDDEN, HEADS * HEAD), draw(HIDDEN, HEAD)
-        value, out, router = draw(HIDDEN, HEAD), draw(HEADS * HEAD, HIDDEN), draw(HIDDEN, EXPERTS)
-        seen = [_projected(x, query, key, value, 0) for x in openings]
-        for at, tail in enumerate(tails):
-            mine = _projected(tail, query, key, value, shared)
-            before = seen[at // members]
-            keys, values = (np.concatenate([before[part], mine[part]]) for part in (1, 2))
-            tails[at] = tail + _attended(mine[0], keys, values, shared) @ out
-        openings = [x + _attended(*part, 0) @ out for x, part in zip(openings, seen, strict=True)]
-        rows = np.concatenate([*openings, *tails])
-        normed = _normed(rows)
-        logits = normed @ router
-        chosen = np.argpartition(-logits, CHOSEN, axis=1)[:, :CHOSEN]
-        share = _softmax(np.take_along_axis(logits, chosen, axis=1))
-        for expert in range(EXPERTS):
-            gate, up, down = draw(HIDDEN, ffn), draw(HIDDEN, ffn), draw(ffn, HIDDEN)
-            row, place = np.nonzero(chosen == expert)
-            gated = normed[row] @ gate
-            inner = gated / (1 + np.exp(-gated)) * (normed[row] @ up)
-            rows[row] += (inner @ down) * share[row, place][:, None]
-        ends = np.cumsum([shared] * OPENINGS + [own] * len(tails))
-        parts = np.split(rows, ends[:-1])
-        openings, tails = parts[:OPENINGS], parts[OPENINGS:]
-        yield _shared([set(chosen[end - 1].tolist()) for end in ends[OPENINGS:]], members)
+def count_padding(
+    layers: int, shared: int, own: int, members: int, ffn: int = FFN, seed: int = 1
+) -> Iterator[tuple[Layer, float]]:
+    """The same of padding, one row for each prompt; and what it shares with the prompts' own.
+
+    Arguments as in `count_alike`. The float is the share of its experts that a row has in common
+    with the last token of a prompt under its opening, mean over pairs.
+    """
+    passed = list(_computed(layers, shared, own, members, ffn, seed))
+    left, _ = passed[-1]
+    rng = np.random.Generator(np.random.PCG64([seed, 0, 1]))
+    rows = _draw(rng, OPENINGS * members, HIDDEN, EMBEDDED)
+    for layer, (_, batch) in enumerate(passed):
+        drawn = _weights(seed, layer, ffn)
+        rows, chosen = drawn.computed(rows + left @ drawn.out)
+        sets, theirs = ([set(each.tolist()) for each in many] for many in (chosen, batch))
+        common = [
+            len(row & token) / CHOSEN
+            for at, row in enumerate(sets)
+            for other, token in enumerate(theirs)
+            if at // members == other // members
+        ]
+        yield _shared(sets, members), float(np.mean(common))
 
 
 def _shared(sets: list[set[int]], members: int) -> Layer:
@@ -102,7 +176,9 @@ def _shared(sets: list[set[int]], members: int) -> Layer:
     for a, b in combinations(range(len(sets)), 2):
         common = len(sets[a] & sets[b]) / CHOSEN
         (same if a // members == b // members else other).append(common)
-    return Layer(float(np.mean(same)), float(np.mean(other)))
+    groups = [set[int]().union(*sets[at : at + members]) for at in range(0, len(sets), members)]
+    touched = float(np.mean([len(group) for group in groups]))
+    return Layer(float(np.mean(same)), float(np.mean(other)), touched)
 
 
 def _normed(rows: Floats) -> Floats:
@@ -151,12 +227,30 @@ def main() -> None:
     for name, default in (("layers", 24), ("shared", 800), ("own", 200), ("members", 4)):
         parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()
-    found = []
-    for layer in count_alike(given.layers, given.shared, given.own, given.members):
+    asked = given.layers, given.shared, given.own, given.members
+    found, padding = [], []
+    for layer in count_alike(*asked):
         found.append(layer)
-        print(f"layer {len(found)}: same {layer.same:.2f}, other {layer.other:.2f}", flush=True)
-    same, other = (float(np.mean([getattr(x, name) for x in found])) for name in ("same", "other"))
-    print(f"mean: same {same:.2f}, other {other:.2f}")
+        print(f"layer {len(found)}: {_told(layer)}", flush=True)
+    print(f"mean: {_told(_mean(found))}")
+    for layer, batch in count_padding(*asked):
+        padding.append((layer, batch))
+        print(f"padding, layer {len(padding)}: {_told(layer)}, the batch {batch:.2f}", flush=True)
+    batch = float(np.mean([each for _, each in padding]))
+    print(f"padding, mean: {_told(_mean([each for each, _ in padding]))}, the batch {batch:.2f}")
+
+
+def _mean(layers: list[Layer]) -> Layer:
+    return Layer(
+        *(
+            float(np.mean([getattr(x, each) for x in layers]))
+            for each in ("same", "other", "touched")
+        )
+    )
+
+
+def _told(layer: Layer) -> str:
+    return f"same {layer.same:.2f}, other {layer.other:.2f}, touched {layer.touched:.1f}"
 
 
 if __name__ == "__main__":

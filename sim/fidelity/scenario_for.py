@@ -118,7 +118,7 @@ def _workload(run: Measured, pacing: Pacing, has_experts: bool) -> Workload:
     return Workload(**fields)
 
 
-ALIKE_OF_DRAWN_WEIGHTS: Final = 0.86
+ALIKE_OF_DRAWN_WEIGHTS: Final = 0.87
 """Share of its experts that a token chooses as others whose prompts begin alike, where weights are
 drawn: what such a network computes of a long text hardly depends on its last token. Counted in one
 of Qwen3-30B-A3B's form at a quarter of its width: `python -m vsim.sim.fidelity.drawn_network`."""

@@ -48,15 +48,17 @@ def server_cost(scenario: Scenario, machine: Machine, model: Model) -> StepCost:
         machine, model, degrees.tensor, degrees.pipeline, degrees.expert, experts_over=over
     )
     stack = load_profile(engine.profile).kernels
-    told = weights_of(precision, model), kv_of(precision, model), alike_of(scenario.workload)
+    rules = server_rules(engine, model, cost.gpus, degrees.pipeline)
+    alike = alike_of(scenario.workload)
+    told = weights_of(precision, model), kv_of(precision, model), alike, rules.graph_sizes
     curves = _curves(machine, model, layout, stack, *told)
     if degrees.expert > 1:
         cut = _curves(machine, model, replace(layout, expert=1), stack, *told)
         _refuse_what_changes_nothing(curves, cut)
-    rules = server_rules(engine, model, cost.gpus, degrees.pipeline)
     padded = _padded(curves, rules.graph_sizes)
     if rules.estimate is not None:
-        padded = replace(padded, prompts=_padded(curves, rules.prompt_sizes))
+        plain = curves if curves.padding is None else replace(curves, padding=None)
+        padded = replace(padded, prompts=_padded(plain, rules.prompt_sizes))
     return replace(cost, measured=padded)
 
 
@@ -68,10 +70,12 @@ def _curves(
     weights: Weights,
     kv: Precision,
     alike: Alike | None,
+    graph_sizes: Sequence[int] = (),
 ) -> StepCurves:
     """The times of a server's kernels: of equal servers, worked out once."""
     changed = tuple(changed_ns(Path(each.file)) for each in machine.kernels)
-    return _known_curves(machine, changed, stack, model, layout, weights, kv, alike)
+    sizes = tuple(graph_sizes) if alike else ()  # else they change nothing
+    return _known_curves(machine, changed, stack, model, layout, weights, kv, alike, sizes)
 
 
 @lru_cache(maxsize=64)
@@ -84,10 +88,11 @@ def _known_curves(
     weights: Weights,
     kv: Precision,
     alike: Alike | None,
+    graph_sizes: tuple[int, ...],
 ) -> StepCurves:
     """As `_curves`, as long as the machine's files of tables do not change."""
     kernels = kernels_of(machine, stack)
-    return kernel_curves(machine, model, layout, kernels, weights, kv, alike)
+    return kernel_curves(machine, model, layout, kernels, weights, kv, alike, graph_sizes)
 
 
 @lru_cache(maxsize=64)

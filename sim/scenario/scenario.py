@@ -81,7 +81,8 @@ class AlikeExperts(_Section):
     """Tokens that choose the same experts, since their prompts begin alike."""
 
     share: float = Field(gt=0, le=1)
-    """Share of its experts that a token has in common with all whose prompts begin as its own."""
+    """Share of its experts that a token has in common with another whose prompt begins as its
+    own."""
     openings: int = Field(ge=1, lt=1 << 20)
     """Ways in which prompts begin, all equally often."""
 

@@ -102,6 +102,12 @@ def curve(function: Callable[[float], float], knots: Sequence[float]) -> Curve:
     return Curve(np.array(knots, np.float64), np.array([function(x) for x in knots], np.float64))
 
 
+def plus(one: Curve, other: Curve) -> Curve:
+    """The sum of two curves, exactly."""
+    knots = np.union1d(one.knots, other.knots)
+    return Curve(knots, one.at_each(knots) + other.at_each(knots))
+
+
 def line(slope: float, offset: float = 0.0) -> Curve:
     """The curve offset + slope · x."""
     return Curve(np.array([0.0, _FAR]), np.array([offset, offset + slope * _FAR]))

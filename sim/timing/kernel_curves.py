@@ -64,6 +64,7 @@ def kernel_curves(
     weights: Weights,
     kv: Precision,
     alike: Alike | None = None,
+    graph_sizes: Sequence[int] = (),
 ) -> StepCurves:
     """Tabulate the kernels of a step.
 
@@ -75,6 +76,8 @@ def kernel_curves(
         weights: precision of the weights, or of each part of them.
         kv: precision of the KV cache.
         alike: tokens that choose the same experts; None: each chooses its own.
+        graph_sizes: ascending, what a step's tokens are padded to the next of; the curves are those
+            of steps that are not, but for `padding`.
     """
     flops_efficiency = machine.gpu.flops_efficiency.value
     server = _Server(model, layout, kernels, weights, kv, flops_efficiency, alike)
@@ -95,6 +98,7 @@ def kernel_curves(
         near_prefill=server.prefill(near) if near else None,
         prefill_context_ns=server.context_ns([*near, *far]),
         joint=joint,
+        padding=None if joint else server.padding(graph_sizes),
         **_limits(machine, server, products, experts_ns),
     )
 
@@ -263,13 +267,32 @@ class _Server:
 
     def experts_ns(self) -> Floats:
         """All layers' experts over `MICRO_BATCH`."""
-        precision = stored(self.weights, "experts").precision
         choosing = None if self.alike is None else self.alike.choosing(MICRO_BATCH)
-        total = np.zeros(MICRO_BATCH.shape)
+        return self._experts_ns(MICRO_BATCH, choosing)
+
+    def _experts_ns(self, tokens: Floats, choosing: Floats | None) -> Floats:
+        precision = stored(self.weights, "experts").precision
+        total = np.zeros(tokens.shape)
         for shape, count in self._experts:
-            ns = self.kernels.experts_ns(precision, MICRO_BATCH, shape, choosing)
+            ns = self.kernels.experts_ns(precision, tokens, shape, choosing)
             total = total + count * ns
         return total
+
+    def padding(self, sizes: Sequence[int]) -> Curve | None:
+        """What experts take longer where tokens choose alike, and padding chooses others."""
+        if self.alike is None or not sizes or not self._experts:
+            return None
+        tokens = np.arange(1.0, sizes[-1] + 1.0)
+        padded_to = np.asarray(sizes, np.float64)[np.searchsorted(sizes, tokens)]
+        batch = np.maximum(padded_to / self.layout.pipeline, 1.0)
+        own = np.minimum(np.maximum(tokens / self.layout.pipeline, 1.0), batch)
+        apart = self.alike.beside_padding(own, batch - own)
+        longer = self._experts_ns(batch, apart)
+        longer -= self._experts_ns(batch, self.alike.choosing(batch))
+        longer *= self.layout.imbalance
+        beyond = tokens[-1] + np.array([1.0, 2.0])
+        knots = np.concatenate([[0.0], tokens, beyond])
+        return Curve(knots, np.concatenate([longer[:1], longer, np.zeros(2)]))
 
     def _experts_compute(self) -> NDArray[np.bool_]:
         """Where an expert's FLOPs take longer than reading it."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from vsim.sim.timing.curve import Curve, Grid, padded
+from vsim.sim.timing.curve import Curve, Grid, padded, plus
 from vsim.sim.timing.joint_curves import JointCurves
 
 
@@ -34,6 +34,9 @@ class StepCurves:
         cooling: as how much of a pause everything else counts.
         joint: of servers in lockstep, what all of them take together; their experts are not in
             `products` then. None for a server by itself.
+        padding: over tokens computed: what `products` take longer where a step is padded to a size
+            of a graph, since padding chooses other experts than the step's own tokens; None: it
+            chooses as they do.
         prompts: the same for steps of prompts alone, of an engine that forms such and pads them to
             sizes of their own; None where they are padded like all others.
     """
@@ -55,6 +58,7 @@ class StepCurves:
     heating: Curve | None = None
     cooling: float = 1.0
     joint: JointCurves | None = None
+    padding: Curve | None = None
     prompts: "StepCurves | None" = None
 
     @property
@@ -63,10 +67,15 @@ class StepCurves:
         return self.arithmetic if self.heating is None else self.heating
 
     def padded(self, sizes: Sequence[int]) -> "StepCurves":
-        """The same for an engine that pads a step's tokens to the next of some sizes."""
+        """The same for an engine that pads a step's tokens to the next of some sizes.
+
+        Those that `padding` was made for, where there is such.
+        """
+        products = padded(self.products, sizes)
         return replace(
             self,
-            products=padded(self.products, sizes),
+            products=products if self.padding is None else plus(products, self.padding),
+            padding=None,
             arithmetic=padded(self.arithmetic, sizes),
             small=padded(self.small, sizes),
             communication=padded(self.communication, sizes),

@@ -1,4 +1,4 @@
-from vsim.sim.fidelity.drawn_network import CHOSEN, EXPERTS, count_alike
+from vsim.sim.fidelity.drawn_network import CHOSEN, EXPERTS, count_alike, count_padding
 
 
 def test_in_a_drawn_network_prompts_that_begin_alike_come_to_choose_the_same_experts() -> None:
@@ -7,3 +7,12 @@ def test_in_a_drawn_network_prompts_that_begin_alike_come_to_choose_the_same_exp
     assert first.same < 4 * chance
     assert last.same > 0.3
     assert last.other < 4 * chance
+
+
+def test_padding_goes_on_with_what_the_last_layer_gave_and_chooses_apart_from_its_batch() -> None:
+    *_, (last, batch) = count_padding(layers=3, shared=100, own=10, members=2, ffn=4)
+    chance = CHOSEN / EXPERTS
+    assert last.same > 0.5
+    assert last.touched < 1.5 * CHOSEN
+    assert last.other < 4 * chance
+    assert batch < 4 * chance

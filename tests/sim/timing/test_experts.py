@@ -120,13 +120,25 @@ def test_tokens_under_one_opening_that_choose_alike_touch_what_one_of_them_does(
     assert Alike(0.5, 4).choosing(1) == pytest.approx(1)
     # 3 of 4 openings are expected among so many tokens: 4 · (1 - 0.75^n) = 3.
     tokens = np.log(0.25) / np.log(0.75)
-    assert Alike(0.5, 4).choosing(tokens) == pytest.approx(0.5 * 3 + 0.5 * tokens)
+    assert Alike(1.0, 4).choosing(tokens) == pytest.approx(3)
+    # Each doubling of the tokens under an opening touches half as much again; of no share, twice.
+    assert Alike(0.5, 1).choosing([1, 2, 4, 8]) == pytest.approx([1, 1.5, 1.5**2, 1.5**3])
+    assert Alike(0.0, 1).choosing([1, 3, 50]) == pytest.approx([1, 3, 50])
+    assert Alike(0.5, 4).choosing(tokens) == pytest.approx(3 * (tokens / 3) ** np.log2(1.5))
     found = tables(of_touched([8, 128, 128], "balanced"))
     alone, together = (
         independent_ns(found, PEAKS, "bf16", 16, QWEN, choosing) for choosing in (None, 4.0)
     )
     fewer = 128 * ((15 / 16) ** 4 - (15 / 16) ** 16) * 3 * 2048 * 768 * 2 / 1000
     assert alone - together == pytest.approx(fewer, rel=0.03)
+
+
+def test_padding_chooses_as_alike_as_the_batch_but_nothing_that_it_does() -> None:
+    assert Alike(1.0, 1).beside_padding([24, 17], [0, 7]) == pytest.approx([1, 2])
+    half = Alike(0.5, 4)
+    apart = half.choosing(17) + half.choosing(7)
+    assert half.beside_padding(17, 7) == pytest.approx(apart)
+    assert apart > half.choosing(24)
 
 
 def test_without_curves_of_one_kind_the_other_is_taken() -> None:

@@ -10,6 +10,7 @@ from vsim.sim.machine.loading import load_machine
 from vsim.sim.model.loading import load_model
 from vsim.sim.model.model import Model
 from vsim.sim.model.parallel import lay_out
+from vsim.sim.timing.alike import Alike
 from vsim.sim.timing.constant_kernels import constant_kernels
 from vsim.sim.timing.experts import ExpertShape
 from vsim.sim.timing.head_shapes import HeadShape
@@ -158,3 +159,23 @@ def test_products_of_several_precisions_take_the_time_of_each() -> None:
     assert rates.fp8 is not None
     time = attention / rates.bf16.value + dense / rates.fp8.value
     assert cost.flops_per_s == pytest.approx(efficiency * (attention + dense) / time)
+
+
+def test_a_padded_step_reads_what_padding_chooses_beside_its_own_tokens_choices() -> None:
+    qwen, sizes, alike = load_model("qwen3-30b-a3b"), (8, 16, 24), Alike(0.9, 4)
+    layout = lay_out(H200, qwen, 1)
+    kernels = kernels_of(H200, "vllm")
+    told = H200, qwen, layout, kernels, "bf16", "bf16"
+    plain = kernel_curves(*told, alike).padded(sizes)
+    padded = kernel_curves(*told, alike, sizes).padded(sizes)
+    shape = expert_shape(next(iter(qwen.kinds)), qwen.hidden, 1, 1)
+    assert shape is not None
+    for tokens, size in ((1, 8), (17, 24), (20, 24), (24, 24)):
+        choosing = alike.beside_padding(tokens, size - tokens), alike.choosing(size)
+        apart, together = (float(kernels.experts_ns("bf16", size, shape, x)) for x in choosing)
+        longer = padded.products.at(tokens) - plain.products.at(tokens)
+        assert longer == pytest.approx(qwen.layers * (apart - together), rel=1e-6, abs=1)
+    assert padded.products.at(17) > padded.products.at(20) > padded.products.at(24)
+    assert padded.products.at(25) == plain.products.at(25)  # beyond the largest graph
+    of_its_own = kernel_curves(*told, None, sizes).padded(sizes)
+    assert of_its_own.products.at(17) == of_its_own.products.at(24)
