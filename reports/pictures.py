@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 from typing import Any, Final
 
-_BLENDS: Final = 64  # colours of a picture, with those along edges
+_BLENDS: Final = 60  # colours of a picture, with those along edges
 
 
 def write_picture(figure: Any, path: Path, dpi: int) -> None:

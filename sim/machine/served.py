@@ -68,7 +68,7 @@ class ServedExperts(Part):
 
 
 class Served(Part):
-    """What a serving stack's kernels take within steps where its tables are off."""
+    """What a stack's kernels take within steps where its tables are off."""
 
     decode_attention: tuple[ServedAttention, ...] = Field(default=(), max_length=16)
     """By width of the heads; other widths take what the tables say."""
