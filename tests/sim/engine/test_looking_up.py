@@ -73,5 +73,6 @@ def test_the_engine_looks_up_every_curve_that_there_is() -> None:
     kinds = {field.name: str(field.type) for field in fields(StepCurves)}
     assert kinds.pop("prompts") == "StepCurves | None"
     assert "JointCurves" in kinds.pop("joint")
+    assert "Curve" in kinds.pop("padding")  # `padded` adds it to `products`
     kinds["heats"] = kinds.pop("heating")  # all arithmetic where no part of it is told apart
     assert set(TIMES) == {name for name, kind in kinds.items() if "float" not in kind}
