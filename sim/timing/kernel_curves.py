@@ -26,13 +26,13 @@ from vsim.sim.timing.attention_terms import (
     attention_terms,
 )
 from vsim.sim.timing.curve import Curve, Grid
-from vsim.sim.timing.experts import ExpertShape, experts_bound
+from vsim.sim.timing.expert_curves import LayersExperts
 from vsim.sim.timing.joint_curves import JointCurves
 from vsim.sim.timing.kernels import Kernels
-from vsim.sim.timing.layer_products import Product, expert_shape, products_of
+from vsim.sim.timing.layer_products import Product, products_of
 from vsim.sim.timing.near_terms import near_terms
 from vsim.sim.timing.products import product_bound
-from vsim.sim.timing.roofline import ACTIVATION_BYTES, Bound, Floats, Peaks, weight_bytes
+from vsim.sim.timing.roofline import ACTIVATION_BYTES, Bound, Floats
 from vsim.sim.timing.small_kernels import (
     FUSED_QUANTISATION_NS,
     LayerWidths,
@@ -80,8 +80,9 @@ def kernel_curves(
             of steps that are not, but for `padding`.
     """
     flops_efficiency = machine.gpu.flops_efficiency.value
-    server = _Server(model, layout, kernels, weights, kv, flops_efficiency, alike)
-    products, experts_ns = server.timed_products(), server.experts_ns()
+    experts = LayersExperts.of(model, layout, kernels, weights, alike)
+    server = _Server(model, layout, kernels, weights, kv, flops_efficiency, experts)
+    products, experts_ns = server.timed_products(), experts.ns(MICRO_BATCH)
     joint = None
     if layout.experts_over > 1:
         joint, experts_ns = server.joint(experts_ns), np.zeros(MICRO_BATCH.shape)
@@ -98,7 +99,7 @@ def kernel_curves(
         near_prefill=server.prefill(near) if near else None,
         prefill_context_ns=server.context_ns([*near, *far]),
         joint=joint,
-        padding=None if joint else server.padding(graph_sizes),
+        padding=None if joint else experts.padding(graph_sizes, layout),
         **_limits(machine, server, products, experts_ns),
     )
 
@@ -170,7 +171,7 @@ class _Server:
     weights: Weights
     kv: Precision
     flops_efficiency: float
-    alike: Alike | None
+    experts: LayersExperts
 
     @property
     def _kinds(self) -> Mapping[Layer, int]:
@@ -216,7 +217,8 @@ class _Server:
     def arithmetic(self, timed: Sequence[_TimedProduct], experts_ns: Floats) -> Curve:
         """The part of them that FLOPs bound."""
         dense = (each.count * np.where(each.computes, each.ns, 0.0) for each in timed)
-        return self._staged(sum(dense, np.where(self._experts_compute(), experts_ns, 0.0)))
+        computing = np.where(self.experts.compute(MICRO_BATCH), experts_ns, 0.0)
+        return self._staged(sum(dense, computing))
 
     def heating(
         self, timed: Sequence[_TimedProduct], experts_ns: Floats, kept: Mapping[str, float]
@@ -230,14 +232,10 @@ class _Server:
             experts_ns: all layers' experts over `MICRO_BATCH`.
             kept: share of the peak rate that is kept up, by the precision of the products.
         """
-        if not self._experts or self.layout.experts_over > 1:
+        if not self.experts.shapes or self.layout.experts_over > 1:
             return self.arithmetic(timed, experts_ns)
-        precision = stored(self.weights, "experts").precision
-        flops_ns = np.zeros(MICRO_BATCH.shape)
-        for shape, count in self._experts:
-            bound = experts_bound(self.kernels.peaks, precision, MICRO_BATCH, shape)
-            flops_ns = flops_ns + count * bound.flops_ns
-        quick = flops_ns > kept.get(_multiplied_in(precision), 0.0) * experts_ns
+        share = kept.get(_multiplied_in(self.experts.precision), 0.0)
+        quick = self.experts.flops_ns(MICRO_BATCH) > share * experts_ns
         return self.arithmetic(timed, np.where(quick, experts_ns, 0.0))
 
     def sustained(self, timed: Sequence[_TimedProduct], kept: Mapping[str, float]) -> Curve:
@@ -253,58 +251,6 @@ class _Server:
             later = np.maximum(each.bound.flops_ns / share - each.ns, 0.0)
             total = total + each.count * np.where(each.computes, later, 0.0)
         return self._staged(total)
-
-    @property
-    def _experts(self) -> list[tuple[ExpertShape, int]]:
-        """Shapes of routed experts, and how many layers have them."""
-        shapes: Counter[ExpertShape] = Counter()
-        for layer, count in self._kinds.items():
-            gpus = self.layout.experts_gpus
-            shape = expert_shape(layer, self.model.hidden, gpus, self.layout.expert)
-            if shape is not None:
-                shapes[shape] += count
-        return sorted(shapes.items())
-
-    def experts_ns(self) -> Floats:
-        """All layers' experts over `MICRO_BATCH`."""
-        choosing = None if self.alike is None else self.alike.choosing(MICRO_BATCH)
-        return self._experts_ns(MICRO_BATCH, choosing)
-
-    def _experts_ns(self, tokens: Floats, choosing: Floats | None) -> Floats:
-        precision = stored(self.weights, "experts").precision
-        total = np.zeros(tokens.shape)
-        for shape, count in self._experts:
-            ns = self.kernels.experts_ns(precision, tokens, shape, choosing)
-            total = total + count * ns
-        return total
-
-    def padding(self, sizes: Sequence[int]) -> Curve | None:
-        """What experts take longer where tokens choose alike, and padding chooses others."""
-        if self.alike is None or not sizes or not self._experts:
-            return None
-        tokens = np.arange(1.0, sizes[-1] + 1.0)
-        padded_to = np.asarray(sizes, np.float64)[np.searchsorted(sizes, tokens)]
-        batch = np.maximum(padded_to / self.layout.pipeline, 1.0)
-        own = np.minimum(np.maximum(tokens / self.layout.pipeline, 1.0), batch)
-        apart = self.alike.beside_padding(own, batch - own)
-        longer = self._experts_ns(batch, apart)
-        longer -= self._experts_ns(batch, self.alike.choosing(batch))
-        longer *= self.layout.imbalance
-        beyond = tokens[-1] + np.array([1.0, 2.0])
-        knots = np.concatenate([[0.0], tokens, beyond])
-        return Curve(knots, np.concatenate([longer[:1], longer, np.zeros(2)]))
-
-    def _experts_compute(self) -> NDArray[np.bool_]:
-        """Where an expert's FLOPs take longer than reading it."""
-        if not self._experts:
-            return np.zeros(MICRO_BATCH.shape, dtype=np.bool_)
-        shape, _ = self._experts[0]
-        precision = stored(self.weights, "experts").precision
-        peaks: Peaks = self.kernels.peaks
-        balance = peaks.flops_per_s(precision) / peaks.bytes_per_s
-        each = MICRO_BATCH * shape.experts_per_token / shape.experts  # tokens of a mean expert
-        computes: NDArray[np.bool_] = 2 * each / weight_bytes(precision) > balance
-        return computes
 
     def head(self) -> Curve:
         """The LM head, and sampling, over tokens whose successor is sampled."""
@@ -377,7 +323,7 @@ class _Server:
             own = size / layout.experts_over
             sent = sent + self.kernels.collective_ns("all_gather", layout.tensor, own)
         layers = sum(count for layer, count in self._kinds.items() if self._exchanged(layer))
-        computing = np.where(self._experts_compute(), experts_ns, 0.0)
+        computing = np.where(self.experts.compute(MICRO_BATCH), experts_ns, 0.0)
         return JointCurves(
             self._staged(experts_ns), self._staged(computing), self._staged(layers * sent)
         )
