@@ -123,6 +123,21 @@ def foretold_error(name: str, repeats: Sequence[Repeat]) -> float | None:
     return float(np.median(found)) if found.size else None
 
 
+def least_error(name: str, repeats: Sequence[Repeat]) -> float | None:
+    """What any one number for each request is off by at least, the mean of requests and repeats.
+
+    Of a request that took a and b, its errors |p / a - 1| and |p / b - 1| are least in sum where p
+    is the smaller of both: their mean is half of what these are apart, relative to the larger.
+    """
+    found = []
+    for a, b in combinations(_by_id(name, repeats), 2):
+        if a.shape == b.shape:
+            each = np.abs(a - b) / np.maximum(a, b) / 2
+            found.append(each[np.isfinite(each)])
+    joined = np.concatenate(found) if found else np.zeros(0)
+    return float(np.mean(joined)) if joined.size else None
+
+
 def latency_spread(name: str, repeats: Sequence[Repeat]) -> float | None:
     """How far a median request differs between two repeats: the largest of all pairs."""
     medians = []

@@ -5,7 +5,7 @@ import pytest
 from tests.sim.fidelity.tiny import MS, prediction, repeat_of, requests, run_of
 
 from vsim.sim.fidelity.errors import points
-from vsim.sim.fidelity.scoring import errors_of
+from vsim.sim.fidelity.scoring import errors_of, least_error
 
 ASKED = requests(2)  # at 0 and 50 ms, 11 tokens out
 REAL = repeat_of(ASKED, [0, 60 * MS], [100 * MS, 150 * MS], [300 * MS, 350 * MS])
@@ -136,3 +136,17 @@ def test_requests_that_the_prediction_rejects_are_counted() -> None:
     errors = errors_of(run_of(REAL), [ours])
     assert errors.unserved == 1
     assert errors.latencies["ttft"].count == 1
+
+
+def test_no_number_for_both_repeats_of_a_request_is_nearer_than_half_of_what_they_are_apart() -> (
+    None
+):
+    other = repeat_of(ASKED, [0, 60 * MS], [80 * MS, 200 * MS], [300 * MS, 350 * MS])
+    # TTFT 100 and 80 ms, then 100 and 150
+    least = []
+    for a, b in ((100, 80), (100, 150)):
+        tried = np.linspace(50, 200, 15_001)
+        least.append(np.min((np.abs(tried / a - 1) + np.abs(tried / b - 1)) / 2))
+    assert least_error("ttft", (REAL, other)) == pytest.approx(np.mean(least), rel=1e-6)
+    assert least_error("e2e", (REAL, other)) == 0
+    assert least_error("ttft", (REAL,)) is None

@@ -43,7 +43,8 @@ def a_run(
     }
     foretold = dict.fromkeys(measured, 0.1)
     makespan = {speed: speed.host / factor - 1 for speed in speeds}
-    return Tried(name, machine, half, measured, predicted, foretold, makespan)
+    least = dict.fromkeys(measured, 0.05)
+    return Tried(name, machine, half, measured, predicted, foretold, least, makespan)
 
 
 def test_what_made_the_runs_is_found_again() -> None:
@@ -71,6 +72,7 @@ def test_each_half_is_scored_with_what_the_other_gave() -> None:
     assert [row[3] for row in rows[2:4]] == ["33.3", "33.3"]
     assert [row[7] for row in rows[:4]] == ["+0.0", "+50.0", "-33.3", "-33.3"]
     assert rows[4][3] == "10.0"
+    assert rows[6][3:6] == ["5.0", "5.0", "5.0"]
 
 
 def test_errors_weigh_as_much_as_repeats_agree() -> None:
