@@ -1,4 +1,4 @@
-"""Room by estimate: what running requests may still generate, and a new one needs beside.
+"""Room by estimate: what running requests may generate, what a new one needs beside it.
 
 SGLang keeps no pages for a request that runs. It admits one if its prompt and all that it may
 generate fit beside a share of what the running ones may still generate: the new-token ratio, which

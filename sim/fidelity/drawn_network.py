@@ -20,10 +20,10 @@ batch.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +69,7 @@ class _Weights:
     experts: Iterator[tuple[Floats, Floats, Floats]]
 
     def computed(self, rows: Floats) -> tuple[Floats, NDArray[np.intp]]:
-        """What the layer's experts add to rows [n, HIDDEN], and which these chose, [n, CHOSEN]."""
+        """Rows [n, HIDDEN] with what the layer's experts add, and which they chose, [n, CHOSEN]."""
         normed = _normed(rows)
         logits = normed @ self.router
         chosen = np.argpartition(-logits, CHOSEN, axis=1)[:, :CHOSEN]
@@ -99,10 +99,31 @@ def _weights(seed: int, layer: int, ffn: int) -> _Weights:
     return _Weights(query, key, value, out, router, experts)
 
 
-def _computed(
-    layers: int, shared: int, own: int, members: int, ffn: int, seed: int
-) -> Iterator[tuple[Floats, NDArray[np.intp]]]:
-    """What attention gives each prompt's last token, and which experts that chooses, by layer."""
+class Chosen(NamedTuple):
+    """Of one layer, what attention gives each prompt's last token, and what that chooses.
+
+    Args:
+        given: float32[prompts, HEADS · HEAD].
+        experts: int[prompts, CHOSEN].
+    """
+
+    given: Floats
+    experts: NDArray[np.intp]
+
+
+def computed(
+    layers: int, shared: int, own: int, members: int, ffn: int = FFN, seed: int = 1
+) -> Iterator[Chosen]:
+    """Compute a drawn network layer by layer.
+
+    Args:
+        layers: how many.
+        shared: tokens of an opening, of which there are OPENINGS.
+        own: tokens that each prompt has behind it.
+        members: prompts under each opening.
+        ffn: width of an expert.
+        seed: of all that is drawn.
+    """
     rng = np.random.Generator(np.random.PCG64([seed, 0]))
     openings = [_draw(rng, shared, HIDDEN, EMBEDDED) for _ in range(OPENINGS)]
     tails = [_draw(rng, own, HIDDEN, EMBEDDED) for _ in range(OPENINGS * members)]
@@ -125,42 +146,36 @@ def _computed(
         ends = np.cumsum([shared] * OPENINGS + [own] * len(tails))
         found = np.split(rows, ends[:-1])
         openings, tails = found[:OPENINGS], found[OPENINGS:]
-        yield np.array(given), chosen[ends[OPENINGS:] - 1]
+        yield Chosen(np.array(given), chosen[ends[OPENINGS:] - 1])
 
 
-def count_alike(
-    layers: int, shared: int, own: int, members: int, ffn: int = FFN, seed: int = 1
-) -> Iterator[Layer]:
-    """Compute a drawn network layer by layer.
+def alike(chosen: Chosen, members: int) -> Layer:
+    """Count what prompts have in common, so many under each opening."""
+    return _shared(_sets(chosen.experts), members)
+
+
+def padding_alike(
+    passed: Sequence[Chosen], members: int, ffn: int = FFN, seed: int = 1
+) -> Iterator[tuple[Layer, float]]:
+    """Count the same of padding, one row for each prompt, and what it shares with the prompts.
 
     Args:
-        layers: how many.
-        shared: tokens of an opening, of which there are OPENINGS.
-        own: tokens that each prompt has behind it.
+        passed: all layers, computed from the other arguments.
         members: prompts under each opening.
         ffn: width of an expert.
         seed: of all that is drawn.
+
+    Yields:
+        By layer, the counts, and the share of its experts that a row has in common with the last
+        token of a prompt under its opening, mean over pairs.
     """
-    for _, chosen in _computed(layers, shared, own, members, ffn, seed):
-        yield _shared([set(each.tolist()) for each in chosen], members)
-
-
-def count_padding(
-    layers: int, shared: int, own: int, members: int, ffn: int = FFN, seed: int = 1
-) -> Iterator[tuple[Layer, float]]:
-    """The same of padding, one row for each prompt; and what it shares with the prompts' own.
-
-    Arguments as in `count_alike`. The float is the share of its experts that a row has in common
-    with the last token of a prompt under its opening, mean over pairs.
-    """
-    passed = list(_computed(layers, shared, own, members, ffn, seed))
-    left, _ = passed[-1]
+    left = passed[-1].given
     rng = np.random.Generator(np.random.PCG64([seed, 0, 1]))
     rows = _draw(rng, OPENINGS * members, HIDDEN, EMBEDDED)
-    for layer, (_, batch) in enumerate(passed):
+    for layer, batch in enumerate(passed):
         drawn = _weights(seed, layer, ffn)
-        rows, chosen = drawn.computed(rows + left @ drawn.out)
-        sets, theirs = ([set(each.tolist()) for each in many] for many in (chosen, batch))
+        rows, experts = drawn.computed(rows + left @ drawn.out)
+        sets, theirs = _sets(experts), _sets(batch.experts)
         common = [
             len(row & token) / CHOSEN
             for at, row in enumerate(sets)
@@ -168,6 +183,10 @@ def count_padding(
             if at // members == other // members
         ]
         yield _shared(sets, members), float(np.mean(common))
+
+
+def _sets(experts: NDArray[np.intp]) -> list[set[int]]:
+    return [set(each.tolist()) for each in experts]
 
 
 def _shared(sets: list[set[int]], members: int) -> Layer:
@@ -227,13 +246,13 @@ def main() -> None:
     for name, default in (("layers", 24), ("shared", 800), ("own", 200), ("members", 4)):
         parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()
-    asked = given.layers, given.shared, given.own, given.members
-    found, padding = [], []
-    for layer in count_alike(*asked):
-        found.append(layer)
-        print(f"layer {len(found)}: {_told(layer)}", flush=True)
+    passed, found, padding = [], [], []
+    for chosen in computed(given.layers, given.shared, given.own, given.members):
+        passed.append(chosen)
+        found.append(alike(chosen, given.members))
+        print(f"layer {len(found)}: {_told(found[-1])}", flush=True)
     print(f"mean: {_told(_mean(found))}")
-    for layer, batch in count_padding(*asked):
+    for layer, batch in padding_alike(passed, given.members):
         padding.append((layer, batch))
         print(f"padding, layer {len(padding)}: {_told(layer)}, the batch {batch:.2f}", flush=True)
     batch = float(np.mean([each for _, each in padding]))

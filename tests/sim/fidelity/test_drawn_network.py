@@ -1,8 +1,8 @@
-from vsim.sim.fidelity.drawn_network import CHOSEN, EXPERTS, count_alike, count_padding
+from vsim.sim.fidelity.drawn_network import CHOSEN, EXPERTS, alike, computed, padding_alike
 
 
 def test_in_a_drawn_network_prompts_that_begin_alike_come_to_choose_the_same_experts() -> None:
-    first, last = count_alike(layers=2, shared=100, own=10, members=2, ffn=4)
+    first, last = (alike(each, 2) for each in computed(2, 100, 10, members=2, ffn=4))
     chance = CHOSEN / EXPERTS
     assert first.same < 4 * chance
     assert last.same > 0.3
@@ -10,7 +10,8 @@ def test_in_a_drawn_network_prompts_that_begin_alike_come_to_choose_the_same_exp
 
 
 def test_padding_goes_on_with_what_the_last_layer_gave_and_chooses_apart_from_its_batch() -> None:
-    *_, (last, batch) = count_padding(layers=3, shared=100, own=10, members=2, ffn=4)
+    passed = list(computed(3, 100, 10, members=2, ffn=4))
+    *_, (last, batch) = padding_alike(passed, 2, ffn=4)
     chance = CHOSEN / EXPERTS
     assert last.same > 0.5
     assert last.touched < 1.5 * CHOSEN

@@ -7,6 +7,7 @@ import pytest
 from tests.sim.timing.kernel_cases import PEAKS, made, tables
 
 from vsim.sim.inputs.yaml_input import parse_yaml
+from vsim.sim.machine.kernel_tables import Curves
 from vsim.sim.machine.loading import load_machine
 from vsim.sim.machine.served import Served
 from vsim.sim.timing.constant_kernels import ConstantKernels
@@ -34,9 +35,9 @@ def served(text: str = SERVED) -> Served:
     return parse_yaml(text, "served.yaml", Served)
 
 
-def both(*found: object) -> tuple[TableKernels, TableKernels]:
+def both(*found: Curves) -> tuple[TableKernels, TableKernels]:
     """Kernels as tables have them, and as steps do."""
-    measured = tables(*found)  # type: ignore[arg-type]  # curves
+    measured = tables(*found)
     return TableKernels(measured, CONSTANTS), TableKernels(measured, CONSTANTS, served())
 
 
